@@ -1,0 +1,41 @@
+"""The app's front door: `streamlit run app.py`, `python app.py`, or `app` for an ASGI server.
+
+Page and model live in one process behind one guarded port. The model begins to load when the process starts.
+"""
+
+from qwen_vl_app.offline import go_offline
+
+go_offline()  # before anything else is imported
+
+import asyncio  # noqa: E402
+from collections.abc import AsyncIterator  # noqa: E402
+from contextlib import asynccontextmanager  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import streamlit as st  # noqa: E402
+
+from qwen_vl_app import bootstrap  # noqa: E402
+from qwen_vl_app.api.guard import make_middleware  # noqa: E402
+from qwen_vl_app.api.routes import make_routes  # noqa: E402
+from qwen_vl_app.api.uploads import upload_routes  # noqa: E402
+from qwen_vl_app.config import configured_port  # noqa: E402
+
+
+@asynccontextmanager
+async def lifespan(_: st.App) -> AsyncIterator[None]:
+    """Begin to load the model with the process, not with the first browser; let everything go at the end."""
+    opening = asyncio.create_task(asyncio.to_thread(bootstrap.current))
+    opening.add_done_callback(asyncio.Task.exception)  # the page says what is wrong; here it is only taken note of
+    yield
+    await asyncio.to_thread(bootstrap.close_current)
+
+
+app = st.App(
+    Path(__file__).resolve().parent / "qwen_vl_app" / "ui" / "page.py",
+    routes=[*make_routes(bootstrap.current), *upload_routes(bootstrap.current)],
+    middleware=make_middleware(),
+    lifespan=lifespan,
+)
+
+if __name__ == "__main__":
+    app.run(config={"server.address": "127.0.0.1", "server.port": configured_port()})

@@ -1,0 +1,20 @@
+"""From a model's text to structure: data, boxes, tables, code, and files to take away. Never raises on any text.
+
+Does not know pictures, models or pages.
+"""
+
+from qwen_vl_app.answers.code import CodeBlock, code_blocks
+from qwen_vl_app.answers.exports import regions_to_json, to_csv
+from qwen_vl_app.answers.links import without_remote_links
+from qwen_vl_app.answers.parse import parse_answer
+from qwen_vl_app.answers.tables import table_from_json
+
+__all__ = [
+    "CodeBlock",
+    "code_blocks",
+    "parse_answer",
+    "regions_to_json",
+    "table_from_json",
+    "to_csv",
+    "without_remote_links",
+]

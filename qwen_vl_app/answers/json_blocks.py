@@ -1,0 +1,107 @@
+"""Where JSON stands in an answer: in fences, or bare between the words.
+
+Knows what counts as data (a bare number, `[1]` or `[x]` in a sentence does not). Does not know what the data means.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from qwen_vl_app.answers.code import CodeBlock, outside_code
+from qwen_vl_app.answers.json_text import Ending, JsonReading, read_json
+from qwen_vl_app.chat import JsonValue
+
+_JSON_FENCES = frozenset({"json", "json5", "jsonc", "jsonl", "ndjson", "geojson"})
+_OPEN_FENCES = frozenset({"", "text", "txt", "plaintext", "python", "py", "javascript", "js"})
+_OPENING = re.compile(r"[\[{]")
+
+
+@dataclass(frozen=True, slots=True)
+class JsonBlock:
+    """One value and the stretch of the answer that it was read from (for a fence, the whole fence)."""
+
+    value: JsonValue
+    start: int
+    end: int
+
+
+def json_blocks(text: str, blocks: tuple[CodeBlock, ...], repairs: Counter[str]) -> list[JsonBlock]:
+    """Return the JSON values in order; bare ones only where no fence holds any. `repairs` counts what was mended."""
+    fenced: list[JsonBlock] = []
+    for block in blocks:
+        source = block.source.strip()
+        is_json = block.language in _JSON_FENCES
+        if is_json or (block.language in _OPEN_FENCES and source.startswith(("{", "["))):
+            # Python that begins with a bracket may be code: only what reads as a whole counts there.
+            values = _values(source, repairs, is_json=is_json or block.language == "")
+            fenced.extend(JsonBlock(value, block.start, block.end) for value in values)
+            if is_json and not values and source:
+                repairs["json_unreadable"] += 1
+    if fenced:
+        return fenced
+    return [found for at, part in outside_code(text, blocks) for found in _bare(part, at, repairs)]
+
+
+def _values(source: str, repairs: Counter[str], *, is_json: bool) -> list[JsonValue]:
+    values: list[JsonValue] = []
+    position = 0
+    while (found := _OPENING.search(source, position)) is not None:
+        reading = read_json(source, found.start())
+        if reading.ending is Ending.TOO_DEEP:
+            repairs["json_too_deep"] += 1
+            break
+        if not is_json and reading.ending is Ending.BROKEN:
+            return []
+        if reading.ending is Ending.WHOLE or reading.value:
+            _count(reading, repairs)
+            values.append(reading.value)
+        elif reading.ending is Ending.CUT:
+            repairs["json_cut"] += 1
+        position = reading.end
+    return values
+
+
+def _bare(part: str, offset: int, repairs: Counter[str]) -> list[JsonBlock]:
+    found: list[JsonBlock] = []
+    position = 0
+    while (opening := _OPENING.search(part, position)) is not None:
+        start = opening.start()
+        reading = read_json(part, start)
+        position = reading.end
+        if reading.ending is Ending.TOO_DEEP:
+            repairs["json_too_deep"] += 1
+            break
+        if _is_data(part, start, reading):
+            _count(reading, repairs)
+            found.append(JsonBlock(reading.value, offset + start, offset + reading.end))
+    return found
+
+
+def _is_data(part: str, start: int, reading: JsonReading) -> bool:
+    value = reading.value
+    if isinstance(value, dict):
+        return bool(value) or (reading.ending is Ending.WHOLE and _stands_alone(part, start, reading.end))
+    if not isinstance(value, list):
+        return False
+    if any(isinstance(item, dict | list) and item for item in value):
+        return True
+    if reading.ending is not Ending.WHOLE or part[reading.end : reading.end + 1] in ("(", "[", ":"):
+        return False
+    return len(value) > 1 or _stands_alone(part, start, reading.end)
+
+
+def _stands_alone(part: str, start: int, end: int) -> bool:
+    before = part[part.rfind("\n", 0, start) + 1 : start]
+    line_end = part.find("\n", end)
+    after = part[end : line_end if line_end >= 0 else len(part)]
+    return not before.strip() and not after.strip()
+
+
+def _count(reading: JsonReading, repairs: Counter[str]) -> None:
+    repairs.update(reading.repairs)
+    if reading.ending is Ending.CUT:
+        repairs["json_cut"] += 1
+    elif reading.ending is Ending.BROKEN:
+        repairs["json_broken"] += 1

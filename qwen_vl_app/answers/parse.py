@@ -1,0 +1,61 @@
+"""From an answer's text to what it holds: data, regions, tables, and notes on everything that was mended.
+
+Knows which reader looks where. Never raises, on any text. Does not know pictures or models, only the family's coordinate space.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+from qwen_vl_app.answers.code import code_blocks, outside_code
+from qwen_vl_app.answers.json_blocks import json_blocks
+from qwen_vl_app.answers.regions import find_regions
+from qwen_vl_app.answers.tables import html_tables, markdown_tables
+from qwen_vl_app.chat import CoordinateSpace, JsonValue, ParsedAnswer, Size, Table
+from qwen_vl_app.errors import Reason
+
+log = logging.getLogger(__name__)
+
+MAX_CHARACTERS = 1_000_000
+"""Longer texts are read up to here, with a note; no answer comes near it."""
+_MARKUP_FENCES = frozenset({"", "html", "xml", "markdown", "md", "qwenvl"})
+
+
+def parse_answer(text: str, *, space: CoordinateSpace, seen: Sequence[Size]) -> ParsedAnswer:
+    """Return what the text holds. `seen` are the sizes at which the model saw the pictures, in the question's order.
+
+    Several JSON blocks become one list. Boxes are fractions of the upright original. Never raises.
+    """
+    try:
+        return _parse(text, space=space, seen=seen)
+    except Exception:  # an answer is always shown, whatever a reader here stumbles over; the log has the traceback
+        log.exception("an answer could not be taken apart")
+        return ParsedAnswer(notes=(Reason("answers.unreadable"),))
+
+
+def _parse(text: str, *, space: CoordinateSpace, seen: Sequence[Size]) -> ParsedAnswer:
+    repairs: Counter[str] = Counter()
+    if len(text) > MAX_CHARACTERS:
+        repairs["text_too_long"] = len(text) - MAX_CHARACTERS
+        text = text[:MAX_CHARACTERS]
+    blocks = code_blocks(text)
+    values = json_blocks(text, blocks, repairs)
+    data: JsonValue = None
+    if values:
+        data = values[0].value if len(values) == 1 else [block.value for block in values]
+    # What is code to show (a page rebuilt from a screenshot, say) locates nothing on the picture.
+    stretches = [*outside_code(text, blocks)]
+    stretches += [(block.start, block.source) for block in blocks if block.language in _MARKUP_FENCES]
+    tables: list[tuple[int, Table]] = []
+    for start, part in stretches:
+        tables += [(start, table) for table in (*markdown_tables(part, repairs), *html_tables(part, repairs))]
+    regions = find_regions(text, values, space=space, seen=seen, repairs=repairs)
+    return ParsedAnswer(
+        data=data,
+        has_data=bool(values),
+        regions=regions,
+        tables=tuple(table for _, table in sorted(tables, key=lambda found: found[0])),
+        notes=tuple(Reason(f"answers.{code}", count=count) for code, count in sorted(repairs.items()) if count),
+    )

@@ -1,0 +1,230 @@
+"""Boxes and points in an answer, as fractions of the upright original.
+
+Knows the forms in which both families write them and the space that their numbers live in. Does not know pictures: only the
+sizes at which the model saw them. A value that cannot be right is counted and left out, never drawn.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from qwen_vl_app.answers.json_blocks import JsonBlock
+from qwen_vl_app.answers.pictures import PictureNames, as_picture_hint, picture_key
+from qwen_vl_app.chat import Box, CoordinateSpace, JsonValue, Region, Size
+
+MAX_REGIONS = 5_000
+_BOX_KEYS = ("bbox_2d", "bbox", "box_2d", "box", "bbox2d", "box2d", "bounding_box", "boundingbox", "bboxes", "boxes")
+_POINT_KEYS = ("point_2d", "point", "point2d", "points_2d", "points", "keypoint")
+_LABEL_KEYS = ("label", "text_content", "text", "name", "category", "class", "ref", "description")
+_CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))
+_MAX_LABEL = 500
+_FIGURE = r"[-+]?\d{1,9}(?:\.\d{1,9})?"
+_FIGURES = re.compile(_FIGURE)
+_POINTS_TAG = re.compile(r"<points?\s([^<>]*)>([^<]{0,500})", re.I)
+_ATTRIBUTE = re.compile(r"\b(x|y)(\d{0,3})\s*=\s*[\"']?\s*(" + _FIGURE + r")")
+_ALT = re.compile(r"\balt\s*=\s*(?:\"([^\"]{0,500})\"|'([^']{0,500})')", re.I)
+_PAIR = rf"\(\s{{0,4}}({_FIGURE})\s{{0,4}},\s{{0,4}}({_FIGURE})\s{{0,4}}\)"
+_MARKED_BOX = re.compile(
+    rf"(?:<\|object_ref_start\|>([^<]{{0,500}})<\|object_ref_end\|>\s{{0,4}})?<\|box_start\|>\s{{0,4}}{_PAIR}(?:\s{{0,4}},\s{{0,4}}{_PAIR})?\s{{0,4}}<\|box_end\|>"
+)
+# The markers are special tokens and vanish when an answer is decoded: the label then stands right before the brackets.
+_BARE_BOX = re.compile(rf"(?<=\w){_PAIR},{_PAIR}(?!\s?,?\s?\()")
+_DATA_BBOX = re.compile(
+    r"<([A-Za-z][A-Za-z0-9]{0,20})\s[^<>]{0,1000}?\bdata-bbox\s*=\s*[\"']([^\"'<>]{0,100})[\"'][^<>]*>([^<]{0,500})",
+    re.I,
+)
+_COMMENT_BOX = re.compile(r"<!--\s{0,4}([A-Za-z ]{1,40}?)\s{0,4}\(((?:[^()<>]){0,100})\)\s{0,4}-->")
+
+
+@dataclass(frozen=True, slots=True)
+class _Located:
+    """Numbers as the model wrote them: two of a point or four of a box."""
+
+    numbers: tuple[float, ...]
+    label: str
+    picture: int | None = None
+
+
+def find_regions(
+    text: str, values: Sequence[JsonBlock], *, space: CoordinateSpace, seen: Sequence[Size], repairs: Counter[str]
+) -> tuple[Region, ...]:
+    """Return every box and point that can be drawn. `seen` are the sizes that the model saw, in the question's order."""
+    if not seen:
+        return ()
+    names = PictureNames(text, values, len(seen))
+    located = [*_from_json(values, names, repairs), *_from_marks(text, names, repairs)]
+    if len(located) > MAX_REGIONS:
+        repairs["boxes_too_many"] += len(located) - MAX_REGIONS
+        located = located[:MAX_REGIONS]
+    regions: list[Region] = []
+    for item in located:
+        index = 0 if item.picture is None else item.picture
+        if item.picture is None and len(seen) > 1:
+            repairs["boxes_picture_guessed"] += 1
+        if not 0 <= index < len(seen):
+            repairs["boxes_unknown_picture"] += 1
+            continue
+        box = to_fractions(item.numbers, space=space, seen=seen[index], repairs=repairs)
+        if box is not None:
+            regions.append(Region(box, item.label, index))
+    return tuple(regions)
+
+
+def to_fractions(numbers: Sequence[float], *, space: CoordinateSpace, seen: Size, repairs: Counter[str]) -> Box | None:
+    """Return two or four numbers of the model's space as a box in fractions of the original, or None where none can be.
+
+    x and y scale separately. Mended and counted: corners in the wrong order, edges outside the picture.
+    """
+    width, height = (1000, 1000) if space is CoordinateSpace.THOUSANDTHS else (seen.width, seen.height)
+    if len(numbers) not in (2, 4) or width <= 0 or height <= 0:
+        repairs["boxes_wrong_count"] += 1
+        return None
+    if not all(math.isfinite(number) for number in numbers):
+        repairs["boxes_not_numbers"] += 1
+        return None
+    if any(0 < number < 1 for number in numbers) and all(0 <= number <= 1 for number in numbers):
+        repairs["boxes_implausible"] += 1  # fractions in a space of pixels or thousandths: all within one corner pixel
+        return None
+    x1, y1 = numbers[0] / width, numbers[1] / height
+    x2, y2 = (x1, y1) if len(numbers) == 2 else (numbers[2] / width, numbers[3] / height)
+    if x1 > x2 or y1 > y2:
+        repairs["boxes_swapped"] += 1
+        x1, x2, y1, y2 = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
+    is_point = len(numbers) == 2
+    if not is_point and (x1 == x2 or y1 == y2):
+        repairs["boxes_empty"] += 1
+        return None
+    if x2 < 0 or y2 < 0 or x1 > 1 or y1 > 1:
+        repairs["boxes_outside"] += 1
+        return None
+    box = Box(max(x1, 0.0), max(y1, 0.0), min(x2, 1.0), min(y2, 1.0))
+    if not is_point and (box.x1 >= box.x2 or box.y1 >= box.y2):
+        repairs["boxes_outside"] += 1
+        return None
+    if (box.x1, box.y1, box.x2, box.y2) != (x1, y1, x2, y2):
+        repairs["boxes_clamped"] += 1
+    return box
+
+
+def _from_json(values: Sequence[JsonBlock], names: PictureNames, repairs: Counter[str]) -> Iterator[_Located]:
+    for number, block in enumerate(values):
+        waiting: list[tuple[JsonValue, int | None]] = [(block.value, names.of_block(number))]
+        if isinstance(block.value, list) and names.is_list_of_pictures(block.value) and len(values) == 1:
+            waiting = [(item, index) for index, item in reversed(list(enumerate(block.value)))]
+        while waiting:
+            value, picture = waiting.pop()
+            if isinstance(value, list):
+                waiting.extend((item, picture) for item in reversed(value) if isinstance(item, list | dict))
+            elif isinstance(value, dict):
+                hint = as_picture_hint(value)
+                own = names.resolve(hint) if hint is not None else picture
+                yield from _of_object(value, own, repairs)
+                waiting.extend(_children(value, own, names))
+
+
+def _children(
+    value: dict[str, JsonValue], picture: int | None, names: PictureNames
+) -> list[tuple[JsonValue, int | None]]:
+    children: list[tuple[JsonValue, int | None]] = []
+    for key, item in reversed(list(value.items())):
+        place = key.lower()
+        if isinstance(item, list | dict) and not (
+            place in _BOX_KEYS + _POINT_KEYS and _groups(item, sides=4 if place in _BOX_KEYS else 2) is not None
+        ):
+            hint = picture_key(key)
+            children.append((item, picture if hint is None else names.resolve(hint)))
+    return children
+
+
+def _of_object(value: dict[str, JsonValue], picture: int | None, repairs: Counter[str]) -> Iterator[_Located]:
+    label = _label(value)
+    for key, item in value.items():
+        name = key.lower()
+        sides = 4 if name in _BOX_KEYS else 2 if name in _POINT_KEYS else 0
+        groups = _groups(item, sides=sides) if sides else None
+        for group in groups or ():
+            numbers = tuple(_number(part) for part in group)
+            known = tuple(number for number in numbers if number is not None)
+            if len(numbers) != sides:
+                repairs["boxes_wrong_count"] += 1
+            elif len(known) != sides:
+                repairs["boxes_not_numbers"] += 1
+            else:
+                yield _Located(known, label, picture)
+
+
+def _groups(item: JsonValue, *, sides: int) -> list[list[JsonValue]] | None:
+    """Return one list of numbers per box or point, or None where the value holds objects to be walked instead."""
+    if isinstance(item, str):
+        return [list(_FIGURES.findall(item[:200]))]
+    if isinstance(item, dict):
+        lower = {key.lower(): part for key, part in item.items()}
+        for corners in _CORNERS if sides == 4 else (("x", "y"),):
+            if all(corner in lower for corner in corners):
+                return [[lower[corner] for corner in corners]]
+        return None
+    if not isinstance(item, list) or any(isinstance(part, dict) for part in item):
+        return None
+    if item and all(isinstance(part, list) for part in item):
+        inner = [part for part in item if isinstance(part, list)]
+        if sides == 4 and len(inner) == 2 and all(len(part) == 2 for part in inner):
+            return [inner[0] + inner[1]]
+        return None if any(isinstance(part, list | dict) for one in inner for part in one) else inner
+    return [item]
+
+
+def _number(value: JsonValue) -> float | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        value = value.strip()
+        return float(value) if re.fullmatch(_FIGURE, value) else None
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _label(value: dict[str, JsonValue]) -> str:
+    for key in _LABEL_KEYS:
+        found = value.get(key)
+        if isinstance(found, str) and found.strip():
+            return _short(found)
+        if isinstance(found, int | float) and not isinstance(found, bool):
+            return str(found)
+    return ""
+
+
+def _short(text: str) -> str:
+    return " ".join(html.unescape(text).split())[:_MAX_LABEL] if "&" in text else " ".join(text.split())[:_MAX_LABEL]
+
+
+def _from_marks(text: str, names: PictureNames, repairs: Counter[str]) -> Iterator[_Located]:
+    for tag in _POINTS_TAG.finditer(text) if "<point" in text.lower() else ():
+        alt = _ALT.search(tag[1])
+        label = _short(tag[2]) or (_short(alt[1] or alt[2] or "") if alt else "")
+        sides: dict[str, dict[str, float]] = {}
+        for axis, number, figure in _ATTRIBUTE.findall(tag[1]):
+            sides.setdefault(number, {})[axis] = float(figure)
+        for point in sides.values():
+            if len(point) == 2:
+                yield _Located((point["x"], point["y"]), label, names.before(tag.start()))
+            else:
+                repairs["boxes_wrong_count"] += 1
+    for mark in _MARKED_BOX.finditer(text) if "<|box_start|>" in text else ():
+        figures = tuple(float(figure) for figure in mark.groups()[1:] if figure is not None)
+        yield _Located(figures, _short(mark[1] or ""), names.before(mark.start()))
+    for mark in _BARE_BOX.finditer(text):
+        label = re.split(r"[\n,;，；、)]", text[max(mark.start() - 80, 0) : mark.start()])[-1]
+        figures = tuple(float(figure) for figure in mark.groups())
+        yield _Located(figures, _short(label), names.before(mark.start()))
+    for tag in _DATA_BBOX.finditer(text) if "data-bbox" in text else ():
+        figures = tuple(float(figure) for figure in _FIGURES.findall(tag[2]))
+        yield _Located(
+            figures if len(figures) != 2 else (), _short(tag[3]) or tag[1].lower(), names.before(tag.start())
+        )
+    for mark in _COMMENT_BOX.finditer(text) if "<!--" in text else ():
+        figures = tuple(float(figure) for figure in _FIGURES.findall(mark[2]))
+        yield _Located(figures if len(figures) != 2 else (), mark[1].strip(), names.before(mark.start()))

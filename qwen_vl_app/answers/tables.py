@@ -1,0 +1,211 @@
+"""Tables in an answer: Markdown pipes, HTML, and JSON lists of flat objects.
+
+Knows rows and cells as text. Does not know where on a picture a table stood, or how it is shown.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from qwen_vl_app.chat import JsonValue, Table
+
+MAX_CELLS = 50_000
+"""The most cells of one table; a model's answer cannot hold more, a colspan of a million can."""
+_MAX_COLUMNS = 500
+_RULE_CELL = re.compile(r"\s*:?-+:?\s*\Z")
+_PIPE = re.compile(r"(?<!\\)\|")
+_TAG = re.compile(
+    r"<(/?)([A-Za-z][A-Za-z0-9]{0,30})((?:[^<>\"']|\"[^\"<]{0,2000}\"|'[^'<]{0,2000}')*+)>|<!--.{0,200}?-->", re.S
+)
+_SPAN = re.compile(r"\b(colspan|rowspan)\s*=\s*[\"']?\s*(\d{1,6})", re.I)
+
+
+def markdown_tables(text: str, repairs: Counter[str] | None = None) -> tuple[Table, ...]:
+    """Return the pipe tables. Rows too short are filled and rows too long cut, counted under `table_rows_ragged`."""
+    counts = repairs if repairs is not None else Counter()
+    return tuple(_pipe_tables(text.splitlines(), counts))
+
+
+def _pipe_tables(lines: list[str], counts: Counter[str]) -> Iterator[Table]:
+    at = 0
+    while at + 1 < len(lines):
+        columns = _cells(lines[at]) if "|" in lines[at] else []
+        rule = _cells(lines[at + 1]) if columns and "-" in lines[at + 1] else []
+        # A rule without any pipe is the line under a heading, so one column needs the pipes.
+        if not rule or len(rule) != len(columns) or not all(_RULE_CELL.match(cell) for cell in rule):
+            at += 1
+            continue
+        if len(columns) == 1 and "|" not in lines[at + 1]:
+            at += 1
+            continue
+        at += 2
+        rows: list[tuple[str, ...]] = []
+        room = MAX_CELLS // len(columns)
+        while at < len(lines) and "|" in lines[at] and lines[at].strip():
+            cells = _cells(lines[at])
+            if len(cells) != len(columns):
+                counts["table_rows_ragged"] += 1
+            if len(rows) < room:
+                rows.append(tuple((cells + [""] * len(columns))[: len(columns)]))
+            else:
+                counts["table_rows_dropped"] += 1
+            at += 1
+        yield Table(tuple(columns), tuple(rows))
+
+
+def _cells(line: str) -> list[str]:
+    line = line.strip().removeprefix(">").strip()
+    cells = _PIPE.split(line)
+    if cells and not cells[0].strip() and line.startswith("|"):
+        cells = cells[1:]
+    if cells and not cells[-1].strip() and len(cells) > 1:
+        cells = cells[:-1]
+    return [cell.strip().replace("\\|", "|") for cell in cells[:_MAX_COLUMNS]]
+
+
+@dataclass(slots=True)
+class _Grid:
+    """The table being read. `held` are cells that a rowspan carries into later rows, by column."""
+
+    rows: list[list[str]] = field(default_factory=list)
+    held: dict[int, tuple[int, str]] = field(default_factory=dict)
+    has_head: bool = False
+    cells: int = 0
+    row: list[str] | None = None
+    cell: list[str] | None = None
+    spans: dict[str, int] = field(default_factory=dict)
+
+    def begin_row(self) -> None:
+        self.end_row()
+        self.row = []
+
+    def begin_cell(self, attributes: str, *, is_head: bool) -> None:
+        self.end_cell()
+        if self.row is None:
+            self.row = []
+        self.has_head |= is_head and not self.rows
+        self.cell = []
+        self.spans = {name.lower(): int(count) for name, count in _SPAN.findall(attributes)}
+
+    def end_cell(self) -> None:
+        if self.cell is None or self.row is None:
+            return
+        text = " ".join(html.unescape("".join(self.cell)).split())
+        self.cell = None
+        self.fill_held()
+        below = min(max(self.spans.get("rowspan", 1), 1), 1000) - 1
+        for _ in range(min(max(self.spans.get("colspan", 1), 1), _MAX_COLUMNS)):
+            if self.cells >= MAX_CELLS or len(self.row) >= _MAX_COLUMNS:
+                return
+            if below:
+                self.held[len(self.row)] = (below, text)
+            self.row.append(text)
+            self.cells += 1
+
+    def fill_held(self) -> None:
+        while self.row is not None and len(self.row) in self.held and self.cells < MAX_CELLS:
+            left, text = self.held.pop(len(self.row))
+            if left > 1:
+                self.held[len(self.row)] = (left - 1, text)
+            self.row.append(text)
+            self.cells += 1
+
+    def end_row(self) -> None:
+        self.end_cell()
+        self.fill_held()
+        if self.row:
+            self.rows.append(self.row)
+        self.row = None
+
+    def table(self, counts: Counter[str]) -> Table | None:
+        self.end_row()
+        if not self.rows:
+            return None
+        width = max(len(row) for row in self.rows)
+        room = max(MAX_CELLS // width, 1)
+        counts["table_rows_dropped"] += max(len(self.rows) - room, 0)
+        counts["table_rows_ragged"] += sum(len(row) != width for row in self.rows)
+        rows = [tuple(row + [""] * (width - len(row))) for row in self.rows[:room]]
+        if self.has_head or len(rows) > 1:
+            return Table(rows[0], tuple(rows[1:]))
+        return Table(tuple(str(number) for number in range(1, width + 1)), tuple(rows))
+
+
+def html_tables(text: str, repairs: Counter[str] | None = None) -> tuple[Table, ...]:
+    """Return the HTML tables with spanned cells repeated; a table within a cell becomes that cell's text.
+
+    The first row names the columns. A table that the answer's end cut off keeps its rows.
+    """
+    counts = repairs if repairs is not None else Counter()
+    found: list[Table] = []
+    grid: _Grid | None = None
+    depth = 0
+    position = 0
+    # The library's own parser has stretches of quadratic time on unclosed comments; this pattern never goes back far.
+    for tag in _TAG.finditer(text):
+        if grid is not None and grid.cell is not None:
+            grid.cell.append(text[position : tag.start()])
+        position = tag.end()
+        name, is_end = (tag[2] or "").lower(), tag[1] == "/"
+        if name == "table":
+            depth = max(depth + (-1 if is_end else 1), 0)
+            if not is_end and depth == 1:
+                grid = _Grid()
+            elif is_end and depth == 0 and grid is not None:
+                found.extend(_present(grid.table(counts)))
+                grid = None
+        elif grid is not None and depth == 1:
+            _take_tag(grid, name, tag[3] or "", is_end=is_end)
+    if grid is not None:
+        if grid.cell is not None:
+            counts["table_cut"] += 1
+        found.extend(_present(grid.table(counts)))
+    return tuple(found)
+
+
+def _present(table: Table | None) -> list[Table]:
+    return [] if table is None else [table]
+
+
+def _take_tag(grid: _Grid, name: str, attributes: str, *, is_end: bool) -> None:
+    if name == "tr":
+        grid.end_row() if is_end else grid.begin_row()
+    elif name in ("td", "th"):
+        grid.end_cell() if is_end else grid.begin_cell(attributes, is_head=name == "th")
+    elif name in ("br", "p", "div", "li") and grid.cell is not None:
+        grid.cell.append(" ")
+
+
+def table_from_json(data: JsonValue) -> Table | None:
+    """Return a list of flat objects as a table, columns in the order in which they first appear; None for anything else.
+
+    Lists of plain values (a box, say) are flat enough and stand in their cell as JSON.
+    """
+    if not isinstance(data, list) or not data:
+        return None
+    columns: dict[str, None] = {}
+    for row in data:
+        if not isinstance(row, dict) or not all(_is_flat(value) for value in row.values()):
+            return None
+        columns.update(dict.fromkeys(row))
+    if not columns or len(columns) > _MAX_COLUMNS or len(columns) * len(data) > MAX_CELLS:
+        return None
+    rows = tuple(tuple(_as_text(row.get(name, "")) for name in columns) for row in data if isinstance(row, dict))
+    return Table(tuple(columns), rows)
+
+
+def _is_flat(value: JsonValue) -> bool:
+    if isinstance(value, list):
+        return not any(isinstance(item, list | dict) for item in value)
+    return not isinstance(value, dict)
+
+
+def _as_text(value: JsonValue) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if value is None else json.dumps(value, ensure_ascii=False)

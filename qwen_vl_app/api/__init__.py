@@ -1,0 +1,1 @@
+"""The HTTP doors beside the page, and the guard in front of all of them."""

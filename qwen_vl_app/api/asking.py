@@ -1,0 +1,239 @@
+"""From what a program sent to an answer: pictures are staged, the question is asked, and the reply is followed.
+
+Knows the hub and what all HTTP dialects have in common. Does not know how any of them spells a request or a reply. Nothing
+here decodes or asks on the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import anyio
+import anyio.to_thread
+from starlette.requests import Request
+
+from qwen_vl_app.answer_job import AnswerJob
+from qwen_vl_app.api.following import BeganAnewError, News, follow, follow_quietly
+from qwen_vl_app.api.forms import AnswerForm
+from qwen_vl_app.api.pictures import SentPicture, read_picture
+from qwen_vl_app.api.refusals import Refusal, refusal_of
+from qwen_vl_app.assistant import Assistant
+from qwen_vl_app.chat import (
+    Answer,
+    Detail,
+    EarlierMessage,
+    EngineState,
+    EngineStatus,
+    FinishReason,
+    Question,
+    SamplingParams,
+    ScoredToken,
+    StagedPicture,
+    Usage,
+)
+from qwen_vl_app.config import Settings
+from qwen_vl_app.errors import AppError, ModelNotLoadedError, QueueFullError, Reason, UsageError
+from qwen_vl_app.jobs import Priority
+from qwen_vl_app.texts import Language
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request that was let in."""
+
+    request: Request
+    assistant: Assistant
+    owner: str
+    language: Language
+
+    @property
+    def settings(self) -> Settings:
+        """The site's settings."""
+        return self.assistant.settings
+
+
+@dataclass(frozen=True, slots=True)
+class SentMessage:
+    """A message as a program sent it, its pictures not yet looked at."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+    pictures: tuple[SentPicture, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StagedMessage:
+    """A message whose pictures are ready."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+    pictures: tuple[StagedPicture, ...] = ()
+
+
+def model_names(settings: Settings, status: EngineStatus) -> tuple[str, ...]:
+    """Return every name under which the loaded model answers, its own first."""
+    own = (status.model,) if status.model else ()
+    return tuple(dict.fromkeys((*own, *settings.model_aliases)))
+
+
+def require_model(call: Call, name: str) -> EngineStatus:
+    """Return the ready model's status. Raises UsageError for a name it does not answer to, ModelNotLoadedError."""
+    known = {each.lower() for each in model_names(call.settings, call.assistant.status.engine)}
+    if name.lower() not in known and name.lower().removesuffix(":latest") not in known:
+        raise UsageError("api.unknown_model", field="model")
+    return require_ready(call)
+
+
+def require_ready(call: Call) -> EngineStatus:
+    """Return the ready model's status. Raises ModelNotLoadedError, with the reason where loading failed."""
+    status = call.assistant.status.engine
+    if status.state is EngineState.READY:
+        return status
+    if status.error is not None:
+        raise ModelNotLoadedError(status.error.code, **status.error.facts)
+    is_coming = status.state in (EngineState.EMPTY, EngineState.LOADING)
+    raise ModelNotLoadedError("model.still_loading" if is_coming else "model.not_loaded")
+
+
+async def stage(call: Call, messages: Sequence[SentMessage]) -> tuple[StagedMessage, ...]:
+    """Decode the pictures of a conversation, one after the other. Raises UsageError, PictureError, QueueFullError."""
+    limit = call.settings.max_pictures
+    if sum(len(message.pictures) for message in messages) > limit:
+        raise UsageError("question.too_many_pictures", limit=limit)
+    status = call.assistant.status
+    if status.waiting >= call.settings.queue_limit:  # before the work of decoding; `ask` looks again
+        raise QueueFullError("queue.full", waiting=status.waiting)
+    staged: list[StagedMessage] = []
+    for message in messages:
+        pictures = [await anyio.to_thread.run_sync(_stage, call, picture) for picture in message.pictures]
+        staged.append(StagedMessage(message.role, message.text, tuple(pictures)))
+    return tuple(staged)
+
+
+def _stage(call: Call, picture: SentPicture) -> StagedPicture:
+    data = read_picture(
+        picture, folder=call.settings.api_file_folder or None, limit_bytes=call.settings.max_upload_mb * 2**20
+    )
+    return call.assistant.stage(data, picture.field, detail=picture.detail)
+
+
+async def stage_upload(call: Call, data: bytes, name: str, *, detail: Detail | None = None) -> StagedPicture:
+    """Decode an uploaded file. Raises PictureError."""
+    return await anyio.to_thread.run_sync(lambda: call.assistant.stage(data, name, detail=detail))
+
+
+async def ask(call: Call, messages: Sequence[StagedMessage], sampling: SamplingParams) -> AnswerJob:
+    """Queue a conversation whose last message is the question. Raises UsageError, QueueFullError."""
+    *earlier, last = messages
+    if last.role != "user":
+        raise UsageError("api.last_not_user", field="messages")
+    question = Question(
+        last.text,
+        pictures=last.pictures,
+        sampling=sampling,
+        earlier=tuple(EarlierMessage(each.role, each.text, each.pictures) for each in earlier),
+    )
+    return await anyio.to_thread.run_sync(
+        lambda: call.assistant.ask(question, owner=call.owner, is_kept=False, priority=Priority.API)
+    )
+
+
+class Reply:
+    """An answer on its way to a program, in a form where one is wanted: one attempt, and one repair.
+
+    Iterate `news` once; then `text`, `answer`, `usage` and `tokens` are there, or `refusal`. A form is checked before
+    anything goes out, so its text comes in one piece.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        job: AnswerJob,
+        *,
+        messages: Sequence[StagedMessage],
+        sampling: SamplingParams,
+        form: AnswerForm | None = None,
+        is_live: bool,
+    ) -> None:
+        self.refusal: Refusal | None = None
+        self.text = ""
+        self.tokens: tuple[ScoredToken, ...] = ()
+        self.answer = Answer("", FinishReason.STOPPED)
+        self.usage = Usage()
+        self._call = call
+        self._job = job
+        self._messages = tuple(messages)
+        self._sampling = sampling
+        self._form = form
+        self._is_live = is_live
+
+    async def news(self) -> AsyncGenerator[News, None]:
+        """Yield what happens. Whoever stops iterating, closes this, and closing stops the answer and frees the model."""
+        try:
+            source = follow(self._job) if self._is_live and self._form is None else follow_quietly(self._job)
+            async with aclosing(source) as all_news:
+                async for each in all_news:
+                    if self._form is None or each.progress is not None:
+                        yield each
+            if self._has_answered() and self._form is not None:
+                async with aclosing(self._formed(self._form)) as all_news:
+                    async for each in all_news:
+                        yield each
+        except BeganAnewError:
+            self.refusal = refusal_of(Reason("api.began_anew"))
+        except AppError as error:  # the repair found no place in the queue
+            self.refusal = refusal_of(error, expected_wait_s=self._call.assistant.status.expected_wait_s)
+        finally:
+            self._job.cancel()
+
+    async def to_the_end(self) -> None:
+        """Wait for the whole reply."""
+        async with aclosing(self.news()) as all_news:
+            async for _ in all_news:
+                pass
+
+    async def _formed(self, form: AnswerForm) -> AsyncGenerator[News, None]:
+        """Check the answer, let it be repaired once, and yield it whole. One that was cut goes out as it is."""
+        if not self._was_cut():
+            misfit = await anyio.to_thread.run_sync(form.misfit, self.text, self.answer)
+            if misfit is not None:
+                again = (StagedMessage("assistant", self.text), StagedMessage("user", form.repair(misfit)))
+                self._job = await ask(self._call, (*self._messages, *again), self._sampling)
+                async with aclosing(follow_quietly(self._job)) as all_news:
+                    async for each in all_news:
+                        if each.progress is not None:
+                            yield each
+                if not self._has_answered():
+                    return
+                misfit = await anyio.to_thread.run_sync(form.misfit, self.text, self.answer)
+            if not self._was_cut():
+                if misfit is not None:
+                    self.refusal = refusal_of(Reason("api.answer_does_not_fit", field="response_format"))
+                    return
+                self.text = form.fitted(self.text, self.answer)
+        yield News(text=self.text)
+
+    def _has_answered(self) -> bool:
+        """Take over what the job ended with; False where that is no answer."""
+        answer = self._job.answer or Answer("", FinishReason.FAILED, error=Reason("app.unexpected"))
+        self.answer, self.text = answer, answer.text
+        self.tokens = self._job.news().tokens
+        spent, usage = self.usage, answer.usage
+        self.usage = replace(
+            usage,
+            prompt_tokens=spent.prompt_tokens + usage.prompt_tokens,
+            picture_tokens=spent.picture_tokens + usage.picture_tokens,
+            cached_tokens=spent.cached_tokens + usage.cached_tokens,
+            completion_tokens=spent.completion_tokens + usage.completion_tokens,
+        )
+        if answer.finish_reason is FinishReason.FAILED:
+            self.refusal = refusal_of(answer.error or Reason("app.unexpected"))
+        elif answer.finish_reason is FinishReason.STOPPED:
+            self.refusal = refusal_of(Reason("api.closing"))  # nobody but the app itself stops a program's answer
+        return self.refusal is None
+
+    def _was_cut(self) -> bool:
+        return self.answer.finish_reason is not FinishReason.STOP

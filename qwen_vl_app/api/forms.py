@@ -1,0 +1,154 @@
+"""Answers in a form: what the model is told, whether its answer fits, and what it is told when it does not.
+
+Knows JSON and JSON schemas of the subset that can be checked safely. Follows no reference out of the schema and gives up
+where one multiplies itself. A schema holds the form, not the truth: a field can be well-formed and wrong.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import count
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError, ValidationError
+from jsonschema.validators import extend
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
+
+from qwen_vl_app.chat import Answer, JsonValue
+from qwen_vl_app.errors import UsageError
+
+LARGEST_SCHEMA_CHARS = 64_000
+MOST_REFERENCES = 10_000
+"""References that one check follows; a schema whose references double at every level would never end."""
+_REGULAR_EXPRESSIONS = frozenset({"pattern", "patternProperties"})
+_BY_NAME = frozenset({"properties", "$defs", "definitions", "dependentSchemas"})
+_DATA = frozenset({"enum", "const", "default", "examples", "required", "dependentRequired"})
+
+
+class AnswerForm:
+    """JSON, of a schema where one is given. Raises UsageError for a schema that cannot be used."""
+
+    def __init__(self, schema: Mapping[str, JsonValue] | None = None, *, must_be_object: bool, field: str) -> None:
+        self._must_be_object = must_be_object
+        self._schema = schema = None if schema is None else _without_dialect(schema)
+        if schema is not None:
+            _require_safe(schema, field)
+            try:
+                Draft202012Validator.check_schema(schema)
+                resolver = Registry().resolver_with_root(DRAFT202012.create_resource(schema))
+                for key, value in _rules(schema):
+                    if key == "$ref":
+                        resolver.lookup(str(value))
+            except (SchemaError, Unresolvable) as error:
+                raise UsageError("api.bad_schema", field=field) from error
+
+    def instruction(self) -> str:
+        """Return what the model is told in addition to the question."""
+        if self._schema is None:
+            return "Answer with one JSON object and nothing else."
+        return f"Answer with JSON that fits this JSON schema, and with nothing else:\n{_written(self._schema)}"
+
+    def misfit(self, text: str, answer: Answer | None) -> str | None:
+        """Return what is wrong with an answer, in the words the model is told; None where it fits."""
+        found, data = self._read(text, answer)
+        if not found:
+            return "the answer is not valid JSON"
+        if self._must_be_object and not isinstance(data, dict):
+            return "the answer is not a JSON object"
+        if self._schema is None:
+            return None
+        try:
+            errors = sorted(_checker(self._schema).iter_errors(data), key=_depth)
+        except (Unresolvable, _TooManyReferencesError, RecursionError):
+            return "the answer does not fit the schema"
+        return None if not errors else _said(errors[0])
+
+    def fitted(self, text: str, answer: Answer | None) -> str:
+        """Return the JSON alone of an answer that fits."""
+        found, data = self._read(text, answer)
+        return json.dumps(data, ensure_ascii=False) if found else text
+
+    def repair(self, misfit: str) -> str:
+        """Return what the model is told when its answer did not fit."""
+        return f"That was not right: {misfit}. {self.instruction()}"
+
+    @staticmethod
+    def _read(text: str, answer: Answer | None) -> tuple[bool, Any]:
+        try:
+            return True, json.loads(text)
+        except ValueError:
+            parsed = answer.parsed if answer is not None else None
+            return (True, parsed.data) if parsed is not None and parsed.has_data else (False, None)
+
+
+class _TooManyReferencesError(Exception):
+    pass
+
+
+def _checker(schema: Mapping[str, JsonValue]) -> Any:
+    """Return a validator for one check: it counts the references that it follows."""
+    follow = Draft202012Validator.VALIDATORS["$ref"]
+    followed = count()
+
+    def ref(validator: Any, target: str, instance: object, schema: Mapping[str, Any]) -> Iterator[ValidationError]:
+        if next(followed) >= MOST_REFERENCES:
+            raise _TooManyReferencesError
+        yield from follow(validator, target, instance, schema)
+
+    # An empty registry: jsonschema would otherwise fetch what a reference names.
+    counting = extend(Draft202012Validator, {"$ref": ref})  # type: ignore[no-untyped-call]
+    return counting(schema, registry=Registry())
+
+
+def _require_safe(schema: Mapping[str, JsonValue], field: str) -> None:
+    if len(_written(schema)) > LARGEST_SCHEMA_CHARS:
+        raise UsageError("api.bad_schema", field=field)
+    for key, value in _rules(schema):
+        if key in _REGULAR_EXPRESSIONS:  # one expression can keep a thread, and with it the app, busy for years
+            raise UsageError("api.schema_rule", field=field, rule=key)
+        if key == "$dynamicRef" or (key == "$ref" and not (isinstance(value, str) and value.startswith("#"))):
+            raise UsageError("api.bad_schema", field=field)
+
+
+def _rules(schema: object) -> Iterator[tuple[str, object]]:
+    """Yield every rule of a schema and of those inside it; the names of properties and plain data are no rules."""
+    waiting = [schema]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, Mapping):
+            for key, value in each.items():
+                yield key, value
+                if key in _BY_NAME and isinstance(value, Mapping):
+                    waiting.extend(value.values())
+                elif key not in _DATA:
+                    waiting.append(value)
+        elif isinstance(each, list):
+            waiting.extend(each)
+
+
+def _without_dialect(schema: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Leave out which dialect the schema says it is of: the checker would change to one that does not count."""
+
+    def without(value: JsonValue) -> JsonValue:
+        if isinstance(value, dict):
+            return {key: without(each) for key, each in value.items() if key != "$schema"}
+        return [without(each) for each in value] if isinstance(value, list) else value
+
+    return {key: without(value) for key, value in schema.items() if key != "$schema"}
+
+
+def _written(schema: Mapping[str, JsonValue]) -> str:
+    return json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
+
+
+def _depth(error: ValidationError) -> int:
+    return len(error.absolute_path)
+
+
+def _said(error: ValidationError) -> str:
+    place = "/".join(str(part) for part in error.absolute_path) or "the whole answer"
+    return f"at {place}, it breaks the rule {error.validator}: {json.dumps(error.validator_value)[:200]}"

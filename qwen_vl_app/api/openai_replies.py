@@ -1,0 +1,148 @@
+"""What OpenAI's clients get back: models, completions and the pieces of a stream, as OpenAI writes them.
+
+Knows shapes only. Beside OpenAI's own fields a completion may carry `notes`: what was done on the way that a person
+should know, such as pictures made smaller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from qwen_vl_app.chat import FinishReason, ScoredToken, Usage
+
+FINISH_REASONS: dict[FinishReason, Literal["stop", "length"]] = {
+    FinishReason.STOP: "stop",
+    FinishReason.LENGTH: "length",
+    FinishReason.REPETITION: "length",  # it was cut off, though not by the limit; a note says so
+}
+
+
+class Shape(BaseModel):
+    """A part of a reply."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class Model(Shape):
+    """One name under which the loaded model answers; `root` is its own."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "local"
+    root: str
+
+
+class ModelList(Shape):
+    """Every name under which the loaded model answers."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class PromptDetails(Shape):
+    """Parts of the prompt's tokens."""
+
+    cached_tokens: int
+    image_tokens: int
+
+
+class CompletionUsage(Shape):
+    """Token counts."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptDetails
+
+
+class TokenLogprob(Shape):
+    """A token and the natural logarithm of its probability."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: list[int] = []
+
+
+class ChoiceLogprobs(Shape):
+    """The tokens of an answer."""
+
+    content: list[TokenLogprob]
+    refusal: None = None
+
+
+class CompletionMessage(Shape):
+    """The answer."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str
+    refusal: None = None
+
+
+class Choice(Shape):
+    """The one answer."""
+
+    index: Literal[0] = 0
+    message: CompletionMessage
+    logprobs: ChoiceLogprobs | None = None
+    finish_reason: Literal["stop", "length"]
+
+
+class Note(Shape):
+    """Something that a person should know about the answer."""
+
+    code: str
+    message: str
+
+
+class Completion(Shape):
+    """A whole chat completion. `model` is the one that answered, whatever name was asked for."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: CompletionUsage
+    system_fingerprint: str
+    notes: list[Note] = []
+
+
+class ErrorBody(Shape):
+    """Why not. `param` names the field that it is about."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorReply(Shape):
+    """A refusal."""
+
+    error: ErrorBody
+
+
+def usage_of(usage: Usage) -> CompletionUsage:
+    """Return token counts in OpenAI's shape."""
+    return CompletionUsage(
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        total_tokens=usage.prompt_tokens + usage.completion_tokens,
+        prompt_tokens_details=PromptDetails(cached_tokens=usage.cached_tokens, image_tokens=usage.picture_tokens),
+    )
+
+
+def logprobs_of(tokens: Sequence[ScoredToken]) -> ChoiceLogprobs:
+    """Return the tokens whose probability is known. A token inside a character has no text of its own yet."""
+    return ChoiceLogprobs(
+        content=[
+            TokenLogprob(token=token.text, logprob=token.logprob + 0.0, bytes=list(token.text.encode()))
+            for token in tokens
+            if token.logprob is not None
+        ]
+    )

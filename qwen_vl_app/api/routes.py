@@ -1,0 +1,38 @@
+"""Every HTTP address beside the page, in the order in which they are tried.
+
+Knows which dialects there are. What is under their roofs and is not theirs is refused here: the page behind would answer
+it with itself.
+"""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from qwen_vl_app.api.asking import Call
+from qwen_vl_app.api.description import description_routes
+from qwen_vl_app.api.doors import Door, GetAssistant
+from qwen_vl_app.api.ollama_doors import ollama_routes
+from qwen_vl_app.api.openai_doors import openai_routes
+from qwen_vl_app.api.prior_doors import prior_routes
+from qwen_vl_app.errors import UsageError
+
+METHODS = ("DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")
+
+
+def make_routes(get_assistant: GetAssistant) -> list[BaseRoute]:
+    """Return the addresses as `st.App(routes=...)` takes them. Nothing is opened before the first request."""
+    nowhere = Door(get_assistant, dict.fromkeys(METHODS, refuse_unknown))
+    return [
+        *description_routes(get_assistant),
+        *openai_routes(get_assistant),
+        *prior_routes(get_assistant),
+        *ollama_routes(get_assistant),
+        Route("/v1/{rest:path}", nowhere),
+        Route("/api/{rest:path}", nowhere),
+    ]
+
+
+async def refuse_unknown(_: Call) -> Response:
+    """Say that there is nothing here."""
+    raise UsageError("api.unknown_address")

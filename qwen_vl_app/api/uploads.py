@@ -1,0 +1,249 @@
+"""The composer's own routes: a file is staged as soon as it is dropped, and edited before anything is asked.
+
+Knows the browser's profile, bodies with a limit, and how a staged picture is told to the page. Does not know what is
+asked later. Strangers are turned away by the guard in front of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from qwen_vl_app.api.guard import profile_of
+from qwen_vl_app.assistant import Assistant
+from qwen_vl_app.chat import Box, Detail, StagedPicture
+from qwen_vl_app.errors import AppError, ImageTooLargeError, UsageError
+from qwen_vl_app.imaging import edit_view
+from qwen_vl_app.texts import Language, render, t
+
+UPLOADS = "/app/uploads"
+ANSWERS = "/app/answers"
+BODIES_AT_ONCE = 4
+"""Each may be as large as a file may be, in memory."""
+EDIT_BYTES = 4096
+PREFLIGHT = "preflight."
+"""What the look before the question found begins with this; the other notes tell what was done on arrival."""
+
+
+def upload_routes(current: Callable[[], Assistant]) -> list[Route]:
+    """Return the routes; `current` returns the assistant and is called in a thread, for it may have to open it."""
+    doors = _Uploads(current)
+    return [
+        Route(UPLOADS, doors.add, methods=["POST"]),
+        Route(UPLOADS, doors.tell, methods=["GET"]),
+        Route(UPLOADS + "/{staged_id}", doors.edit, methods=["POST"]),
+        Route(UPLOADS + "/{staged_id}", doors.remove, methods=["DELETE"]),
+        Route(UPLOADS + "/{staged_id}/view", doors.view, methods=["GET"]),
+        Route(ANSWERS + "/{turn_id:int}", doors.answer, methods=["GET"]),
+    ]
+
+
+WORTH_TELLING_S = 0.5
+"""A shorter wait is none: a person would only wonder at "0.0 s"."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Edit:
+    """What the page wants of a staged picture. `crop` is in fractions of the turned picture."""
+
+    quarter_turns: int = 0
+    crop: Box | None = None
+    page: int | None = None
+    detail: Detail | None = None
+    keeps: bool = False
+    """True where the picture stays and the edited one comes beside it: one more page."""
+
+
+class _Uploads:
+    def __init__(self, current: Callable[[], Assistant]) -> None:
+        self._current = current
+        self._bodies = asyncio.Semaphore(BODIES_AT_ONCE)
+
+    async def add(self, request: Request) -> Response:
+        async def work(assistant: Assistant, owner: str) -> Response:
+            async with self._bodies:
+                limit = assistant.settings.max_upload_mb * 2**20
+                data = await _body(request, limit=limit)
+                name = request.query_params.get("name", "")[:255]
+                detail = _detail(request.query_params.get("detail", ""))
+                picture = await run_in_threadpool(assistant.stage, data, name, detail=detail)
+            assistant.staging.put(owner, picture)
+            return JSONResponse(_chip(assistant, picture, request))
+
+        return await self._answering(request, work)
+
+    async def tell(self, request: Request) -> Response:
+        async def work(assistant: Assistant, owner: str) -> Response:
+            chips = []
+            for staged_id in request.query_params.get("ids", "").split(",")[:64]:
+                try:
+                    chips.append(_chip(assistant, assistant.staging.get(owner, staged_id), request))
+                except UsageError:  # gone meanwhile: the page forgets it, too
+                    continue
+            return JSONResponse(chips)
+
+        return await self._answering(request, work)
+
+    async def edit(self, request: Request) -> Response:
+        async def work(assistant: Assistant, owner: str) -> Response:
+            wanted = _edit(await _body(request, limit=EDIT_BYTES))
+            old = assistant.staging.get(owner, request.path_params["staged_id"])
+            new = await run_in_threadpool(_edited, assistant, old, wanted)
+            assistant.staging.put(owner, new)
+            if not wanted.keeps:
+                assistant.staging.discard(owner, [old.staged_id])
+            return JSONResponse(_chip(assistant, new, request))
+
+        return await self._answering(request, work)
+
+    async def remove(self, request: Request) -> Response:
+        async def work(assistant: Assistant, owner: str) -> Response:
+            assistant.staging.discard(owner, [request.path_params["staged_id"]])
+            return Response(status_code=204)
+
+        return await self._answering(request, work)
+
+    async def view(self, request: Request) -> Response:
+        async def work(assistant: Assistant, owner: str) -> Response:
+            picture = assistant.staging.get(owner, request.path_params["staged_id"])
+            return Response(picture.view, media_type=picture.view_mime, headers={"Cache-Control": "no-store"})
+
+        return await self._answering(request, work)
+
+    async def answer(self, request: Request) -> Response:
+        async def work(assistant: Assistant, owner: str) -> Response:
+            turn = await run_in_threadpool(assistant.turn, owner, request.path_params["turn_id"])
+            text = turn.answer.text if turn.answer is not None else ""
+            return PlainTextResponse(text, headers={"Cache-Control": "no-store"})
+
+        return await self._answering(request, work)
+
+    async def _answering(self, request: Request, work: Callable[[Assistant, str], Awaitable[Response]]) -> Response:
+        """Do the work for the browser that asks; a refusal is one sentence in its language."""
+        try:
+            owner = profile_of(request.headers.get("cookie", ""))
+            if owner is None:
+                raise UsageError("staging.no_browser")
+            assistant = await run_in_threadpool(self._current)
+            return await work(assistant, owner)
+        except AppError as error:
+            # A file that is no picture is an ordinary answer to the composer: browsers cry out over any other status.
+            status = 200 if request.method == "POST" else 404
+            return JSONResponse({"problem": render(error, _language(request))}, status_code=status)
+        except ClientDisconnect:
+            return Response(status_code=499)
+
+
+def _chip(assistant: Assistant, picture: StagedPicture, request: Request) -> dict[str, Any]:
+    return chip(picture, _language(request), seconds=assistant.expected_seconds([picture.seen.tokens]))
+
+
+def chip(picture: StagedPicture, language: Language, *, seconds: float | None = None) -> dict[str, Any]:
+    """Return a staged picture as the composer shows it: ids and numbers, and lines in the reader's language.
+
+    `seconds` is the time to the first word of an answer about it, where that is known.
+    """
+    facts = [
+        t(
+            "staging.chip.facts",
+            language,
+            format=picture.format,
+            width=picture.size.width,
+            height=picture.size.height,
+        )
+    ]
+    if picture.page_count > 1:
+        facts.append(t("staging.chip.page", language, page=picture.page + 1, count=picture.page_count))
+    seen = picture.seen
+    cost = [
+        t(
+            "staging.chip.seen",
+            language,
+            width=seen.size.width,
+            height=seen.size.height,
+            tokens=seen.tokens,
+        )
+    ]
+    if seconds is not None and seconds >= WORTH_TELLING_S:
+        cost.append(t("staging.chip.seconds", language, seconds=seconds))
+    return {
+        "id": picture.staged_id,
+        "name": picture.name,
+        "thumbnail": f"data:image/jpeg;base64,{base64.b64encode(picture.thumbnail).decode()}",
+        "page": picture.page,
+        "pages": picture.page_count,
+        "width": picture.size.width,
+        "height": picture.size.height,
+        "lines": [" · ".join(facts), " · ".join(cost)],
+        "notes": [
+            render(note, language)
+            for note in picture.notes
+            if note.code != "image.page_of" and not note.code.startswith(PREFLIGHT)
+        ],
+        "warnings": [render(note, language) for note in picture.notes if note.code.startswith(PREFLIGHT)],
+    }
+
+
+def _edited(assistant: Assistant, old: StagedPicture, wanted: _Edit) -> StagedPicture:
+    detail = wanted.detail or old.seen.detail
+    if wanted.quarter_turns % 4 or wanted.crop is not None:
+        data = edit_view(old.view, quarter_turns=wanted.quarter_turns, crop=wanted.crop)
+        ending = "png" if old.view_mime == "image/png" else "jpg"
+        return assistant.stage(data, f"{PurePath(old.name).stem}.{ending}", detail=detail)
+    page = old.page if wanted.page is None else wanted.page
+    return assistant.stage(old.upload, old.name, page=page, detail=detail)
+
+
+def _edit(body: bytes) -> _Edit:
+    """Return what a request's body asks for. Raises UsageError where it is nothing that can be done."""
+    try:
+        said = json.loads(body)
+        crop = said.get("crop")
+        box = None if crop is None else Box(*(float(value) for value in crop))
+        if box is not None and not all(math.isfinite(v) for v in (box.x1, box.y1, box.x2, box.y2)):
+            raise ValueError("no numbers")
+        page = said.get("page")
+        return _Edit(
+            quarter_turns=int(said.get("turn", 0)),
+            crop=box,
+            page=None if page is None else int(page),
+            detail=_detail(str(said.get("detail") or "")),
+            keeps=bool(said.get("keep", False)),
+        )
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UsageError("staging.bad_request") from error
+
+
+async def _body(request: Request, *, limit: int) -> bytes:
+    """Return a body of at most `limit` bytes. Raises ImageTooLargeError without having held more than that."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limit:
+        raise ImageTooLargeError("image.too_many_bytes", size=int(announced), limit=limit)
+    parts = bytearray()
+    async for part in request.stream():
+        parts += part
+        if len(parts) > limit:
+            raise ImageTooLargeError("image.too_many_bytes", size=len(parts), limit=limit)
+    return bytes(parts)
+
+
+def _detail(name: str) -> Detail | None:
+    return Detail(name) if name in list(Detail) else None
+
+
+def _language(request: Request) -> Language:
+    chosen = request.query_params.get("lang", "")
+    if chosen in list(Language):
+        return Language(chosen)
+    return Language.from_locale(request.headers.get("accept-language"))

@@ -1,0 +1,31 @@
+"""Runs over folders of pictures: begun, paused, stopped, resumed after a kill, and taken away as files.
+
+Stands in the hub above the assistant, whom it asks like everybody else, behind everybody else. Does not know models,
+pages or how a picture is decoded. A folder that is run over is only ever read.
+"""
+
+from qwen_vl_app.batch.exports import Export, ExportKind, left_out_text, rounds_csv
+from qwen_vl_app.batch.plan import BatchPlan
+from qwen_vl_app.batch.progress import BatchProgress, RunState
+from qwen_vl_app.batch.rounds import FieldChange, RoundChange, RoundRow
+from qwen_vl_app.batch.rows import BatchRow, RowOutcome
+from qwen_vl_app.batch.runs import BatchRuns, BatchSummary, RowPage, refuse_within
+
+__all__ = [
+    "BatchPlan",
+    "BatchProgress",
+    "BatchRow",
+    "BatchRuns",
+    "BatchSummary",
+    "Export",
+    "ExportKind",
+    "FieldChange",
+    "RoundChange",
+    "RoundRow",
+    "RowOutcome",
+    "RowPage",
+    "RunState",
+    "left_out_text",
+    "refuse_within",
+    "rounds_csv",
+]

@@ -1,0 +1,142 @@
+"""What a journal says has been done: which files are finished, which questions answered, which bytes were seen.
+
+Knows the kinds of lines. Holds names and hashes alone, so that a run of many thousand pictures stays small.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qwen_vl_app.batch.journal import read_journal
+from qwen_vl_app.batch.rows import BatchRow, RowOutcome, dump_row, load_row
+from qwen_vl_app.batch.source import FoundFile
+from qwen_vl_app.errors import BatchError
+
+_Asked = tuple[str, str, int, int]
+"""Name, content hash, page, question."""
+
+
+def row_record(row: BatchRow) -> dict[str, Any]:
+    """Return the journal's line for a row."""
+    return {"kind": "row", **dump_row(row)}
+
+
+def file_record(file: FoundFile, content_hash: str) -> dict[str, Any]:
+    """Return the line that says: this file, as it was, needs nothing more."""
+    return {
+        "kind": "file",
+        "name": file.name,
+        "size_bytes": file.size_bytes,
+        "modified_ns": file.modified_ns,
+        "content_hash": content_hash,
+    }
+
+
+def state_record(state: str, *, at: str, total: int = 0) -> dict[str, Any]:
+    """Return the line that says where the run stands. `at` is a time in ISO form, UTC."""
+    return {"kind": "state", "state": state, "at": at, "total": total}
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What was done. Counts are of what stands now: a row that was asked again counts once."""
+
+    finished: dict[str, tuple[int, int, str]] = field(default_factory=dict)
+    """By name: size, time and content hash of files that need nothing more."""
+    contents: dict[str, str] = field(default_factory=dict)
+    """By content hash: the name of the file that is asked about."""
+    outcomes: dict[tuple[str, int, int | None], RowOutcome] = field(default_factory=dict)
+    """By name, page and question, as the latest row has it."""
+    answered: set[_Asked] = field(default_factory=set)
+    failed: set[_Asked] = field(default_factory=set)
+    last_state: str = ""
+    last_at: str = ""
+    total: int = 0
+
+    @classmethod
+    def read(cls, folder: Path) -> Ledger:
+        """Return what the journal in a run's folder says."""
+        ledger = cls()
+        for line in read_journal(folder):
+            ledger.take(line.record)
+        return ledger
+
+    def take(self, record: dict[str, Any]) -> None:
+        """Take one line into account; lines of a kind that is not known are passed over."""
+        match record.get("kind"):
+            case "row":
+                try:
+                    self._take_row(record)
+                except (KeyError, TypeError, ValueError):
+                    return
+            case "file":
+                mark = (record.get("size_bytes", 0), record.get("modified_ns", 0), str(record.get("content_hash", "")))
+                self.finished[str(record.get("name", ""))] = mark
+            case "state":
+                self.last_state, self.last_at = str(record.get("state", "")), str(record.get("at", ""))
+                self.total = max(self.total, int(record.get("total") or 0))
+
+    def _take_row(self, record: dict[str, Any]) -> None:
+        outcome, name, content = RowOutcome(record["outcome"]), record["name"], record["content_hash"]
+        page, question = int(record["page"]), record["question_index"]
+        self.outcomes[(name, page, question)] = outcome
+        if question is None:
+            return
+        self.outcomes.pop((name, page, None), None)  # what kept the page from being asked is over
+        self.contents.setdefault(content, name)
+        key = (name, content, page, int(question))
+        (self.failed if outcome is RowOutcome.FAILED else self.answered).add(key)
+        if outcome is RowOutcome.ANSWERED:
+            self.failed.discard(key)
+
+    def needs(self, file: FoundFile) -> bool:
+        """True where a file is new, unfinished, or no longer what it was when it was finished."""
+        done = self.finished.get(file.name)
+        return done is None or done[:2] != (file.size_bytes, file.modified_ns)
+
+    def is_done(self, name: str, content_hash: str, *, page: int, question_index: int) -> bool:
+        """True where a question about a page of that file, with those bytes, has its row."""
+        key = (name, content_hash, page, question_index)
+        return key in self.answered or key in self.failed
+
+    def forget_failures(self) -> None:
+        """Have everything that failed tried once more."""
+        names = {name for (name, _, _), outcome in self.outcomes.items() if outcome is RowOutcome.FAILED}
+        self.failed.clear()
+        self.finished = {name: mark for name, mark in self.finished.items() if name not in names}
+
+    def counts(self) -> Counter[RowOutcome]:
+        """Return how many rows have each outcome."""
+        return Counter(self.outcomes.values())
+
+
+def current_rows(folder: Path) -> Iterator[BatchRow]:
+    """Yield the rows that stand, in the order of the journal: each question's latest, about each file's latest bytes."""
+    latest: dict[str, str] = {}
+    last: dict[tuple[str, int, int | None], int] = {}
+    last_of_page: dict[tuple[str, int], int] = {}
+    for line in read_journal(folder):
+        record = line.record
+        if record.get("kind") == "row":
+            name = str(record.get("name", ""))
+            latest[name] = str(record.get("content_hash", ""))
+            page = int(record.get("page") or 0)
+            last[(name, page, record.get("question_index"))] = last_of_page[(name, page)] = line.end
+    for line in read_journal(folder):
+        record = line.record
+        if record.get("kind") != "row":
+            continue
+        name = str(record.get("name", ""))
+        page, question = int(record.get("page") or 0), record.get("question_index")
+        is_last = last.get((name, page, question)) == line.end
+        is_over = question is None and last_of_page.get((name, page)) != line.end  # it could be asked after all
+        if not is_last or is_over or record.get("content_hash", "") != latest.get(name):
+            continue
+        try:
+            yield load_row(record)
+        except BatchError:
+            continue

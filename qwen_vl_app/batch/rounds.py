@@ -1,0 +1,289 @@
+"""A round compared with an earlier one: what changed, by how much, and which boxes are new or gone.
+
+Knows rows, numbers in answers and overlapping boxes. Does not know which of two answers is right: a changed reading may
+be a changed gauge or a misread one, and a person looks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import PurePosixPath
+
+from qwen_vl_app.batch.rows import BatchRow, RowOutcome
+from qwen_vl_app.batch.source import reading_order
+from qwen_vl_app.chat import Box, JsonValue, Region
+
+SAME_PLACE_IOU = 0.3
+"""Two boxes with one label that overlap this much are one thing: photos of two rounds never stand exactly alike."""
+_NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?![\w.]*\d)")
+
+
+class RoundChange(StrEnum):
+    """What became of a question about a picture since the earlier round."""
+
+    SAME = "same"
+    CHANGED = "changed"
+    NEW = "new"
+    """The earlier round has no such picture."""
+    VANISHED = "vanished"
+    """This round has no such picture."""
+    NOT_COMPARABLE = "not_comparable"
+    """One of the two has no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """One value that is different. `delta` and `percent` are given where both are numbers."""
+
+    field: str
+    before: str
+    after: str
+    delta: float | None = None
+    percent: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRow:
+    """One line of the report. `key` is what the pictures were matched by."""
+
+    key: str
+    question: str
+    change: RoundChange
+    before: BatchRow | None = None
+    after: BatchRow | None = None
+    fields: tuple[FieldChange, ...] = ()
+    new_regions: tuple[Region, ...] = ()
+    vanished_regions: tuple[Region, ...] = ()
+
+
+_Key = tuple[str, int, str]
+"""What a picture is known by, its page, the question."""
+
+
+def compare_rounds(rows: Sequence[BatchRow], *, earlier: Sequence[BatchRow], tag: str = "") -> tuple[RoundRow, ...]:
+    """Return a line for each question about each picture of either round, in the order people read names.
+
+    Pictures belong together by their path below the folder, or by their file name where that is the only one of its kind
+    in both rounds; with a `tag`, by the value of that field in an answer. Duplicates stand for what they repeat.
+    """
+    before, after = _by_key(earlier, tag), _by_key(rows, tag)
+    if not tag:
+        before, after = _matched_by_file_name(before, after)
+    keys = sorted(before.keys() | after.keys(), key=lambda key: (reading_order(key[0]), key[1:]))
+    return tuple(_compared(key, before.get(key), after.get(key)) for key in keys)
+
+
+def _by_key(rows: Sequence[BatchRow], tag: str) -> dict[_Key, BatchRow]:
+    tags = dict(_tags(rows, tag)) if tag else {}
+    found: dict[_Key, BatchRow] = {}
+    for row in _with_duplicates(rows):
+        if row.question_index is None and row.outcome is not RowOutcome.FAILED:
+            continue
+        known_by = tags.get((row.name, row.page), "") if tag else row.name
+        if known_by:
+            found[(known_by, row.page, row.question)] = row
+    return found
+
+
+def _with_duplicates(rows: Sequence[BatchRow]) -> Iterator[BatchRow]:
+    """Yield the rows, and for a duplicate the rows of the file that it repeats, under its own name."""
+    by_name: dict[str, list[BatchRow]] = {}
+    for row in rows:
+        by_name.setdefault(row.name, []).append(row)
+    for row in rows:
+        if row.outcome is not RowOutcome.DUPLICATE:
+            yield row
+            continue
+        for original in by_name.get(row.duplicate_of, ()):
+            if original.outcome is RowOutcome.ANSWERED:
+                yield _renamed(original, row.name)
+
+
+def _renamed(row: BatchRow, name: str) -> BatchRow:
+    return BatchRow(**{field: getattr(row, field) for field in row.__slots__} | {"name": name})
+
+
+def _tags(rows: Iterable[BatchRow], tag: str) -> Iterator[tuple[tuple[str, int], str]]:
+    for row in rows:
+        if row.answer is None or not row.answer.parsed.has_data:
+            continue
+        for field, value in flatten(row.answer.parsed.data).items():
+            if field.casefold() == tag.casefold() and str(value).strip():
+                yield (row.name, row.page), str(value).strip()
+
+
+def _matched_by_file_name(
+    before: dict[_Key, BatchRow], after: dict[_Key, BatchRow]
+) -> tuple[dict[_Key, BatchRow], dict[_Key, BatchRow]]:
+    """Give pictures that lie in another subfolder by now the key of their file name."""
+    lonely = {_path(key) for key in before} ^ {_path(key) for key in after}
+    once = _unique({_path(key) for key in before}) & _unique({_path(key) for key in after})
+    moved = {path: _file_name(path) for path in lonely if _file_name(path) in once}
+
+    def rekeyed(rows: dict[_Key, BatchRow]) -> dict[_Key, BatchRow]:
+        return {(moved.get(path, path), page, question): row for (path, page, question), row in rows.items()}
+
+    return rekeyed(before), rekeyed(after)
+
+
+def _path(key: _Key) -> str:
+    return key[0]
+
+
+def _file_name(path: str) -> str:
+    return PurePosixPath(path).name
+
+
+def _unique(paths: set[str]) -> set[str]:
+    names = [_file_name(path) for path in paths]
+    return {name for name in names if names.count(name) == 1}
+
+
+def _compared(key: _Key, before: BatchRow | None, after: BatchRow | None) -> RoundRow:
+    if before is None or after is None:
+        change = RoundChange.NEW if before is None else RoundChange.VANISHED
+        return RoundRow(key[0], key[2], change, before, after)
+    if before.answer is None or after.answer is None or RowOutcome.FAILED in (before.outcome, after.outcome):
+        return RoundRow(key[0], key[2], RoundChange.NOT_COMPARABLE, before, after)
+    new, vanished = _unmatched(after.answer.parsed.regions, before.answer.parsed.regions)
+    fields = tuple(_differences(_fields_of(before), _fields_of(after)))
+    is_changed = bool(new or vanished or fields)
+    return RoundRow(
+        key[0],
+        key[2],
+        RoundChange.CHANGED if is_changed else RoundChange.SAME,
+        before,
+        after,
+        fields=fields,
+        new_regions=new,
+        vanished_regions=vanished,
+    )
+
+
+def _fields_of(row: BatchRow) -> Mapping[str, JsonValue]:
+    """Return what is compared of an answer: fields of its JSON, counts of its labels, or the text itself.
+
+    Coordinates are not: boxes are matched by place, and two photos never agree to the pixel.
+    """
+    answer = row.answer
+    if answer is None:
+        return {}
+    if answer.parsed.regions:
+        counts: dict[str, JsonValue] = {}
+        for region in answer.parsed.regions:
+            so_far = counts.get(region.label, 0)
+            counts[region.label] = (so_far if isinstance(so_far, int) else 0) + 1
+        return counts
+    if answer.parsed.has_data:
+        try:
+            return flatten(answer.parsed.data)
+        except RecursionError:  # nested a thousand deep: compared as words
+            return {"": " ".join(answer.text.split())}
+    if answer.parsed.tables:
+        return {
+            f"{number}.{line}.{column}": cell
+            for number, table in enumerate(answer.parsed.tables, 1)
+            for line, cells in enumerate(table.rows, 1)
+            for column, cell in zip(table.columns, cells, strict=True)
+        }
+    text = " ".join(answer.text.split())
+    numbers = _NUMBER.findall(text)
+    # Words around numbers that moved are told apart from other words: "reads 4.2 bar" and "reads 4.5 bar" is one number.
+    return {"": text} | {f"#{at}": number for at, number in enumerate(numbers, 1)}
+
+
+def flatten(data: JsonValue, prefix: str = "") -> dict[str, JsonValue]:
+    """Return a JSON value as fields: `pumps.1.pressure` for what lies deep, `""` for a bare value."""
+    if isinstance(data, dict):
+        pairs = [(str(key), value) for key, value in data.items()]
+    elif isinstance(data, list):
+        pairs = [(str(at), value) for at, value in enumerate(data, 1)]
+    else:
+        return {prefix: data}
+    fields: dict[str, JsonValue] = {}
+    for key, value in pairs:
+        fields |= flatten(value, f"{prefix}.{key}" if prefix else key)
+    return fields
+
+
+def _differences(before: Mapping[str, JsonValue], after: Mapping[str, JsonValue]) -> Iterator[FieldChange]:
+    is_text = "" in before and "" in after and len(before) == len(after)
+    if is_text and len(before) > 1 and _NUMBER.sub("#", str(before[""])) == _NUMBER.sub("#", str(after[""])):
+        before = {field: value for field, value in before.items() if field}
+        after = {field: value for field, value in after.items() if field}
+    elif "" in before or "" in after:
+        before = {"": before[""]} if "" in before else before
+        after = {"": after[""]} if "" in after else after
+    for field in [*before, *(field for field in after if field not in before)]:
+        old, new = before.get(field), after.get(field)
+        if _shown(old) == _shown(new):
+            continue
+        first, second = number_in(old), number_in(new)
+        if first is not None and first == second and _form(old) == _form(new):
+            continue  # 4.50 bar and 4.5 bar are one reading; 4.5 psi is another, and so is 0045
+        delta = None if first is None or second is None else round(second - first, 9)
+        percent = None if delta is None or not first else 100.0 * delta / abs(first)
+        yield FieldChange(field, _shown(old), _shown(new), delta, percent)
+
+
+def number_in(value: JsonValue) -> float | None:
+    """Return the number of a value such as 4.5, "4.5" or "4.5 bar"; None where there is none, or more than one."""
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, int | float):
+        return float(value)
+    if not isinstance(value, str):
+        return None
+    found = _NUMBER.findall(value)
+    return float(found[0]) if len(found) == 1 else None
+
+
+def _form(value: JsonValue) -> str:
+    """Return a value with its number left out, but for leading zeros: those belong to serial numbers."""
+    return _NUMBER.sub(lambda found: re.match(r"[-+]?0*(?=\d)", found[0])[0] + "#", _shown(value))  # type: ignore[index]
+
+
+def _shown(value: JsonValue) -> str:
+    return "" if value is None else " ".join(str(value).split())
+
+
+def _unmatched(after: Sequence[Region], before: Sequence[Region]) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
+    """Return the regions without a partner, of the later and of the earlier round; the best overlaps pair first."""
+    pairs = sorted(
+        (
+            (_overlap(new, old), at, other)
+            for at, new in enumerate(after)
+            for other, old in enumerate(before)
+            if new.label.casefold() == old.label.casefold()
+        ),
+        reverse=True,
+    )
+    taken: set[int] = set()
+    partnered: set[int] = set()
+    for overlap, at, other in pairs:
+        if overlap >= SAME_PLACE_IOU and at not in taken and other not in partnered:
+            taken.add(at)
+            partnered.add(other)
+    return (
+        tuple(region for at, region in enumerate(after) if at not in taken),
+        tuple(region for at, region in enumerate(before) if at not in partnered),
+    )
+
+
+def _overlap(first: Region, second: Region) -> float:
+    """Return intersection over union; for two points, 1 where they lie within a twentieth of the picture."""
+    a, b = first.box, second.box
+    if first.is_point and second.is_point:
+        return float(abs(a.x1 - b.x1) <= 0.05 and abs(a.y1 - b.y1) <= 0.05)
+    width, height = min(a.x2, b.x2) - max(a.x1, b.x1), min(a.y2, b.y2) - max(a.y1, b.y1)
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    return shared / (_area(a) + _area(b) - shared)
+
+
+def _area(box: Box) -> float:
+    return (box.x2 - box.x1) * (box.y2 - box.y1)

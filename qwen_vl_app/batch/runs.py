@@ -1,0 +1,324 @@
+"""All runs of this data folder: begun, looked at, paused, stopped, resumed, read and taken away.
+
+The one object that a page or a command holds. Knows where runs lie and which of them have a thread here. Does not know
+how a run works or what an export looks like.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from qwen_vl_app.assistant import Assistant
+from qwen_vl_app.batch.exports import Export, ExportKind, export_rows
+from qwen_vl_app.batch.journal import Journal, read_journal
+from qwen_vl_app.batch.ledger import Ledger, current_rows
+from qwen_vl_app.batch.plan import BatchPlan, dump_plan, load_plan
+from qwen_vl_app.batch.progress import BatchProgress, RunState
+from qwen_vl_app.batch.rounds import RoundRow, compare_rounds
+from qwen_vl_app.batch.rows import BatchRow, RowOutcome, load_row
+from qwen_vl_app.batch.run import POLL_S, THUMBNAILS_NAME, BatchRun
+from qwen_vl_app.batch.source import SourceFolder
+from qwen_vl_app.errors import BatchError, UsageError
+from qwen_vl_app.texts import Language
+
+log = logging.getLogger(__name__)
+
+RUNS_NAME = "batches"
+PLAN_NAME = "plan.json"
+_ID_CHARACTERS = frozenset("0123456789abcdef-")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSummary:
+    """A run as a list shows it. `started_at` is UTC."""
+
+    run_id: str
+    started_at: datetime
+    plan: BatchPlan
+    progress: BatchProgress
+
+
+@dataclass(frozen=True, slots=True)
+class RowPage:
+    """Some rows in the order they were written, and where to read on: bytes, to be handed back as they are.
+
+    A row that was asked again stands here twice; what counts is the later one.
+    """
+
+    rows: tuple[BatchRow, ...]
+    next_start: int
+
+
+class BatchRuns:
+    """Runs of an open assistant. Any thread; close it before the assistant."""
+
+    def __init__(self, assistant: Assistant, *, poll_s: float = POLL_S) -> None:
+        self._assistant = assistant
+        self._folder = assistant.settings.data_dir / RUNS_NAME
+        self._poll_s = poll_s
+        self._lock = threading.Lock()
+        self._runs: dict[str, BatchRun] = {}
+        self._is_closed = False
+
+    # 1. Its life
+
+    def start(self, plan: BatchPlan) -> str:
+        """Begin a run and return its id at once.
+
+        Raises UsageError for a folder or questions that cannot be meant, BatchError where nothing can be written.
+        """
+        questions = tuple(text for each in plan.questions if (text := each.strip()))
+        if not questions:
+            raise UsageError("question.empty")
+        source = SourceFolder(plan.folder)
+        if source.holds(self._folder):
+            raise UsageError("batch.folder.holds_data", name=source.path.name)
+        plan = BatchPlan(
+            folder=source.path,
+            questions=questions,
+            task=plan.task,
+            detail=plan.detail,
+            is_recursive=plan.is_recursive,
+            is_watching=plan.is_watching,
+            max_new_tokens=plan.max_new_tokens,
+        )
+        run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        folder = self._folder / run_id
+        try:
+            folder.mkdir(mode=0o700, parents=True)
+            partial = folder / f"{PLAN_NAME}.part"
+            partial.write_text(dump_plan(plan), encoding="ascii")
+            partial.replace(folder / PLAN_NAME)
+        except OSError as error:
+            raise BatchError("batch.journal.unwritable") from error
+        self._begin(run_id, plan, retry_failed=False)
+        return run_id
+
+    def resume(self, run_id: str, *, retry_failed: bool = False) -> None:
+        """Go on with a run where its journal ends; nothing that has its row is asked again.
+
+        A finished run looks for what is new in its folder. `retry_failed` also asks again what failed. Raises BatchError
+        `batch.unknown`, `batch.in_use` where it runs, here or in another process.
+        """
+        plan = self.plan(run_id)
+        self._begin(run_id, plan, retry_failed=retry_failed)
+
+    def _begin(self, run_id: str, plan: BatchPlan, *, retry_failed: bool) -> None:
+        with self._lock:
+            if self._is_closed:
+                raise BatchError("batch.closed")
+            before = self._runs.get(run_id)
+            if before is not None and before.is_alive:
+                raise BatchError("batch.in_use", pid=None)
+            run = BatchRun(
+                run_id, assistant=self._assistant, plan=plan, folder=self._folder_of(run_id), poll_s=self._poll_s
+            )
+            run.start(retry_failed=retry_failed)
+            self._runs[run_id] = run
+
+    def pause(self, run_id: str) -> None:
+        """Begin nothing new until `go_on`. Raises BatchError `batch.not_running`."""
+        self._live(run_id).pause()
+
+    def go_on(self, run_id: str) -> None:
+        """End a pause. Raises BatchError `batch.not_running`."""
+        self._live(run_id).go_on()
+
+    def stop(self, run_id: str, *, timeout_s: float = 30.0) -> None:
+        """Stop a run and wait for its end; `resume` goes on. Raises BatchError `batch.not_running`."""
+        run = self._live(run_id)
+        run.stop()
+        run.wait(timeout_s)
+
+    def wait(self, run_id: str, timeout_s: float | None = None) -> bool:
+        """Wait until a run has ended; False when the time is up first."""
+        with self._lock:
+            run = self._runs.get(run_id)
+        return True if run is None else run.wait(timeout_s)
+
+    def close(self, timeout_s: float = 30.0) -> None:
+        """End all runs so that they can be resumed."""
+        with self._lock:
+            self._is_closed = True
+            runs = list(self._runs.values())
+        for run in runs:
+            run.stop(is_app_ending=True)
+        for run in runs:
+            if not run.wait(timeout_s):
+                log.warning("a run of a folder did not end in time")
+
+    def delete(self, run_id: str) -> None:
+        """Delete a run with its journal and thumbnails; never anything of the folder it was about.
+
+        Raises BatchError `batch.unknown`, `batch.in_use` while it runs anywhere.
+        """
+        folder = self._known(run_id)
+        with self._lock:
+            run = self._runs.get(run_id)
+            if run is not None and run.is_alive:
+                raise BatchError("batch.in_use", pid=None)
+            journal = Journal(folder)
+            journal.open()  # refuses where another process works on it
+            journal.close()
+            self._runs.pop(run_id, None)
+            try:
+                shutil.rmtree(folder)
+            except OSError as error:
+                raise BatchError("batch.not_deleted") from error
+
+    # 2. Looking
+
+    def list(self) -> tuple[BatchSummary, ...]:
+        """Return all runs, the latest first; folders that are no runs are passed over."""
+        try:
+            names = sorted((entry.name for entry in self._folder.iterdir() if entry.is_dir()), reverse=True)
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise BatchError("batch.journal.unreadable") from error
+        return tuple(summary for name in names if (summary := self._summary(name)) is not None)
+
+    def _summary(self, run_id: str) -> BatchSummary | None:
+        try:
+            return BatchSummary(run_id, _started_at(run_id), self.plan(run_id), self.progress(run_id))
+        except (BatchError, ValueError) as error:
+            log.warning("a run could not be listed: %s", error)
+            return None
+
+    def plan(self, run_id: str) -> BatchPlan:
+        """Return what a run is to do. Raises BatchError `batch.unknown`, `batch.plan_damaged`."""
+        try:
+            return load_plan((self._known(run_id) / PLAN_NAME).read_text(encoding="ascii"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise BatchError("batch.plan_damaged") from error
+
+    def progress(self, run_id: str) -> BatchProgress:
+        """Return how far a run is: of its thread where it runs here, of its journal otherwise. Raises BatchError."""
+        folder = self._known(run_id)
+        with self._lock:
+            run = self._runs.get(run_id)
+        if run is not None:
+            return run.progress()
+        ledger = Ledger.read(folder)
+        counts = ledger.counts()
+        return BatchProgress(
+            run_id=run_id,
+            state=_resting(ledger.last_state),
+            total=max(ledger.total, len(ledger.finished)),
+            done=len(ledger.finished),
+            answered=counts[RowOutcome.ANSWERED],
+            failed=counts[RowOutcome.FAILED],
+            duplicates=counts[RowOutcome.DUPLICATE],
+            skipped=counts[RowOutcome.SKIPPED],
+        )
+
+    def rows(self, run_id: str, *, start: int = 0, limit: int | None = None) -> RowPage:
+        """Return rows as they come: `start` is the last page's `next_start`. Raises BatchError."""
+        rows: list[BatchRow] = []
+        at = start
+        for line in read_journal(self._known(run_id), start=start):
+            if limit is not None and len(rows) >= limit:
+                break
+            at = line.end
+            if line.record.get("kind") == "row":
+                try:
+                    rows.append(load_row(line.record))
+                except BatchError:
+                    log.warning("a row of a journal is damaged")
+        return RowPage(tuple(rows), at)
+
+    def current_rows(self, run_id: str, *, worst_first: bool = False) -> tuple[BatchRow, ...]:
+        """Return the rows that stand, one for each question; `worst_first` begins with failures and low confidence."""
+        rows = tuple(current_rows(self._known(run_id)))
+        return tuple(sorted(rows, key=_badness)) if worst_first else rows
+
+    def thumbnail(self, run_id: str, row: BatchRow) -> bytes | None:
+        """Return a row's thumbnail (JPEG), None where it has none."""
+        name = row.thumbnail
+        if not name or Path(name).name != name:
+            return None
+        try:
+            return (self._known(run_id) / THUMBNAILS_NAME / name).read_bytes()
+        except OSError:
+            return None
+
+    # 3. Taking away
+
+    def export(self, run_id: str, kind: ExportKind, target: Path, *, language: Language = Language.ENGLISH) -> Export:
+        """Write a run's rows to a file, or annotated pictures into a folder, and return what was written.
+
+        The target may not lie in the folder the run is about. Raises UsageError, BatchError.
+        """
+        plan = self.plan(run_id)
+        refuse_within(plan, target)
+        return export_rows(
+            kind,
+            target,
+            rows=lambda: self._rows_of(run_id),
+            thumbnail=lambda row: self.thumbnail(run_id, row),
+            assistant=self._assistant,
+            plan=plan,
+            language=language,
+        )
+
+    def _rows_of(self, run_id: str) -> Iterator[BatchRow]:
+        return current_rows(self._known(run_id))
+
+    def compare(self, run_id: str, earlier_id: str, *, tag: str = "") -> tuple[RoundRow, ...]:
+        """Return what changed since an earlier run, picture by picture and question by question.
+
+        Pictures are matched by file name; with a `tag`, by that field of their answers. Raises BatchError.
+        """
+        return compare_rounds(self.current_rows(run_id), earlier=self.current_rows(earlier_id), tag=tag)
+
+    def _folder_of(self, run_id: str) -> Path:
+        return self._folder / run_id
+
+    def _known(self, run_id: str) -> Path:
+        """Return a run's folder. An id that was typed leads nowhere else."""
+        folder = self._folder_of(run_id)
+        if not run_id or not _ID_CHARACTERS.issuperset(run_id) or not folder.is_dir():
+            raise BatchError("batch.unknown", run=run_id)
+        return folder
+
+    def _live(self, run_id: str) -> BatchRun:
+        with self._lock:
+            run = self._runs.get(run_id)
+        if run is None or not run.is_alive:
+            raise BatchError("batch.not_running", run=run_id)
+        return run
+
+
+def refuse_within(plan: BatchPlan, target: Path) -> None:
+    """Raise UsageError where a target lies in the folder of a plan, which is only ever read."""
+    try:
+        source = SourceFolder(plan.folder)
+    except UsageError:  # the folder is gone, so nothing can be written into it
+        return
+    if source.holds(target):
+        raise UsageError("batch.target_within_folder", name=target.name)
+
+
+def _started_at(run_id: str) -> datetime:
+    return datetime.strptime(run_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+
+
+def _resting(last_state: str) -> RunState:
+    """Return the state of a run that has no thread here: whoever wrote last that it runs is gone, or elsewhere."""
+    try:
+        state = RunState(last_state)
+    except ValueError:
+        return RunState.INTERRUPTED
+    return RunState.INTERRUPTED if state.is_live else state
+
+
+def _badness(row: BatchRow) -> tuple[int, float]:
+    order = (RowOutcome.FAILED, RowOutcome.ANSWERED, RowOutcome.DUPLICATE, RowOutcome.SKIPPED)
+    return order.index(row.outcome), 1.0 if row.confidence is None else row.confidence

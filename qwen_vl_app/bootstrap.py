@@ -1,0 +1,188 @@
+"""The only file that names concrete classes: it puts the assistant together and holds the one of this process.
+
+Knows how the parts fit; does not know what they do. Nothing heavy is imported before an assistant is opened.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qwen_vl_app import offline
+from qwen_vl_app.assistant import Assistant
+from qwen_vl_app.batch import BatchRuns
+from qwen_vl_app.chat import EngineStatus
+from qwen_vl_app.config import Settings, load_settings
+from qwen_vl_app.doctor import Probe, TorchFacts
+from qwen_vl_app.engine.base import Engine
+from qwen_vl_app.engine.deferred import DeferredEngine
+from qwen_vl_app.engine.folders import ModelFolder, list_models
+from qwen_vl_app.errors import Reason
+from qwen_vl_app.records import Records
+
+if TYPE_CHECKING:
+    from qwen_vl_app.history import HistoryStore
+
+COURTESY_S = 2.0
+"""How long loading waits for the first page: people who start the app open it at once."""
+_lock = threading.Lock()
+_instances: list[Assistant] = []
+"""Empty, or the one assistant of this process."""
+_batch_runs: list[BatchRuns] = []
+"""Empty, or its runs of folders."""
+
+
+def build_assistant(settings: Settings) -> Assistant:
+    """Return an assistant of the real parts, not yet opened. The process is offline from here on."""
+    offline.go_offline()
+    from qwen_vl_app.imaging import PictureDecoder
+
+    return Assistant(
+        engine=DeferredEngine(partial(_build_engine, settings)),
+        decoder=PictureDecoder(
+            max_bytes=settings.max_upload_mb * 2**20,
+            max_pixels=settings.max_picture_megapixels * 1_000_000,
+            timeout_s=settings.decode_timeout_s,
+        ),
+        history=_build_history(settings),
+        settings=settings,
+    )
+
+
+def build_records(settings: Settings) -> Records:
+    """Return what is kept, without a model, as a context manager. The process is offline from here on."""
+    offline.go_offline()
+    return Records(_build_history(settings))
+
+
+def _build_history(settings: Settings) -> HistoryStore:
+    from qwen_vl_app.history import HistoryStore, Keeping, KeepingMode
+
+    mode = KeepingMode(settings.keep)
+    return HistoryStore(
+        None if mode is KeepingMode.NOTHING else settings.data_dir,
+        cache_bytes=settings.cache_mb * 2**20,
+        keeping=Keeping(mode, days=settings.keep_days),
+    )
+
+
+def _build_engine(settings: Settings) -> Engine:
+    if settings.remote_address:
+        from qwen_vl_app.engine.remote import RemoteEngine
+
+        return RemoteEngine(
+            settings.remote_address,
+            model=settings.remote_model,
+            key=settings.remote_key,
+            family=settings.remote_family,
+            detail=None if settings.detail == "auto" else settings.detail,
+        )
+    from qwen_vl_app.engine.local import LocalEngine
+
+    return LocalEngine(
+        models_dir=settings.models_dir,
+        model=settings.model,
+        device=settings.device,
+        precision=settings.precision,
+        attention=settings.attention,
+        threads=settings.threads,
+        detail=settings.detail,
+        memory_reserve_mb=settings.memory_reserve_mb,
+    )
+
+
+class _EngineProbe:
+    """The engine's room, as `doctor` and the list of models look at it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def models(self) -> tuple[ModelFolder, ...]:
+        return list_models(self._settings.models_dir)
+
+    def torch(self) -> TorchFacts:
+        from qwen_vl_app.engine.local.inspection import inspect_torch
+
+        return inspect_torch()
+
+    def prepared(self) -> EngineStatus:
+        engine = _build_engine(self._settings)
+        try:
+            engine.prepare()
+            return engine.status
+        finally:
+            engine.close()
+
+
+def probe(settings: Settings) -> Probe:
+    """Return what tells about models and machine without loading a model. The process is offline from here on."""
+    offline.go_offline()
+    return _EngineProbe(settings)
+
+
+def bench(
+    *,
+    shape: str,
+    model: Path | None,
+    sides: Sequence[int],
+    tokens: int,
+    rounds: int,
+    threads: int,
+    on_progress: Callable[[Reason], None],
+) -> Mapping[str, Any]:
+    """Measure this machine and return the report, with what is gained under `ratios`. The process is offline from here on.
+
+    Raises ModelFolderError.
+    """
+    offline.go_offline()
+    from qwen_vl_app.engine.local.bench import ratios, run_bench
+
+    report = run_bench(
+        shape=shape,
+        model=model,
+        sides=sides,
+        tokens=tokens,
+        rounds=rounds,
+        threads=threads,
+        on_progress=on_progress,
+    )
+    return {**report, "ratios": ratios(report)}
+
+
+def open_assistant(settings: Settings) -> Assistant:
+    """Return an assistant to be used as a context manager: opened on entering, closed on leaving."""
+    return build_assistant(settings)
+
+
+def current() -> Assistant:
+    """Return the one assistant of this process, opened at the first call. Any thread."""
+    with _lock:
+        if not _instances:
+            assistant = build_assistant(load_settings())
+            assistant.open(courtesy_s=COURTESY_S)
+            _instances.append(assistant)
+        return _instances[0]
+
+
+def current_batches() -> BatchRuns:
+    """Return the runs of folders of this process's assistant. Any thread."""
+    assistant = current()
+    with _lock:
+        if not _batch_runs:
+            _batch_runs.append(BatchRuns(assistant))
+        return _batch_runs[0]
+
+
+def close_current() -> None:
+    """Close the assistant of this process, if there is one, and let its runs of folders be resumable."""
+    with _lock:
+        closing, ending = list(_instances), list(_batch_runs)
+        _instances.clear()
+        _batch_runs.clear()
+    for runs in ending:
+        runs.close()
+    for assistant in closing:
+        assistant.close()

@@ -1,0 +1,295 @@
+"""The commands put together: the flags they share, the language of their help, and what an error is worth as a status.
+
+Knows typer. Does not know what a command does.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.main import get_command
+
+from qwen_vl_app import __version__
+from qwen_vl_app.batch import ExportKind
+from qwen_vl_app.chat import Detail
+from qwen_vl_app.cli import ask as asking
+from qwen_vl_app.cli import batch as batching
+from qwen_vl_app.cli import bench as benching
+from qwen_vl_app.cli import checkup
+from qwen_vl_app.cli import look as looking
+from qwen_vl_app.cli import models as listing
+from qwen_vl_app.cli import serve as serving
+from qwen_vl_app.cli.history_program import history_app
+from qwen_vl_app.cli.parts import Parts
+from qwen_vl_app.cli.status import FAILED, INTERRUPTED
+from qwen_vl_app.cli.terminal import Terminal, speak_utf8, system_language
+from qwen_vl_app.errors import Reason
+from qwen_vl_app.texts import Language, t
+
+log = logging.getLogger(__name__)
+
+_app = typer.Typer(
+    name="qwen_vl_app",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_app.add_typer(history_app, name="history")
+
+# The flags. Their help is put in by `_speak`, in the language of this machine.
+ModelFlag = Annotated[str | None, typer.Option("--model", metavar="DIR")]
+DeviceFlag = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda")]
+PrecisionFlag = Annotated[str | None, typer.Option("--precision", metavar="auto|fp32|bf16|int8")]
+DataDirFlag = Annotated[str | None, typer.Option("--data-dir", metavar="DIR")]
+ModelsDirFlag = Annotated[str | None, typer.Option("--models-dir", metavar="DIR")]
+LanguageFlag = Annotated[str | None, typer.Option("--language", metavar="auto|en|zh")]
+JsonFlag = Annotated[bool, typer.Option("--json")]
+VerboseFlag = Annotated[bool, typer.Option("--verbose", "-v")]
+PageFlag = Annotated[int, typer.Option("--page", min=1, metavar="N")]
+DetailFlag = Annotated[Detail | None, typer.Option("--detail")]
+
+
+def main(arguments: Sequence[str] | None = None, *, parts: Parts | None = None) -> int:
+    """Run one command and return its exit status. `parts` are the real ones unless a test brings its own."""
+    speak_utf8()
+    is_verbose = any(word in ("-v", "--verbose") for word in (sys.argv[1:] if arguments is None else arguments))
+    logging.basicConfig(
+        level=logging.INFO if is_verbose else logging.CRITICAL, format="%(levelname)s %(name)s: %(message)s"
+    )
+    language = system_language()
+    command = get_command(_app)
+    _speak(command, language)
+    try:
+        command.main(
+            args=None if arguments is None else list(arguments), prog_name="python -m qwen_vl_app", obj=parts or Parts()
+        )
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else FAILED if end.code else 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception:  # a stranger's error: a person at a terminal gets a calm sentence, `--verbose` shows the rest
+        log.info("a command failed", exc_info=True)
+        Terminal(language=language).note(Reason("app.unexpected_command"))
+        return FAILED
+    return 0
+
+
+def _speak(command: Any, language: Language, *, code: str = "") -> None:
+    """Put the help into a command, its flags and its sub-commands, from the catalogue: `history list` is `history-list`."""
+    command.help = t(f"cli.help.{code or command.name}", language)
+    for parameter in command.params:
+        if getattr(parameter, "help", "") is None:
+            parameter.help = t(f"cli.help.flag.{parameter.name}", language)
+    for name, sub in getattr(command, "commands", {}).items():
+        sub.name = name
+        _speak(sub, language, code=f"{code}-{name}" if code else name)
+
+
+def _overrides(**given: str | None) -> Mapping[str, Any]:
+    """Return the flags as settings. Folders are meant from where the command was typed, not from the app's folder."""
+    values: dict[str, Any] = dict(given)
+    for key in ("data_dir", "models_dir"):
+        if values[key] is not None:
+            values[key] = Path(values[key]).expanduser().absolute()
+    model = values["model"]
+    if model and (folder := Path(model).expanduser()).is_dir():
+        values["model"] = str(folder.absolute())
+    return values
+
+
+@_app.callback(invoke_without_command=True)
+def _program(version: Annotated[bool, typer.Option("--version")] = False) -> None:
+    if version:
+        sys.stdout.write(f"qwen_vl_app {__version__}\n")
+        raise typer.Exit
+
+
+@_app.command("ask")
+def _ask(
+    context: typer.Context,
+    words: Annotated[list[str], typer.Argument(metavar='[PICTURE]... "QUESTION"', show_default=False)],
+    *,
+    is_json: JsonFlag = False,
+    is_anew: Annotated[bool, typer.Option("--anew")] = False,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, max=32768, metavar="N")] = None,
+    page: PageFlag = 1,
+    detail: DetailFlag = None,
+    model: ModelFlag = None,
+    device: DeviceFlag = None,
+    precision: PrecisionFlag = None,
+    data_dir: DataDirFlag = None,
+    models_dir: ModelsDirFlag = None,
+    language: LanguageFlag = None,
+    is_verbose: VerboseFlag = False,
+) -> None:
+    overrides = _overrides(
+        model=model, device=device, precision=precision, data_dir=data_dir, models_dir=models_dir, language=language
+    )
+    request = asking.Request(
+        tuple(words[:-1]), words[-1], page=page - 1, detail=detail, max_new_tokens=max_tokens, is_anew=is_anew
+    )
+    _end(context, asking.ask(_parts(context), request, overrides=overrides, is_json=is_json, is_verbose=is_verbose))
+
+
+@_app.command("look")
+def _look(
+    context: typer.Context,
+    files: Annotated[list[str], typer.Argument(metavar="FILE", show_default=False)],
+    *,
+    is_json: JsonFlag = False,
+    page: PageFlag = 1,
+    detail: DetailFlag = None,
+    model: ModelFlag = None,
+    device: DeviceFlag = None,
+    precision: PrecisionFlag = None,
+    models_dir: ModelsDirFlag = None,
+    language: LanguageFlag = None,
+    is_verbose: VerboseFlag = False,
+) -> None:
+    overrides = _overrides(
+        model=model, device=device, precision=precision, data_dir=None, models_dir=models_dir, language=language
+    )
+    request = looking.Request(tuple(files), page=page - 1, detail=detail)
+    _end(context, looking.look(_parts(context), request, overrides=overrides, is_json=is_json, is_verbose=is_verbose))
+
+
+@_app.command("batch")
+def _batch(
+    context: typer.Context,
+    folder: Annotated[str, typer.Argument(metavar="[FOLDER]", show_default=False)] = "",
+    *,
+    task: Annotated[str, typer.Option("--task", metavar="NAME", show_default=False)] = "",
+    given: Annotated[list[str] | None, typer.Option("--with", metavar="WORDS")] = None,
+    prompts: Annotated[list[str] | None, typer.Option("--prompt", metavar="QUESTION")] = None,
+    detail: DetailFlag = None,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, max=32768, metavar="N")] = None,
+    is_recursive: Annotated[bool, typer.Option("--recursive")] = False,
+    is_watching: Annotated[bool, typer.Option("--watch")] = False,
+    out: Annotated[str, typer.Option("--out", metavar="DIR", show_default=False)] = "",
+    exports: Annotated[list[ExportKind] | None, typer.Option("--export")] = None,
+    resume: Annotated[str, typer.Option("--resume", metavar="RUN", show_default=False)] = "",
+    retry_failed: Annotated[bool, typer.Option("--retry-failed")] = False,
+    compare: Annotated[str, typer.Option("--compare", metavar="RUN", show_default=False)] = "",
+    tag: Annotated[str, typer.Option("--tag", metavar="FIELD", show_default=False)] = "",
+    is_listing: Annotated[bool, typer.Option("--list")] = False,
+    is_json: JsonFlag = False,
+    model: ModelFlag = None,
+    device: DeviceFlag = None,
+    precision: PrecisionFlag = None,
+    data_dir: DataDirFlag = None,
+    models_dir: ModelsDirFlag = None,
+    language: LanguageFlag = None,
+    is_verbose: VerboseFlag = False,
+) -> None:
+    overrides = _overrides(
+        model=model, device=device, precision=precision, data_dir=data_dir, models_dir=models_dir, language=language
+    )
+    request = batching.Request(
+        folder=folder,
+        task=task,
+        given=tuple(given or ()),
+        prompts=tuple(prompts or ()),
+        detail=detail,
+        max_new_tokens=max_tokens,
+        is_recursive=is_recursive,
+        is_watching=is_watching,
+        out=out,
+        exports=tuple(exports or ()),
+        resume=resume,
+        retry_failed=retry_failed,
+        compare=compare,
+        tag=tag,
+        is_listing=is_listing,
+    )
+    _end(context, batching.batch(_parts(context), request, overrides=overrides, is_json=is_json, is_verbose=is_verbose))
+
+
+@_app.command("models")
+def _models(
+    context: typer.Context,
+    *,
+    is_json: JsonFlag = False,
+    models_dir: ModelsDirFlag = None,
+    language: LanguageFlag = None,
+) -> None:
+    overrides = _overrides(
+        model=None, device=None, precision=None, data_dir=None, models_dir=models_dir, language=language
+    )
+    _end(context, listing.list_models(_parts(context), overrides=overrides, is_json=is_json))
+
+
+@_app.command("doctor")
+def _doctor(
+    context: typer.Context,
+    *,
+    is_json: JsonFlag = False,
+    load: Annotated[bool, typer.Option("--load")] = False,
+    model: ModelFlag = None,
+    device: DeviceFlag = None,
+    precision: PrecisionFlag = None,
+    data_dir: DataDirFlag = None,
+    models_dir: ModelsDirFlag = None,
+    language: LanguageFlag = None,
+    is_verbose: VerboseFlag = False,
+) -> None:
+    overrides = _overrides(
+        model=model, device=device, precision=precision, data_dir=data_dir, models_dir=models_dir, language=language
+    )
+    _end(
+        context,
+        checkup.doctor(_parts(context), overrides=overrides, loads=load, is_json=is_json, is_verbose=is_verbose),
+    )
+
+
+@_app.command("bench")
+def _bench(
+    context: typer.Context,
+    *,
+    shape: Annotated[str, typer.Option("--shape", metavar="0.4b|2b|3b|7b")] = "0.4b",
+    model_folder: Annotated[Path | None, typer.Option("--model", metavar="DIR")] = None,
+    sizes: Annotated[str, typer.Option("--sizes", metavar="N,N")] = "512,1024",
+    tokens: Annotated[int, typer.Option("--tokens", min=2, max=4096, metavar="N")] = 32,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, max=20, metavar="N")] = 2,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE")] = None,
+    chart_file: Annotated[Path | None, typer.Option("--chart", metavar="FILE")] = None,
+    language: LanguageFlag = None,
+) -> None:
+    overrides = _overrides(model=None, device=None, precision=None, data_dir=None, models_dir=None, language=language)
+    request = benching.Request(shape, model_folder, sizes, tokens, rounds, json_file, chart_file)
+    _end(context, benching.bench(_parts(context), request, overrides=overrides))
+
+
+@_app.command("serve")
+def _serve(
+    context: typer.Context,
+    *,
+    port: Annotated[int | None, typer.Option("--port", min=1, max=65535, metavar="N")] = None,
+    model: ModelFlag = None,
+    device: DeviceFlag = None,
+    precision: PrecisionFlag = None,
+    data_dir: DataDirFlag = None,
+    models_dir: ModelsDirFlag = None,
+    language: LanguageFlag = None,
+) -> None:
+    overrides = _overrides(
+        model=model, device=device, precision=precision, data_dir=data_dir, models_dir=models_dir, language=language
+    )
+    _end(context, serving.serve(_parts(context), overrides={**overrides, "port": port}))
+
+
+def _parts(context: typer.Context) -> Parts:
+    parts = context.find_object(Parts)
+    assert parts is not None  # noqa: S101 - `main` put it there
+    return parts
+
+
+def _end(_context: typer.Context, status: int) -> None:
+    raise typer.Exit(status)

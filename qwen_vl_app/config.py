@@ -1,0 +1,227 @@
+"""Settings: defaults, then `config.toml`, then the environment, then the command line.
+
+The only reader of the environment (with `offline`, which writes to it). Knows names and values; does not know what they
+switch. A misspelt key or `QWEN_VL_*` variable is an error that names the near one, never silence.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+
+from qwen_vl_app.chat import Detail
+from qwen_vl_app.errors import SettingsError
+
+ENVIRONMENT_PREFIX = "QWEN_VL_"
+ROOT = Path(__file__).resolve().parent.parent
+"""The folder that holds `app.py`."""
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+MODEL_ALIASES = (
+    "qwen-vl",
+    "qwen2.5-vl",
+    "qwen2.5-vl-7b",
+    "qwen2.5-vl-7b-instruct",
+    "Qwen/Qwen2.5-VL-7B-Instruct",
+    "qwen2.5vl",
+    "qwen2.5vl:7b",
+)
+"""The names that clients of earlier systems have in their settings."""
+_LOOPBACK_ADDRESS = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\]):[0-9]{1,5}(/[\w./-]*)?")
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?")
+
+
+class Settings(BaseModel):
+    """Everything a site may set. Frozen; sizes in the unit that the name says."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model: str = ""
+    """Name of a folder under `models_dir`, or a path; empty lets the app choose the best that fits."""
+    models_dir: Path = ROOT / "models"
+    data_dir: Path = ROOT / "data"
+    host: str = "127.0.0.1"
+    port: int = Field(default=8501, ge=1, le=65535)
+    language: Literal["auto", "en", "zh"] = "auto"
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
+    attention: Literal["auto", "flash_attn", "varlen", "batched_windows", "sdpa"] = "auto"
+    threads: int = Field(default=0, ge=0, le=1024)
+    """CPU threads for the model; 0 takes the physical cores this process may use."""
+    detail: Detail | Literal["auto"] = "auto"
+    max_new_tokens: int = Field(default=1024, ge=1, le=32768)
+    memory_reserve_mb: int = Field(default=1024, ge=0)
+    """Memory of the device left to everything else."""
+
+    max_upload_mb: int = Field(default=64, ge=1, le=2048)
+    max_picture_megapixels: int = Field(default=100, ge=1, le=1000)
+    decode_timeout_s: float = Field(default=5.0, gt=0, le=120)
+    """Processor seconds for opening a picture, and again for making its renditions; the clock on the wall ends at four times."""
+    max_pictures: int = Field(default=8, ge=1, le=64)
+    """Pictures in one question."""
+
+    keep: Literal["until_erased", "days", "nothing", "records"] = "until_erased"
+    """How long questions and answers are kept; "nothing" keeps them in memory alone, "records" refuses to erase."""
+    keep_days: int = Field(default=30, ge=1, le=36500)
+    """For `keep = "days"`."""
+    cache_answers: bool = True
+    """Whether the very same question is answered from what is kept."""
+    cache_days: int = Field(default=0, ge=0, le=36500)
+    """How old such an answer may be; 0 sets no limit."""
+    cache_mb: int = Field(default=64, ge=1, le=4096)
+
+    queue_limit: int = Field(default=32, ge=1)
+    queue_limit_per_owner: int = Field(default=8, ge=1)
+
+    remote_address: str = ""
+    """An OpenAI-compatible server on loopback that answers instead of a model of the app's own; empty for none."""
+    remote_model: str = ""
+    """Its model's name there; empty takes its first."""
+    remote_key: str = Field(default="", repr=False)
+    remote_family: Literal["auto", "qwen2_5_vl", "qwen3_vl"] = "auto"
+    """What its boxes mean; `auto` reads it from the model's name."""
+    remote_lanes: int = Field(default=4, ge=1, le=64)
+    """How many questions it is asked at a time."""
+
+    api_keys: tuple[str, ...] = Field(default=(), repr=False)
+    """Keys for programs, one for each; empty lets every program on this machine in. At least 16 characters each."""
+    public_origins: tuple[str, ...] = ()
+    """Addresses under which a reverse proxy on this machine offers the app, such as `https://vision.site.example`."""
+    api_max_body_mb: int = Field(default=96, ge=1, le=4096)
+    """The largest request; pictures in JSON are a third larger than their files."""
+    api_file_folder: Path | Literal[""] = ""
+    """The only folder that `file:` addresses in requests may name; empty refuses them all."""
+    model_aliases: tuple[str, ...] = MODEL_ALIASES
+    """Names under which programs may ask for the one loaded model, whichever it is."""
+
+    @field_validator("remote_address")
+    @classmethod
+    def _is_on_loopback(cls, address: str) -> str:
+        if address and not _LOOPBACK_ADDRESS.fullmatch(address):
+            raise ValueError("loopback only")
+        return address
+
+    @field_validator("api_keys", "public_origins", "model_aliases", mode="before")
+    @classmethod
+    def _from_commas(cls, value: object) -> object:
+        """Take `a, b` from the environment for what is a list in the file."""
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _are_long(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+        if any(len(key) < 16 or not key.isascii() or not key.isprintable() or " " in key for key in keys):
+            raise ValueError("at least 16 characters, ASCII, no spaces")
+        return keys
+
+    @field_validator("public_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if not all(_ORIGIN.fullmatch(origin.lower()) for origin in origins):
+            raise ValueError("scheme, host and port only")
+        if origins and not info.data.get("api_keys"):
+            raise ValueError("api_keys must be set first")
+        return tuple(origin.lower() for origin in origins)
+
+    @field_validator("host")
+    @classmethod
+    def _is_loopback(cls, host: str) -> str:
+        if host not in LOOPBACK_HOSTS:
+            raise ValueError("loopback only")
+        return host
+
+    @field_validator("models_dir", "data_dir", "api_file_folder")
+    @classmethod
+    def _is_absolute(cls, folder: Path | Literal[""]) -> Path | Literal[""]:
+        if folder == "":
+            return ""
+        return folder.expanduser() if folder.is_absolute() else ROOT / folder.expanduser()
+
+
+def load_settings(
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """Return the settings of this machine.
+
+    `overrides` come from the command line; None values in it mean "not given". `file` defaults to `config.toml` beside
+    `app.py` and may be absent. Raises SettingsError, naming the key, where it came from, and what is near it.
+    """
+    file = file or ROOT / "config.toml"
+    given: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    for source, values in (
+        (file.name, _read_file(file)),
+        ("environment", _read_environment(os.environ if environment is None else environment)),
+        ("command line", {key: value for key, value in (overrides or {}).items() if value is not None}),
+    ):
+        for key, value in values.items():
+            if key not in Settings.model_fields:
+                raise _unknown_key(key, source)
+            given[key], origin[key] = value, source
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0]) if first["loc"] else ""
+        raise SettingsError(
+            "settings.bad_value", key=_shown(key, origin.get(key, "")), source=origin.get(key, "")
+        ) from error
+
+
+def pass_on(overrides: Mapping[str, Any]) -> None:
+    """Write a command line's settings into the environment, for the app that this process is about to start."""
+    for key, value in overrides.items():
+        if value is not None:
+            os.environ[f"{ENVIRONMENT_PREFIX}{key.upper()}"] = str(value)
+
+
+def configured_port() -> int:
+    """Return the port that the settings name; the default where they cannot be read, since the page then says why."""
+    try:
+        return load_settings().port
+    except SettingsError:
+        return Settings().port
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError("settings.unreadable", file=file.name) from error
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError("settings.not_toml", file=file.name) from error
+
+
+def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        name.upper().removeprefix(ENVIRONMENT_PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.upper().startswith(ENVIRONMENT_PREFIX)
+    }
+
+
+def _unknown_key(key: str, source: str) -> SettingsError:
+    near = difflib.get_close_matches(key, Settings.model_fields, n=1, cutoff=0.5)
+    if near:
+        return SettingsError(
+            "settings.unknown_key_near", key=_shown(key, source), near=_shown(near[0], source), source=source
+        )
+    return SettingsError("settings.unknown_key", key=_shown(key, source), source=source)
+
+
+def _shown(key: str, source: str) -> str:
+    return f"{ENVIRONMENT_PREFIX}{key.upper()}" if source == "environment" else key

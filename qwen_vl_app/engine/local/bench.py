@@ -1,0 +1,190 @@
+"""The benchmark: several ways to run the same weights on the same pictures and questions, in turns, within one run.
+
+Knows the order of things and how the figures become one. Does not know how an arm does its work, nor who prints.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import platform
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+import transformers
+
+from qwen_vl_app.chat import Size
+from qwen_vl_app.engine.families import smart_resize
+from qwen_vl_app.engine.folders import inspect_folder
+from qwen_vl_app.engine.local import hardware
+from qwen_vl_app.engine.local.bench_arms import ARMS, Work, measure_arm, measure_bandwidth
+from qwen_vl_app.engine.local.bench_models import SHAPES, make_model
+from qwen_vl_app.errors import ModelFolderError, Reason
+
+FIGURES = (
+    *("first_token_s", "decode_tokens_per_s", "follow_up_first_token_s", "mixed_s"),
+    *("load_s", "peak_bytes", "gb_per_s", "share_of_limit"),
+)
+CHILD_OVERHEAD_BYTES = 800_000_000
+Progress = Callable[[Reason], None]
+
+
+def run_bench(
+    *,
+    shape: str = "0.4b",
+    model: Path | None = None,
+    sides: Iterable[int] = (512, 1024),
+    tokens: int = 32,
+    rounds: int = 2,
+    repeats: int = 2,
+    threads: int = 0,
+    on_progress: Progress = lambda reason: None,
+) -> dict[str, Any]:
+    """Measure every arm at every size and return the report, ready for JSON.
+
+    `sides` are of square pictures in pixels; `model` is a folder, else random weights of `shape` are made and thrown away
+    again. Each round runs all arms, every second one backwards, so that a machine that warms up or slows down does so to
+    all of them; the best of all rounds counts. Arms that do not fit into memory are left out and named in the report.
+    Raises ModelFolderError.
+    """
+    with _folder(shape, model, on_progress) as folder:
+        known = inspect_folder(folder)
+        if known.problem is not None or known.family is None:
+            problem = known.problem or Reason("engine.folder.bad_config", model=known.name)
+            raise ModelFolderError(problem.code, **problem.facts)
+        threads = hardware.choose_threads(threads, parameters=known.parameters)
+        factor = known.family.factor
+        sizes = tuple(
+            smart_resize(Size(side, side), factor, min_pixels=factor**2, max_pixels=16384 * factor**2) for side in sides
+        )
+        limit = _in_child(measure_bandwidth, threads)
+        arms: dict[str, dict[str, Any]] = {}
+        left_out: list[str] = []
+        for number in range(rounds):
+            for arm in ARMS if number % 2 == 0 else ARMS[::-1]:
+                needed = known.parameters * (4 if arm.precision == "fp32" else 2) + CHILD_OVERHEAD_BYTES
+                if needed > hardware.free_bytes(torch.device("cpu")):
+                    left_out.append(arm.name)
+                    continue
+                on_progress(Reason("engine.bench.arm", arm=arm.name, round=number + 1, rounds=rounds))
+                found = _in_child(measure_arm, Work(arm, folder, sizes, tokens, repeats, threads, number))
+                arms[arm.name] = _better(arms.get(arm.name), found)
+        return {
+            "model": known.name,
+            "parameters": known.parameters,
+            "tokens": tokens,
+            "rounds": rounds,
+            "repeats": repeats,
+            "threads": threads,
+            "limit_gb_per_s": limit,
+            "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": _machine(),
+            "left_out": sorted(set(left_out)),
+            "arms": [_report(arms[arm.name], limit) for arm in ARMS if arm.name in arms],
+        }
+
+
+@contextmanager
+def _folder(shape: str, model: Path | None, on_progress: Progress) -> Iterator[Path]:
+    if model is not None:
+        yield model
+        return
+    if shape not in SHAPES:
+        raise ModelFolderError("engine.bench.no_shape", shape=shape, shapes=", ".join(SHAPES))
+    on_progress(Reason("engine.bench.making", shape=shape))
+    with tempfile.TemporaryDirectory(prefix="qwen-vl-bench-", ignore_cleanup_errors=True) as parent:
+        folder = Path(parent) / f"random-{shape}"
+        make_model(shape, folder)
+        yield folder
+
+
+def _in_child(work: Callable[[Any], Any], given: Any) -> Any:
+    with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as child:
+        return child.submit(work, given).result()
+
+
+def _better(held: dict[str, Any] | None, found: dict[str, Any]) -> dict[str, Any]:
+    if held is None:
+        return found
+    sizes = {
+        size: {
+            name: max(value, held["sizes"][size][name]) if "_per_s" in name else min(value, held["sizes"][size][name])
+            for name, value in figures.items()
+        }
+        for size, figures in found["sizes"].items()
+    }
+    return {
+        "arm": found["arm"],
+        "load_s": min(held["load_s"], found["load_s"]),
+        "peak_bytes": max(held["peak_bytes"], found["peak_bytes"]),
+        "sizes": sizes,
+    }
+
+
+def _report(arm: Mapping[str, Any], limit: float) -> dict[str, Any]:
+    return {
+        "name": arm["arm"]["name"],
+        "precision": arm["arm"]["precision"],
+        "is_stock": arm["arm"]["is_stock"],
+        "sizes": {
+            size: {
+                **figures,
+                "load_s": arm["load_s"],
+                "peak_bytes": arm["peak_bytes"],
+                "share_of_limit": figures["gb_per_s"] / limit,
+            }
+            for size, figures in arm["sizes"].items()
+        },
+    }
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "processor": _processor_name(),
+        "cores": psutil.cpu_count(logical=False),
+        "memory_bytes": psutil.virtual_memory().total,
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "transformers": str(transformers.__version__),
+        "has_bf16": hardware.has_fast_bf16_cpu(),
+        "has_vnni": bool(torch.cpu._is_vnni_supported()),
+    }
+
+
+def _processor_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def ratios(report: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Return, for each size, how many times sooner and faster ours at its best is, and what its loop adds.
+
+    Cold first token and decoding are against stock fp32; the follow-up is against ours cold.
+    """
+    arms = {arm["name"]: arm["sizes"] for arm in report["arms"]}
+    ours = [arm["sizes"] for arm in report["arms"] if not arm["is_stock"]]
+    if not ours:
+        return {}
+    stock, best = arms.get(ARMS[0].name), ours[-1]
+    told = {}
+    for size, figures in best.items():
+        told[size] = {
+            "follow_up_sooner": figures["first_token_s"] / figures["follow_up_first_token_s"],
+            "loop_share": figures["loop_share_s"],
+        }
+        if stock is not None:
+            told[size]["first_token_sooner"] = stock[size]["first_token_s"] / figures["first_token_s"]
+            told[size]["decode_faster"] = figures["decode_tokens_per_s"] / stock[size]["decode_tokens_per_s"]
+    return told

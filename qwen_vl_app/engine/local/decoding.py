@@ -1,0 +1,146 @@
+"""Prefill and decode over explicit tokens, positions and one KV cache, asking before each layer whether to go on.
+
+Knows the decoder's layers. Does not know prompts, stop strings or conversations. Positions are always given: the library
+keeps those of whoever asked last in the model, which is silently wrong for everybody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from qwen_vl_app.engine.local.kv import KVCache
+from qwen_vl_app.engine.local.loading import LoadedModel
+from qwen_vl_app.engine.local.prompt import Prompt
+from qwen_vl_app.engine.local.text import TextModel
+from qwen_vl_app.engine.local.vision import PictureFeatures, Stopped
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillStep:
+    """`done` of the prompt's tokens are in the cache. The last step has the `logits` of the next token, (vocabulary,)."""
+
+    done: int
+    logits: torch.Tensor | None = None
+
+
+class Decoder:
+    """Runs the text model of one loaded model."""
+
+    def __init__(self, model: LoadedModel, *, chunk_tokens: int) -> None:
+        self._model = model
+        self._text = TextModel(model.module, is_int8=model.is_int8)
+        self._chunk_tokens = chunk_tokens
+
+    @property
+    def layers(self) -> int:
+        """How many layers a cache has to have."""
+        return len(self._text.layers)
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of weights that one pass reads."""
+        return self._text.token_bytes
+
+    @torch.inference_mode()
+    def positions(self, prompt: Prompt) -> torch.Tensor:
+        """Return (3, tokens): time, height and width of every token of the whole prompt."""
+        token_ids = torch.tensor([prompt.token_ids])
+        kinds = torch.zeros_like(token_ids, dtype=torch.int32)
+        for place in prompt.pictures:
+            kinds[0, place.start : place.end] = 1
+        grids = torch.tensor([[1, place.grid_height, place.grid_width] for place in prompt.pictures], dtype=torch.long)
+        positions, _ = self._model.module.model.get_rope_index(
+            token_ids, mm_token_type_ids=kinds, image_grid_thw=grids if prompt.pictures else None
+        )
+        return torch.as_tensor(positions)[:, 0].to(self._model.device)
+
+    def prefill(
+        self,
+        prompt: Prompt,
+        positions: torch.Tensor,
+        cache: KVCache,
+        features: Mapping[str, PictureFeatures],
+        *,
+        should_stop: Callable[[], bool],
+    ) -> Iterator[PrefillStep]:
+        """Feed what the cache lacks of the prompt, a chunk at a time. Raises Stopped; the chunks before are kept."""
+        total = len(prompt.token_ids)
+        while cache.length < total:
+            end = min(cache.length + self._chunk_tokens, total)
+            hidden = self._feed_chunk(prompt, positions, cache, features=features, end=end, should_stop=should_stop)
+            yield PrefillStep(end, self._logits(hidden) if end == total else None)
+
+    @torch.inference_mode()
+    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self._text.logits(hidden)
+
+    @torch.inference_mode()
+    def decode(self, token: int, position: int, cache: KVCache, *, should_stop: Callable[[], bool]) -> torch.Tensor:
+        """Feed one chosen token and return the logits of the next, (vocabulary,)."""
+        device = self._model.device
+        embedded = self._text.embed(torch.tensor([token], device=device))
+        where = torch.full((3, 1), position, device=device)
+        return self._text.logits(self._layers(embedded, where, cache, should_stop=should_stop))
+
+    @torch.inference_mode()
+    def _feed_chunk(
+        self,
+        prompt: Prompt,
+        positions: torch.Tensor,
+        cache: KVCache,
+        *,
+        features: Mapping[str, PictureFeatures],
+        end: int,
+        should_stop: Callable[[], bool],
+    ) -> torch.Tensor:
+        device = self._model.device
+        start = cache.length
+        embedded = self._text.embed(torch.tensor(prompt.token_ids[start:end], device=device))
+        is_picture = torch.zeros(end - start, dtype=torch.bool, device=device)
+        deepstack: list[list[torch.Tensor]] = []
+        for place in prompt.pictures:
+            left, right = max(place.start, start), min(place.end, end)
+            if left >= right:
+                continue
+            feature = features[place.image.picture_id]
+            inside = slice(left - place.start, right - place.start)
+            embedded[left - start : right - start] = feature.tokens[inside].to(embedded.dtype)
+            is_picture[left - start : right - start] = True
+            deepstack.append([layer[inside] for layer in feature.deepstack])
+        layers = tuple(torch.cat(parts) for parts in zip(*deepstack, strict=True))
+        where = positions[:, start:end]
+        return self._layers(embedded, where, cache, should_stop=should_stop, is_picture=is_picture, deepstack=layers)
+
+    def _layers(
+        self,
+        hidden: torch.Tensor,
+        positions: torch.Tensor,
+        cache: KVCache,
+        *,
+        should_stop: Callable[[], bool],
+        is_picture: torch.Tensor | None = None,
+        deepstack: tuple[torch.Tensor, ...] = (),
+    ) -> torch.Tensor:
+        count = hidden.shape[0]
+        mask = _causal_mask(cache.length, count, hidden.device)
+        rotary = self._text.rotary(positions)
+        for number, layer in enumerate(self._text.layers):
+            if should_stop():
+                raise Stopped
+            hidden = layer(hidden, rotary, cache, number, mask=mask)
+            if number < len(deepstack):
+                hidden[is_picture] += deepstack[number].to(hidden.dtype)
+        cache.commit(count)
+        return hidden[-1]
+
+
+def _causal_mask(past: int, count: int, device: torch.device) -> torch.Tensor | None:
+    # Without a mask the kernels take their own causal path, which is right only from the very beginning or for one token.
+    if past == 0 or count == 1:
+        return None
+    columns = torch.arange(past + count, device=device)
+    rows = torch.arange(past, past + count, device=device)
+    return columns <= rows[:, None]

@@ -1,0 +1,175 @@
+"""This machine, as far as a model cares: device, precision, free memory, threads; each choice with its reason.
+
+Knows processors, cgroup limits and CUDA. Does not know models beyond a count of parameters and of bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from qwen_vl_app.engine.local.products import int8_works
+from qwen_vl_app.errors import ModelError, Reason
+
+CGROUP = Path("/sys/fs/cgroup")
+SMALL_MODEL_PARAMETERS = 100_000_000
+"""Below this, half precision saves nothing worth having on a CPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceChoice:
+    """Where the model runs, and why there."""
+
+    device: torch.device
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class PrecisionChoice:
+    """The number format of the weights, and why. `dtype` is what they are read as, `activation_bytes` what keys, values and
+    the text model's activations take, `parameter_bytes` what a weight takes in the end."""
+
+    dtype: torch.dtype
+    name: str
+    reason: Reason
+    activation_bytes: int
+    parameter_bytes: float
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether the text model's products are of eight bits."""
+        return self.name == "int8"
+
+
+def choose_device(wanted: str) -> DeviceChoice:
+    """Return the device for `auto`, `cpu` or `cuda`. Raises ModelError where CUDA is asked for and there is none."""
+    has_cuda = torch.cuda.is_available()
+    if wanted == "cuda" and not has_cuda:
+        raise ModelError("engine.device.no_cuda")
+    if has_cuda and wanted != "cpu":
+        name = torch.cuda.get_device_name(0)
+        return DeviceChoice(torch.device("cuda", 0), Reason("engine.choice.device.cuda", name=name))
+    code = "engine.choice.device.cpu_wanted" if wanted == "cpu" else "engine.choice.device.cpu"
+    return DeviceChoice(torch.device("cpu"), Reason(code))
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the memory of the device that nobody uses, on a CPU within the limit of this process's cgroup."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = int(psutil.virtual_memory().available)
+    limit, used = _cgroup_bytes("memory.max"), _cgroup_bytes("memory.current")
+    if limit is not None and used is not None:
+        # The page cache counts as used but leaves when it must.
+        free = min(free, max(0, limit - used + _cgroup_inactive_file()))
+    return free
+
+
+def _cgroup_bytes(name: str) -> int | None:
+    try:
+        text = (CGROUP / name).read_text(encoding="ascii").strip()
+        return int(text)
+    except (OSError, ValueError):
+        return None
+
+
+def _cgroup_inactive_file() -> int:
+    try:
+        for line in (CGROUP / "memory.stat").read_text(encoding="ascii").splitlines():
+            name, _, value = line.partition(" ")
+            if name == "inactive_file":
+                return int(value)
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
+def has_fast_bf16_cpu() -> bool:
+    """Return whether this processor multiplies bf16 in hardware; others emulate it, far slower than fp32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return " avx512_bf16" in flags or " amx_bf16" in flags
+
+
+def choose_precision(wanted: str, device: torch.device, *, parameters: int, memory_bytes: int) -> PrecisionChoice:
+    """Return the precision for `auto`, `fp32`, `bf16` or `int8`.
+
+    Raises ModelError where eight bits are asked for and this machine or this build of torch cannot.
+    """
+    if wanted == "int8" and (device.type != "cpu" or not int8_works()):
+        raise ModelError("engine.precision.no_int8")
+    if wanted in ("fp32", "bf16", "int8"):
+        return _precision(wanted, Reason("engine.choice.dtype.wanted", dtype=wanted))
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return _precision("bf16", Reason("engine.choice.dtype.gpu"))
+        return _precision("fp32", Reason("engine.choice.dtype.gpu_old"))
+    if parameters < SMALL_MODEL_PARAMETERS:
+        return _precision("fp32", Reason("engine.choice.dtype.small"))
+    if parameters * 2 > memory_bytes and int8_works():
+        return _precision("int8", Reason("engine.choice.dtype.cpu_int8", needed=parameters * 2, free=memory_bytes))
+    if has_fast_bf16_cpu():
+        return _precision("bf16", Reason("engine.choice.dtype.cpu_bf16"))
+    if parameters * 4 > memory_bytes:
+        return _precision("bf16", Reason("engine.choice.dtype.cpu_memory", needed=parameters * 4, free=memory_bytes))
+    return _precision("fp32", Reason("engine.choice.dtype.cpu_fp32"))
+
+
+INT8_PARAMETER_BYTES = 1.5
+"""Products take one byte a weight; the embedding and the vision tower stay as they were published."""
+
+
+def _precision(name: str, reason: Reason) -> PrecisionChoice:
+    if name == "int8":
+        return PrecisionChoice(torch.bfloat16, name, reason, 4, INT8_PARAMETER_BYTES)
+    dtype = torch.bfloat16 if name == "bf16" else torch.float32
+    return PrecisionChoice(dtype, name, reason, dtype.itemsize, dtype.itemsize)
+
+
+def choose_threads(wanted: int, *, parameters: int = SMALL_MODEL_PARAMETERS) -> int:
+    """Return the CPU threads to compute with: `wanted`, or the physical cores that this process may use.
+
+    A very small model gets one: its layers are over before a second thread has woken up, and on a busy machine every
+    layer would wait for that thread's turn.
+    """
+    if wanted > 0:
+        return wanted
+    if parameters < SMALL_MODEL_PARAMETERS:
+        return 1
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    cores = _physical_cores(allowed)
+    quota = _cgroup_cpus()
+    return max(1, min(cores, quota) if quota else cores)
+
+
+def _physical_cores(allowed: set[int]) -> int:
+    siblings = set()
+    for cpu in allowed:
+        try:
+            file = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+            siblings.add(file.read_text(encoding="ascii").strip())
+        except OSError:
+            return min(len(allowed), psutil.cpu_count(logical=False) or len(allowed))
+    return len(siblings)
+
+
+def _cgroup_cpus() -> int | None:
+    try:
+        quota, period = (CGROUP / "cpu.max").read_text(encoding="ascii").split()
+        return max(1, round(int(quota) / int(period)))
+    except (OSError, ValueError):
+        return None
+
+
+def device_name(device: torch.device) -> str:
+    """Return a name people know: the graphics card's, or `cpu`."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({platform.machine()})"

@@ -1,0 +1,176 @@
+"""The plan of sizes: how large pictures and conversations may be, from memory measured once.
+
+Knows arithmetic. Does not know torch: free bytes and the folder's limits come in, a `SizePlan` goes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from qwen_vl_app.chat import Detail, Rung, SizePlan
+from qwen_vl_app.engine.families import Family, Shape
+from qwen_vl_app.engine.folders import read_json
+from qwen_vl_app.errors import ModelFolderError, Reason
+
+RUNG_TOKENS = {Detail.FAST: 768, Detail.BALANCED: 1280, Detail.DETAIL: 2560, Detail.DOCUMENT: 5120}
+LOW_MEMORY_PIXELS = 768 * 576
+"""A photo of 4 to 3 whose longest side is 768 pixels."""
+LEAST_PICTURE_TOKENS = 256
+MOST_PICTURE_TOKENS = 16384
+MOST_CONTEXT_TOKENS = 65536
+LEAST_CONTEXT_TOKENS = 2048
+KV_SHARE = 0.5
+"""The part of the free memory that conversations may take; the vision tower's peak gets the rest."""
+FIRST_TOKEN_LIMIT_S = 20.0
+"""How long a person on a processor waits for the first word about an everyday picture."""
+SMALL_ON_CPU, LARGE_ON_CPU = 200_000_000, 4_000_000_000
+"""Parameters: below the first a CPU manages balanced pictures, above the second only small ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class PixelLimits:
+    """The areas that a folder's processor was set to."""
+
+    min_pixels: int
+    max_pixels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a model may use, in bytes. `free_bytes` is what is left once the weights are in."""
+
+    free_bytes: int
+    reserve_bytes: int
+    dtype_bytes: int
+    chunk_tokens: int
+    is_cpu: bool
+    parameters: int
+
+    @property
+    def usable_bytes(self) -> int:
+        """Free memory without the reserve."""
+        return max(0, self.free_bytes - self.reserve_bytes)
+
+
+def read_image_settings(folder: Path) -> Mapping[str, Any]:
+    """Return the image processor's settings, from either of the two files that libraries write."""
+    file = folder / "preprocessor_config.json"
+    if file.is_file():
+        return read_json(file, model=folder.name)
+    file = folder / "processor_config.json"
+    settings = read_json(file, model=folder.name).get("image_processor")
+    if not isinstance(settings, dict):
+        raise ModelFolderError("engine.folder.bad_file", model=folder.name, file=file.name)
+    return settings
+
+
+def read_limits(settings: Mapping[str, Any], family: Family, *, model: str) -> PixelLimits:
+    """Return the limits among image settings, written either as `min_pixels` or as `size.shortest_edge` (both areas)."""
+    size = settings.get("size") or {}
+    area = family.factor**2
+    try:
+        least = int(settings.get("min_pixels") or size.get("shortest_edge") or size.get("min_pixels") or 4 * area)
+        most = int(settings.get("max_pixels") or size.get("longest_edge") or size.get("max_pixels") or 16384 * area)
+        has_own_grid = (
+            int(settings.get("patch_size", family.patch)) == family.patch
+            and int(settings.get("merge_size", family.merge)) == family.merge
+        )
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ModelFolderError("engine.folder.bad_file", model=model, file="preprocessor_config.json") from error
+    if not 0 < least <= most or not has_own_grid:
+        raise ModelFolderError("engine.folder.bad_file", model=model, file="preprocessor_config.json")
+    return PixelLimits(least, most)
+
+
+def make_plan(family: Family, shape: Shape, limits: PixelLimits, budget: Budget, *, wanted: str = "auto") -> SizePlan:
+    """Return the plan for a model on this machine; `wanted` is a detail's name or `auto`."""
+    area = family.factor**2
+    reasons: list[Reason] = []
+    usable = budget.usable_bytes
+    kv_bytes = shape.kv_bytes_per_token(budget.dtype_bytes)
+    context = min(int(usable * KV_SHARE / kv_bytes), shape.max_positions, MOST_CONTEXT_TOKENS)
+    context = max(context, min(LEAST_CONTEXT_TOKENS, shape.max_positions))
+    reasons.append(Reason("engine.plan.context", tokens=context, bytes=context * kv_bytes))
+
+    prefill = shape.prefill_bytes_per_token(budget.dtype_bytes) * budget.chunk_tokens
+    for_picture = usable - min(context * kv_bytes, int(usable * KV_SHARE)) - prefill
+    by_memory = for_picture // shape.vision_bytes_per_token(budget.dtype_bytes)
+    # A picture also has to leave room for words in the context.
+    most = max(1, min(max(by_memory, LEAST_PICTURE_TOKENS), MOST_PICTURE_TOKENS, context * 3 // 4))
+    if by_memory < LEAST_PICTURE_TOKENS:
+        reasons.append(Reason("engine.plan.tight", free=usable))
+    elif by_memory < max(RUNG_TOKENS.values()):
+        reasons.append(Reason("engine.plan.memory", tokens=most, free=usable))
+
+    wishes = {Detail.LOW_MEMORY: LOW_MEMORY_PIXELS, **{name: tokens * area for name, tokens in RUNG_TOKENS.items()}}
+    top = max(min(limits.max_pixels, most * area), limits.min_pixels)
+    pixels = {name: max(limits.min_pixels, min(wish, top)) for name, wish in wishes.items()}
+    if limits.max_pixels < wishes[Detail.DOCUMENT]:
+        reasons.append(Reason("engine.plan.folder_limit", pixels=limits.max_pixels))
+    default, why = _default(budget, wanted)
+    reasons.append(why)
+    rungs = _merged(pixels, default, area)
+    plan = SizePlan(family.factor, limits.min_pixels, rungs, rungs[0].detail, context, tuple(reasons))
+    return SizePlan(family.factor, limits.min_pixels, rungs, plan.rung(default).detail, context, tuple(reasons))
+
+
+def _default(budget: Budget, wanted: str) -> tuple[Detail, Reason]:
+    if wanted != "auto":
+        return Detail(wanted), Reason("engine.plan.default_wanted", detail=wanted)
+    if not budget.is_cpu or budget.parameters < SMALL_ON_CPU:
+        return Detail.BALANCED, Reason("engine.plan.default_balanced")
+    if budget.parameters < LARGE_ON_CPU:
+        return Detail.FAST, Reason("engine.plan.default_cpu", detail=Detail.FAST.value)
+    return Detail.LOW_MEMORY, Reason("engine.plan.default_cpu", detail=Detail.LOW_MEMORY.value)
+
+
+def predict_bytes(shape: Shape, budget: Budget, pictures: Sequence[int], *, text_tokens: int) -> int:
+    """Return the memory that a question takes beside the weights, with pictures of so many tokens each.
+
+    Pictures are encoded one at a time, so only the largest one's pass counts; its features and the sequence's keys and
+    values stay.
+    """
+    tokens = sum(pictures) + text_tokens
+    encode = max(pictures, default=0) * shape.vision_bytes_per_token(budget.dtype_bytes)
+    prefill = min(tokens, budget.chunk_tokens) * shape.prefill_bytes_per_token(budget.dtype_bytes)
+    kept = sum(pictures) * shape.feature_bytes_per_token(budget.dtype_bytes)
+    return max(encode, prefill) + kept + tokens * shape.kv_bytes_per_token(budget.dtype_bytes)
+
+
+def with_default_by_time(plan: SizePlan, first_token_s: Callable[[int], float]) -> SizePlan:
+    """Return the plan with the largest everyday size whose first word comes soon enough, by measured speed.
+
+    `first_token_s` gives the seconds until the first word for a picture of so many tokens.
+    """
+    order = list(Detail)
+    everyday = [rung for rung in plan.rungs if order.index(rung.detail) <= order.index(Detail.BALANCED)] or [
+        plan.rungs[0]
+    ]
+    soon = [rung for rung in everyday if first_token_s(rung.max_tokens) <= FIRST_TOKEN_LIMIT_S]
+    chosen = soon[-1] if soon else everyday[0]
+    seconds = first_token_s(chosen.max_tokens)
+    code = "engine.plan.default_by_time" if soon else "engine.plan.default_slow"
+    why = Reason(code, detail=chosen.detail.value, seconds=seconds, limit=FIRST_TOKEN_LIMIT_S)
+    reasons = tuple(reason for reason in plan.reasons if reason.code not in _DEFAULT_GUESSES)
+    return replace(plan, default=chosen.detail, reasons=(*reasons, why))
+
+
+_DEFAULT_GUESSES = frozenset({"engine.plan.default_balanced", "engine.plan.default_cpu"})
+
+
+def _merged(pixels: Mapping[Detail, int], default: Detail, area: int) -> tuple[Rung, ...]:
+    order = list(Detail)
+    rungs: list[Rung] = []
+    for detail in order:
+        rung = Rung(detail, pixels[detail], pixels[detail] // area)
+        if rungs and rungs[-1].max_pixels == rung.max_pixels:
+            # Equal rungs become one. The lowest one takes the name nearest to the default, so that a model with only
+            # one size does not claim to be short of memory.
+            if len(rungs) == 1 and order.index(detail) <= order.index(default):
+                rungs[0] = rung
+            continue
+        rungs.append(rung)
+    return tuple(rungs)

@@ -1,0 +1,62 @@
+"""The choice of one token from its logits: greedy, or temperature, top-k and top-p in the order the library has them.
+
+Knows one row of numbers. Does not know what the tokens mean. No repetition penalty, whatever a model's own settings say:
+it corrupts tables and serial numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from qwen_vl_app.chat import SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A token and the logarithm of the probability that the model itself gave it."""
+
+    token: int
+    logprob: float
+
+
+class Sampler:
+    """Chooses the tokens of one answer. With a seed, the same numbers give the same tokens on the same device."""
+
+    def __init__(self, params: SamplingParams, device: torch.device) -> None:
+        self._params = params
+        self._generator: torch.Generator | None = None
+        if params.temperature > 0:
+            self._generator = torch.Generator(device)
+            if params.seed is None:
+                self._generator.seed()
+            else:
+                self._generator.manual_seed(params.seed)
+
+    @torch.inference_mode()
+    def choose(self, logits: torch.Tensor) -> Choice:
+        """Return the next token for `logits` of shape `(vocabulary,)`."""
+        logits = logits.float()
+        token = _largest(logits) if self._generator is None else int(self._drawn(logits))
+        logprob = logits[token] - logits.logsumexp(dim=-1)
+        return Choice(token, float(logprob))
+
+    def _drawn(self, logits: torch.Tensor) -> torch.Tensor:
+        params = self._params
+        scores = logits / params.temperature
+        if params.top_k > 0:
+            least = scores.topk(min(params.top_k, scores.shape[-1])).values[-1]
+            scores = scores.masked_fill(scores < least, -math.inf)
+        if params.top_p < 1.0:
+            ascending, order = scores.sort(descending=False)
+            unlikely = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1 - params.top_p
+            unlikely[-1] = False
+            scores = scores.masked_fill(unlikely.scatter(0, order, unlikely), -math.inf)
+        return torch.multinomial(scores.softmax(dim=-1), num_samples=1, generator=self._generator)[0]
+
+
+def _largest(logits: torch.Tensor) -> int:
+    # On a CPU NumPy finds the largest of 152,000 numbers in 6 microseconds, torch in 80.
+    return int(logits.numpy().argmax()) if logits.device.type == "cpu" else int(logits.argmax())

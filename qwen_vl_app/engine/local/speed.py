@@ -1,0 +1,100 @@
+"""How fast this machine is with this model: measured once, on a small picture and a few words, when it is loaded.
+
+Knows seconds and tokens. Does not know what is answered. The same run warms the model up: the first pass through fresh
+kernels and memory takes many times as long as the second, and nobody should wait for it with a question.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from qwen_vl_app.chat import ImageInput, Message, Size
+from qwen_vl_app.engine.families import Shape
+from qwen_vl_app.engine.local.decoding import Decoder
+from qwen_vl_app.engine.local.kv import KVCache
+from qwen_vl_app.engine.local.prompt import PromptBuilder
+from qwen_vl_app.engine.local.vision import PictureEncoder
+
+SIDE_TOKENS = 8
+"""The picture is a square of so many tokens."""
+DECODED_TOKENS = 4
+LONG_ENOUGH_S = 2.0
+"""A first round that took this long was mostly work and not warming up; it is not repeated."""
+QUESTION = "Read all the text in the image."
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What was measured: seconds for one picture of `picture_tokens`, for `prompt_tokens` read, and for one token made."""
+
+    picture_tokens: int
+    encode_s: float
+    prompt_tokens: int
+    prefill_s: float
+    token_s: float
+
+    def first_token_s(self, shape: Shape, pictures: Sequence[int], *, text_tokens: int) -> float:
+        """Return the seconds until the first word of a question with pictures of so many tokens and so much text.
+
+        Grows with the work: linear layers with the tokens, attention with their square.
+        """
+        encode = sum(
+            self.encode_s * shape.vision_work(tokens) / shape.vision_work(self.picture_tokens) for tokens in pictures
+        )
+        prompt = sum(pictures) + text_tokens
+        # A pass costs at least the reading of all weights, which is what one token costs.
+        prefill = self.prefill_s * shape.text_work(prompt) / shape.text_work(self.prompt_tokens)
+        return encode + max(prefill, self.token_s)
+
+    def figures(self) -> Mapping[str, float]:
+        """Return the same by name, for a status."""
+        return {
+            "vision_s_per_token": self.encode_s / self.picture_tokens,
+            "prefill_tokens_per_s": self.prompt_tokens / self.prefill_s,
+            "decode_tokens_per_s": 1 / self.token_s,
+        }
+
+
+def measure(prompts: PromptBuilder, encoder: PictureEncoder, decoder: Decoder, *, factor: int) -> Speed:
+    """Run a small picture and a few words through the model, twice where the first time was short; return the second."""
+    side = SIDE_TOKENS * factor
+    rgb = random.Random(0).randbytes(side * side * 3)  # noqa: S311 - noise, not a secret
+    image = ImageInput(hashlib.sha256(rgb).hexdigest(), Size(side, side), rgb)
+    began = time.monotonic()
+    speed = _round(prompts, encoder, decoder, image)
+    if time.monotonic() - began < LONG_ENOUGH_S:
+        speed = _round(prompts, encoder, decoder, image)
+    return speed
+
+
+def _round(prompts: PromptBuilder, encoder: PictureEncoder, decoder: Decoder, image: ImageInput) -> Speed:
+    prompt = prompts.build((Message("user", QUESTION, (image,)),))
+    start = time.monotonic()
+    features = {image.picture_id: encoder.encode(image, should_stop=_never)}
+    encoded = time.monotonic()
+    positions = decoder.positions(prompt)
+    cache = KVCache(decoder.layers)
+    token = 0
+    for step in decoder.prefill(prompt, positions, cache, features, should_stop=_never):
+        if step.logits is not None:
+            token = int(step.logits.argmax())
+    read = time.monotonic()
+    position = int(positions.max()) + 1
+    for number in range(DECODED_TOKENS):
+        token = int(decoder.decode(token, position + number, cache, should_stop=_never).argmax())
+    done = time.monotonic()
+    return Speed(
+        picture_tokens=prompt.picture_tokens,
+        encode_s=max(encoded - start, 1e-6),
+        prompt_tokens=len(prompt.token_ids),
+        prefill_s=max(read - encoded, 1e-6),
+        token_s=max((done - read) / DECODED_TOKENS, 1e-6),
+    )
+
+
+def _never() -> bool:
+    return False

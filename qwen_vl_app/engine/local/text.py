@@ -1,0 +1,164 @@
+"""The text model's layers as this app runs them: few calls a layer, and the cache's own keys and values.
+
+Knows the decoder of both families, which differ by biases and by norms over the heads. Takes the weights out of the
+library's layers, which cannot be called any more. Does not know prompts, positions of pictures or what is sampled.
+
+A pass of one token is mostly memory traffic, and what it costs beside that is Python: about thirty calls a layer in the
+library, about twenty here. Keys are never repeated for the query heads that share them: those stand as rows of one head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import rms_norm, scaled_dot_product_attention
+
+from qwen_vl_app.engine.local.kv import KVCache
+from qwen_vl_app.engine.local.products import DenseProduct, Int8Product, Product, merged
+
+RERANKED = 64
+"""Candidates of the eight-bit head whose logits are computed again at full precision."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """How the rows of a projection fall into heads."""
+
+    query: int
+    shared: int
+    size: int
+
+    @property
+    def group(self) -> int:
+        """Query heads that share one head of keys."""
+        return self.query // self.shared
+
+
+class TextLayer:
+    """One decoder layer over (tokens, hidden)."""
+
+    def __init__(self, layer: Any, heads: Heads, *, eps: float, is_int8: bool) -> None:
+        make = Int8Product if is_int8 else DenseProduct
+        kind = torch.float32 if is_int8 else layer.input_layernorm.weight.dtype
+        attention, mlp = layer.self_attn, layer.mlp
+        self._heads = heads
+        self._eps = eps
+        self._norm_before = layer.input_layernorm.weight.to(kind)
+        self._norm_between = layer.post_attention_layernorm.weight.to(kind)
+        self._norm_query = attention.q_norm.weight.to(kind) if hasattr(attention, "q_norm") else None
+        self._norm_key = attention.k_norm.weight.to(kind) if hasattr(attention, "k_norm") else None
+        self._query_key_value: Product = merged((attention.q_proj, attention.k_proj, attention.v_proj), make)
+        self._out: Product = merged((attention.o_proj,), make)
+        self._gate_up: Product = merged((mlp.gate_proj, mlp.up_proj), make)
+        self._down: Product = merged((mlp.down_proj,), make)
+        self._act = mlp.act_fn
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the products' weights."""
+        return sum(product.nbytes for product in (self._query_key_value, self._out, self._gate_up, self._down))
+
+    def __call__(
+        self,
+        hidden: torch.Tensor,
+        rotary: tuple[torch.Tensor, torch.Tensor],
+        cache: KVCache,
+        number: int,
+        *,
+        mask: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Return the new hidden states; keys and values go into layer `number` of the cache."""
+        normed = rms_norm(hidden, hidden.shape[-1:], self._norm_before, self._eps)
+        hidden = hidden + self._out(self._attend(self._query_key_value(normed), rotary, cache, number, mask=mask))
+        normed = rms_norm(hidden, hidden.shape[-1:], self._norm_between, self._eps)
+        gate, up = self._gate_up(normed).chunk(2, dim=-1)
+        return hidden + self._down(self._act(gate).mul_(up))
+
+    def _attend(
+        self,
+        projected: torch.Tensor,
+        rotary: tuple[torch.Tensor, torch.Tensor],
+        cache: KVCache,
+        number: int,
+        *,
+        mask: torch.Tensor | None,
+    ) -> torch.Tensor:
+        heads = self._heads
+        count = projected.shape[0]
+        rows = projected.view(count, heads.query + 2 * heads.shared, heads.size)
+        query, key, value = torch.split(rows, [heads.query, heads.shared, heads.shared], dim=1)
+        if self._norm_query is not None and self._norm_key is not None:
+            query = rms_norm(query, (heads.size,), self._norm_query, self._eps)
+            key = rms_norm(key, (heads.size,), self._norm_key, self._eps)
+        query, key = _rotated(query, rotary), _rotated(key, rotary)
+        keys, values = cache.update(key.transpose(0, 1)[None], value.transpose(0, 1)[None], number)
+        if count == 1:
+            # Every query head of a group becomes a row before the keys that the group shares.
+            grouped = query.view(1, heads.shared, heads.group, heads.size)
+            return scaled_dot_product_attention(grouped, keys, values).reshape(1, -1)
+        done = scaled_dot_product_attention(
+            query.transpose(0, 1)[None],
+            keys,
+            values,
+            attn_mask=mask,
+            is_causal=mask is None,
+            enable_gqa=heads.group > 1,
+        )
+        return done[0].transpose(0, 1).reshape(count, -1)
+
+
+def _rotated(heads: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    cos, sin = rotary
+    left, right = heads.chunk(2, dim=-1)
+    return heads * cos + torch.cat((-right, left), dim=-1) * sin
+
+
+class TextModel:
+    """The layers in their order, the norm behind them, and the head that makes logits."""
+
+    def __init__(self, module: Any, *, is_int8: bool = False) -> None:
+        text, config = module.model.language_model, module.config.text_config
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        heads = Heads(int(config.num_attention_heads), int(config.num_key_value_heads), int(head_dim))
+        self._eps = float(config.rms_norm_eps)
+        self._rotary = text.rotary_emb
+        self._embedding: torch.Tensor = text.embed_tokens.weight.detach()
+        self._head: torch.Tensor = module.lm_head.weight.detach()
+        self.dtype = torch.float32 if is_int8 else self._embedding.dtype
+        self._norm = text.norm.weight.detach().to(self.dtype)
+        self._quick_head = Int8Product(self._head, None) if is_int8 else None
+        self.layers: list[TextLayer] = [
+            TextLayer(layer, heads, eps=self._eps, is_int8=is_int8) for layer in text.layers
+        ]
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of weights that a pass of one token reads."""
+        head = self._head.nbytes if self._quick_head is None else self._quick_head.nbytes
+        return head + sum(layer.nbytes for layer in self.layers)
+
+    def embed(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """Return (tokens, hidden) for (tokens,)."""
+        return torch.nn.functional.embedding(token_ids, self._embedding).to(self.dtype)
+
+    def rotary(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return cosines and sines, each (tokens, 1, head_dim), for positions (3, tokens)."""
+        like = self._norm[:1]
+        cos, sin = self._rotary(like, positions[:, None])
+        return cos[0].unsqueeze(1), sin[0].unsqueeze(1)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return (vocabulary,) for one token's (hidden,).
+
+        With weights of eight bits, the head's own copy of eight bits only finds who is in the running: the best
+        candidates' logits are then computed from the weights as they were published.
+        """
+        normed = rms_norm(hidden[None], hidden.shape, self._norm, self._eps)
+        if self._quick_head is None:
+            return torch.nn.functional.linear(normed, self._head)[0]
+        logits = self._quick_head(normed)[0]
+        best = logits.topk(min(RERANKED, logits.shape[0])).indices
+        logits[best] = self._head[best].to(self.dtype) @ normed[0]
+        return logits

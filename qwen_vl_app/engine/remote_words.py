@@ -1,0 +1,81 @@
+"""What goes to an OpenAI-compatible server and what comes back, in the app's words and in theirs.
+
+Knows the fields that vLLM and SGLang add to OpenAI's. Does not know connections.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from qwen_vl_app.chat import FinishReason, ImageInput, Message, SamplingParams, Usage
+from qwen_vl_app.engine.base import TokenStep
+
+TOKEN_ID_UNKNOWN = -1
+
+FINISHES: Mapping[str | None, FinishReason] = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
+
+
+def tokens_of(choice: Mapping[str, Any]) -> Iterator[TokenStep]:
+    """Yield a step for every token of one event; its text goes with the last, for its pieces may split a character."""
+    text = str((choice.get("delta") or {}).get("content") or "")
+    scored = (choice.get("logprobs") or {}).get("content") or []
+    logprobs = [float(each["logprob"]) for each in scored if isinstance(each, dict) and "logprob" in each]
+    if not logprobs and not text:
+        return
+    for logprob in logprobs[:-1]:
+        yield TokenStep("", TOKEN_ID_UNKNOWN, logprob)
+    yield TokenStep(text, TOKEN_ID_UNKNOWN, logprobs[-1] if logprobs else None)
+
+
+def usage_of(told: Mapping[str, Any] | None, so_far: Usage) -> Usage:
+    """Return the server's counts, where an event has them, over those so far."""
+    if not told:
+        return so_far
+    cached = (told.get("prompt_tokens_details") or {}).get("cached_tokens")
+    return replace(
+        so_far,
+        prompt_tokens=int(told.get("prompt_tokens") or 0),
+        completion_tokens=int(told.get("completion_tokens") or 0),
+        cached_tokens=int(cached or 0),
+    )
+
+
+def written_sampling(params: SamplingParams) -> dict[str, Any]:
+    """Say everything: what is left out, these servers take from the model's own settings, a penalty on repetition among it."""
+    return {
+        "max_tokens": params.max_new_tokens,
+        "temperature": params.temperature,
+        "top_p": params.top_p,
+        "top_k": params.top_k or -1,
+        "repetition_penalty": 1.0,
+        **({} if params.seed is None else {"seed": params.seed}),
+        **({} if not params.stop else {"stop": list(params.stop)}),
+    }
+
+
+def written(message: Message) -> dict[str, Any]:
+    """Return a message in OpenAI's form, its pictures before its text."""
+    if not message.images:
+        return {"role": message.role, "content": message.text}
+    parts: list[dict[str, Any]] = [
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(png_of(image)).decode()}"}}
+        for image in message.images
+    ]
+    return {"role": message.role, "content": [*parts, {"type": "text", "text": message.text}]}
+
+
+def png_of(image: ImageInput) -> bytes:
+    """Return the seen picture as PNG, without loss; quickly, for it does not travel far."""
+    width, height = image.size.width, image.size.height
+    stride = width * 3
+    rows = b"".join(b"\0" + image.rgb[at * stride : (at + 1) * stride] for at in range(height))
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )

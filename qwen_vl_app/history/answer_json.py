@@ -1,0 +1,140 @@
+"""Answers, sampling and reasons as JSON documents, and back, with nothing lost on the way.
+
+Knows the words and JSON. Does not know rows; the answer's text is not in the document, it has a column of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from qwen_vl_app.chat import (
+    Answer,
+    Box,
+    FinishReason,
+    JsonValue,
+    ParsedAnswer,
+    Region,
+    SamplingParams,
+    Table,
+    Timing,
+    Usage,
+)
+from qwen_vl_app.errors import HistoryError, Reason
+from qwen_vl_app.history.tables import storable
+
+
+def dump_answer(answer: Answer) -> str:
+    """Return the document of an answer without its text.
+
+    Structure that JSON cannot carry (nested a thousand deep, say) is left out and a note says so: the words count more.
+    """
+    try:
+        return _dumps(_answer_document(answer, answer.parsed))
+    except (RecursionError, ValueError, TypeError):
+        parsed = ParsedAnswer(
+            regions=answer.parsed.regions,
+            tables=answer.parsed.tables,
+            notes=(*answer.parsed.notes, Reason("history.structure_not_kept")),
+        )
+        return _dumps(_answer_document(answer, parsed))
+
+
+def load_answer(document: str, text: str) -> Answer:
+    """Return the answer of a document and its text. Raises HistoryError `history.record_damaged` where it is no such document."""
+    try:
+        kept = json.loads(document)
+        parsed = kept["parsed"]
+        return Answer(
+            text=text,
+            finish_reason=FinishReason(kept["finish_reason"]),
+            parsed=ParsedAnswer(
+                data=parsed["data"],
+                has_data=parsed["has_data"],
+                regions=tuple(
+                    Region(Box(*region["box"]), region["label"], region["picture_index"])
+                    for region in parsed["regions"]
+                ),
+                tables=tuple(
+                    Table(tuple(table["columns"]), tuple(tuple(row) for row in table["rows"]))
+                    for table in parsed["tables"]
+                ),
+                notes=_reasons(parsed["notes"]),
+            ),
+            usage=Usage(**kept["usage"]),
+            timing=Timing(**kept["timing"]),
+            model=kept["model"],
+            notes=_reasons(kept["notes"]),
+            error=_reason(kept["error"]) if kept["error"] else None,
+        )
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise HistoryError("history.record_damaged") from error
+
+
+def dump_sampling(sampling: SamplingParams) -> str:
+    """Return the document of how tokens were chosen."""
+    return _dumps(asdict(sampling))
+
+
+def load_sampling(document: str) -> SamplingParams:
+    """Return how tokens were chosen. Raises HistoryError `history.record_damaged`."""
+    try:
+        kept = json.loads(document)
+        return SamplingParams(**{**kept, "stop": tuple(kept["stop"])})
+    except (ValueError, KeyError, TypeError) as error:
+        raise HistoryError("history.record_damaged") from error
+
+
+def dump_reasons(reasons: tuple[Reason, ...]) -> str:
+    """Return the document of a list of reasons."""
+    return _dumps([_reason_document(reason) for reason in reasons])
+
+
+def load_reasons(document: str) -> tuple[Reason, ...]:
+    """Return a list of reasons. Raises HistoryError `history.record_damaged`."""
+    try:
+        return _reasons(json.loads(document))
+    except (ValueError, KeyError, TypeError) as error:
+        raise HistoryError("history.record_damaged") from error
+
+
+def _answer_document(answer: Answer, parsed: ParsedAnswer) -> dict[str, Any]:
+    return {
+        "finish_reason": answer.finish_reason.value,
+        "parsed": {
+            "data": parsed.data,
+            "has_data": parsed.has_data,
+            "regions": [
+                {
+                    "box": [region.box.x1, region.box.y1, region.box.x2, region.box.y2],
+                    "label": region.label,
+                    "picture_index": region.picture_index,
+                }
+                for region in parsed.regions
+            ],
+            "tables": [{"columns": table.columns, "rows": table.rows} for table in parsed.tables],
+            "notes": [_reason_document(note) for note in parsed.notes],
+        },
+        "usage": asdict(answer.usage),
+        "timing": asdict(answer.timing),
+        "model": answer.model,
+        "notes": [_reason_document(note) for note in answer.notes],
+        "error": _reason_document(answer.error) if answer.error else None,
+    }
+
+
+def _reason_document(reason: Reason) -> dict[str, JsonValue]:
+    return {"code": reason.code, "facts": dict(reason.facts)}
+
+
+def _reason(document: dict[str, Any]) -> Reason:
+    return Reason(document["code"], **document["facts"])
+
+
+def _reasons(documents: list[dict[str, Any]]) -> tuple[Reason, ...]:
+    return tuple(_reason(document) for document in documents)
+
+
+def _dumps(document: Any) -> str:
+    return storable(json.dumps(document, ensure_ascii=False, separators=(",", ":")))

@@ -1,0 +1,309 @@
+"""Taking conversations away: a ZIP of Markdown for people, JSON for programs, and the pictures; and bringing it in elsewhere.
+
+An archive holds one folder a conversation. Nothing in it is trusted when it comes back: names of entries lead to no
+file, sizes are bounded, pictures are checked against their hashes. Knows the archive's form and the rows; does not know
+how text is shown: the sentences are the catalogues', and who asks may hand over how Markdown is made harmless.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import IO, Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, selectinload
+
+from qwen_vl_app.chat import Rendition, TurnState
+from qwen_vl_app.errors import HistoryError
+from qwen_vl_app.history.answer_json import load_answer, load_reasons, load_sampling
+from qwen_vl_app.history.conversations import own_conversation, path_to
+from qwen_vl_app.history.folder import DataFolder, OpenFolder
+from qwen_vl_app.history.markdown import MIME_SUFFIXES, Taken, to_markdown
+from qwen_vl_app.history.picture_files import PictureFiles
+from qwen_vl_app.history.search_index import index_turns
+from qwen_vl_app.history.tables import ConversationRow, CorrectionRow, PictureRow, RenditionRow, TurnRow
+from qwen_vl_app.texts import Language
+
+FORMAT, VERSION = "qwen-vl-history", 1
+MANIFEST = "manifest.json"
+_LARGEST_DOCUMENT_BYTES = 64 * 2**20
+_LARGEST_PICTURE_BYTES = 2**31
+_TURN_COLUMNS = ("question", "sampling", "answer_text", "answer", "fingerprint", "precision")
+_PICTURE_COLUMNS = (
+    "position", "picture_id", "name", "format", "width", "height", "seen_width", "seen_height", "seen_tokens",
+    "seen_detail", "view_mime", "page", "page_count", "notes",
+)  # fmt: skip
+_PICTURE_TEXTS = {"picture_id", "name", "format", "seen_detail", "view_mime", "notes"}
+
+
+def export_archive(
+    folder: DataFolder,
+    target: IO[bytes],
+    *,
+    owner: str,
+    conversation_ids: Sequence[int] | None,
+    language: Language,
+    clean: Callable[[str], str],
+) -> int:
+    """Write an archive of an owner's conversations, all of them where none are named; return how many there are.
+
+    One conversation is read at a time, and others may change meanwhile. Raises HistoryError and what the target raises.
+    """
+    opened = folder.ready()
+    with opened.database.reading() as session:
+        if conversation_ids is None:
+            query = select(ConversationRow.id).where(ConversationRow.owner == owner).order_by(ConversationRow.id)
+            ids = list(session.scalars(query))
+        else:
+            ids = [own_conversation(session, owner, number).id for number in conversation_ids]
+    folders: list[str] = []
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, conversation_id in enumerate(ids, 1):
+            with opened.database.reading() as session:
+                row = session.get(ConversationRow, conversation_id)
+                if row is None:
+                    continue  # erased meanwhile
+                name = f"{number:04}-{_slug(row.title)}"
+                taken = _take(session, row)
+            folders.append(name)
+            _write_conversation(archive, name, taken, opened=opened, owner=owner, language=language, clean=clean)
+        manifest = {
+            "format": FORMAT,
+            "version": VERSION,
+            "exported_at": datetime.now(UTC).isoformat(),
+            "conversations": folders,
+        }
+        archive.writestr(MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1))
+    return len(folders)
+
+
+def import_archive(folder: DataFolder, source: IO[bytes], *, owner: str) -> tuple[int, ...]:
+    """Keep an archive's conversations as an owner's, beside those there are; return their ids.
+
+    Raises HistoryError: `history.not_an_archive` where it is none or is damaged, `history.archive_newer`. Conversations
+    before the damaged one are kept then.
+    """
+    try:
+        with zipfile.ZipFile(source) as archive:
+            manifest = _document(archive, MANIFEST)
+            if manifest["format"] != FORMAT:
+                raise HistoryError("history.not_an_archive")
+            if manifest["version"] > VERSION:
+                raise HistoryError("history.archive_newer")
+            return tuple(_bring_in(folder, archive, str(name), owner=owner) for name in manifest["conversations"])
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, KeyError, ValueError, TypeError, NotImplementedError) as error:
+        # What a stranger's ZIP can be wrong in; encrypted entries raise RuntimeError below.
+        raise HistoryError("history.not_an_archive") from error
+
+
+def _take(session: Session, row: ConversationRow) -> Taken:
+    turns = session.scalars(
+        select(TurnRow)
+        .where(TurnRow.conversation_id == row.id)
+        .order_by(TurnRow.id)
+        .options(selectinload(TurnRow.pictures).selectinload(PictureRow.renditions))
+    ).all()
+    corrections: dict[int, list[CorrectionRow]] = {}
+    for correction in session.scalars(
+        select(CorrectionRow)
+        .join(TurnRow, TurnRow.id == CorrectionRow.turn_id)
+        .where(TurnRow.conversation_id == row.id)
+        .order_by(CorrectionRow.id)
+    ):
+        corrections.setdefault(correction.turn_id, []).append(correction)
+    return Taken(row, tuple(turns), frozenset(path_to(session, row.id, row.active_turn_id)), corrections)
+
+
+def _write_conversation(
+    archive: zipfile.ZipFile,
+    name: str,
+    taken: Taken,
+    *,
+    opened: OpenFolder,
+    owner: str,
+    language: Language,
+    clean: Callable[[str], str],
+) -> None:
+    entries: dict[str, tuple[str, str]] = {}
+    for form in (form for turn in taken.turns for picture in turn.pictures for form in picture.renditions):
+        if form.file in entries:
+            continue
+        try:
+            content = opened.files.read(form.file, owner=owner)
+        except HistoryError:
+            continue  # gone or damaged: the words are taken away all the same
+        digest = hashlib.sha256(content).hexdigest()
+        entries[form.file] = (f"pictures/{digest[:32]}{MIME_SUFFIXES.get(form.mime, '.bin')}", digest)
+        entry = f"{name}/{entries[form.file][0]}"
+        if entry not in archive.NameToInfo:
+            archive.writestr(zipfile.ZipInfo(entry), content, zipfile.ZIP_STORED)
+    document = {
+        "title": taken.conversation.title,
+        "is_pinned": taken.conversation.is_pinned,
+        "is_renamed": taken.conversation.is_renamed,
+        "created_at": taken.conversation.created_at.isoformat(),
+        "updated_at": taken.conversation.updated_at.isoformat(),
+        "active_turn": taken.conversation.active_turn_id,
+        "turns": [_turn_document(turn, entries, taken.corrections.get(turn.id, ())) for turn in taken.turns],
+    }
+    archive.writestr(f"{name}/conversation.json", json.dumps(document, ensure_ascii=False, indent=1))
+    shown = {file: entry for file, (entry, _) in entries.items()}
+    archive.writestr(f"{name}/conversation.md", to_markdown(taken, shown, language=language, clean=clean))
+
+
+def _turn_document(
+    turn: TurnRow, entries: Mapping[str, tuple[str, str]], corrections: Sequence[CorrectionRow]
+) -> dict[str, Any]:
+    return {
+        "id": turn.id,
+        "parent": turn.parent_id,
+        "state": turn.state,
+        "asked_at": turn.asked_at.isoformat(),
+        "finished_at": turn.finished_at.isoformat() if turn.finished_at else None,
+        **{column: getattr(turn, column) for column in _TURN_COLUMNS},
+        "corrections": [{"text": each.text, "added_at": each.added_at.isoformat()} for each in corrections],
+        "pictures": [
+            {
+                **{column: getattr(picture, column) for column in _PICTURE_COLUMNS},
+                "renditions": {
+                    form.rendition: {"file": entries[form.file][0], "sha256": entries[form.file][1], "mime": form.mime}
+                    for form in picture.renditions
+                    if form.file in entries
+                },
+            }
+            for picture in turn.pictures
+        ],
+    }
+
+
+def _bring_in(folder: DataFolder, archive: zipfile.ZipFile, name: str, *, owner: str) -> int:
+    document = _document(archive, f"{name}/conversation.json")
+    contents: dict[str, bytes] = {}
+    rows: list[tuple[int, int | None, TurnRow]] = []
+    corrections: dict[int, list[CorrectionRow]] = {}
+    for turn in sorted(document["turns"], key=lambda each: int(each["id"])):
+        pictures = [
+            _picture_row(archive, name, picture, owner=owner, contents=contents) for picture in turn["pictures"]
+        ]
+        rows.append((int(turn["id"]), turn["parent"], _turn_row(turn, pictures)))
+        corrections[int(turn["id"])] = [
+            CorrectionRow(text=_text(each["text"]), added_at=_moment(each["added_at"])) for each in turn["corrections"]
+        ]
+    if not rows:
+        raise HistoryError("history.not_an_archive")
+    head = ConversationRow(
+        owner=owner,
+        title=_text(document["title"]),
+        is_pinned=bool(document["is_pinned"]),
+        is_renamed=bool(document["is_renamed"]),
+        created_at=_moment(document["created_at"]),
+        updated_at=_moment(document["updated_at"]),
+        last_turn_id=0,
+    )
+    with folder.writing() as opened:
+        fresh = opened.files.keep(contents)
+        try:
+            with opened.database.writing() as session:
+                session.add(head)
+                session.flush()
+                ids: dict[int | None, int] = {}
+                for former, parent, row in rows:
+                    # A parent comes before its child; one that is not there makes the turn a beginning.
+                    row.conversation_id, row.parent_id = head.id, ids.get(parent)
+                    session.add(row)
+                    session.flush()
+                    ids[former] = row.id
+                    for correction in corrections[former]:
+                        correction.turn_id = row.id
+                        session.add(correction)
+                head.last_turn_id = max(ids.values())
+                head.active_turn_id = ids.get(document["active_turn"], head.last_turn_id)
+                index_turns(session, list(ids.values()))
+                return head.id
+        except BaseException:
+            opened.files.remove(fresh)
+            raise
+
+
+def _turn_row(turn: Mapping[str, Any], pictures: list[PictureRow]) -> TurnRow:
+    answer_text = None if turn["answer_text"] is None else _text(turn["answer_text"])
+    answer = None if turn["answer"] is None else _text(turn["answer"])
+    sampling = _text(turn["sampling"])
+    try:
+        load_sampling(sampling)
+        if answer is not None:
+            load_answer(answer, answer_text or "")
+    except HistoryError as error:
+        raise HistoryError("history.not_an_archive") from error
+    state = TurnState(turn["state"])
+    return TurnRow(
+        # What was open there is not open here.
+        state=(TurnState.INTERRUPTED if state in (TurnState.QUEUED, TurnState.RUNNING) else state).value,
+        asked_at=_moment(turn["asked_at"]),
+        finished_at=None if turn["finished_at"] is None else _moment(turn["finished_at"]),
+        question=_text(turn["question"]),
+        sampling=sampling,
+        answer_text=answer_text,
+        answer=answer,
+        fingerprint=_text(turn["fingerprint"]),
+        precision=_text(turn["precision"]),
+        pictures=pictures,
+    )
+
+
+def _picture_row(
+    archive: zipfile.ZipFile, name: str, picture: Mapping[str, Any], *, owner: str, contents: dict[str, bytes]
+) -> PictureRow:
+    renditions = []
+    for rendition, told in picture["renditions"].items():
+        content = _entry(archive, f"{name}/{_text(told['file'])}", largest_bytes=_LARGEST_PICTURE_BYTES)
+        if hashlib.sha256(content).hexdigest() != told["sha256"]:
+            raise HistoryError("history.not_an_archive")
+        key = PictureFiles.key_for(owner, content)
+        contents[key] = content
+        renditions.append(RenditionRow(rendition=Rendition(rendition).value, file=key, mime=_text(told["mime"])))
+    values = {
+        column: _text(picture[column]) if column in _PICTURE_TEXTS else int(picture[column])
+        for column in _PICTURE_COLUMNS
+    }
+    load_reasons(str(values["notes"]))
+    return PictureRow(**values, renditions=renditions)
+
+
+def _document(archive: zipfile.ZipFile, entry: str) -> dict[str, Any]:
+    told = json.loads(_entry(archive, entry, largest_bytes=_LARGEST_DOCUMENT_BYTES))
+    if not isinstance(told, dict):
+        raise HistoryError("history.not_an_archive")
+    return told
+
+
+def _entry(archive: zipfile.ZipFile, entry: str, *, largest_bytes: int) -> bytes:
+    try:
+        with archive.open(entry) as stream:
+            # Read up to the limit and no further, whatever size the archive says it has.
+            content = stream.read(largest_bytes + 1)
+    except (RuntimeError, OSError, EOFError) as error:
+        raise HistoryError("history.not_an_archive") from error
+    if len(content) > largest_bytes:
+        raise HistoryError("history.not_an_archive")
+    return content
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise HistoryError("history.not_an_archive")
+    return value
+
+
+def _moment(value: object) -> datetime:
+    moment = datetime.fromisoformat(_text(value))
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _slug(title: str) -> str:
+    plain = "".join(character if character.isalnum() else "-" for character in title)
+    return "-".join(part for part in plain.split("-") if part)[:40] or "conversation"

@@ -1,0 +1,181 @@
+"""Reading conversations and their turns: lists, pages, and the one branch of turns that is shown.
+
+Turns form a tree, since a question may be asked again or differently: each continues an earlier one, and a conversation
+remembers the last turn of the branch that is shown. Knows rows and queries; does not write, and does not know files.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import ScalarSelect, Select, func, or_, select
+from sqlalchemy.orm import Session, aliased, selectinload
+
+from qwen_vl_app.chat import Conversation, Turn
+from qwen_vl_app.errors import HistoryError
+from qwen_vl_app.history.rows_to_words import to_conversation, to_turn
+from qwen_vl_app.history.tables import ConversationRow, PictureRow, TurnRow
+
+
+def own_conversation(session: Session, owner: str, conversation_id: int) -> ConversationRow:
+    """Return the row of an owner's conversation. Raises HistoryError `history.not_found`."""
+    row = session.get(ConversationRow, conversation_id)
+    if row is None or row.owner != owner:
+        raise HistoryError("history.not_found")
+    return row
+
+
+def own_turn(session: Session, owner: str, turn_id: int) -> TurnRow:
+    """Return the row of an owner's turn, without its pictures. Raises HistoryError `history.not_found`."""
+    row = session.scalar(
+        select(TurnRow)
+        .join(ConversationRow, ConversationRow.id == TurnRow.conversation_id)
+        .where(TurnRow.id == turn_id, ConversationRow.owner == owner)
+    )
+    if row is None:
+        raise HistoryError("history.not_found")
+    return row
+
+
+def any_turn(session: Session, turn_id: int) -> TurnRow:
+    """Return the row of anybody's turn: for the hub, which made it. Raises HistoryError `history.not_found`."""
+    row = session.get(TurnRow, turn_id)
+    if row is None:
+        raise HistoryError("history.not_found")
+    return row
+
+
+def owner_of(session: Session, turn_id: int) -> str:
+    """Return whose a turn is. Raises HistoryError `history.not_found`."""
+    owner = session.scalar(
+        select(ConversationRow.owner)
+        .join(TurnRow, TurnRow.conversation_id == ConversationRow.id)
+        .where(TurnRow.id == turn_id)
+    )
+    if owner is None:
+        raise HistoryError("history.not_found")
+    return owner
+
+
+def list_conversations(
+    session: Session, owner: str, *, limit: int, before_id: int | None = None
+) -> tuple[Conversation, ...]:
+    """Return a page of an owner's conversations: pinned ones first, then the one with the newest turn."""
+    query = (
+        _heads()
+        .where(ConversationRow.owner == owner)
+        .order_by(ConversationRow.is_pinned.desc(), ConversationRow.last_turn_id.desc())
+        .limit(limit)
+    )
+    if before_id is not None:
+        last = own_conversation(session, owner, before_id)
+        is_later = ConversationRow.last_turn_id < last.last_turn_id
+        if last.is_pinned:
+            query = query.where(or_(ConversationRow.is_pinned.is_(False), is_later))
+        else:
+            query = query.where(ConversationRow.is_pinned.is_(False), is_later)
+    return _to_conversations(session, query)
+
+
+def conversations_by_id(session: Session, ids: Collection[int]) -> dict[int, Conversation]:
+    """Return the heads of conversations, whoever's they are."""
+    query = _heads().where(ConversationRow.id.in_(ids))
+    return {head.id: head for head in _to_conversations(session, query)}
+
+
+def list_turns(
+    session: Session, conversation: ConversationRow, *, limit: int | None = None, before: int | None = None
+) -> tuple[Turn, ...]:
+    """Return turns of the shown branch, oldest first: all, or the `limit` last ones.
+
+    With `before` the branch of that turn is meant, up to the turn that it continues.
+    """
+    if before is None:
+        last = conversation.active_turn_id
+    else:
+        row = session.get(TurnRow, before)
+        if row is None or row.conversation_id != conversation.id:
+            return ()
+        last = row.parent_id
+    return load_turns(session, path_to(session, conversation.id, last, limit=limit))
+
+
+def path_to(session: Session, conversation_id: int, turn_id: int | None, *, limit: int | None = None) -> list[int]:
+    """Return the ids of a turn and of the turns before it in its branch, oldest first; at most the `limit` last ones."""
+    path = select(TurnRow.id, TurnRow.parent_id).where(TurnRow.id == turn_id).cte("path", recursive=True)
+    earlier = aliased(TurnRow)
+    path = path.union_all(
+        select(earlier.id, earlier.parent_id)
+        .join(path, earlier.id == path.c.parent_id)
+        # A damaged row that continues itself must not make an endless path.
+        .where(earlier.id < path.c.id, earlier.conversation_id == conversation_id)
+    )
+    # Without an order the database stops walking at the limit; a parent's id is always smaller than its child's.
+    return sorted(session.scalars(select(path.c.id).limit(limit)))
+
+
+def load_turns(session: Session, ids: Sequence[int]) -> tuple[Turn, ...]:
+    """Return the turns with these ids, oldest first, each knowing its branches."""
+    rows = session.scalars(
+        select(TurnRow).where(TurnRow.id.in_(ids)).order_by(TurnRow.id).options(selectinload(TurnRow.pictures))
+    ).all()
+    branches = _branches(session, rows)
+    return tuple(to_turn(row, branch_ids=branches[row.conversation_id, row.parent_id]) for row in rows)
+
+
+def newest_leaf(session: Session, turn: TurnRow) -> int:
+    """Return the last turn of the newest branch through a turn."""
+    leaf = turn.id
+    while True:
+        child = session.scalar(
+            select(func.max(TurnRow.id)).where(
+                TurnRow.conversation_id == turn.conversation_id, TurnRow.parent_id == leaf, TurnRow.id > leaf
+            )
+        )
+        if child is None:
+            return leaf
+        leaf = child
+
+
+def _branches(session: Session, rows: Sequence[TurnRow]) -> dict[tuple[int, int | None], tuple[int, ...]]:
+    conversations = {row.conversation_id for row in rows}
+    parents = {row.parent_id for row in rows}
+    found: defaultdict[tuple[int, int | None], list[int]] = defaultdict(list)
+    of_these = TurnRow.parent_id.in_([parent for parent in parents if parent is not None])
+    for conversation, parent, turn in session.execute(
+        select(TurnRow.conversation_id, TurnRow.parent_id, TurnRow.id)
+        .where(
+            TurnRow.conversation_id.in_(conversations),
+            or_(of_these, TurnRow.parent_id.is_(None)) if None in parents else of_these,
+        )
+        .order_by(TurnRow.id)
+    ):
+        found[conversation, parent].append(turn)
+    return {key: tuple(ids) for key, ids in found.items()}
+
+
+def _to_conversations(session: Session, query: Select[ConversationRow, int, int | None]) -> tuple[Conversation, ...]:
+    return tuple(
+        to_conversation(row, turn_count=count, thumbnail_picture_id=picture)
+        for row, count, picture in session.execute(query)
+    )
+
+
+def _heads() -> Select[ConversationRow, int, int | None]:
+    count: ScalarSelect[int] = (
+        select(func.count(TurnRow.id))
+        .where(TurnRow.conversation_id == ConversationRow.id)
+        .correlate(ConversationRow)
+        .scalar_subquery()
+    )
+    picture: ScalarSelect[int | None] = (
+        select(PictureRow.id)
+        .join(TurnRow, TurnRow.id == PictureRow.turn_id)
+        .where(TurnRow.conversation_id == ConversationRow.id)
+        .order_by(TurnRow.id, PictureRow.id)
+        .limit(1)
+        .correlate(ConversationRow)
+        .scalar_subquery()
+    )
+    return select(ConversationRow, count, picture)

@@ -1,0 +1,26 @@
+"""Bytes of any upload to an upright RGB picture within limits, its renditions, and boxes drawn on it.
+
+Knows Pillow, HEIF and PDF pages, and that decoders fail in every way there is. Does not know models (who tells it by a
+function how large a picture is seen), the database or the page. Strangers' bytes are decoded only in a child process.
+"""
+
+from qwen_vl_app.imaging.decoder import PictureDecoder
+from qwen_vl_app.imaging.drawing import crop_region, draw_regions
+from qwen_vl_app.imaging.editing import edit_view
+from qwen_vl_app.imaging.formats import ACCEPTED_EXTENSIONS
+from qwen_vl_app.imaging.names import clean_name
+from qwen_vl_app.imaging.renditions import PictureFacts, RenderedPicture
+from qwen_vl_app.imaging.seen import picture_id, to_image_input
+
+__all__ = [
+    "ACCEPTED_EXTENSIONS",
+    "PictureDecoder",
+    "PictureFacts",
+    "RenderedPicture",
+    "clean_name",
+    "crop_region",
+    "draw_regions",
+    "edit_view",
+    "picture_id",
+    "to_image_input",
+]

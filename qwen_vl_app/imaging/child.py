@@ -1,0 +1,112 @@
+"""The decoder child: reads requests from its standard input, answers on its standard output, ends with its parent.
+
+Confines itself, and has a clock of its own in case the parent is gone; does not know who asks.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+from typing import BinaryIO
+
+from qwen_vl_app.chat import JsonValue, Size
+from qwen_vl_app.errors import ImageTooLargeError, PictureError
+from qwen_vl_app.imaging.confinement import confine_this_process
+from qwen_vl_app.imaging.encoding import render_all
+from qwen_vl_app.imaging.frames import (
+    BrokenFrameError,
+    Frame,
+    facts_to_json,
+    read_frame,
+    reasons_to_json,
+    text,
+    whole,
+    write_frame,
+)
+from qwen_vl_app.imaging.limits import Limits
+from qwen_vl_app.imaging.opening import Opened, open_picture, prepare_pillow
+from qwen_vl_app.imaging.preflight import look_over
+
+
+def main() -> None:
+    """Serve until the parent closes the pipe. Arguments: the memory limit in bytes, the seconds one step may take."""
+    memory_bytes, timeout_s = int(sys.argv[1]), float(sys.argv[2])
+    requests = sys.stdin.buffer
+    answers = os.fdopen(os.dup(1), "wb")
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device, not a file
+        os.dup2(nowhere.fileno(), 1)  # a library that prints must not speak into the answers
+    prepare_pillow()
+    confine_this_process(memory_bytes)
+    write_frame(answers, {"kind": "ready"})
+    while True:
+        try:
+            request = read_frame(requests)
+        except BrokenFrameError:
+            return
+        try:
+            _serve(request, requests, answers, timeout_s)
+        except PictureError as error:
+            _say_error(answers, error)
+        except MemoryError:
+            _say_error(answers, ImageTooLargeError("image.memory"))
+        except (BrokenFrameError, OSError):
+            return
+        finally:
+            del request
+
+
+def _serve(request: Frame, requests: BinaryIO, answers: BinaryIO, timeout_s: float) -> None:
+    limits = Limits(max_bytes=whole(request.head["max_bytes"]), max_pixels=whole(request.head["max_pixels"]))
+    faulthandler.dump_traceback_later(
+        timeout_s, exit=True
+    )  # the parent's own clock is earlier: this one is for orphans
+    try:
+        opened = open_picture(
+            request.parts[0],
+            page=whole(request.head["page"]),
+            limits=limits,
+            ending=text(request.head["ending"]),
+        )
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+    write_frame(answers, _describe(opened))
+    if request.head["kind"] != "render":
+        return
+    wanted = read_frame(requests)
+    if wanted.head["kind"] != "fit":
+        return
+    seen = Size(whole(wanted.head["width"]), whole(wanted.head["height"]))
+    faulthandler.dump_traceback_later(timeout_s, exit=True)
+    try:
+        made = render_all(opened.image, seen, format=opened.format)
+        warnings = look_over(opened.image, seen, format=opened.format)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+    write_frame(
+        answers,
+        {
+            "kind": "rendered",
+            "view_mime": made.view_mime,
+            "picture_id": made.picture_id,
+            "warnings": reasons_to_json(warnings),
+        },
+        parts=(made.view, made.thumbnail, made.seen_png),
+    )
+
+
+def _describe(opened: Opened) -> dict[str, JsonValue]:
+    return {
+        "kind": "opened",
+        "format": opened.format,
+        "width": opened.size.width,
+        "height": opened.size.height,
+        "page": opened.page,
+        "page_count": opened.page_count,
+        "notes": reasons_to_json(opened.notes),
+    }
+
+
+def _say_error(answers: BinaryIO, error: PictureError) -> None:
+    head = {"kind": "error", "class": type(error).__name__, "code": error.code, "facts": facts_to_json(error.facts)}
+    write_frame(answers, head)

@@ -1,0 +1,135 @@
+"""Any colour mode to RGB the way a person would see it: greys scaled, transparency over white, profiles applied.
+
+Knows Pillow's modes and their traps. Does not know files or orientation.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator
+
+from PIL import Image, ImageChops, ImageCms
+
+from qwen_vl_app.errors import Reason
+
+_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+_WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
+_USUAL_BITS = (8, 12, 16)
+"""What sensors and programs put into 16 bits."""
+
+
+def to_rgb(image: Image.Image, notes: list[Reason], *, is_white_zero: bool = False) -> Image.Image:
+    """Return a loaded picture as RGB; what was done to its values is added to `notes`.
+
+    `is_white_zero` tells that a grey of more than 8 bits counts from white, which Pillow leaves to us.
+    """
+    image = _to_eight_bits(image, notes)
+    if is_white_zero:
+        image = ImageChops.invert(image)
+    profile = image.info.get("icc_profile")
+    if image.mode == "LAB":
+        image = _from_lab(image)
+    if image.mode in _WITH_ALPHA or (image.mode in ("1", "L", "P", "RGB") and "transparency" in image.info):
+        image = _over_white(image, notes)
+    if isinstance(profile, bytes) and profile:
+        image = _to_srgb(image, profile)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _to_eight_bits(image: Image.Image, notes: list[Reason]) -> Image.Image:
+    """Scale greys of 16 or 32 bits, which `convert` would clip to white; other modes pass."""
+    if image.mode in _SIXTEEN_BIT or (image.mode == "I" and image.format == "PNG"):
+        return _scale_sixteen_bits(image, notes)
+    if image.mode in ("I", "F"):
+        notes.append(Reason("image.values_scaled"))
+        return _scale_numbers(image)
+    return image
+
+
+def _scale_sixteen_bits(image: Image.Image, notes: list[Reason]) -> Image.Image:
+    """Scale by the fewest usual bits that hold the values: by 16, a picture of a 12-bit camera would be black."""
+    wide = image if image.mode == "I" else image.convert("I")
+    highest = _extrema(wide)[1]
+    bits = next(bits for bits in _USUAL_BITS if highest < 1 << bits)
+    if bits > 8:
+        notes.append(Reason("image.sixteen_bit", bits=bits))
+    top = (1 << bits) - 1
+    grey = wide.point([min(255, (value * 255 + top // 2) // top) for value in range(65536)], "L")
+    see_through = image.info.get("transparency")
+    if isinstance(see_through, int):  # a PNG of greys names one value that is not there
+        mask = wide.point([0 if value == see_through else 255 for value in range(65536)], "L")
+        grey = Image.merge("LA", (grey, mask))
+    return grey
+
+
+def _scale_numbers(image: Image.Image) -> Image.Image:
+    """Map numbers to 0..255: as they are or by their plain full range where that is clear, else from least to most."""
+    low, high = (float(value) for value in _extrema(image))
+    if not (math.isfinite(low) and math.isfinite(high)):
+        image, low, high = _without_infinities(image)
+    if image.mode == "F" and low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    elif low >= 0 and high <= 255:
+        low, high = 0.0, 255.0
+    elif low >= 0 and high <= 65535:
+        low, high = 0.0, 65535.0
+    scale = 255.0 / (high - low) if high > low else 1.0
+    numbers = image if image.mode == "F" else image.convert("F")
+    return numbers.point(lambda value: value * scale + (0.5 - low * scale)).convert("L")
+
+
+def _extrema(image: Image.Image) -> tuple[float, float]:
+    low, high = image.getextrema()
+    return float(low), float(high)  # type: ignore[arg-type]  # one band, so two numbers
+
+
+def _without_infinities(image: Image.Image) -> tuple[Image.Image, float, float]:
+    """Put 0 where a float picture holds no number; scientific pictures mark missing pixels so."""
+    values = [number if math.isfinite(number) else 0.0 for number in _numbers(image)]
+    clean = Image.new("F", image.size)
+    clean.putdata(values)
+    low, high = _extrema(clean)
+    return clean, low, high
+
+
+def _numbers(image: Image.Image) -> Iterator[float]:
+    return (number for number in image.get_flattened_data() if isinstance(number, int | float))
+
+
+def _over_white(image: Image.Image, notes: list[Reason]) -> Image.Image:
+    """Lay a picture with transparency over white; `convert("RGB")` would show what lies hidden beneath."""
+    if image.mode == "La":
+        image = image.convert("LA")
+    layered = image if image.mode in ("RGBA", "LA") else image.convert("RGBA")
+    alpha = layered.getchannel("A")
+    if alpha.getextrema() == (255, 255):
+        return layered.convert("RGB")
+    notes.append(Reason("image.flattened"))
+    colours = layered.convert("RGB")
+    del layered
+    white = Image.new("RGB", colours.size, (255, 255, 255))
+    white.paste(colours, mask=alpha)
+    return white
+
+
+def _from_lab(image: Image.Image) -> Image.Image:
+    transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
+    return ImageCms.applyTransform(image, transform) or image
+
+
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """Return the picture in sRGB by its own colour profile; a broken profile, or one for other colours, is ignored."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if image.mode == "1" or "sRGB" in (ImageCms.getProfileDescription(source) or ""):
+            return image
+        space = source.profile.xcolor_space.strip()
+        if space != {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}.get(image.mode):
+            return image
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), image.mode, "RGB")
+        return ImageCms.applyTransform(image, transform) or image
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - a profile is an ornament: the picture is good without it
+        return image

@@ -1,0 +1,195 @@
+"""Boxes, points and labels drawn on a view, and regions cut out of it. Reads this app's own renditions only.
+
+Knows lines, colours and fonts; does not know who located anything. Odd regions (outside, empty, not a number) are drawn
+as far as they can be, and never stop a picture from being shown.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw
+
+from qwen_vl_app.chat import Box, Region
+from qwen_vl_app.errors import UnreadableImageError
+from qwen_vl_app.imaging.fonts import font_for, writable
+from qwen_vl_app.imaging.label_places import LabelPlaces, Rectangle
+
+COLOURS = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+    (204, 121, 167),
+)
+"""Okabe and Ito's palette, without its black: told apart with every kind of colour vision."""
+MAX_LABEL = 60
+_Pixels = tuple[int, int, int, int]
+
+
+def draw_regions(
+    view: bytes,
+    regions: Sequence[Region],
+    *,
+    labels: bool = True,
+    numbers: bool = False,
+    max_side: int | None = None,
+) -> bytes:
+    """Return the view with its regions drawn in, in the format it came in (PNG or JPEG).
+
+    Regions with one label share a colour. With `numbers` each carries its place in `regions`, counted from 1, before its
+    label or, without `labels`, alone. A label of which this machine's fonts can write nothing is its number. `max_side` makes the result smaller first, so that lines and letters keep their
+    width. Raises UnreadableImageError where the view itself is damaged.
+    """
+    image, source = open_view(view)
+    if max_side is not None and max(image.size) > max(1, max_side):
+        shrink = max(1, max_side) / max(image.size)
+        smaller = (max(1, round(image.width * shrink)), max(1, round(image.height * shrink)))
+        image = image.resize(smaller, Image.Resampling.BICUBIC, reducing_gap=3.0)
+    draw = ImageDraw.Draw(image)
+    width = max(2, round(max(image.size) / 400))
+    colours = _colours(regions)
+    placed = [
+        (number, region, pixels)
+        for number, region in enumerate(regions, start=1)
+        if (pixels := _pixels(region.box, image)) is not None
+    ]
+    for _, region, pixels in placed:
+        _draw_shape(draw, pixels, colour=colours[region.label], width=width, is_point=region.is_point)
+    if labels or numbers:  # last: no later box's line runs through a word
+        covered = [_covered(region, pixels, width) for _, region, pixels in placed]
+        places = LabelPlaces(Rectangle(0, 0, image.width - 1, image.height - 1), covered)
+        for (number, region, _), box in zip(placed, covered, strict=True):
+            shown = _shown(region.label if labels else "", number, has_number=numbers)
+            if shown:
+                _draw_label(draw, shown, box, colour=colours[region.label], places=places)
+    return encode_view(image, source)
+
+
+def crop_region(view: bytes, box: Box, *, margin: float = 0.05) -> bytes:
+    """Return the part of a view in a box with a margin around it, in the view's format; at least one pixel.
+
+    `margin` is a fraction of the box's longer side. Raises UnreadableImageError where the view itself is damaged.
+    """
+    image, source = open_view(view)
+    pixels = _pixels(box, image) or (0, 0, image.width - 1, image.height - 1)
+    x1, y1, x2, y2 = pixels
+    around = round(max(0.0, margin if math.isfinite(margin) else 0.0) * max(x2 - x1, y2 - y1))
+    cut = (
+        max(0, x1 - around),
+        max(0, y1 - around),
+        min(image.width, x2 + around + 1),
+        min(image.height, y2 + around + 1),
+    )
+    return encode_view(image.crop(cut), source)
+
+
+def open_view(view: bytes) -> tuple[Image.Image, str]:
+    """Return a view of our own making and its format. Raises UnreadableImageError where it is damaged."""
+    try:
+        with Image.open(io.BytesIO(view), formats=("PNG", "JPEG")) as opened:
+            source = opened.format or "PNG"
+            return opened.convert("RGB"), source
+    except Exception as error:  # decoders raise nearly anything, and a damaged rendition is all of it
+        raise UnreadableImageError("image.seen_damaged") from error
+
+
+def encode_view(image: Image.Image, source: str) -> bytes:
+    """Return a picture in the format that its view came in."""
+    buffer = io.BytesIO()
+    if source == "JPEG":
+        image.save(buffer, "JPEG", quality=92, subsampling="4:4:4")
+    else:
+        image.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def _colours(regions: Sequence[Region]) -> dict[str, tuple[int, int, int]]:
+    names = list(dict.fromkeys(region.label for region in regions))
+    return {name: COLOURS[at % len(COLOURS)] for at, name in enumerate(names)}
+
+
+def _pixels(box: Box, image: Image.Image) -> _Pixels | None:
+    """Return the corners as pixels inside the picture, in order; None for a box of no numbers."""
+    corners = (box.x1, box.y1, box.x2, box.y2)
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in corners):
+        return None
+    x1, x2 = sorted((_inside(box.x1, image.width), _inside(box.x2, image.width)))
+    y1, y2 = sorted((_inside(box.y1, image.height), _inside(box.y2, image.height)))
+    return x1, y1, x2, y2
+
+
+def _inside(fraction: float, side: int) -> int:
+    return round(min(1.0, max(0.0, fraction)) * (side - 1))
+
+
+def _draw_shape(
+    draw: ImageDraw.ImageDraw,
+    pixels: _Pixels,
+    *,
+    colour: tuple[int, int, int],
+    width: int,
+    is_point: bool,
+) -> None:
+    x1, y1, x2, y2 = pixels
+    outline = _contrast(colour)
+    if is_point:
+        radius = width * 3
+        spot = (x1 - radius, y1 - radius, x1 + radius, y1 + radius)
+        draw.ellipse(spot, fill=colour, outline=outline, width=max(1, width // 2))
+        return
+    # A thin line of the other brightness outside keeps the box visible on ground of its own colour.
+    edge = max(1, width // 3)
+    draw.rectangle((x1 - edge, y1 - edge, x2 + edge, y2 + edge), outline=outline, width=edge)
+    draw.rectangle(pixels, outline=colour, width=width)
+
+
+def _covered(region: Region, pixels: _Pixels, width: int) -> Rectangle:
+    """Return what a shape covers, the rim of a box or the spot of a point with it."""
+    x1, y1, x2, y2 = pixels
+    around = 3 * width if region.is_point else max(1, width // 3)
+    return Rectangle(x1 - around, y1 - around, x2 + around, y2 + around)
+
+
+def _shown(label: str, number: int, *, has_number: bool) -> str:
+    """Return what is written at a region; empty where there is nothing to say."""
+    told = "".join(char for char in " ".join(label.split()) if char.isprintable())
+    words = writable(told)
+    if told.strip("? ") and not words.strip("? "):
+        return str(number)
+    return f"{number} {words}".rstrip() if has_number else words
+
+
+def _draw_label(
+    draw: ImageDraw.ImageDraw, shown: str, box: Rectangle, *, colour: tuple[int, int, int], places: LabelPlaces
+) -> None:
+    side_x, side_y = draw.im.size
+    size = min(max(12, round(max(side_x, side_y) / 55)), 96)
+    padding = max(2, size // 6)
+    shown = _fitting(draw, shown, size, side_x - 2 * padding)
+    font = font_for(shown, size)
+    left, top, right, bottom = draw.textbbox((0, 0), shown, font=font)
+    wide, high = math.ceil(right - left) + 2 * padding, math.ceil(bottom - top) + 2 * padding
+    spot = places.place(box, wide, high)
+    draw.rectangle((spot.left, spot.top, spot.right, spot.bottom), fill=colour)
+    draw.text((spot.left + padding - left, spot.top + padding - top), shown, font=font, fill=_contrast(colour))
+
+
+def _fitting(draw: ImageDraw.ImageDraw, text: str, size: int, room: int) -> str:
+    """Return the text, cut with an ellipsis where it is wider than the room."""
+    font = font_for(text, size)
+    if len(text) <= MAX_LABEL and draw.textlength(text, font=font) <= room:
+        return text
+    length = min(len(text), MAX_LABEL)
+    while length > 1 and draw.textlength(f"{text[:length]}…", font=font) > room:
+        length -= 1
+    return f"{text[:length].rstrip()}…"
+
+
+def _contrast(colour: tuple[int, int, int]) -> tuple[int, int, int]:
+    red, green, blue = colour
+    return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else (255, 255, 255)

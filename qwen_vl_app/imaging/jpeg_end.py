@@ -1,0 +1,71 @@
+"""Whether a JPEG's data ended before its picture did. Knows JPEG markers; decodes through Pillow.
+
+Pillow notices a file that just stops. One that was cut and closed again decodes without a word, and libjpeg leaves what
+is missing in plain middle grey.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+import re
+
+from PIL import Image, ImageChops, JpegImagePlugin
+
+_MIDDLE_GREY = 128
+_CORNER = 8
+"""Pixels along one side of a JPEG block."""
+_END_OF_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+_START_OF_SCAN = 0xDA
+_END_OF_IMAGE = 0xD9
+_FILLER = bytes(random.Random(1).choices(range(1, 255), k=512))  # noqa: S311 - any bits that are no marker will do
+
+
+def ends_too_early(image: Image.Image, data: bytes) -> bool:
+    """Return whether part of a loaded JPEG is missing; asked before it is turned or recoloured.
+
+    Only a picture whose last corner is exactly middle grey is suspected. It is decoded once more with other bits behind
+    its data: where the data was complete nobody reads them; where not, they show.
+    """
+    if image.mode not in ("L", "RGB") or not _has_grey_corner(image):
+        return False
+    end = _end_of_data(data)
+    if end is None:
+        return False
+    try:
+        with JpegImagePlugin.JpegImageFile(io.BytesIO(data[:end] + _FILLER + b"\xff\xd9")) as again:
+            if again.size != image.size:
+                again.draft(None, image.size)
+            again.load()
+            if (again.size, again.mode) != (image.size, image.mode):
+                return False
+            return ImageChops.difference(image.convert(again.mode), again).getbbox() is not None
+    except (OSError, ValueError, SyntaxError):  # then the suspicion stands unproven
+        return False
+
+
+def _has_grey_corner(image: Image.Image) -> bool:
+    width, height = image.size
+    corner = image.crop((max(0, width - _CORNER), max(0, height - _CORNER), width, height))
+    grey = (_MIDDLE_GREY, _MIDDLE_GREY)
+    return corner.getextrema() in (grey, (grey, grey, grey))
+
+
+def _end_of_data(data: bytes) -> int | None:
+    """Return where the last scan's data ends, or None where the markers cannot be followed."""
+    at, end = 2, None
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            return end
+        marker = data[at + 1]
+        if marker == 0xFF:  # padding
+            at += 1
+            continue
+        if marker == _END_OF_IMAGE:
+            return end
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == _START_OF_SCAN:
+            found = _END_OF_SCAN.search(data, at)
+            end = found.start() if found else len(data)
+            at = end
+    return end

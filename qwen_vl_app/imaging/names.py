@@ -1,0 +1,40 @@
+"""Names of uploads, made fit to be shown and offered for download. Knows characters; does not know files."""
+
+from __future__ import annotations
+
+import unicodedata
+
+MAX_LENGTH = 120
+"""Characters; a file system takes 255 bytes, and a Chinese character is three of them in UTF-8."""
+MAX_BYTES = 200
+FALLBACK = "picture"
+_FORBIDDEN = frozenset('<>:"/\\|?*')
+"""What Windows does not take in a file's name."""
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Control, format (bidirectional overrides among them), surrogate, private and unassigned characters."""
+_DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))})
+
+
+def clean_name(name: str) -> str:
+    """Return the last part of a path without anything that deceives or breaks, its ending kept; never empty."""
+    last = unicodedata.normalize("NFC", name).replace("\\", "/").rstrip("/").rpartition("/")[2]
+    shown = "".join("_" if char in _FORBIDDEN else char for char in last if _is_visible(char))
+    shown = " ".join(shown.split()).strip(". ")
+    if not shown:
+        return FALLBACK
+    stem, dot, ending = shown.rpartition(".")
+    if not dot or len(ending) > 10:
+        stem, ending = shown, ""
+    ending = f".{ending}" if ending else ""
+    stem = _cut(stem, MAX_LENGTH - len(ending), MAX_BYTES - len(ending.encode())).rstrip(". ")
+    if stem.casefold() in _DEVICES:  # Windows takes "nul.png" for the device
+        stem = f"{stem}_"
+    return f"{stem or FALLBACK}{ending}"
+
+
+def _is_visible(char: str) -> bool:
+    return char.isspace() or unicodedata.category(char) not in _INVISIBLE
+
+
+def _cut(text: str, length: int, size_bytes: int) -> str:
+    return text[:length].encode()[:size_bytes].decode("utf-8", "ignore")

@@ -1,0 +1,232 @@
+"""A file's bytes to one upright RGB picture: sniffed, limited by its header, decoded, turned, its colours set right.
+
+For the decoder child: what runs here may crash, hang or eat memory. Errors that leave are of the app's tree, or a
+MemoryError.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pillow_heif
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+from pillow_heif.as_plugin import HeifImageFile
+
+from qwen_vl_app.chat import Size
+from qwen_vl_app.errors import AppError, Reason, UnreadableImageError
+from qwen_vl_app.imaging.colours import to_rgb
+from qwen_vl_app.imaging.formats import PDF, ends_in_a_box, name_stranger, sniff, webp_canvas
+from qwen_vl_app.imaging.jpeg_end import ends_too_early
+from qwen_vl_app.imaging.jpeg_intervals import has_gaps
+from qwen_vl_app.imaging.limits import Limits
+from qwen_vl_app.imaging.pdf_pages import render_page
+from qwen_vl_app.imaging.png_keys import mend_key, raw_mode
+from qwen_vl_app.imaging.tiff_greys import counts_from_white, mend_byte_order, teach_pillow
+
+ENOUGH_PIXELS = 17_000_000
+"""No model sees more than 16,384 tokens of 32 x 32 pixels; a JPEG of several times this is decoded at a fraction."""
+MAX_PAGES = 10_000
+DECODER_THREADS = 4
+"""Each takes address space for its stack, and that is limited."""
+MAX_TEXT_BYTES = 16 * 2**20
+"""A comment or colour profile in a PNG may unpack to this; Pillow takes a picture for broken over one megabyte."""
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How to undo each EXIF orientation."""
+
+
+_DECODERS: dict[str, Callable[[io.BytesIO], Image.Image]] = {
+    "AVIF": AvifImagePlugin.AvifImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "HEIF": HeifImageFile,
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A decoded file. `size` is the upright original's; `image` may be a fraction of a very large JPEG."""
+
+    format: str
+    size: Size
+    image: Image.Image
+    page: int
+    page_count: int
+    notes: tuple[Reason, ...]
+
+
+def prepare_pillow() -> None:
+    """Set Pillow up for strangers' files. Called once in the child."""
+    Image.MAX_IMAGE_PIXELS = None  # our own limit is asked of every header, and speaks our errors
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    PngImagePlugin.MAX_TEXT_CHUNK = MAX_TEXT_BYTES
+    teach_pillow()
+    AvifImagePlugin.DEFAULT_MAX_THREADS = DECODER_THREADS
+    pillow_heif.options.DECODE_THREADS = DECODER_THREADS
+    pillow_heif.options.THUMBNAILS = False
+    pillow_heif.options.DEPTH_IMAGES = False
+    pillow_heif.options.AUX_IMAGES = False
+
+
+def open_picture(data: bytes, *, page: int, limits: Limits, ending: str = "") -> Opened:
+    """Return the upright RGB picture of a file; its name's `ending` only helps to call a stranger by its name.
+
+    Raises PictureError, MemoryError.
+    """
+    limits.check_bytes(len(data))
+    kind = sniff(data)
+    if kind is None:
+        stranger = name_stranger(data, ending=ending)
+        if stranger is None:
+            raise UnreadableImageError("image.format_unknown")
+        raise UnreadableImageError("image.format_unsupported", format=stranger)
+    try:
+        if kind == PDF:
+            return _open_pdf(data, page, limits)
+        return _open_image(data, kind, page, limits)
+    except (AppError, MemoryError):
+        raise
+    except Exception as error:  # decoders raise nearly anything over broken bytes
+        if _says_truncated(error):
+            raise UnreadableImageError("image.truncated", format=kind) from error
+        raise UnreadableImageError("image.unreadable", format=kind) from error
+
+
+def _open_pdf(data: bytes, page: int, limits: Limits) -> Opened:
+    rendered = render_page(data, page, max_pixels=limits.max_pixels)
+    count = rendered.page_count
+    notes = (Reason("image.page_of", page=page + 1, count=count),) if count > 1 else ()
+    return Opened(PDF, Size(*rendered.image.size), rendered.image, page, count, notes)
+
+
+def _open_image(data: bytes, kind: str, page: int, limits: Limits) -> Opened:
+    notes: list[Reason] = []
+    if kind == "WEBP" and (canvas := webp_canvas(data)) is not None:
+        limits.check_size(*canvas, format=kind)
+    if kind in ("HEIF", "AVIF") and ends_in_a_box(data):
+        raise UnreadableImageError("image.truncated", format=kind)
+    with _open_header(data, kind) as image:
+        limits.check_size(*image.size, format=kind)
+        frames = _count_frames(image)
+        is_document = kind == "TIFF"
+        page_count = min(frames, MAX_PAGES) if is_document else 1
+        if not 0 <= page < page_count:
+            raise UnreadableImageError("image.page_missing", page=page + 1, count=page_count)
+        if is_document and page:
+            image.seek(page)
+            limits.check_size(*image.size, format=kind)
+        if is_document and page_count > 1:
+            notes.append(Reason("image.page_of", page=page + 1, count=page_count))
+        elif not is_document and frames > 1:
+            notes.append(Reason("image.first_frame", count=frames))
+        full = image.size
+        _draft(image)
+        stored = _stored_orientation(image)
+        raw = raw_mode(image) if kind == "PNG" else ""
+        mend_byte_order(image)
+        image.load()
+        mend_key(image, raw)
+        if kind == "JPEG" and (has_gaps(data) or ends_too_early(image, data)):
+            raise UnreadableImageError("image.truncated", format=kind)
+        if full == image.size or kind != "JPEG":
+            full = image.size
+            limits.check_size(*full, format=kind)  # some decoders learn the size only now
+        orientation = _orientation(image, notes)
+        upright = to_rgb(image, notes, is_white_zero=counts_from_white(image))
+        if upright is image:  # it must outlive the file
+            upright = image.copy()
+    if stored is not None:  # its decoder has turned it
+        notes.append(Reason("image.turned_upright"))
+    elif orientation in _TURNS:
+        upright = upright.transpose(_TURNS[orientation])
+        full = (full[1], full[0]) if orientation >= 5 else full
+        notes.append(Reason("image.turned_upright"))
+    upright.info = {}
+    return Opened(kind, Size(*full), upright, page, page_count, tuple(notes))
+
+
+def _open_header(data: bytes, kind: str) -> Image.Image:
+    """Read a file's header by the one decoder for its kind.
+
+    Not by `Image.open`, which loads every decoder there is, and reads a JPEG with others behind it (MPO) by lengths that
+    are often wrong.
+    """
+    return _DECODERS[kind](io.BytesIO(data))
+
+
+def _count_frames(image: Image.Image) -> int:
+    """Return the frames or pages that can be reached; broken later ones do not spoil the first."""
+    try:
+        count = int(getattr(image, "n_frames", 1))
+        if count > 1 and image.format in ("GIF", "TIFF"):
+            image.seek(0)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - decoders raise nearly anything over broken bytes
+        return 1
+    return max(count, 1)
+
+
+def _draft(image: Image.Image) -> None:
+    """Let the JPEG decoder skip detail where far more is there than anybody will see."""
+    width, height = image.size
+    divisor = max((d for d in (1, 2, 4, 8) if width * height >= ENOUGH_PIXELS * d * d), default=1)
+    if divisor > 1 and image.format == "JPEG":
+        image.draft(None, (-(-width // divisor), -(-height // divisor)))
+
+
+def _stored_orientation(image: Image.Image) -> int | None:
+    """Return the orientation that a TIFF's or HEIF's decoder undoes by itself; None for upright ones and other formats."""
+    if image.format == "HEIF":
+        value = image.info.get("original_orientation")
+    else:
+        tags = getattr(image, "tag_v2", None)
+        value = tags.get(_ORIENTATION) if tags is not None else None
+    return value if value in _TURNS else None
+
+
+def _orientation(image: Image.Image, notes: list[Reason]) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - broken camera data on a good picture
+        notes.append(Reason("image.exif_broken"))
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+_TRUNCATED: tuple[Callable[[str], bool], ...] = (
+    lambda text: "truncated" in text,
+    lambda text: "not enough image data" in text,
+    lambda text: "unexpected end of file" in text,
+)
+
+
+def _says_truncated(error: Exception) -> bool:
+    text = str(error).lower()
+    return any(test(text) for test in _TRUNCATED)

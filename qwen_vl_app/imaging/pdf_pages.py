@@ -1,0 +1,71 @@
+"""One page of a PDF as a picture of a target size. Knows PDFium, which is not thread-safe: for the decoder child alone."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pypdfium2
+from PIL import Image
+
+from qwen_vl_app.errors import UnreadableImageError
+from qwen_vl_app.imaging.limits import check_shape
+
+TARGET_PIXELS = 4_000_000
+"""A page has no pixels of its own; 4 megapixels show print of an A4 page at 200 dots an inch."""
+_ERROR_PASSWORD = 4
+"""FPDF_ERR_PASSWORD."""
+_ERROR_SECURITY = 5
+"""FPDF_ERR_SECURITY: an unknown way of protecting."""
+
+
+@dataclass(frozen=True, slots=True)
+class PdfPage:
+    """A rendered page and how many there are."""
+
+    image: Image.Image
+    page_count: int
+
+
+def render_page(data: bytes, page: int, *, max_pixels: int) -> PdfPage:
+    """Return page `page`, counted from 0, at about `TARGET_PIXELS` whatever its size on paper is.
+
+    Raises UnreadableImageError, ImageShapeError.
+    """
+    document = _open(data)
+    try:
+        page_count = len(document)
+        if not page_count:
+            raise UnreadableImageError("image.unreadable", format="PDF")
+        if not 0 <= page < page_count:
+            raise UnreadableImageError("image.pdf_page_missing", page=page + 1, count=page_count)
+        with contextlib.suppress(pypdfium2.PdfiumError):  # filled-in fields are not shown then; the page is
+            document.init_forms()
+        try:
+            return PdfPage(_render(document, page, min(TARGET_PIXELS, max_pixels)), page_count)
+        except pypdfium2.PdfiumError as error:
+            raise UnreadableImageError("image.unreadable", format="PDF") from error
+    finally:
+        document.close()
+
+
+def _open(data: bytes) -> Any:
+    try:
+        return pypdfium2.PdfDocument(data)
+    except pypdfium2.PdfiumError as error:
+        if getattr(error, "err_code", None) in (_ERROR_PASSWORD, _ERROR_SECURITY):
+            raise UnreadableImageError("image.pdf_password") from error
+        raise UnreadableImageError("image.unreadable", format="PDF") from error
+
+
+def _render(document: Any, page: int, pixels: int) -> Image.Image:
+    opened = document[page]
+    width, height = opened.get_size()
+    if not (math.isfinite(width) and math.isfinite(height) and width > 0 and height > 0):
+        raise UnreadableImageError("image.unreadable", format="PDF")
+    check_shape(width, height)
+    bitmap = opened.render(scale=math.sqrt(pixels / (width * height)), rev_byteorder=True, prefer_bgrx=False)
+    image: Image.Image = bitmap.to_pil()
+    return image.convert("RGB") if image.mode != "RGB" else image.copy()

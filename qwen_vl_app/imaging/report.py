@@ -1,0 +1,166 @@
+"""Pages of a report: pictures with text beside them, as a PDF whose pages are pictures.
+
+Knows paper, fonts and line breaks in Chinese as well as English. Does not know what is reported. The text in the file
+cannot be searched or copied: it is drawn, with the fonts of this machine, so that it looks the same everywhere.
+"""
+
+from __future__ import annotations
+
+import io
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from qwen_vl_app.imaging.fonts import font_for, has_cjk, writable
+
+DPI = 150
+PAGE = (1240, 1754)
+"""A4 at 150 dots per inch."""
+_MARGIN, _PICTURE, _GAP = 80, 300, 24
+_TEXT_PX, _TITLE_PX, _HEAD_PX = 22, 24, 34
+_LEADING = 1.4
+PAGES_AT_ONCE = 8
+"""Pages held before they are written: 6.5 MB each."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportEntry:
+    """One picture (JPEG or PNG of this app's own making) and what is said about it."""
+
+    title: str
+    lines: tuple[str, ...]
+    picture: bytes | None = None
+
+
+def write_report(target: Path, entries: Iterable[ReportEntry], *, title: str, footer: str) -> int:
+    """Write the PDF and return its number of pages. Memory does not grow with the number of entries. Raises OSError."""
+    pages: list[Image.Image] = []
+    count = 0
+    is_begun = False
+
+    def flush() -> None:
+        nonlocal is_begun
+        if pages:
+            pages[0].save(
+                target, "PDF", save_all=True, append_images=pages[1:], append=is_begun, resolution=DPI, quality=80
+            )
+            is_begun = True
+            pages.clear()
+
+    for page in _pages(entries, title=title, footer=footer):
+        pages.append(page)
+        count += 1
+        if len(pages) >= PAGES_AT_ONCE:
+            flush()
+    flush()
+    return count
+
+
+def _pages(entries: Iterable[ReportEntry], *, title: str, footer: str) -> Iterator[Image.Image]:
+    number = 1
+    page, draw = _new_page(footer, number)
+    y = _write(draw, title, _MARGIN, _MARGIN, width=PAGE[0] - 2 * _MARGIN, size=_HEAD_PX) + _GAP
+    bottom = PAGE[1] - _MARGIN - 2 * _TEXT_PX
+    for entry in entries:
+        picture = _fitted(entry.picture)
+        text_x = _MARGIN + _PICTURE + _GAP
+        width = PAGE[0] - _MARGIN - text_x
+        lines = [(line, _TITLE_PX) for line in _broken(entry.title, _TITLE_PX, width)]
+        lines += [(line, _TEXT_PX) for told in entry.lines for line in _broken(told, _TEXT_PX, width)]
+        high = max(picture.height if picture else 0, sum(_step(size) for _, size in lines[:8]))
+        if y + high > bottom:
+            yield page
+            number += 1
+            page, draw = _new_page(footer, number)
+            y = _MARGIN
+        top = y
+        if picture is not None:
+            page.paste(picture, (_MARGIN, y))
+        for line, size in lines:
+            if y + _step(size) > bottom:  # a long answer goes on overleaf
+                yield page
+                number += 1
+                page, draw = _new_page(footer, number)
+                y, top, picture = _MARGIN, _MARGIN, None
+            draw.text(
+                (text_x, y), line, font=font_for(line, size), fill=(0, 0, 0) if size == _TEXT_PX else (0, 70, 140)
+            )
+            y += _step(size)
+        y = max(y, top + (picture.height if picture is not None else 0)) + _GAP // 2
+        draw.line((_MARGIN, y, PAGE[0] - _MARGIN, y), fill=(200, 200, 200))
+        y += _GAP // 2
+    yield page
+
+
+def _new_page(footer: str, number: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    page = Image.new("RGB", PAGE, (255, 255, 255))
+    draw = ImageDraw.Draw(page)
+    y = PAGE[1] - _MARGIN
+    _write(draw, f"{number}   {footer}", _MARGIN, y, width=PAGE[0] - 2 * _MARGIN, size=18)
+    return page, draw
+
+
+def _write(draw: ImageDraw.ImageDraw, text: str, x: int, y: int, *, width: int, size: int) -> int:
+    for line in _broken(text, size, width):
+        draw.text((x, y), line, font=font_for(line, size), fill=(60, 60, 60))
+        y += _step(size)
+    return y
+
+
+def _step(size: int) -> int:
+    return round(size * _LEADING)
+
+
+def _fitted(picture: bytes | None) -> Image.Image | None:
+    if picture is None:
+        return None
+    try:
+        with Image.open(io.BytesIO(picture), formats=("PNG", "JPEG")) as opened:
+            image = opened.convert("RGB")
+    except Exception:  # noqa: BLE001 - decoders raise nearly anything; a damaged thumbnail is left out of the report
+        return None
+    image.thumbnail((_PICTURE, _PICTURE))
+    return image
+
+
+def _broken(text: str, size: int, width: int) -> Iterator[str]:
+    """Yield the lines of a text at a width: broken at spaces, between Chinese characters, and within what is too long."""
+    for paragraph in writable(text).splitlines() or [""]:
+        line = ""
+        for piece in _pieces("".join(_drawable(char) for char in paragraph)):
+            if not line or _width(line + piece, size) <= width:
+                line += piece
+            else:
+                yield line.rstrip()
+                line = piece.lstrip()
+            while _width(line, size) > width and len(line) > 1:
+                at = len(line) - 1
+                while at > 1 and _width(line[:at], size) > width:
+                    at -= 1
+                yield line[:at]
+                line = line[at:]
+        yield line.rstrip()
+
+
+def _pieces(text: str) -> Iterator[str]:
+    word = ""
+    for char in text:
+        word += char
+        if char == " " or has_cjk(char):
+            yield word
+            word = ""
+    if word:
+        yield word
+
+
+def _drawable(char: str) -> str:
+    if char == "\t":
+        return "    "
+    return "" if unicodedata.category(char).startswith("C") else char
+
+
+def _width(text: str, size: int) -> float:
+    return font_for(text, size).getlength(text)

@@ -1,0 +1,37 @@
+"""The seen picture: the pixels that the model gets, and their id. Reads only PNGs that this app made itself."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+
+from PIL import Image
+
+from qwen_vl_app.chat import ImageInput, Size
+from qwen_vl_app.errors import UnreadableImageError
+
+
+def picture_id(image: Image.Image) -> str:
+    """Return the SHA-256, in hex, over `b"WxH:"` and the RGB bytes of a picture, row by row."""
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
+    return _id_of(rgb.width, rgb.height, rgb.tobytes())
+
+
+def to_image_input(seen_png: bytes) -> ImageInput:
+    """Return a seen picture as the model gets it.
+
+    For this app's own renditions alone: it decodes in this process. Raises UnreadableImageError where they are damaged.
+    """
+    try:
+        with Image.open(io.BytesIO(seen_png), formats=("PNG",)) as image:
+            rgb = image.convert("RGB").tobytes()
+            width, height = image.size
+    except Exception as error:  # decoders raise nearly anything, and a damaged rendition is all of it
+        raise UnreadableImageError("image.seen_damaged") from error
+    return ImageInput(picture_id=_id_of(width, height, rgb), size=Size(width, height), rgb=rgb)
+
+
+def _id_of(width: int, height: int, rgb: bytes) -> str:
+    digest = hashlib.sha256(f"{width}x{height}:".encode())
+    digest.update(rgb)
+    return digest.hexdigest()

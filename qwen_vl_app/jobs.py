@@ -1,0 +1,241 @@
+"""The queue in front of the one model: fair between owners, with positions, expected waits and limits.
+
+Knows owners, priorities and resumable work; does not know what a piece of work computes. One thread, the inference
+thread, runs everything: first the preparation (loading the model), then one job after the other, a step at a time. Where
+the model is a server that answers several at once, there are as many threads as it shall be asked at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from enum import IntEnum
+from itertools import zip_longest
+
+from qwen_vl_app.errors import QueueFullError
+
+log = logging.getLogger(__name__)
+
+Work = Callable[[], Generator[object, None, None]]
+"""Something that, when called, is a generator of steps. It reports and catches its own failures."""
+
+
+RECENT_JOBS = 20
+"""How many of the last jobs say how long the next ones will take."""
+
+
+class Priority(IntEnum):
+    """Who waits for an answer. A lower number goes first; owners take turns among their equals."""
+
+    PAGE = 0
+    """A person, before the page or a terminal."""
+    API = 1
+    """A program."""
+    BATCH = 2
+    """Nobody, until tomorrow morning."""
+
+
+class Ticket:
+    """A place in the queue. Compared by identity."""
+
+    __slots__ = ("owner", "priority", "work")
+
+    def __init__(self, owner: str, work: Work, *, priority: Priority) -> None:
+        self.owner = owner
+        self.work = work
+        self.priority = priority
+
+
+class JobQueue:
+    """Runs jobs on its own thread, one at a time: by priority, and among equals taking owners in turn.
+
+    `limit` bounds the waiting jobs of everybody, `limit_per_owner` those of one owner, whatever their priorities. With
+    more than one lane, so many jobs run at a time, each on a thread of its own.
+    """
+
+    def __init__(self, *, limit: int, limit_per_owner: int, lanes: int = 1) -> None:
+        self._limit = limit
+        self._limit_per_owner = limit_per_owner
+        self._waiting: dict[Priority, OrderedDict[str, deque[Ticket]]] = {each: OrderedDict() for each in Priority}
+        self._lanes = lanes
+        self._running: dict[Ticket, float] = {}
+        """What runs, and since when."""
+        self._durations_s: deque[float] = deque(maxlen=RECENT_JOBS)
+        self._changed = threading.Condition()
+        self._closed = False
+        self._threads: list[threading.Thread] = []
+        self._prepared = threading.Event()
+        self._asides: deque[tuple[Callable[[], None], threading.Event]] = deque()
+
+    def start(self, prepare: Callable[[], None] | None = None) -> None:
+        """Start the threads; `prepare` runs on the first of them before any job. It must not raise."""
+        with self._changed:
+            if self._threads or self._closed:
+                return
+            for lane in range(self._lanes):
+                arguments = (prepare,) if lane == 0 else ()
+                run = self._run_first if lane == 0 else self._run
+                name = "inference" if lane == 0 else f"inference {lane + 1}"
+                self._threads.append(threading.Thread(target=run, args=arguments, name=name, daemon=True))
+            for thread in self._threads:
+                thread.start()
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Take nothing more, drop what waits, let the step that runs end."""
+        with self._changed:
+            self._closed = True
+            for owners in self._waiting.values():
+                owners.clear()
+            self._changed.notify_all()
+            threads = list(self._threads)
+        deadline = time.monotonic() + timeout_s
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(max(deadline - time.monotonic(), 0.0))
+
+    def submit(self, owner: str, work: Work, *, priority: Priority = Priority.PAGE) -> Ticket:
+        """Queue work for an owner. Raises QueueFullError."""
+        with self._changed:
+            waiting = self.waiting
+            if self._closed:
+                raise QueueFullError("queue.closed")
+            if waiting >= self._limit:
+                raise QueueFullError("queue.full", waiting=waiting)
+            owned = sum(len(owners.get(owner, ())) for owners in self._waiting.values())
+            if owned >= self._limit_per_owner:
+                raise QueueFullError("queue.full_for_you", waiting=owned)
+            equals = self._waiting[priority]
+            is_newcomer = owner not in equals
+            ticket = Ticket(owner, work, priority=priority)
+            equals.setdefault(owner, deque()).append(ticket)
+            for running in self._running if is_newcomer else ():
+                if running.owner in equals and running.owner != owner:
+                    equals.move_to_end(running.owner)  # who is being served has had their turn
+            self._changed.notify_all()
+            return ticket
+
+    def aside(self, action: Callable[[], None]) -> threading.Event:
+        """Have something short done on the queue's thread, before its next step; return an event set once it is over.
+
+        A queue that runs no more does nothing. The action must not raise.
+        """
+        done = threading.Event()
+        with self._changed:
+            if self._closed or not self._threads:
+                done.set()
+            else:
+                self._asides.append((action, done))
+                self._changed.notify_all()
+        return done
+
+    def withdraw(self, ticket: Ticket) -> bool:
+        """Take a waiting job out again; False when it is running or over."""
+        with self._changed:
+            equals = self._waiting[ticket.priority]
+            own = equals.get(ticket.owner)
+            if own is None or ticket not in own:
+                return False
+            own.remove(ticket)
+            if not own:
+                del equals[ticket.owner]
+            return True
+
+    def position(self, ticket: Ticket) -> int | None:
+        """How many jobs come before this one, those that run included; None when it is not waiting."""
+        with self._changed:
+            for before, waiting in enumerate(self._in_order()):
+                if waiting is ticket:
+                    return before + len(self._running)
+            return None
+
+    def expected_wait_s(self, before: int | None = None) -> float | None:
+        """Return how long `before` jobs, by default all of them, will take; None while there is nothing to judge by.
+
+        The last jobs took so long on average; what those that run have already taken is not waited for again.
+        """
+        with self._changed:
+            if not self._durations_s:
+                return None
+            if before is None:
+                before = self.waiting + len(self._running)
+            now, mean_s = time.monotonic(), sum(self._durations_s) / len(self._durations_s)
+            taken_s = sum(min(now - since, mean_s) for since in self._running.values())
+            return max(before * mean_s - taken_s, 0.0) / self._lanes
+
+    def _in_order(self) -> Iterator[Ticket]:
+        for owners in self._waiting.values():
+            for turn in zip_longest(*owners.values()):
+                yield from (each for each in turn if each is not None)
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait, the running one not included."""
+        with self._changed:
+            return sum(len(own) for owners in self._waiting.values() for own in owners.values())
+
+    @property
+    def is_busy(self) -> bool:
+        """True while a job runs."""
+        return bool(self._running)
+
+    def _run_first(self, prepare: Callable[[], None] | None) -> None:
+        try:
+            if prepare is not None:
+                prepare()
+        finally:
+            self._prepared.set()
+        self._run()
+
+    def _run(self) -> None:
+        self._prepared.wait()
+        while (ticket := self._next()) is not None:
+            try:
+                with closing(ticket.work()) as steps:
+                    for _ in steps:
+                        self._do_asides()
+                        if self._closed:
+                            break
+            except Exception:  # the thread that owns the model must outlive any mistake in a job
+                log.exception("a job let an error escape")
+            finally:
+                with self._changed:
+                    self._durations_s.append(time.monotonic() - self._running.pop(ticket))
+        self._do_asides()
+
+    def _do_asides(self) -> None:
+        while True:
+            with self._changed:
+                if not self._asides:
+                    return
+                action, done = self._asides.popleft()
+            try:
+                action()
+            except Exception:  # as with jobs: the thread must outlive it
+                log.exception("an aside let an error escape")
+            finally:
+                done.set()
+
+    def _next(self) -> Ticket | None:
+        while True:
+            self._do_asides()
+            with self._changed:
+                while not (self.waiting or self._asides or self._closed):
+                    self._changed.wait()
+                if self._closed:
+                    return None
+                if not self._asides:
+                    return self._take()
+
+    def _take(self) -> Ticket:
+        """Take the first in line. Called with the lock held, where somebody waits."""
+        equals = next(owners for owners in self._waiting.values() if owners)
+        owner, own = equals.popitem(last=False)
+        ticket = own.popleft()
+        if own:
+            equals[owner] = own  # to the end: the next owner comes first
+        self._running[ticket] = time.monotonic()
+        return ticket

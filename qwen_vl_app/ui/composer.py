@@ -1,0 +1,107 @@
+"""The composer at the foot of the page, and above it what was not taken.
+
+Knows what the browser's part of the composer (`frontend/composer.js`) is told: words, choices of detail, the last
+question, what goes back into it. Does not ask; `sending` does. Files travel by the upload route, never through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from qwen_vl_app.chat import EngineState, EngineStatus
+from qwen_vl_app.ui.markdown import plain
+from qwen_vl_app.ui.sending import send
+from qwen_vl_app.ui.state import COMPOSER
+from qwen_vl_app.ui.visit import Visit
+from qwen_vl_app.ui.words import Words
+
+_FRONTEND = Path(__file__).with_name("frontend")
+_LABELS = (
+    "attach",
+    "camera",
+    "camera_take",
+    "camera_none",
+    "cancel",
+    "send",
+    "drop",
+    "detail",
+    "pictures",
+    "alt",
+    "staging",
+    "waiting",
+    "unreachable",
+    "previous",
+    "next",
+    "page",
+    "add_page",
+    "turn",
+    "crop",
+    "crop_keys",
+    "crop_how",
+    "crop_take",
+    "remove",
+    "copied",
+    "not_copied",
+)
+
+
+@cache
+def _component() -> Any:
+    return st.components.v2.component(
+        "visual_assistant_composer",
+        css=(_FRONTEND / "composer.css").read_text(encoding="utf-8"),
+        js=(_FRONTEND / "composer.js").read_text(encoding="utf-8"),
+    )
+
+
+def show_composer(visit: Visit) -> None:
+    """Show the composer at the foot of the page."""
+    words = visit.words
+    with st.bottom.container(key="waiting", gap="small"):
+        for problem in visit.state.problems:
+            sentence = words.render(problem.reason)
+            st.warning(f"**{plain(problem.name)}** · {sentence}" if problem.name else sentence, icon=":material/info:")
+        _component()(
+            key=COMPOSER,
+            data=composer_data(visit),
+            on_sent_change=lambda: send(visit),
+            on_went_change=visit.state.go_back,
+        )
+
+
+def composer_data(visit: Visit) -> Mapping[str, Any]:
+    """Return what the browser's part is told, as JSON can carry it."""
+    engine, words, state = visit.assistant.status.engine, visit.words, visit.state
+    can_ask = engine.state not in (EngineState.FAILED, EngineState.CLOSED)  # while it loads, questions wait in line
+    details, default = _details(engine, words)
+    restore = state.restore
+    return {
+        "labels": {name: words(f"composer.{name}", name="{name}") for name in _LABELS},
+        "lang": words.language.value,
+        "placeholder": words("composer.placeholder" if can_ask else "composer.no_model"),
+        "can_ask": can_ask,
+        "details": details,
+        "detail": default,
+        "last_question": state.last_question,
+        "follows": state.conversation_id is not None or bool(state.loose),
+        "restore": None
+        if restore is None
+        else {
+            "text": restore.text,
+            "ids": list(restore.staged_ids),
+            "token": restore.token,
+            "replaces": restore.replaces,
+        },
+    }
+
+
+def _details(engine: EngineStatus, words: Words) -> tuple[list[list[str]], str]:
+    if engine.plan is None:
+        return [], ""
+    rungs = [[rung.detail.value, words(f"detail.{rung.detail.value}")] for rung in engine.plan.rungs]
+    return rungs, engine.plan.rung().detail.value

@@ -1,0 +1,575 @@
+/* The composer: where one types, and where files become chips before anything is asked.
+ *
+ * Knows the page's own upload route and tells Python only what was sent: a text, ids of staged pictures. Does not know
+ * what becomes of it. What is typed and staged lives in one store beside the elements, for Streamlit may draw them anew.
+ */
+
+const UPLOADS = "/app/uploads";
+const UPLOADS_AT_ONCE = 2;
+const KEPT = "qvl-composer";
+
+const store = (window.qvlComposer ??= { text: "", chips: [], detail: "", restored: 0, nextKey: 1, isRead: false });
+const instances = new WeakMap();
+
+export default function composer(component) {
+  let shown = instances.get(component.parentElement);
+  if (!shown) {
+    shown = new Composer(component.parentElement);
+    instances.set(component.parentElement, shown);
+  }
+  shown.update(component.data, component.setTriggerValue);
+  shown.attach();
+  return () => shown.detach();
+}
+
+function element(tag, options = {}, ...children) {
+  const made = document.createElement(tag);
+  const { text, on, ...attributes } = options;
+  if (text !== undefined) made.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === true) made.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
+  }
+  for (const [event, listener] of Object.entries(on ?? {})) made.addEventListener(event, listener);
+  made.append(...children.filter(Boolean));
+  return made;
+}
+
+const ICONS = {
+  add: "M12 5v14M5 12h14",
+  camera: "M4 8h3l2-3h6l2 3h3v11H4zM12 17a4 4 0 1 0 0-8 4 4 0 0 0 0 8z",
+  send: "M12 19V5M6 11l6-6 6 6",
+  turn: "M19 12a7 7 0 1 1-2-5l2 2M19 4v5h-5",
+  crop: "M7 2v15h15M2 7h15v15",
+  remove: "M6 6l12 12M18 6L6 18",
+  previous: "M15 6l-6 6 6 6",
+  next: "M9 6l6 6-6 6",
+};
+
+function icon(name) {
+  const space = "http://www.w3.org/2000/svg";
+  const drawing = document.createElementNS(space, "svg");
+  for (const [key, value] of Object.entries({ viewBox: "0 0 24 24", width: 18, height: 18, "aria-hidden": "true" })) {
+    drawing.setAttribute(key, value);
+  }
+  const line = document.createElementNS(space, "path");
+  for (const [key, value] of Object.entries({
+    d: ICONS[name], fill: "none", stroke: "currentColor", "stroke-width": 1.9,
+    "stroke-linecap": "round", "stroke-linejoin": "round",
+  })) line.setAttribute(key, value);
+  drawing.append(line);
+  return drawing;
+}
+
+function iconButton(name, label, act, more = {}) {
+  return element("button", { type: "button", title: label, "aria-label": label, on: { click: act }, ...more }, icon(name));
+}
+
+class Composer {
+  constructor(parent) {
+    this.parent = parent;
+    this.data = { labels: {}, details: [] };
+    this.isAttached = false;
+    this.isWaitingToSend = false;
+    this.dragDepth = 0;
+    this.build();
+  }
+
+  build() {
+    this.chips = element("ul", { class: "chips" });
+    this.text = element("textarea", {
+      rows: 1, "data-testid": "composer-text", autocomplete: "off",
+      on: {
+        input: () => { store.text = this.text.value; this.keep(); this.refresh(); },
+        keydown: (event) => this.onKey(event),
+      },
+    });
+    this.picker = element("input", {
+      type: "file", multiple: true, hidden: true, tabindex: "-1",
+      on: { change: () => { this.add([...this.picker.files]); this.picker.value = ""; } },
+    });
+    this.attachButton = element("button", { type: "button", class: "quiet", on: { click: () => this.picker.click() } });
+    this.cameraButton = element("button", { type: "button", class: "quiet", on: { click: () => this.openCamera() } });
+    this.detail = element("select", { class: "quiet", on: { change: () => this.chooseDetail(this.detail.value) } });
+    this.hint = element("span", { class: "hint", role: "status", "aria-live": "polite" });
+    this.sendButton = element("button", { type: "button", class: "send", on: { click: () => this.send() } }, icon("send"));
+    this.overlay = element("div", { class: "overlay", popover: "manual", "aria-hidden": "true" });
+    this.box = element("div", { class: "box" },
+      this.chips, this.text,
+      element("div", { class: "bar" }, this.attachButton, this.cameraButton, this.detail, this.hint, this.sendButton),
+    );
+    this.parent.append(this.box, this.picker, this.overlay);
+  }
+
+  update(data, setTriggerValue) {
+    this.data = data;
+    this.tell = setTriggerValue;
+    const say = data.labels;
+    this.text.placeholder = data.placeholder;
+    this.text.setAttribute("aria-label", data.placeholder);
+    this.text.disabled = !data.can_ask;
+    this.picker.setAttribute("aria-label", say.attach);
+    for (const [button, name, label] of [[this.attachButton, "add", say.attach], [this.cameraButton, "camera", say.camera]]) {
+      button.replaceChildren(icon(name));
+      button.title = label;
+      button.setAttribute("aria-label", label);
+      button.disabled = !data.can_ask;
+    }
+    this.cameraButton.hidden = !navigator.mediaDevices?.getUserMedia;
+    this.sendButton.title = say.send;
+    this.sendButton.setAttribute("aria-label", say.send);
+    this.overlay.textContent = say.drop;
+    this.detail.setAttribute("aria-label", say.detail);
+    this.detail.title = say.detail;
+    this.detail.replaceChildren(...data.details.map(([value, label]) => element("option", { value, text: label })));
+    this.detail.hidden = data.details.length < 2;
+    if (data.details.length && !data.details.some(([value]) => value === store.detail)) store.detail = data.detail;
+    this.detail.value = store.detail;
+    if (data.restore && data.restore.token > store.restored) {
+      store.restored = data.restore.token;
+      store.text = data.restore.replaces ? data.restore.text : store.text || data.restore.text;
+      if (data.restore.replaces) this.text.focus();
+      this.fetchChips(data.restore.ids);
+    } else if (!store.isRead) {
+      this.readKept();
+    }
+    store.isRead = true;
+    if (this.text.value !== store.text) this.text.value = store.text;
+    this.refresh();
+  }
+
+  attach() {
+    if (this.isAttached) return;
+    this.isAttached = true;
+    this.listeners = {
+      paste: (event) => this.onPaste(event),
+      dragenter: (event) => this.onDrag(event, 1),
+      dragleave: (event) => this.onDrag(event, -1),
+      dragover: (event) => { if (carriesFiles(event)) event.preventDefault(); },
+      drop: (event) => this.onDrop(event),
+      click: (event) => this.onPageClick(event),
+    };
+    for (const [event, listener] of Object.entries(this.listeners)) document.addEventListener(event, listener, true);
+    this.onBack = () => {
+      const asked = new URL(location.href).searchParams;
+      this.tell("went", { c: asked.get("c") ?? "", view: asked.get("view") ?? "" });
+    };
+    window.addEventListener("popstate", this.onBack);
+    this.followEnd();
+  }
+
+  detach() {
+    window.removeEventListener("popstate", this.onBack);
+    for (const [event, listener] of Object.entries(this.listeners ?? {})) document.removeEventListener(event, listener, true);
+    this.endObserver?.disconnect();
+    this.isAttached = false;
+  }
+
+  /* Files come in */
+
+  onPaste(event) {
+    const files = [...(event.clipboardData?.files ?? [])];
+    if (!files.length || !this.data.can_ask) return;
+    event.preventDefault();
+    event.stopPropagation();
+    this.add(files);
+    this.text.focus();
+  }
+
+  onDrag(event, step) {
+    if (!carriesFiles(event)) return;
+    event.preventDefault();
+    this.dragDepth = Math.max(0, this.dragDepth + step);
+    this.showOverlay(this.dragDepth > 0 && this.data.can_ask);
+  }
+
+  onDrop(event) {
+    if (!carriesFiles(event)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    this.dragDepth = 0;
+    this.showOverlay(false);
+    if (this.data.can_ask) this.add([...event.dataTransfer.files]);
+    this.text.focus();
+  }
+
+  showOverlay(isShown) {
+    if (this.overlay.matches(":popover-open") !== isShown) this.overlay.togglePopover(isShown);
+  }
+
+  add(files) {
+    for (const file of files) store.chips.push({ key: store.nextKey++, name: file.name, state: "waiting", file });
+    this.refresh();
+    this.upload();
+  }
+
+  upload() {
+    const free = UPLOADS_AT_ONCE - store.chips.filter((chip) => chip.state === "uploading").length;
+    for (const chip of store.chips.filter((each) => each.state === "waiting").slice(0, Math.max(0, free))) {
+      chip.state = "uploading";
+      const query = new URLSearchParams({ name: chip.name, detail: store.detail, lang: this.data.lang });
+      this.ask(chip, `${UPLOADS}?${query}`, { method: "POST", body: chip.file }).then(() => {
+        delete chip.file;
+        this.upload();
+        if (this.isWaitingToSend && !isBusy()) this.send();
+      });
+    }
+    this.refresh();
+  }
+
+  /* Ask the server about a chip; it then is what the server says, or says why not. */
+  async ask(chip, address, request) {
+    try {
+      const reply = await fetch(address, { credentials: "same-origin", ...request });
+      const said = await reply.json();
+      if (!said.problem) {
+        Object.assign(chip, { state: "ready", problem: "" }, said);
+      } else {
+        this.refuse(chip, said.problem);
+      }
+    } catch {
+      this.refuse(chip, this.data.labels.unreachable);
+    }
+    if (!store.chips.includes(chip) && chip.id) this.forget(chip.id); // removed while it was on its way
+    this.keep();
+    this.refresh();
+  }
+
+  refuse(chip, problem) {
+    chip.problem = problem || this.data.labels.unreachable;
+    chip.state = chip.id ? "ready" : "refused";
+    if (this.isWaitingToSend) this.isWaitingToSend = false;
+  }
+
+  edit(chip, wanted) {
+    if (chip.state !== "ready") return;
+    const body = JSON.stringify({ detail: store.detail, ...wanted });
+    const address = `${UPLOADS}/${chip.id}?${new URLSearchParams({ lang: this.data.lang })}`;
+    let edited = chip;
+    if (wanted.keep) {
+      edited = { key: store.nextKey++, name: chip.name };
+      store.chips.splice(store.chips.indexOf(chip) + 1, 0, edited);
+    }
+    edited.state = "uploading";
+    this.refresh();
+    this.ask(edited, address, { method: "POST", body }).then(() => {
+      if (this.isWaitingToSend && !isBusy()) this.send();
+    });
+  }
+
+  chooseDetail(detail) {
+    store.detail = detail;
+    this.keep();
+    for (const chip of store.chips) this.edit(chip, {});
+  }
+
+  remove(chip) {
+    const at = store.chips.indexOf(chip);
+    store.chips.splice(at, 1);
+    if (chip.id) this.forget(chip.id);
+    this.keep();
+    this.refresh();
+    const buttons = this.chips.querySelectorAll("button.remove");
+    (buttons[Math.min(at, buttons.length - 1)] ?? this.text).focus();
+  }
+
+  forget(id) {
+    fetch(`${UPLOADS}/${id}`, { method: "DELETE", credentials: "same-origin" }).catch(() => undefined);
+  }
+
+  async fetchChips(ids) {
+    if (!ids?.length) return;
+    try {
+      const query = new URLSearchParams({ ids: ids.join(","), lang: this.data.lang });
+      const reply = await fetch(`${UPLOADS}?${query}`, { credentials: "same-origin" });
+      if (!reply.ok) return;
+      const known = new Set(store.chips.map((chip) => chip.id));
+      for (const said of await reply.json()) {
+        if (!known.has(said.id)) store.chips.push({ key: store.nextKey++, state: "ready", ...said });
+      }
+    } catch {
+      return; // a page that reloads: the next one asks again
+    }
+    this.refresh();
+  }
+
+  /* What is typed and staged outlives a reload of this tab, and nothing more. */
+
+  keep() {
+    const ids = store.chips.filter((chip) => chip.id).map((chip) => chip.id);
+    sessionStorage.setItem(KEPT, JSON.stringify({ text: store.text, ids, detail: store.detail }));
+  }
+
+  readKept() {
+    try {
+      const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "{}");
+      store.text = store.text || kept.text || "";
+      if (this.data.details.some(([value]) => value === kept.detail)) this.detail.value = store.detail = kept.detail;
+      this.fetchChips(kept.ids);
+    } catch {
+      sessionStorage.removeItem(KEPT);
+    }
+  }
+
+  /* Sending */
+
+  onKey(event) {
+    if (event.isComposing || event.keyCode === 229) return; // Enter chooses a word while Chinese is typed
+    if (event.key === "Enter" && !event.shiftKey) {
+      event.preventDefault();
+      this.send();
+    } else if (event.key === "Escape") {
+      this.onEscape(event);
+    } else if (event.key === "ArrowUp" && !this.text.value && this.data.last_question) {
+      event.preventDefault();
+      store.text = this.text.value = this.data.last_question;
+      this.text.setSelectionRange(store.text.length, store.text.length);
+      this.refresh();
+    }
+  }
+
+  onEscape(event) {
+    event.stopPropagation();
+    if (this.isWaitingToSend) {
+      this.isWaitingToSend = false;
+    } else if (this.text.value || store.chips.some((chip) => chip.state === "refused")) {
+      store.text = this.text.value = "";
+      store.chips = store.chips.filter((chip) => chip.state !== "refused");
+      this.keep();
+    } else {
+      document.querySelector('[class*="st-key-stop-"] button:not([disabled])')?.click();
+    }
+    this.refresh();
+  }
+
+  send() {
+    if (!this.data.can_ask) return;
+    if (isBusy()) {
+      this.isWaitingToSend = true;
+      this.refresh();
+      return;
+    }
+    this.isWaitingToSend = false;
+    const ids = store.chips.filter((chip) => chip.state === "ready").map((chip) => chip.id);
+    const text = this.text.value.trim();
+    if (!text && !ids.length) return;
+    this.tell("sent", { text, ids });
+    store.text = this.text.value = "";
+    store.chips = [];
+    this.isAtEnd = true;
+    this.keep();
+    this.refresh();
+  }
+
+  /* What is shown */
+
+  refresh() {
+    const say = this.data.labels;
+    this.chips.hidden = !store.chips.length;
+    this.chips.setAttribute("aria-label", say.pictures);
+    const focused = this.parent.activeElement?.dataset?.focus ?? document.activeElement?.dataset?.focus;
+    this.chips.replaceChildren(...store.chips.map((chip) => this.chipElement(chip)));
+    if (focused) this.chips.querySelector(`[data-focus="${focused}"]`)?.focus();
+    const canSend = this.data.can_ask && (this.text.value.trim() || store.chips.some((chip) => chip.state !== "refused"));
+    this.sendButton.disabled = !canSend;
+    const hint = this.isWaitingToSend ? say.waiting : isBusy() ? say.staging : "";
+    if (this.hint.textContent !== hint) this.hint.textContent = hint;
+    this.text.style.height = "auto";
+    this.text.style.height = `${Math.min(this.text.scrollHeight, 220)}px`;
+  }
+
+  chipElement(chip) {
+    const say = this.data.labels;
+    const named = (label) => label.replace("{name}", chip.name);
+    const made = element("li", { class: `chip ${chip.state}`, "data-testid": "composer-chip" });
+    if (chip.thumbnail) {
+      made.append(element("img", { src: chip.thumbnail, alt: named(say.alt) }));
+    } else {
+      made.append(element("span", { class: chip.state === "refused" ? "blank" : "blank moving", "aria-hidden": "true" }));
+    }
+    const told = element("div", { class: "told" }, element("span", { class: "name", text: chip.name, title: chip.name }));
+    for (const line of chip.lines ?? []) told.append(element("span", { class: "line", text: line }));
+    if (chip.state === "uploading" && !chip.lines) told.append(element("span", { class: "line", text: say.staging }));
+    for (const line of chip.notes ?? []) told.append(element("span", { class: "line", text: line }));
+    for (const line of chip.warnings ?? []) told.append(element("span", { class: "warning", text: line }));
+    if (chip.problem) told.append(element("span", { class: "problem", text: chip.problem, role: "alert" }));
+    const tools = element("div", { class: "tools" });
+    const tool = (name, label, act, more = {}) =>
+      tools.append(iconButton(name, named(label), act, { class: name, "data-focus": `${chip.key}-${name}`, ...more }));
+    if (chip.id) {
+      const off = { disabled: chip.state !== "ready" };
+      if (chip.pages > 1) {
+        tool("previous", say.previous, () => this.edit(chip, { page: chip.page - 1 }), { disabled: off.disabled || chip.page < 1 });
+        tools.append(this.pageInput(chip, named(say.page)));
+        tool("next", say.next, () => this.edit(chip, { page: chip.page + 1 }), { disabled: off.disabled || chip.page + 1 >= chip.pages });
+        tool("add", say.add_page, () => this.edit(chip, { page: chip.page + 1, keep: true }), { disabled: off.disabled || chip.page + 1 >= chip.pages });
+      }
+      tool("turn", say.turn, () => this.edit(chip, { turn: 1 }), off);
+      tool("crop", say.crop, () => this.openCrop(chip), off);
+    }
+    tool("remove", say.remove, () => this.remove(chip));
+    told.append(tools);
+    made.append(told);
+    return made;
+  }
+
+  pageInput(chip, label) {
+    return element("input", {
+      type: "number", min: 1, max: chip.pages, value: chip.page + 1, class: "page",
+      "aria-label": label, "data-focus": `${chip.key}-page`,
+      on: {
+        change: (event) => {
+          const page = Math.min(chip.pages, Math.max(1, Math.round(Number(event.target.value)) || 1)) - 1;
+          if (page !== chip.page) this.edit(chip, { page });
+        },
+      },
+    });
+  }
+
+  dialog(label, ...children) {
+    const made = element("dialog", { "aria-label": label }, element("h2", { text: label }), ...children);
+    this.parent.append(made);
+    made.addEventListener("close", () => { made.remove(); this.text.focus(); });
+    made.addEventListener("keydown", (event) => event.stopPropagation());
+    made.showModal();
+    return made;
+  }
+
+  openCrop(chip) {
+    const say = this.data.labels;
+    const cut = { x1: 0.1, y1: 0.1, x2: 0.9, y2: 0.9 };
+    const frame = element("div", { class: "frame", tabindex: "0", role: "application", "aria-label": say.crop_keys });
+    const stage = element("div", { class: "stage" },
+      element("img", { src: `${UPLOADS}/${chip.id}/view`, alt: chip.name, draggable: "false" }), frame);
+    const place = () => {
+      Object.assign(frame.style, {
+        left: `${cut.x1 * 100}%`, top: `${cut.y1 * 100}%`,
+        width: `${(cut.x2 - cut.x1) * 100}%`, height: `${(cut.y2 - cut.y1) * 100}%`,
+      });
+    };
+    const clamp = (value) => Math.min(1, Math.max(0, value));
+    let start = null;
+    const at = (event) => {
+      const bounds = stage.getBoundingClientRect();
+      return [clamp((event.clientX - bounds.left) / bounds.width), clamp((event.clientY - bounds.top) / bounds.height)];
+    };
+    stage.addEventListener("pointerdown", (event) => { start = at(event); stage.setPointerCapture(event.pointerId); });
+    stage.addEventListener("pointermove", (event) => {
+      if (!start) return;
+      const now = at(event);
+      [cut.x1, cut.x2] = [Math.min(start[0], now[0]), Math.max(start[0], now[0])];
+      [cut.y1, cut.y2] = [Math.min(start[1], now[1]), Math.max(start[1], now[1])];
+      place();
+    });
+    stage.addEventListener("pointerup", () => { start = null; });
+    frame.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      const [dx, dy] = step.map((each) => each * 0.02);
+      if (!event.shiftKey) {
+        const mx = Math.min(1 - cut.x2, Math.max(-cut.x1, dx));
+        const my = Math.min(1 - cut.y2, Math.max(-cut.y1, dy));
+        cut.x1 += mx; cut.x2 += mx; cut.y1 += my; cut.y2 += my;
+      } else {
+        cut.x2 = Math.min(1, Math.max(cut.x1 + 0.02, cut.x2 + dx));
+        cut.y2 = Math.min(1, Math.max(cut.y1 + 0.02, cut.y2 + dy));
+      }
+      place();
+    });
+    const take = () => {
+      if (cut.x2 - cut.x1 > 0.005 && cut.y2 - cut.y1 > 0.005) this.edit(chip, { crop: [cut.x1, cut.y1, cut.x2, cut.y2] });
+      shown.close();
+    };
+    const shown = this.dialog(say.crop.replace("{name}", chip.name), stage, element("p", { class: "hint", text: say.crop_how }),
+      element("div", { class: "ends" },
+        element("button", { type: "button", text: say.cancel, on: { click: () => shown.close() } }),
+        element("button", { type: "button", class: "main", text: say.crop_take, on: { click: take } })));
+    place();
+    frame.focus();
+  }
+
+  async openCamera() {
+    const say = this.data.labels;
+    const video = element("video", { autoplay: true, playsinline: true, muted: true, "aria-label": say.camera });
+    const problem = element("p", { class: "problem", role: "alert" });
+    let stream = null;
+    const take = () => {
+      const canvas = element("canvas", { width: video.videoWidth, height: video.videoHeight });
+      canvas.getContext("2d").drawImage(video, 0, 0);
+      canvas.toBlob((blob) => {
+        if (blob) this.add([new File([blob], "photo.jpg", { type: "image/jpeg" })]);
+        shown.close();
+      }, "image/jpeg", 0.95);
+    };
+    const takeButton = element("button", { type: "button", class: "main", text: say.camera_take, disabled: true, on: { click: take } });
+    const shown = this.dialog(say.camera, video, problem,
+      element("div", { class: "ends" },
+        element("button", { type: "button", text: say.cancel, on: { click: () => shown.close() } }), takeButton));
+    shown.addEventListener("close", () => stream?.getTracks().forEach((track) => track.stop()));
+    try {
+      stream = await navigator.mediaDevices.getUserMedia({
+        audio: false, video: { facingMode: "environment", width: { ideal: 3840 }, height: { ideal: 2160 } },
+      });
+      if (!shown.open) stream.getTracks().forEach((track) => track.stop());
+      video.srcObject = stream;
+      await video.play();
+      takeButton.disabled = false;
+      takeButton.focus();
+    } catch {
+      problem.textContent = say.camera_none;
+    }
+  }
+
+  /* The page around: copying an answer, and following the end while one reads there. */
+
+  onPageClick(event) {
+    const copier = event.target.closest?.('[class*="st-key-copy-"]');
+    const turn = copier && [...copier.classList].map((name) => /^st-key-copy-(\d+)$/.exec(name)?.[1]).find(Boolean);
+    if (!turn || !event.target.closest("button")) return;
+    event.preventDefault();
+    event.stopPropagation();
+    this.copy(turn);
+  }
+
+  async copy(turn) {
+    let said = this.data.labels.not_copied;
+    try {
+      const reply = await fetch(`/app/answers/${turn}`, { credentials: "same-origin" });
+      if (reply.ok) {
+        await navigator.clipboard.writeText(await reply.text());
+        said = this.data.labels.copied;
+      }
+    } catch {
+      // the browser keeps its clipboard to itself: the sentence says so
+    }
+    this.hint.textContent = said;
+    setTimeout(() => { if (this.hint.textContent === said) this.hint.textContent = ""; }, 2500);
+  }
+
+  followEnd() {
+    const main = document.querySelector('[data-testid="stMain"]');
+    const content = main?.querySelector('[data-testid="stMainBlockContainer"]');
+    if (!content) return;
+    this.isAtEnd = true;
+    let top = main.scrollTop;
+    main.addEventListener("scroll", () => {
+      // Only a person scrolls up; content that grows leaves the end behind without anybody's wish.
+      if (main.scrollHeight - main.scrollTop - main.clientHeight < 80) this.isAtEnd = true;
+      else if (main.scrollTop < top - 2) this.isAtEnd = false;
+      top = main.scrollTop;
+    }, { passive: true });
+    this.endObserver = new ResizeObserver(() => {
+      if (this.isAtEnd && this.data.follows) main.scrollTop = main.scrollHeight;
+    });
+    this.endObserver.observe(content);
+  }
+}
+
+function isBusy() {
+  return store.chips.some((chip) => chip.state === "waiting" || chip.state === "uploading");
+}
+
+function carriesFiles(event) {
+  return [...(event.dataTransfer?.types ?? [])].includes("Files");
+}

@@ -1,0 +1,170 @@
+"""Pictures on the page: thumbnails with what the model sees of them, and the upright view large on click.
+
+Knows renditions by their source. Does not know where they are kept; caches are keyed by owner and picture, and dropped
+when something is deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import streamlit as st
+
+from qwen_vl_app.assistant import Assistant
+from qwen_vl_app.chat import Region, Rendition, SeenSize, Size, StagedPicture, TurnPicture
+from qwen_vl_app.errors import HistoryError
+from qwen_vl_app.imaging import draw_regions
+from qwen_vl_app.ui.markdown import plain
+from qwen_vl_app.ui.words import Words
+
+CARD_WIDTH_PX = 240
+THUMBNAIL_HEIGHT_PX = 144
+DRAWN_SIDE_PX = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class ShownPicture:
+    """One picture as the page shows it. `key` is unique on the page; `bytes_of` raises HistoryError."""
+
+    key: str
+    name: str
+    size: Size
+    seen: SeenSize
+    page: int
+    page_count: int
+    bytes_of: Callable[[Rendition], bytes]
+
+
+def kept_picture(assistant: Assistant, owner: str, picture: TurnPicture) -> ShownPicture:
+    """Return a picture of a kept turn."""
+
+    def bytes_of(rendition: Rendition) -> bytes:
+        return _kept_bytes(assistant, owner, picture.id, rendition.value)
+
+    return ShownPicture(
+        key=f"kept-{picture.id}",
+        name=picture.name,
+        size=picture.size,
+        seen=picture.seen,
+        page=picture.page,
+        page_count=picture.page_count,
+        bytes_of=bytes_of,
+    )
+
+
+def staged_picture(picture: StagedPicture) -> ShownPicture:
+    """Return a picture that is not kept (yet)."""
+    forms = {
+        Rendition.UPLOAD: picture.upload,
+        Rendition.VIEW: picture.view,
+        Rendition.SEEN: picture.seen_png,
+        Rendition.THUMBNAIL: picture.thumbnail,
+    }
+    return ShownPicture(
+        key=f"staged-{picture.staged_id}",
+        name=picture.name,
+        size=picture.size,
+        seen=picture.seen,
+        page=picture.page,
+        page_count=picture.page_count,
+        bytes_of=forms.__getitem__,
+    )
+
+
+@st.cache_data(max_entries=1024, show_spinner=False)
+def _kept_bytes(_assistant: Assistant, owner: str, picture_id: int, rendition: str) -> bytes:
+    return _assistant.picture(owner, picture_id, Rendition(rendition)).data
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _drawn(_shown: ShownPicture, key: str, regions: tuple[Region, ...]) -> bytes:
+    del key  # it is here for the cache alone
+    return draw_regions(_shown.bytes_of(Rendition.VIEW), regions, numbers=len(regions) > 1, max_side=DRAWN_SIDE_PX)
+
+
+def forget_pictures() -> None:
+    """Drop every cached picture: something was deleted for good."""
+    _kept_bytes.clear()
+    _drawn.clear()
+
+
+def show_pictures(pictures: Sequence[ShownPicture], words: Words) -> None:
+    """Show a row of thumbnails, each with its sizes and tokens; a click opens the upright view."""
+    if not pictures:
+        return
+    with st.container(horizontal=True, gap="medium", vertical_alignment="top"):
+        for picture in pictures:
+            show_picture(picture, words)
+
+
+def show_picture(picture: ShownPicture, words: Words, *, height_px: int = THUMBNAIL_HEIGHT_PX) -> None:
+    """Show one thumbnail as a card of fixed width, so that nothing jumps when the picture arrives."""
+    with st.container(width=CARD_WIDTH_PX, gap="xxsmall", key=f"card-{picture.key}"):
+        try:
+            thumbnail = picture.bytes_of(Rendition.THUMBNAIL)
+        except HistoryError as error:
+            st.caption(words.render(error))
+            return
+        width = round(min(CARD_WIDTH_PX, max(40.0, height_px * picture.size.width / picture.size.height)))
+        with st.container(width=width, key=f"thumb-{picture.key}", gap=None):
+            st.image(thumbnail, width="stretch", alt=words("picture.alt", name=picture.name))
+            # The button lies over the thumbnail (see `style`), so that the picture itself is what one clicks.
+            label = words("picture.enlarge", name=plain(picture.name))
+            if st.button(label, key=f"enlarge-{picture.key}", type="tertiary", width="stretch"):
+                _open_large(picture, words)
+        st.caption(f"{_name_line(picture, words)}  \n{sizes_line(picture, words)}")
+
+
+def sizes_line(picture: ShownPicture, words: Words) -> str:
+    """Return the original size, the size that the model sees, and its tokens."""
+    return words(
+        "picture.sizes",
+        width=picture.size.width,
+        height=picture.size.height,
+        seen_width=picture.seen.size.width,
+        seen_height=picture.seen.size.height,
+        tokens=picture.seen.tokens,
+    )
+
+
+def show_regions(picture: ShownPicture, regions: Sequence[Region], words: Words, *, key: str) -> None:
+    """Show the upright view with the regions drawn on it."""
+    try:
+        drawn = _drawn(picture, picture.key, tuple(regions))
+    except HistoryError as error:
+        st.caption(words.render(error))
+        return
+    with st.container(key=f"regions-{key}"):
+        st.image(drawn, alt=words("answer.regions_alt", name=picture.name, count=len(regions)))
+
+
+def _name_line(picture: ShownPicture, words: Words) -> str:
+    name = picture.name if len(picture.name) <= 26 else f"{picture.name[:14]}…{picture.name[-10:]}"
+    if picture.page_count > 1:
+        return f"{plain(name)} · {words('picture.page', page=picture.page + 1, count=picture.page_count)}"
+    return plain(name)
+
+
+def _open_large(picture: ShownPicture, words: Words) -> None:
+    @st.dialog(words("picture.title"), width="large")
+    def large() -> None:
+        as_seen = st.toggle(words("picture.as_seen"), key=f"as-seen-{picture.key}")
+        try:
+            with st.container(key="large-view"):
+                shown = picture.bytes_of(Rendition.SEEN if as_seen else Rendition.VIEW)
+                st.image(shown, alt=words("picture.seen_alt" if as_seen else "picture.alt", name=picture.name))
+        except HistoryError as error:
+            st.caption(words.render(error))
+            return
+        st.caption(f"{plain(picture.name)}  \n{sizes_line(picture, words)}")
+
+    large()
+
+
+def conversation_thumbnail(assistant: Assistant, owner: str, picture_id: int) -> bytes | None:
+    """Return the thumbnail that stands for a conversation, or None where it cannot be read."""
+    try:
+        return _kept_bytes(assistant, owner, picture_id, Rendition.THUMBNAIL.value)
+    except HistoryError:
+        return None

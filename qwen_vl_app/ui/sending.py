@@ -1,0 +1,103 @@
+"""From what a person picked and typed to a question on its way; what cannot be sent stays in the composer.
+
+Knows default questions and asking again. Does not draw. Every function is a callback: it changes the `PageState`
+of its visit and never the session's state, for a click elsewhere may end the run around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qwen_vl_app.chat import Question, SamplingParams, StagedPicture, Turn
+from qwen_vl_app.errors import AppError, UsageError
+from qwen_vl_app.samples import Sample
+from qwen_vl_app.ui.state import LooseQuestion, Problem, View, submitted
+from qwen_vl_app.ui.visit import Visit
+
+
+def send(visit: Visit) -> None:
+    """Ask what the composer was sent with."""
+    text, staged_ids = submitted()
+    ask(visit, text=text, staged_ids=staged_ids)
+
+
+def ask(visit: Visit, *, text: str, staged_ids: Sequence[str] = ()) -> None:
+    """Ask a question about staged pictures; what cannot be asked goes back into the composer."""
+    state, staging = visit.state, visit.assistant.staging
+    state.problems = []
+    pictures: list[StagedPicture] = []
+    for staged_id in staged_ids:
+        try:
+            pictures.append(staging.get(visit.owner, staged_id))
+        except UsageError as error:
+            state.problems = [Problem(error.reason)]
+    text = text or (default_question(visit) if pictures else "")
+    if state.problems:
+        state.put_back(text, tuple(picture.staged_id for picture in pictures))
+    elif text and _ask(visit, text=text, pictures=pictures):
+        staging.discard(visit.owner, staged_ids)
+    elif text:
+        state.put_back(text, tuple(staged_ids))
+
+
+def ask_sample(visit: Visit, *, sample: Sample, question: str) -> None:
+    """Ask a sample's question about its picture."""
+    visit.state.problems = []
+    try:
+        picture = visit.assistant.stage(sample.data, sample.name)
+    except AppError as error:
+        visit.state.problems = [Problem(error.reason, sample.name)]
+        return
+    _ask(visit, text=question, pictures=[picture])
+
+
+def ask_again(visit: Visit, *, turn: Turn) -> None:
+    """Ask a kept question anew, with exactly the pictures that the model saw then; the new answer stands beside the old."""
+    visit.state.problems = []
+    try:
+        question = visit.assistant.records.question_of(visit.owner, turn.id)
+        job = visit.assistant.ask(question, owner=visit.owner, beside=turn.id, is_anew=True)
+    except AppError as error:
+        visit.state.problems = [Problem(error.reason)]
+        return
+    visit.state.conversation_id, visit.state.view = job.conversation_id, View.CHAT
+
+
+def show_version(visit: Visit, *, turn_id: int) -> None:
+    """Go on with another version of a question: the one that was asked or answered differently."""
+    visit.state.problems = []
+    try:
+        visit.assistant.records.switch(visit.owner, turn_id)
+    except AppError as error:
+        visit.state.problems = [Problem(error.reason)]
+
+
+def ask_loose_again(visit: Visit, *, question: LooseQuestion) -> None:
+    """Ask a question once more that could not be kept."""
+    visit.state.problems = []
+    if _ask(visit, text=question.text, pictures=question.pictures):
+        visit.state.loose = [each for each in visit.state.loose if each is not question]
+
+
+def default_question(visit: Visit) -> str:
+    """Return what pictures without a word are asked: something that this model can answer."""
+    return visit.words("composer.default_demo" if visit.assistant.status.engine.is_demo else "composer.default")
+
+
+def _ask(visit: Visit, *, text: str, pictures: Sequence[StagedPicture]) -> bool:
+    question = Question(
+        text=text,
+        pictures=tuple(pictures),
+        conversation_id=visit.state.conversation_id,
+        sampling=SamplingParams(max_new_tokens=visit.assistant.settings.max_new_tokens),
+    )
+    try:
+        job = visit.assistant.ask(question, owner=visit.owner)
+    except AppError as error:
+        visit.state.problems = [Problem(error.reason)]
+        return False
+    visit.state.conversation_id = job.conversation_id
+    visit.state.last_question, visit.state.view = text, View.CHAT
+    if job.turn_id is None:
+        visit.state.loose.append(LooseQuestion(text, question.pictures, job.conversation_id, job))
+    return True

@@ -1,0 +1,46 @@
+"""Status and settings on a page of their own: what was chosen and why, what the site has set, and how to change it.
+
+Knows settings by their names. Does not change any but the language of the tab: the rest is the site's file.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from qwen_vl_app.config import Settings
+from qwen_vl_app.ui.markdown import plain
+from qwen_vl_app.ui.status_view import show_device_details, show_model_details
+from qwen_vl_app.ui.visit import Visit
+
+_FOLDERS = ("models_dir", "data_dir")
+
+
+def show_settings_page(visit: Visit) -> None:
+    """Show the page."""
+    words, status = visit.words, visit.assistant.status
+    st.title(words("settings.title"), anchor=False)
+    st.header(words("settings.model"), anchor=False)
+    show_model_details(status.engine, words)
+    st.header(words("settings.machine"), anchor=False)
+    show_device_details(status.engine, words)
+    st.header(words("settings.offline"), anchor=False)
+    st.markdown(words("status.offline_why"))
+    st.header(words("settings.values"), anchor=False)
+    st.markdown(words("settings.how"))
+    settings, usual = visit.assistant.settings, Settings()
+    names = list(Settings.model_fields)
+    st.dataframe(
+        {
+            words("settings.name"): names,
+            words("settings.value"): [_shown(settings, name) for name in names],
+            words("settings.usual"): [_shown(usual, name) for name in names],
+        },
+        hide_index=True,
+        alt=words("settings.values"),
+    )
+
+
+def _shown(settings: Settings, name: str) -> str:
+    value = getattr(settings, name)
+    # A folder's place on this machine is nobody's business who only looks at the page.
+    return plain(value.name) if name in _FOLDERS else str(value)

@@ -1,0 +1,131 @@
+"""The status line: model, device, queue and the promise of staying offline, each explained on click.
+
+Knows the status words. Does not choose anything.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from qwen_vl_app.assistant import Assistant, AssistantStatus
+from qwen_vl_app.chat import EngineState, EngineStatus
+from qwen_vl_app.texts import format_bytes
+from qwen_vl_app.ui.markdown import plain
+from qwen_vl_app.ui.words import Words
+
+LOADING_POLL_S = 0.5
+_STARTING = (EngineState.EMPTY, EngineState.LOADING)
+
+
+def show_status(assistant: Assistant, words: Words) -> None:
+    """Show the status lines; while the model loads they follow it, and the page runs again when it may be asked."""
+    status = assistant.status
+    if status.engine.state in _STARTING:
+        _follow_loading(assistant, words)
+    with st.container(gap="xxsmall", key="status"):
+        _show_model(status.engine, words)
+        _show_device(status.engine, words)
+        _show_queue(status, words)
+        with st.popover(words("status.offline"), icon=":material/shield_lock:", type="tertiary", width="stretch"):
+            st.markdown(words("status.offline_why"))
+        notices = [words.render(notice) for notice in (status.history_problem, *status.notices) if notice is not None]
+        if notices:
+            with (
+                st.container(key="notices"),
+                st.popover(words("status.notices"), icon=":material/info:", type="tertiary", width="stretch"),
+            ):
+                for notice in notices:
+                    st.markdown(notice)
+
+
+def _follow_loading(assistant: Assistant, words: Words) -> None:
+    had_plan = assistant.status.engine.plan is not None
+
+    @st.fragment(run_every=LOADING_POLL_S)
+    def loading() -> None:
+        engine = assistant.status.engine
+        if engine.state not in _STARTING or (engine.plan is not None) != had_plan:
+            st.rerun()
+        st.progress(_fraction(engine), text=loading_line(engine, words))
+
+    loading()
+
+
+def loading_line(engine: EngineStatus, words: Words) -> str:
+    """Return how much of the model is in memory."""
+    if not engine.weights_bytes:
+        return words("status.starting")
+    return words("status.loading", loaded=format_bytes(engine.loaded_bytes), total=format_bytes(engine.weights_bytes))
+
+
+def _fraction(engine: EngineStatus) -> float:
+    return min(1.0, engine.loaded_bytes / engine.weights_bytes) if engine.weights_bytes else 0.0
+
+
+def _show_model(engine: EngineStatus, words: Words) -> None:
+    label = words("status.demo") if engine.is_demo else plain(engine.model) or words("status.no_model")
+    with st.popover(label, icon=":material/visibility:", type="tertiary", width="stretch"):
+        show_model_details(engine, words)
+
+
+def show_model_details(engine: EngineStatus, words: Words) -> None:
+    """Say which model runs, and why this one."""
+    name = plain(engine.model) or words("status.no_model")
+    state = words(f"status.state_{engine.state.value}")
+    st.markdown(words("status.model_line", model=name, family=plain(engine.family) or "–", state=state))
+    if engine.error is not None:
+        st.markdown(words.render(engine.error))
+    if engine.choices:
+        st.markdown("\n".join(f"- {words.render(choice)}" for choice in engine.choices))
+    if engine.is_demo:
+        st.markdown(words("demo.what"))
+        st.markdown(words("demo.real_model"))
+
+
+def _show_device(engine: EngineStatus, words: Words) -> None:
+    label = " · ".join(part for part in (_device(engine, words), engine.dtype, _memory(engine)) if part)
+    with st.popover(label or words("status.no_device"), icon=":material/memory:", type="tertiary", width="stretch"):
+        show_device_details(engine, words)
+
+
+def show_device_details(engine: EngineStatus, words: Words) -> None:
+    """Say where the model runs, how, and how large pictures may be."""
+    st.markdown(
+        words(
+            "status.device_line",
+            device=plain(engine.device) or "–",
+            precision=engine.dtype or "–",
+            attention=plain(engine.attention) or "–",
+            memory=_memory(engine) or "–",
+        )
+    )
+    if engine.plan is not None:
+        rung = engine.plan.rung()
+        st.markdown(
+            words(
+                "status.plan_line",
+                detail=words(f"detail.{rung.detail.value}"),
+                tokens=rung.max_tokens,
+                context=engine.plan.context_tokens,
+            )
+        )
+        if engine.plan.reasons:
+            st.markdown("\n".join(f"- {words.render(reason)}" for reason in engine.plan.reasons))
+
+
+def _device(engine: EngineStatus, words: Words) -> str:
+    """Return the device by a name that people know: only cards have names of their own."""
+    return words("status.processor") if engine.device.lower().startswith("cpu") else plain(engine.device)
+
+
+def _memory(engine: EngineStatus) -> str:
+    return format_bytes(engine.loaded_bytes) if engine.loaded_bytes else ""
+
+
+def _show_queue(status: AssistantStatus, words: Words) -> None:
+    if status.waiting:
+        label = words("status.queue_waiting", waiting=status.waiting)
+    else:
+        label = words("status.queue_busy" if status.is_busy else "status.queue_free")
+    with st.popover(label, icon=":material/inbox:", type="tertiary", width="stretch"):
+        st.markdown(words("status.queue_why"))

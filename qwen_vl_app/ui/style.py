@@ -1,0 +1,56 @@
+"""The few rules that Streamlit's theme has no setting for. Everything else is native.
+
+Only classes that our own keys make are named, never Streamlit's private ones.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+_RULES = """
+<style>
+/* A thumbnail is one button: it lies over the picture, invisible, with a ring when it has the focus. */
+[class*="st-key-thumb-"] { position: relative; border-radius: 0.5rem; }
+[class*="st-key-thumb-"] img { border-radius: 0.5rem; box-shadow: 0 0 0 1px rgb(128 128 128 / 30%); }
+[class*="st-key-regions-"] img { max-height: 42vh; width: auto !important; max-width: 100%; }
+.st-key-large-view img { max-height: 72vh; width: auto; margin: 0 auto; }
+[class*="st-key-enlarge-"] { position: absolute; inset: 0; z-index: 1; }
+[class*="st-key-enlarge-"] > div, [class*="st-key-enlarge-"] button { height: 100%; width: 100%; }
+[class*="st-key-enlarge-"] button { opacity: 0; cursor: zoom-in; }
+[class*="st-key-thumb-"]:focus-within { outline: 2px solid #2f7fd1; outline-offset: 2px; }
+/* A conversation's title is one line that reads from the left. */
+[class*="st-key-open-"] button { justify-content: flex-start; text-align: left; min-height: 2.2rem; }
+[class*="st-key-open-"] button > * { justify-content: flex-start; width: 100%; min-width: 0; }
+[class*="st-key-open-"] button p { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+[class*="st-key-row-"] img { border-radius: 0.35rem; aspect-ratio: 1; object-fit: cover; }
+/* The list scrolls by itself, so that the status stays where it is. */
+.st-key-conversations { flex: none; height: calc(100vh - 28.75rem) !important; min-height: 7rem; overflow: hidden auto; }
+/* A conversation's title is small and calm, in one line; what is done with an answer is smaller than the answer. */
+.st-key-head { padding-top: 0.4rem; border-bottom: 1px solid rgb(128 128 128 / 22%); }
+.st-key-head h2 { font-size: 1.05rem; padding: 0.45rem 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.st-key-head [data-testid="stHeading"] { min-width: 0; }
+[class*="st-key-actions-"] button { min-height: 1.9rem; padding: 0.1rem 0.5rem 0.1rem 0; opacity: 0.85; }
+[class*="st-key-actions-"] button p { font-size: 0.87rem; }
+.st-key-settings button { min-height: 2rem; padding: 0.15rem 0.25rem; }
+[data-testid="stSidebar"]:has(.st-key-notices) .st-key-conversations { height: calc(100vh - 31rem) !important; }
+/* The chosen language is told by its border and ground: blue letters on dark blue would be hard to read. */
+.st-key-language button { color: inherit !important; }
+/* What explains itself on click reads from the left. */
+.st-key-status button { justify-content: flex-start; min-height: 2rem; padding: 0.15rem 0.25rem; }
+/* A card is one button, too: a picture of one shape, and room for two lines below it. */
+[class*="st-key-sample-"] { position: relative; padding: 0.5rem 0.5rem 0.6rem; min-height: 10.4rem; transition: border-color 0.15s; }
+[class*="st-key-sample-task-"] { min-height: 6.4rem; padding: 0.75rem 0.85rem; }
+[class*="st-key-sample-"]:hover, [class*="st-key-sample-"]:focus-within { border-color: #2f7fd1 !important; }
+[class*="st-key-sample-"] img { aspect-ratio: 8 / 5; object-fit: contain; border-radius: 0.35rem; background: rgb(128 128 128 / 12%); }
+[class*="st-key-sample-"] p { font-size: 0.93rem; line-height: 1.3; padding: 0 0.15rem; }
+[class*="st-key-ask-sample-"] { position: absolute; inset: 0; width: 100% !important; }
+[class*="st-key-ask-sample-"] > div, [class*="st-key-ask-sample-"] button { height: 100%; width: 100%; }
+[class*="st-key-ask-sample-"] button { opacity: 0; cursor: pointer; }
+@media (prefers-reduced-motion: reduce) { * { animation: none !important; transition: none !important; } }
+</style>
+"""
+
+
+def apply_style() -> None:
+    """Add the rules to the page."""
+    st.html(_RULES)

@@ -1,0 +1,92 @@
+"""The empty conversation: what the app is for, what the demo model can do, and tasks one click from an answer.
+
+Knows the samples that came with the model, and the ready-made tasks for models that came with none. Does not know what
+will be answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+from qwen_vl_app.chat import EngineState
+from qwen_vl_app.samples import Sample
+from qwen_vl_app.ui.markdown import plain
+from qwen_vl_app.ui.sending import ask_sample
+from qwen_vl_app.ui.visit import Visit
+from qwen_vl_app.ui.words import Words
+
+CARD_COLUMNS = 4
+CARD_WIDTH_PX = 150
+TASK_COLUMNS = 3
+TASK_WIDTH_PX = 200
+_ICONS = {
+    "describe": "visibility",
+    "read": "notes",
+    "fields": "fact_check",
+    "find": "filter_center_focus",
+    "table": "table_view",
+    "compare": "compare",
+}
+TASKS = tuple(_ICONS)
+"""Ready-made questions, in the words that the models were trained on."""
+
+
+def show_welcome(visit: Visit) -> None:
+    """Show the empty conversation."""
+    assistant, words = visit.assistant, visit.words
+    engine = assistant.status.engine
+    st.title(words("welcome.title"), anchor=False)
+    st.markdown(words("welcome.text"))
+    if engine.state is EngineState.FAILED and engine.error is not None:
+        st.warning(words.render(engine.error), icon=":material/info:")
+        st.markdown(words("demo.real_model"))
+        return
+    samples = assistant.samples()
+    if samples and engine.plan is not None:
+        with st.grid(columns=CARD_COLUMNS, min_column_width=CARD_WIDTH_PX, gap="small"):
+            for at, sample in enumerate(samples):
+                _show_sample(visit, sample, at=at)
+    elif engine.plan is not None and not engine.is_demo:
+        with st.grid(columns=TASK_COLUMNS, min_column_width=TASK_WIDTH_PX, gap="small"):
+            for name in TASKS:
+                _show_task(visit, name)
+    if engine.is_demo:
+        st.caption(f":material/science: {words('demo.what')}")
+        with st.expander(words("demo.real_model_title"), type="compact"):
+            st.markdown(words("demo.real_model"))
+
+
+def _show_sample(visit: Visit, sample: Sample, *, at: int) -> None:
+    words = visit.words
+    title, question = _in(sample.title, words), _in(sample.question, words)
+    with st.container(border=True, key=f"sample-{at}", gap="xsmall"):
+        st.image(sample.data, width="stretch", alt="")
+        st.markdown(plain(title))
+        # The button lies over the card (see `style`), so that the card is what one clicks.
+        st.button(
+            words("demo.ask", title=plain(title), question=plain(question)),
+            key=f"ask-sample-{at}",
+            on_click=ask_sample,
+            args=(visit,),
+            kwargs={"sample": sample, "question": question},
+        )
+
+
+def _show_task(visit: Visit, name: str) -> None:
+    """Show a task as a card; a click writes its question into the composer, where a picture still has to come."""
+    words = visit.words
+    with st.container(border=True, key=f"sample-task-{name}", gap="xxsmall"):
+        st.markdown(f"**:material/{_ICONS[name]}: {words(f'task.{name}')}**")
+        st.caption(words(f"task.{name}_what"))
+        st.button(
+            words("task.take", task=words(f"task.{name}")),
+            key=f"ask-sample-task-{name}",
+            on_click=visit.state.write,
+            args=(words(f"task.{name}_question"),),
+        )
+
+
+def _in(texts: Mapping[str, str], words: Words) -> str:
+    return str(texts.get(words.language.value) or texts.get("en") or "")

@@ -1,0 +1,72 @@
+"""The page's voice: sentences in the language of this tab, numbers and times as its reader writes them.
+
+Knows the language and the browser's time zone. Does not know what is said where.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from zoneinfo import ZoneInfo
+
+import streamlit as st
+
+from qwen_vl_app.config import Settings
+from qwen_vl_app.errors import AppError, Fact, Reason
+from qwen_vl_app.texts import Language, render, t
+from qwen_vl_app.ui.state import PageState
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Says things in one language. Call it with a code under `ui`."""
+
+    language: Language
+    zone: tzinfo = UTC
+
+    def __call__(self, code: str, /, **facts: Fact) -> str:
+        """Return the sentence of the page's own catalogue."""
+        return t(f"ui.{code}", self.language, **facts)
+
+    def render(self, about: Reason | AppError) -> str:
+        """Return the sentence for an error or a reason of any room."""
+        return render(about, self.language)
+
+    def time(self, at: datetime) -> str:
+        """Return a moment to the second, where the reader is."""
+        return at.astimezone(self.zone).strftime("%Y-%m-%d %H:%M:%S")
+
+    def day(self, at: datetime, *, now: datetime) -> str:
+        """Return today, yesterday, or the date."""
+        day, today = at.astimezone(self.zone).date(), now.astimezone(self.zone).date()
+        if day >= today:
+            return self("list.today")
+        if day == today - timedelta(days=1):
+            return self("list.yesterday")
+        return self._date(day)
+
+    def _date(self, day: date) -> str:
+        if self.language is Language.CHINESE:
+            return f"{day.year} 年 {day.month} 月 {day.day} 日"
+        return day.isoformat()
+
+
+def words_of(state: PageState, settings: Settings) -> Words:
+    """Return the tab's voice: the language chosen by hand, else the site's, else the browser's."""
+    if state.language is not None:
+        language = state.language
+    elif settings.language != "auto":
+        language = Language(settings.language)
+    else:
+        language = Language.from_locale(st.context.locale)
+    return Words(language, _zone())
+
+
+def _zone() -> tzinfo:
+    name, offset_min = st.context.timezone, st.context.timezone_offset
+    if name:
+        try:
+            return ZoneInfo(name)
+        except (KeyError, ValueError, OSError):  # Windows has no zone files of its own: the offset will do
+            pass
+    return UTC if offset_min is None else timezone(timedelta(minutes=-offset_min))

@@ -1,0 +1,222 @@
+"""Plates of the wider domain: panels and tables on grids of many shapes, in English and Chinese, one character to a cell.
+
+Like the first domain's panels they keep each character in a visual token of its own; fonts, scripts, shapes, a slight turn and
+glare are what is new. It does not know what will be asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scripts.demo_model.drawing import CELL, TAUGHT_FONTS, Box, Cell, Glyph, Line, Picture, Rgb, Row, grey_like
+from scripts.demo_model.panels import DIGITS, random_label, random_value
+from scripts.demo_model.phrases import LABELS_ZH, WORDS_EN, WORDS_ZH
+from scripts.demo_model.sheets import Sheet
+
+CELL_FONTS = (*TAUGHT_FONTS, "RobotoCondensed-Bold", "NotoSerif-Bold", "NotoSans-Bold")
+
+
+@dataclass(frozen=True)
+class Type:
+    """How a plate's text is drawn, and how far the whole of it is shifted from the grid."""
+
+    face: str
+    size: float
+    ink: Rgb
+    value_ink: Rgb
+    shift: tuple[float, float]
+
+
+def wide_label(rng: np.random.Generator, taken: set[str], *, chinese: bool, longest: int = 4) -> str:
+    """Choose a label of at most `longest` characters that is not yet there."""
+    while True:
+        label = LABELS_ZH[int(rng.integers(0, len(LABELS_ZH)))] if chinese else random_label(rng, taken)
+        if label not in taken and len(label) <= longest:
+            return label
+
+
+def wide_value(rng: np.random.Generator, longest: int, *, chinese: bool) -> str:
+    """Make a value of at most `longest` characters: a number, a serial number, a word."""
+    if rng.random() < 0.12:
+        words = [w for w in (WORDS_ZH if chinese else WORDS_EN) if len(w) <= longest]
+        if words:
+            return words[int(rng.integers(0, len(words)))]
+    length = int(rng.integers(min(2, longest), longest + 1))
+    return random_value(rng, length) if length > 1 else DIGITS[int(rng.integers(0, 10))]
+
+
+def _type(rng: np.random.Generator, fonts: tuple[str, ...]) -> tuple[Type, Rgb]:
+    light = rng.random() < 0.55
+    plate = grey_like(rng, 165, 248, 27) if light else grey_like(rng, 8, 82, 25)
+    ink = grey_like(rng, 0, 72, 25) if light else grey_like(rng, 190, 255, 32)
+    share = float(rng.uniform(0, 0.25)) if rng.random() < 0.3 else 0.0
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(ink, plate, strict=True))
+    shift_x, shift_y = (float(v) for v in rng.uniform(-4, 4, 2))
+    face = fonts[int(rng.integers(0, len(fonts)))]
+    return Type(face, float(rng.uniform(22, 27.4)), ink, (red, green, blue), (shift_x, shift_y)), plate
+
+
+def _write(sheet: Sheet, kind: Type, text: str, cell: Cell, *, value: bool = False) -> None:
+    """Write a text, a character to each cell from `cell` on."""
+    for i, character in enumerate(text):
+        x = (cell.column + i + 0.5) * CELL + kind.shift[0] + float(sheet.rng.uniform(-1, 1))
+        y = (cell.row + 0.5) * CELL + kind.shift[1] + float(sheet.rng.uniform(-1, 1))
+        fill = kind.value_ink if value else kind.ink
+        sheet.character(character, (x, y), face=kind.face, size=kind.size, fill=fill)
+
+
+def _cells(text: str, cell: Cell) -> tuple[Cell, ...]:
+    return tuple(Cell(cell.row, cell.column + i) for i in range(len(text)))
+
+
+def _glyphs(text: str, cell: Cell) -> list[Glyph]:
+    return [Glyph(c, place, 0, i) for i, (c, place) in enumerate(zip(text, _cells(text, cell), strict=True))]
+
+
+def draw_cell_panel(
+    rng: np.random.Generator,
+    columns: int,
+    lines: int,
+    *,
+    scale: float = 1.0,
+    angle: float = 0.0,
+    chinese: bool = False,
+    fonts: tuple[str, ...] = CELL_FONTS,
+    worn: bool = True,
+    most_rows: int = 5,
+    fixed: tuple[tuple[str, str], ...] | None = None,
+) -> Picture:
+    """Draw a panel of rows `label value`; `fixed` names the rows. `columns` must be at least 6."""
+    kind, plate = _type(rng, fonts)
+    sheet = Sheet(rng, columns, lines, scale=scale, plate=plate, angle=angle)
+    texts = fixed if fixed is not None else _texts(rng, columns, lines, chinese=chinese, most_rows=most_rows)
+    rows_at = sorted(int(i) for i in rng.choice(lines, len(texts), replace=False))
+    label_width, value_width = max(len(t[0]) for t in texts), max(len(t[1]) for t in texts)
+    left = int(rng.integers(0, columns - label_width - value_width))
+    value_left = int(rng.integers(left + label_width + 1, columns - value_width + 1))
+    aligned = rng.random() < 0.7
+    rows: list[Row] = []
+    glyphs: list[Glyph] = []
+    for line, (label, value) in zip(rows_at, texts, strict=True):
+        start, at = Cell(line, left), Cell(line, value_left)
+        if not aligned:
+            first = int(rng.integers(0, columns - len(label) - len(value)))
+            start, at = (
+                Cell(line, first),
+                Cell(line, int(rng.integers(first + len(label) + 1, columns - len(value) + 1))),
+            )
+        _write(sheet, kind, label, start)
+        _write(sheet, kind, value, at, value=True)
+        box = Box(start.column * CELL, line * CELL, (at.column + len(value)) * CELL, (line + 1) * CELL)
+        rows.append(Row(label, value, _cells(label, start), _cells(value, at), box))
+        glyphs += _glyphs(label, start) + _glyphs(value, at)
+    image, large = sheet.finish(worn=worn)
+    return Picture(image, large, rows=tuple(rows), glyphs=tuple(glyphs))
+
+
+def _texts(
+    rng: np.random.Generator, columns: int, lines: int, *, chinese: bool, most_rows: int
+) -> tuple[tuple[str, str], ...]:
+    count = int(rng.integers(1, min(lines, most_rows) + 1))
+    longest_label = min(4, columns - 3)
+    longest_value = min(6, columns - 1 - longest_label)
+    texts: list[tuple[str, str]] = []
+    for _ in range(count):
+        label = wide_label(rng, {t[0] for t in texts}, chinese=chinese, longest=longest_label)
+        texts.append((label, wide_value(rng, longest_value, chinese=chinese)))
+    return tuple(texts)
+
+
+def draw_cell_table(
+    rng: np.random.Generator,
+    columns: int,
+    lines: int,
+    *,
+    scale: float = 1.0,
+    chinese: bool = False,
+    fonts: tuple[str, ...] = CELL_FONTS,
+    worn: bool = True,
+) -> Picture:
+    """Draw a table of two or three columns and two to five rows, the first of which names the columns. `columns` at least 7."""
+    kind, plate = _type(rng, fonts)
+    sheet = Sheet(rng, columns, lines, scale=scale, plate=plate)
+    across = 3 if columns >= 11 and rng.random() < 0.6 else 2
+    down = int(rng.integers(2, min(5, lines) + 1))
+    width = (columns - across + 1) // across
+    longest = min(4, width)
+    head: list[str] = []
+    for _ in range(across):
+        head.append(wide_label(rng, set(head), chinese=chinese, longest=max(2, longest)))
+    texts = [head, *([wide_value(rng, longest, chinese=chinese) for _ in range(across)] for _ in range(down - 1))]
+    top = int(rng.integers(0, lines - down + 1))
+    slack = columns - (across * (longest + 1) - 1)
+    left = int(rng.integers(0, slack + 1))
+    starts = [left + i * (longest + 1) for i in range(across)]
+    _rules(rng, sheet, kind, plate, top=top, down=down, starts=starts, width=longest)
+    table, written, glyphs = [], [], []
+    for r, row in enumerate(texts):
+        cells = [Cell(top + r, start) for start in starts]
+        pieces = []
+        for text, cell in zip(row, cells, strict=True):
+            _write(sheet, kind, text, cell, value=r > 0)
+            box = Box(cell.column * CELL, cell.row * CELL, (cell.column + len(text)) * CELL, (cell.row + 1) * CELL)
+            pieces.append(Line(text, _cells(text, cell), box))
+            glyphs += _glyphs(text, cell)
+        table.append(tuple(pieces))
+        written.append(joined(pieces))
+    image, large = sheet.finish(worn=worn)
+    return Picture(image, large, glyphs=tuple(glyphs), written=tuple(written), table=tuple(table))
+
+
+def joined(pieces: list[Line]) -> Line:
+    """Join pieces of one line as they are read, a space between two."""
+    text, cells = pieces[0].text, list(pieces[0].cells)
+    for piece in pieces[1:]:
+        text += " " + piece.text
+        cells += [piece.cells[0], *piece.cells]
+    boxes = [p.box for p in pieces]
+    box = Box(boxes[0].left, boxes[0].top, boxes[-1].right, boxes[-1].bottom)
+    return Line(text, tuple(cells), box)
+
+
+def _rules(
+    rng: np.random.Generator,
+    sheet: Sheet,
+    kind: Type,
+    plate: Rgb,
+    *,
+    top: int,
+    down: int,
+    starts: list[int],
+    width: int,
+) -> None:
+    """Draw the line under a table's header, and sometimes those between its rows."""
+    s, everywhere = sheet.scale, rng.random() < 0.5
+    red, green, blue = (round((a + b) / 2) for a, b in zip(kind.ink, plate, strict=True))
+    left, right = starts[0] * CELL, (starts[-1] + width) * CELL
+    for r in range(1, down):
+        if r == 1 or everywhere:
+            y = ((top + r) * CELL + kind.shift[1]) * s
+            sheet.draw.line((left * s, y, right * s, y), fill=(red, green, blue), width=max(1, round(s)))
+
+
+def draw_cell_letters(
+    rng: np.random.Generator, columns: int, lines: int, *, alphabet: str, fonts: tuple[str, ...] = CELL_FONTS
+) -> Picture:
+    """Fill a plate with random characters, a fifth of the cells left empty: the lesson that teaches letter shapes."""
+    kind, plate = _type(rng, fonts)
+    sheet = Sheet(
+        rng, columns, lines, scale=1.0, plate=plate, angle=float(rng.uniform(-2, 2)) if rng.random() < 0.15 else 0.0
+    )
+    glyphs = []
+    for row in range(lines):
+        for column in range(columns):
+            if rng.random() < 0.2:
+                continue
+            character = alphabet[int(rng.integers(0, len(alphabet)))]
+            _write(sheet, kind, character, Cell(row, column))
+            glyphs.append(Glyph(character, Cell(row, column)))
+    image, _ = sheet.finish()
+    return Picture(image, image, glyphs=tuple(glyphs))

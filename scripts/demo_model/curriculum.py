@@ -1,0 +1,175 @@
+"""The order of lessons: which pictures and questions come in which stage, and how fast the model may change there.
+
+Every lesson is drawn from `(split, seed, index)`, so training and examination pictures differ by construction.
+It knows no tensors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from scripts.demo_model import cell_plates, panels, questions, scenes, surfaces, wide_questions
+from scripts.demo_model.lessons import Conversation, Lesson
+from scripts.demo_model.phrases import LABELS_ZH, WORDS_ZH
+from scripts.demo_model.questions import Exchange
+
+
+class Split(IntEnum):
+    """What a drawn picture is for. It is part of every seed: no two splits ever share a picture."""
+
+    TRAINING = 1
+    EXAMINATION = 2
+    SAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of training.
+
+    Rates fall in a straight line to `last` times themselves. `guide` and `align` weigh guided attention and what visual
+    tokens say; `letters` is the share of steps at its beginning that teach vision alone. A stage `to_the_end` ends when the run's time is up instead of after `steps`.
+    """
+
+    name: str
+    steps: int
+    muon: float
+    adam: float
+    last: float
+    guide: float
+    align: float = 0.3
+    letters: float = 0.0
+    to_the_end: bool = False
+
+
+FIRST_STAGES = (
+    Stage("letters", 170, muon=0.01, adam=0.002, last=1.0, guide=0.0, align=1.0),
+    Stage("short panels", 90, muon=0.006, adam=0.002, last=1.0, guide=0.5),
+    Stage("panels", 120, muon=0.006, adam=0.002, last=1.0, guide=0.5),
+    Stage("everything", 1200, muon=0.006, adam=0.002, last=0.8, guide=0.3),
+    Stage("all sizes", 700, muon=0.005, adam=0.0016, last=0.1, guide=0.2),
+    Stage("asked labels", 450, muon=0.005, adam=0.0016, last=0.0, guide=0.3),
+    Stage("surfaces", 900, muon=0.005, adam=0.0016, last=0.0, guide=0.3),
+)
+WIDE_STAGES = (Stage("wide", 0, muon=0.005, adam=0.0015, last=0.0, guide=0.3, align=0.5, letters=0.5, to_the_end=True),)
+
+LETTERS_LATIN = panels.LETTERS + panels.DIGITS * 2 + ".-"
+LETTERS_CHINESE = "".join(sorted({c for word in (*LABELS_ZH, *WORDS_ZH) for c in word}))
+PICTURES_PER_SHARE = 12
+PANELS_SHARE = {"asked labels": 0.7, "surfaces": 0.35}
+"""The part of a stage's pictures that are panels, where it is not a half."""
+WIDE_TOKENS = (55, 65)
+"""Fewest and most visual tokens of a picture: what the processor's limits of 43,008 and 50,960 pixels allow, in any shape."""
+
+
+def generator(split: Split, seed: int, index: int) -> np.random.Generator:
+    """Return the random generator of one picture."""
+    return np.random.default_rng((int(split), seed, index))
+
+
+def make_lessons(stage: str, seed: int, first: int) -> list[Lesson]:
+    """Draw one process's share of a step. At most PICTURES_PER_SHARE indices from `first` on are used."""
+    rngs = [generator(Split.TRAINING, seed, first + i) for i in range(PICTURES_PER_SHARE)]
+    if not stage.startswith("wide"):
+        return [make_lesson(stage, rng) for rng in rngs]
+    rng = rngs[0]
+    columns, lines = random_grid(rng)
+    if stage == "wide letters":
+        return [letters_lesson(r, columns, lines) for r in rngs]
+    if rng.random() < 0.06:
+        return [pair_lesson(r, columns, lines) for r in rngs[:8]]
+    return [wide_lesson(r, columns, lines) for r in rngs]
+
+
+def make_lesson(stage: str, rng: np.random.Generator) -> Lesson:
+    """Draw one lesson of a first stage."""
+    if stage == "letters":
+        return Lesson((panels.draw_characters(rng),), ())
+    if stage in ("short panels", "panels"):
+        rows = int(rng.integers(1, 3)) if stage == "short panels" else int(rng.integers(2, 5))
+        picture = panels.draw_panel(rng, rows=rows)
+        return Lesson((picture,), singly(questions.about_panel(rng, picture)))
+    scale = 1.0
+    if stage in ("all sizes", "asked labels", "surfaces") and rng.random() < 0.5:
+        scale = float(rng.uniform(1.0, 3.0))
+    return first_lesson(rng, scale, panels_share=PANELS_SHARE.get(stage, 0.5))
+
+
+def first_lesson(rng: np.random.Generator, scale: float, *, panels_share: float) -> Lesson:
+    """Draw a panel or a scene of the first domain with its questions."""
+    if rng.random() < panels_share:
+        picture = panels.draw_panel(rng, scale=scale)
+        return Lesson((picture,), singly(questions.about_panel(rng, picture)))
+    picture = scenes.draw_scene(rng, scale=scale)
+    return Lesson((picture,), singly(questions.about_scene(rng, picture)))
+
+
+def singly(exchanges: list[Exchange]) -> tuple[Conversation, ...]:
+    """Make a conversation of each exchange."""
+    return tuple((exchange,) for exchange in exchanges)
+
+
+def random_grid(rng: np.random.Generator) -> tuple[int, int]:
+    """Choose how many visual tokens a picture has across and down."""
+    if rng.random() < 0.5:
+        return panels.COLUMNS, panels.LINES
+    fewest, most = WIDE_TOKENS
+    shapes = [(c, n) for c in range(6, 20) for n in range(3, 12) if fewest <= c * n <= most and 0.4 <= c / n <= 7.5]
+    return shapes[int(rng.integers(0, len(shapes)))]
+
+
+def letters_lesson(rng: np.random.Generator, columns: int, lines: int) -> Lesson:
+    """Draw a lesson for vision alone."""
+    alphabet = LETTERS_CHINESE if rng.random() < 0.5 else LETTERS_LATIN
+    return Lesson((cell_plates.draw_cell_letters(rng, columns, lines, alphabet=alphabet),), ())
+
+
+def wide_lesson(rng: np.random.Generator, columns: int, lines: int) -> Lesson:
+    """Draw one lesson of the wider domain on a grid; the first domain stays among them."""
+    scale = float(rng.uniform(1.0, 3.0)) if rng.random() < 0.4 else 1.0
+    if (columns, lines) == (panels.COLUMNS, panels.LINES) and rng.random() < 0.62:
+        lesson = first_lesson(rng, scale, panels_share=0.55)
+        if rng.random() < 0.5:
+            return lesson
+        picture = lesson.pictures[0]
+        talk = wide_questions.about_plate if picture.rows else wide_questions.about_surface
+        return Lesson((picture,), tuple(talk(rng, picture)), _alone(rng))
+    angle = float(rng.uniform(-2, 2)) if rng.random() < 0.15 else 0.0
+    chinese = rng.random() < 0.35
+    chance = rng.random()
+    if chance < 0.42 and columns >= 6:
+        picture = cell_plates.draw_cell_panel(rng, columns, lines, scale=scale, angle=angle, chinese=chinese)
+        conversations = wide_questions.about_plate(rng, picture)
+    elif chance < 0.5 and lines >= 4 and columns >= 7:
+        picture = cell_plates.draw_cell_table(rng, columns, lines, scale=scale, chinese=chinese)
+        conversations = wide_questions.about_table(rng, picture)
+    elif chance < 0.9:
+        picture = surfaces.draw_surface(rng, columns, lines, scale=scale)
+        conversations = wide_questions.about_surface(rng, picture)
+    else:
+        picture = surfaces.draw_outside(rng, columns, lines)
+        conversations = wide_questions.about_outside(rng, picture)
+    return Lesson((picture,), tuple(conversations), _alone(rng))
+
+
+def _alone(rng: np.random.Generator) -> tuple[Conversation, ...]:
+    if rng.random() > 0.1:
+        return ()
+    return ((wide_questions.about(rng, "en" if rng.random() < 0.5 else "zh"),),)
+
+
+def pair_lesson(rng: np.random.Generator, columns: int, lines: int) -> Lesson:
+    """Draw two panels with the same labels, some values changed in the second."""
+    chinese = rng.random() < 0.35
+    first = cell_plates.draw_cell_panel(rng, columns, lines, chinese=chinese, most_rows=3)
+    texts = [(row.label, row.value) for row in first.rows]
+    changed = set() if rng.random() < 0.2 else {int(i) for i in rng.integers(0, len(texts), int(rng.integers(1, 3)))}
+    other = tuple(
+        (label, cell_plates.wide_value(rng, max(2, len(value)), chinese=chinese) if i in changed else value)
+        for i, (label, value) in enumerate(texts)
+    )
+    fixed = other if all(len(v) <= max(len(t[1]) for t in texts) for _, v in other) else tuple(texts)
+    second = cell_plates.draw_cell_panel(rng, columns, lines, chinese=chinese, fixed=fixed)
+    return Lesson((first, second), singly(wide_questions.about_two(rng, (first, second))))

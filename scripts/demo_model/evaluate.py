@@ -1,0 +1,206 @@
+"""Examine the demo model on fresh pictures: `python scripts/demo_model/evaluate.py`.
+
+Every question goes the app's own way, from the bytes of a picture file to the parsed answer; `--library` asks the transformers
+library alone instead, for comparison. Seeds name examination papers, which training never draws.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+PROJECT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(PROJECT))  # run as a file, the project's root is not on the path
+
+from scripts.demo_model.examination import Paper, papers, wide_papers
+from scripts.demo_model.scoring import Marks, Reply, mark, mark_wide
+
+
+class Shown(Protocol):
+    """What an asker needs to know of a paper: its picture files with their names."""
+
+    @property
+    def files(self) -> tuple[tuple[bytes, str], ...]:
+        """Return the files with their names, in order."""
+
+
+class Asker(Protocol):
+    """Asks one question about a paper; `goes_on` continues the conversation of the question before."""
+
+    def __call__(self, paper: Shown, question: str, *, goes_on: bool = False) -> Reply:
+        """Return the parsed answer."""
+
+
+NEW_TOKENS = 384
+SUMMARY = ("values_exact", "boxes_iou50")
+
+
+@contextmanager
+def ask_through_app(model: Path) -> Iterator[Asker]:
+    """Open the app's assistant on one model folder; its history goes to a folder that is thrown away."""
+    from qwen_vl_app.bootstrap import open_assistant
+    from qwen_vl_app.chat import Question, SamplingParams, StagedPicture
+    from qwen_vl_app.config import load_settings
+
+    with tempfile.TemporaryDirectory() as data:
+        settings = load_settings(overrides={"models_dir": model.parent, "model": model.name, "data_dir": Path(data)})
+        with open_assistant(settings) as assistant:
+            assistant.wait_until_loaded(120.0)
+            staged: dict[int, tuple[StagedPicture, ...]] = {}
+            conversation: list[int | None] = [None]
+
+            def ask(paper: Shown, question: str, *, goes_on: bool = False) -> Reply:
+                if id(paper) not in staged:
+                    staged.clear()
+                    staged[id(paper)] = tuple(assistant.stage(file, name) for file, name in paper.files)
+                asked = Question(
+                    question,
+                    pictures=() if goes_on else staged[id(paper)],
+                    conversation_id=conversation[0] if goes_on else None,
+                    sampling=SamplingParams(max_new_tokens=NEW_TOKENS),
+                )
+                job = assistant.ask(asked, is_anew=True)
+                for _ in job:
+                    pass
+                conversation[0] = job.conversation_id
+                assert job.answer is not None
+                parsed = job.answer.parsed
+                regions = tuple((r.label, (r.box.x1, r.box.y1, r.box.x2, r.box.y2)) for r in parsed.regions)
+                return Reply(job.answer.text, parsed.data, regions)
+
+            yield ask
+
+
+@contextmanager
+def ask_through_library(model: Path) -> Iterator[Asker]:
+    """Ask the library's own processor and `generate`, reading answers with the plainest of parsers."""
+    import torch
+    from PIL import Image
+    from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    torch.set_num_threads(1)
+    network = Qwen2_5_VLForConditionalGeneration.from_pretrained(model, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    processor = Qwen2VLImageProcessorPil.from_pretrained(model)
+
+    history: list[dict[str, Any]] = []
+
+    def ask(paper: Shown, question: str, *, goes_on: bool = False) -> Reply:
+        images = [Image.open(io.BytesIO(file)).convert("RGB") for file, _ in paper.files]
+        pixels = processor(images=images, return_tensors="pt") if images else {}
+        grids = pixels["image_grid_thw"].tolist() if images else []
+        if not goes_on:
+            history.clear()
+        content: list[dict[str, str]] = [{"type": "text", "text": question}]
+        history.append({"role": "user", "content": ([] if goes_on else [{"type": "image"}] * len(images)) + content})
+        prompt = tokenizer.apply_chat_template(
+            history, tokenize=False, add_generation_prompt=True, add_vision_id=len(images) > 1
+        )
+        pieces = prompt.split("<|image_pad|>")
+        pads = ["<|image_pad|>" * (high * wide // 4) for _, high, wide in grids]
+        prompt = pieces[0] + "".join(a + b for a, b in zip(pads, pieces[1:], strict=True))
+        ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+        seen = {**pixels, "mm_token_type_ids": (ids == network.config.image_token_id).long()} if images else {}
+        with torch.inference_mode():
+            made = network.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), **seen, max_new_tokens=NEW_TOKENS
+            )
+        said = tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
+        history.append({"role": "assistant", "content": [{"type": "text", "text": said}]})
+        _, high, wide = grids[0] if grids else (1, 1, 1)
+        return read_plainly(said, width=wide * 14, height=high * 14)
+
+    yield ask
+
+
+def read_plainly(text: str, *, width: int, height: int) -> Reply:
+    """Read an answer that must be in perfect form: JSON, with or without a fence around it."""
+    body = text.strip().removeprefix("```json").removesuffix("```").strip()
+    try:
+        data = json.loads(body)
+    except ValueError:
+        return Reply(text)
+    regions = []
+    for item in data if isinstance(data, list) else []:
+        box = item.get("bbox_2d") if isinstance(item, dict) else None
+        if isinstance(box, list) and len(box) == 4:
+            x1, y1, x2, y2 = (float(v) for v in box)
+            label = str(item.get("label", item.get("text_content", "")))
+            regions.append((label, (x1 / width, y1 / height, x2 / width, y2 / height)))
+    return Reply(text, data, tuple(regions))
+
+
+def examine(ask: Asker, asked: list[Paper], *, wide: bool = False, show_wrong: bool = False) -> Marks:
+    """Ask every question of the papers and return the marks."""
+    marks = Marks()
+    for number, paper in enumerate(asked):
+        for i, exchange in enumerate(paper.exchanges):
+            reply = ask(paper, exchange.question, goes_on=i in paper.continues)
+            if wide:
+                right = mark_wide(marks, exchange, kind_of(paper), paper.picture, reply)
+            else:
+                right = mark(marks, exchange, paper.picture, reply)
+            if not right and show_wrong:
+                print(
+                    f"{number} {exchange.skill} {exchange.question!r}\n  wanted {exchange.answer!r}\n  got    {reply.text!r}"
+                )
+    return marks
+
+
+def kind_of(paper: Paper) -> str:
+    """Name the kind of a paper of the wider domain, as the scores do."""
+    if not paper.file:
+        return "talk"
+    if paper.more:
+        return "pair"
+    if paper.picture.is_outside:
+        return "outside"
+    if paper.picture.table:
+        return "table"
+    return "plate" if paper.picture.rows else "surface"
+
+
+def main() -> None:
+    """Read the command line, examine, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=2026)
+    parser.add_argument("--pictures", type=int, default=60, help="how many pictures, half panels and half surfaces")
+    parser.add_argument("--model", type=Path, default=PROJECT / "models" / "demo")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    parser.add_argument("--library", action="store_true", help="ask the transformers library instead of the app")
+    parser.add_argument("--unseen-fonts", action="store_true", help="panels in fonts that training never drew")
+    parser.add_argument(
+        "--wide", action="store_true", help="the wider domain: plates, tables, more defects, pairs, pictures outside"
+    )
+    parser.add_argument("--wrong", action="store_true", help="print every wrong answer")
+    arguments = parser.parse_args()
+    if arguments.wide:
+        asked = wide_papers(arguments.seed, arguments.pictures)
+    else:
+        asked = papers(arguments.seed, arguments.pictures, unseen_fonts=arguments.unseen_fonts)
+    opened = ask_through_library if arguments.library else ask_through_app
+    with opened(arguments.model.resolve()) as ask:
+        started = time.monotonic()
+        marks = examine(ask, asked, wide=arguments.wide, show_wrong=arguments.wrong)
+        seconds = time.monotonic() - started
+    scores = marks.scores()
+    if arguments.json:
+        rounded = {name: round(value, 4) for name, value in scores.items()}
+        print(json.dumps({"scores": rounded, "pictures": len(asked), "seconds": round(seconds, 1)}))
+        return
+    for name, value in scores.items():
+        print(f"{'*' if name in SUMMARY else ' '} {name:28s} {value:6.1%}  of {marks.asked[name]:g}")
+    print(f"  {len(asked)} pictures, {seconds:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

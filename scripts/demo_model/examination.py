@@ -1,0 +1,199 @@
+"""Examination papers: fresh pictures as files, each with questions of every skill in both languages.
+
+It draws and asks; how a reply is marked is in `scoring.py`, who replies is in `evaluate.py`.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+
+from scripts.demo_model import cell_plates, panels, questions, scenes, surfaces, wide_questions
+from scripts.demo_model.curriculum import Split, generator, pair_lesson, random_grid
+from scripts.demo_model.drawing import HELD_OUT_FONTS, TAUGHT_FONTS, Picture
+from scripts.demo_model.phrases import KINDS, Language
+from scripts.demo_model.questions import Exchange
+
+BATCH_LANGUAGES: tuple[tuple[Language, Language], ...] = (("en", "zh"), ("zh", "en"))
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A picture, the file it arrives as, and what is asked about it.
+
+    `more` are further pictures of the same question, `continues` the numbers of exchanges that go on with the conversation
+    of the one before. A paper without `file` asks about no picture.
+    """
+
+    picture: Picture
+    file: bytes
+    name: str
+    exchanges: tuple[Exchange, ...]
+    more: tuple[tuple[bytes, str], ...] = ()
+    continues: frozenset[int] = frozenset()
+
+    @property
+    def files(self) -> tuple[tuple[bytes, str], ...]:
+        """Return all files with their names, in order."""
+        return ((self.file, self.name), *self.more) if self.file else ()
+
+
+def file_of(rng: np.random.Generator, picture: Picture) -> tuple[bytes, str]:
+    """Return the picture as a file: as PNG at its seen size, or larger as JPEG."""
+    buffer = io.BytesIO()
+    if picture.large.size == picture.image.size:
+        picture.image.save(buffer, "PNG", optimize=False)
+        return buffer.getvalue(), "picture.png"
+    picture.large.save(buffer, "JPEG", quality=int(rng.integers(75, 96)))
+    return buffer.getvalue(), "picture.jpg"
+
+
+def panel_paper(
+    seed: int, index: int, *, fonts: tuple[str, ...] = TAUGHT_FONTS, split: Split = Split.EXAMINATION
+) -> Paper:
+    """Draw a panel, at its seen size or up to three times larger, and ask five questions about it."""
+    rng = generator(split, seed, 2 * index)
+    scale = 1.0 if rng.random() < 0.5 else float(rng.uniform(1.0, 3.0))
+    picture = panels.draw_panel(rng, scale=scale, fonts=fonts)
+    first, second = BATCH_LANGUAGES[index % 2]
+    rows = [picture.rows[int(i)] for i in rng.integers(0, len(picture.rows), 3)]
+    asked = (
+        questions.read_all(rng, picture, first),
+        questions.fields_as_json(rng, picture, second),
+        questions.one_field(rng, rows[0], first),
+        questions.one_field(rng, rows[1], second),
+        questions.row_box(rng, rows[2], first),
+    )
+    return Paper(picture, *file_of(rng, picture), asked)
+
+
+def scene_paper(seed: int, index: int, *, split: Split = Split.EXAMINATION) -> Paper:
+    """Draw a surface, at its seen size or up to three times larger, and ask up to seven questions about it."""
+    rng = generator(split, seed, 2 * index + 1)
+    scale = 1.0 if rng.random() < 0.5 else float(rng.uniform(1.0, 3.0))
+    picture = scenes.draw_scene(rng, scale=scale)
+    first, second = BATCH_LANGUAGES[index % 2]
+    kinds, present = list(KINDS), sorted({t.kind for t in picture.things})
+    asked = [
+        questions.detect_all(rng, picture, first),
+        questions.detect_kind(rng, picture, present[int(rng.integers(0, len(present)))], second),
+        questions.count(rng, picture, None, first),
+        questions.count(rng, picture, kinds[int(rng.integers(0, len(kinds)))], second),
+        questions.yes_no(rng, picture, "rust", first),
+        questions.yes_no(rng, picture, "scratch", second),
+    ]
+    single = [t for t in picture.things if t.colour and sum(o.kind == t.kind for o in picture.things) == 1]
+    if single:
+        asked.append(
+            questions.colour(rng, single[int(rng.integers(0, len(single)))], first if index % 4 < 2 else second)
+        )
+    return Paper(picture, *file_of(rng, picture), tuple(asked))
+
+
+def papers(seed: int, pictures: int, *, unseen_fonts: bool = False) -> list[Paper]:
+    """Draw `pictures` papers, panels and surfaces by turns; panels only, in fonts never taught, with `unseen_fonts`."""
+    if unseen_fonts:
+        return [panel_paper(seed, i, fonts=HELD_OUT_FONTS) for i in range(pictures)]
+    return [panel_paper(seed, i // 2) if i % 2 == 0 else scene_paper(seed, i // 2) for i in range(pictures)]
+
+
+def wide_papers(seed: int, pictures: int) -> list[Paper]:
+    """Draw papers of the wider domain: plates, tables, surfaces, pairs, pictures outside the domain, and small talk by turns."""
+    makers = (
+        _plate_paper,
+        _surface_paper,
+        _plate_paper,
+        _table_paper,
+        _surface_paper,
+        _pair_paper,
+        _plate_paper,
+        _outside_paper,
+    )
+    made = []
+    for i in range(pictures):
+        rng = generator(Split.EXAMINATION, seed + 1_000_000, i)
+        made.append(makers[i % len(makers)](rng))
+        if i % len(makers) == 0:
+            made.append(_talk_paper(rng))
+    return made
+
+
+def _paper(rng: np.random.Generator, picture: Picture, talks: list[tuple[Exchange, ...]]) -> Paper:
+    exchanges: list[Exchange] = []
+    continues = set()
+    for talk in talks:
+        for number, exchange in enumerate(talk):
+            if number:
+                continues.add(len(exchanges))
+            exchanges.append(exchange)
+    return Paper(picture, *file_of(rng, picture), tuple(exchanges), continues=frozenset(continues))
+
+
+def _drawn_as(rng: np.random.Generator) -> tuple[int, int, float, float]:
+    """Choose a grid, a scale and an angle."""
+    columns, lines = random_grid(rng)
+    return (
+        columns,
+        lines,
+        1.0 if rng.random() < 0.5 else float(rng.uniform(1.0, 2.5)),
+        0.0 if rng.random() < 0.7 else float(rng.uniform(-2, 2)),
+    )
+
+
+def _plate_paper(rng: np.random.Generator) -> Paper:
+    columns, lines, scale, angle = _drawn_as(rng)
+    picture = cell_plates.draw_cell_panel(rng, columns, lines, scale=scale, angle=angle, chinese=rng.random() < 0.4)
+    language = wide_questions.language_for(rng, picture)
+    talks: list[tuple[Exchange, ...]] = [
+        (wide_questions.read_all(rng, picture, language),),
+        (wide_questions.fields_as_json(rng, picture, language),),
+        (wide_questions.spot(rng, picture, language),),
+        wide_questions.follow_up(rng, picture, language),
+        (wide_questions.row_box(rng, picture, language),),
+        (wide_questions.describe(rng, picture, language),),
+    ]
+    return _paper(rng, picture, talks)
+
+
+def _surface_paper(rng: np.random.Generator) -> Paper:
+    columns, lines, scale, _ = _drawn_as(rng)
+    picture = surfaces.draw_surface(rng, columns, lines, scale=scale)
+    language: Language = "en" if rng.random() < 0.5 else "zh"
+    asked = (
+        wide_questions.detect_all,
+        wide_questions.detect_kind,
+        wide_questions.count,
+        wide_questions.yes_no,
+        wide_questions.colour,
+        wide_questions.describe,
+    )
+    return _paper(rng, picture, [(ask(rng, picture, language),) for ask in asked])
+
+
+def _table_paper(rng: np.random.Generator) -> Paper:
+    columns, lines, scale, _ = _drawn_as(rng)
+    if lines < 4 or columns < 7:
+        columns, lines = panels.COLUMNS, panels.LINES
+    picture = cell_plates.draw_cell_table(rng, columns, lines, scale=scale, chinese=rng.random() < 0.4)
+    return _paper(rng, picture, wide_questions.about_table(rng, picture))
+
+
+def _pair_paper(rng: np.random.Generator) -> Paper:
+    lesson = pair_lesson(rng, *random_grid(rng))
+    first, second = lesson.pictures
+    exchanges = tuple(exchange for talk in lesson.conversations for exchange in talk)
+    return Paper(first, *file_of(rng, first), exchanges, more=(file_of(rng, second),))
+
+
+def _outside_paper(rng: np.random.Generator) -> Paper:
+    columns, lines, scale, _ = _drawn_as(rng)
+    picture = surfaces.draw_outside(rng, columns, lines, scale=scale)
+    return _paper(rng, picture, wide_questions.about_outside(rng, picture))
+
+
+def _talk_paper(rng: np.random.Generator) -> Paper:
+    picture = scenes.draw_scene(rng)
+    asked = tuple(wide_questions.about(rng, language) for language in ("en", "zh"))
+    return Paper(picture, b"", "", asked)

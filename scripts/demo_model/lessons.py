@@ -1,0 +1,342 @@
+"""Lessons: drawn pictures with their questions, packed into the tensors of one training step.
+
+Several questions share a picture: they stand one behind the other in a sequence, each sees the picture and itself only, and
+its positions start again right after the picture, exactly as if it had been asked alone.
+It knows tokens and layout. It does not know how a loss is made of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from scripts.demo_model import vocabulary
+from scripts.demo_model.drawing import CELL, Picture
+from scripts.demo_model.phrases import COLOURS, KINDS, LATER_KINDS
+from scripts.demo_model.questions import DECIDED, Exchange
+
+MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
+DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
+IGNORE = -100
+ALONE = 1000
+"""Segments from this number on are conversations without a picture."""
+BOX_UNIT = 7
+"""Pixels to a step of the box heads that serve training only."""
+ROW_CLASS = 31
+"""Class of cells that belong to a row of text, for the head that is used in training only."""
+_COLOURED = ("lamp", "button")
+CLASSES = {"": 0} | {
+    name: i + 1
+    for i, name in enumerate(
+        [f"{kind} {colour}" for kind in _COLOURED for colour in COLOURS]
+        + [kind for kind in (*KINDS, *LATER_KINDS) if kind not in _COLOURED]
+    )
+}
+Conversation = tuple[Exchange, ...]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Pictures of one size and the conversations about them, each of which begins anew; `alone` are those without a picture."""
+
+    pictures: tuple[Picture, ...]
+    conversations: tuple[Conversation, ...]
+    alone: tuple[Conversation, ...] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's tensors.
+
+    Sequence tensors are (B, S); `guides`, `matches`, `hops` and `late` hold the place in the sequence that a token should look
+    at in one guided head, or -1. Cell tensors are (P, cells) over all pictures P in the order of the sequences; `boxes` is
+    (P, cells, 4) in steps of BOX_UNIT pixels.
+    """
+
+    patches: Tensor
+    lines: int
+    columns: int
+    tokens: Tensor
+    positions: Tensor
+    allowed: Tensor
+    targets: Tensor
+    weights: Tensor
+    guides: Tensor
+    matches: Tensor
+    hops: Tensor
+    late: Tensor
+    characters: Tensor
+    seconds: Tensor
+    orders: Tensor
+    classes: Tensor
+    boxes: Tensor
+
+
+@dataclass(frozen=True)
+class CellTruth:
+    """What each cell of one picture shows: (cells,) arrays, `boxes` (cells, 4)."""
+
+    characters: np.ndarray
+    seconds: np.ndarray
+    orders: np.ndarray
+    classes: np.ndarray
+    boxes: np.ndarray
+
+
+@cache
+def tokenizer() -> Tokenizer:
+    """Return the pinned tokenizer, loaded once."""
+    return vocabulary.load()
+
+
+@cache
+def token(name: str) -> int:
+    """Return the id of a special token or of a single character."""
+    ids = tokenizer().encode(name).ids
+    assert len(ids) == 1, name
+    return ids[0]
+
+
+@cache
+def _encoded(text: str) -> tuple[int, ...]:
+    return tuple(tokenizer().encode(text).ids)
+
+
+def patches_of(picture: Picture) -> np.ndarray:
+    """Return the picture as the processor's patches, without the repeated frame: (patches, 3*14*14) float32."""
+    pixels = (np.asarray(picture.image, dtype=np.float32) / 255 - MEAN) / DEVIATION
+    lines, columns = picture.lines, picture.columns
+    grid = pixels.transpose(2, 0, 1).reshape(3, lines, 2, 14, columns, 2, 14)
+    return np.ascontiguousarray(grid.transpose(1, 4, 2, 5, 0, 3, 6)).reshape(lines * columns * 4, 3 * 14 * 14)
+
+
+@cache
+def _glyph_token(character: str) -> int:
+    """Return the token of a character; IGNORE for the few that are several bytes without a token of their own."""
+    ids = tokenizer().encode(character).ids
+    return ids[0] if len(ids) == 1 else IGNORE
+
+
+def cell_truth(picture: Picture) -> CellTruth:
+    """Return what each cell shows: its first and second character, the first one's number in its word, its thing and box."""
+    cells, blank = picture.lines * picture.columns, token("<|vision_pad|>")
+    truth = CellTruth(
+        characters=np.full(cells, blank, dtype=np.int64),
+        seconds=np.full(cells, blank, dtype=np.int64),
+        orders=np.full(cells, IGNORE, dtype=np.int64),
+        classes=np.zeros(cells, dtype=np.int64),
+        boxes=np.full((cells, 4), IGNORE, dtype=np.int64),
+    )
+    best = np.zeros(cells)
+    marked = [(CLASSES[f"{t.kind} {t.colour}" if t.colour else t.kind], t.box) for t in picture.things]
+    marked += [(ROW_CLASS, row.box) for row in picture.rows]
+    for number, box in marked:
+        for line in range(box.top // CELL, (box.bottom - 1) // CELL + 1):
+            for column in range(box.left // CELL, (box.right - 1) // CELL + 1):
+                width = min(box.right, (column + 1) * CELL) - max(box.left, column * CELL)
+                height = min(box.bottom, (line + 1) * CELL) - max(box.top, line * CELL)
+                place = line * picture.columns + column
+                if width * height > best[place]:
+                    best[place] = width * height
+                    truth.classes[place] = number
+                    truth.boxes[place] = [v // BOX_UNIT for v in box]
+                    if number != ROW_CLASS:
+                        truth.characters[place] = truth.seconds[place] = IGNORE
+    for glyph in picture.glyphs:
+        place = glyph.cell.row * picture.columns + glyph.cell.column
+        (truth.seconds if glyph.slot else truth.characters)[place] = _glyph_token(glyph.character)
+        if glyph.slot == 0:
+            truth.orders[place] = min(glyph.order, 15)
+    return truth
+
+
+@dataclass(frozen=True)
+class _Opening:
+    """The ids up to and including the pictures, and where each picture's visual tokens begin."""
+
+    tokens: list[int]
+    images: list[int]
+
+
+def _opening(pictures: int, cells: int) -> _Opening:
+    start = f"<|im_start|>system\n{vocabulary.SYSTEM_PROMPT}<|im_end|>\n<|im_start|>user\n"
+    pads = "<|vision_start|>" + "<|image_pad|>" * cells + "<|vision_end|>"
+    named = [f"Picture {i + 1}: {pads}" if pictures > 1 else pads for i in range(pictures)]
+    tokens = list(_encoded(start + "".join(named)))
+    first = token("<|vision_start|>")
+    return _Opening(tokens, [i + 1 for i, t in enumerate(tokens) if t == first])
+
+
+@dataclass
+class _Sequence:
+    tokens: list[int]
+    segments: list[int]
+    starts: list[int]
+    targets: list[int]
+    weights: list[float]
+    guides: list[int]
+    matches: list[int]
+    hops: list[int]
+    late: list[int]
+    images: list[int]
+
+
+def _add(made: _Sequence, conversation: Conversation, *, segment: int, columns: int, alone: bool) -> None:
+    """Append a conversation to a sequence as a segment of its own."""
+    first = len(made.tokens)
+
+    def append(ids: Sequence[int]) -> None:
+        made.tokens += ids
+        for row, fill in (
+            (made.targets, IGNORE),
+            *((g, -1) for g in (made.guides, made.matches, made.hops, made.late)),
+        ):
+            row += [fill] * len(ids)
+        made.weights += [0.0] * len(ids)
+
+    if alone:
+        append(_opening(0, 0).tokens)
+    for number, exchange in enumerate(conversation):
+        if number:
+            append(_encoded("\n<|im_start|>user\n"))
+        asked_label = _add_question(made, exchange, append, columns=columns)
+        append(_encoded("<|im_end|>\n<|im_start|>assistant\n"))
+        answer = tokenizer().encode(exchange.answer)
+        lead, spans, at = len(made.tokens), exchange.spans, 0
+        append([*answer.ids, token("<|im_end|>")])
+        by_start = {start: i for i, (start, _) in enumerate(answer.offsets)}
+        for i, (start, end) in enumerate(answer.offsets):
+            while spans[at].end <= start:
+                at += 1
+            covered = [s for s in spans[at : at + 4] if s.start < end and s.end > start]
+            made.targets[lead + i - 1] = answer.ids[i]
+            made.weights[lead + i - 1] = max(s.weight for s in covered)
+            seen = next((s.cell for s in covered if s.cell is not None), None)
+            via = asked_label
+            for route in exchange.routes:
+                if route.value_start <= start < route.value_end:
+                    via = lead + by_start[route.label_start + len(route.label_cells) - 1]
+            if via >= 0:
+                made.hops[lead + i - 1] = via
+            if seen is not None:
+                place = made.images[seen.picture] + seen.row * columns + seen.column
+                (made.guides if via < 0 else made.late)[lead + i - 1] = place
+        for route in exchange.routes:
+            for i, cell in enumerate(route.label_cells):
+                place = made.images[cell.picture] + cell.row * columns + cell.column
+                made.matches[lead + by_start[route.label_start + i]] = place
+        made.targets[len(made.tokens) - 2], made.weights[len(made.tokens) - 2] = token("<|im_end|>"), DECIDED
+    made.segments += [segment] * (len(made.tokens) - first)
+    made.starts += [first] * (len(made.tokens) - first)
+
+
+def _add_question(made: _Sequence, exchange: Exchange, append: Callable[[Sequence[int]], None], *, columns: int) -> int:
+    """Append a question; where it names a label of the picture, match its tokens with the label's cells.
+
+    Returns the place of the label's last token, or -1.
+    """
+    question, first = tokenizer().encode(exchange.question), len(made.tokens)
+    append(question.ids)
+    last = -1
+    for named in exchange.named:
+        start = exchange.question.find(named.label)
+        if start < 0 or exchange.question.count(named.label) != 1:
+            continue
+        at = {a: i for i, (a, b) in enumerate(question.offsets) if b == a + 1}
+        for i, cell in enumerate(named.cells):
+            if start + i in at:
+                last = first + at[start + i]
+                made.matches[last] = made.images[cell.picture] + cell.row * columns + cell.column
+    return last
+
+
+def sequence_of(lesson: Lesson) -> _Sequence:
+    """Return the ids, targets and places of a lesson, before padding."""
+    picture = lesson.pictures[0]
+    opening = _opening(len(lesson.pictures), picture.lines * picture.columns)
+    n = len(opening.tokens)
+    nowhere = [-1] * n
+    made = _Sequence(
+        tokens=list(opening.tokens),
+        segments=[0] * n,
+        starts=[0] * n,
+        targets=[IGNORE] * n,
+        weights=[0.0] * n,
+        guides=[*nowhere],
+        matches=[*nowhere],
+        hops=[*nowhere],
+        late=[*nowhere],
+        images=opening.images,
+    )
+    for number, conversation in enumerate(lesson.conversations, 1):
+        _add(made, conversation, segment=number, columns=picture.columns, alone=False)
+    for number, conversation in enumerate(lesson.alone, ALONE):
+        _add(made, conversation, segment=number, columns=picture.columns, alone=True)
+    return made
+
+
+def _positions(made: _Sequence, *, lines: int, columns: int) -> np.ndarray:
+    """Return (3, S) positions by the library's rule; conversations start where the pictures' positions end, or at 0 alone."""
+    segments = np.array(made.segments)
+    positions = np.zeros((3, len(segments)), dtype=np.int64)
+    cells, at, i = lines * columns, 0, 0
+    grid = np.arange(cells)
+    opening = int((segments == 0).sum())
+    while i < opening:
+        if i in made.images:
+            positions[0, i : i + cells] = at
+            positions[1, i : i + cells] = at + grid // columns
+            positions[2, i : i + cells] = at + grid % columns
+            i, at = i + cells, at + max(lines, columns)
+        else:
+            positions[:, i] = at
+            i, at = i + 1, at + 1
+    rest = np.arange(opening, len(segments))
+    positions[:, rest] = rest - np.array(made.starts)[rest] + np.where(segments[rest] >= ALONE, 0, at)
+    return positions
+
+
+def pack(lessons: list[Lesson]) -> Batch:
+    """Pack lessons with equally many pictures of one grid into the tensors of a step."""
+    first = lessons[0].pictures[0]
+    lines, columns = first.lines, first.columns
+    sequences = [sequence_of(lesson) for lesson in lessons]
+    size = max(len(s.tokens) for s in sequences)
+
+    def padded(rows: list[list[int]], fill: int) -> Tensor:
+        return torch.tensor([row + [fill] * (size - len(row)) for row in rows])
+
+    positions = np.zeros((3, len(lessons), size), dtype=np.int64)
+    for i, made in enumerate(sequences):
+        positions[:, i, : len(made.tokens)] = _positions(made, lines=lines, columns=columns)
+    segments = padded([s.segments for s in sequences], -1)
+    causal = torch.ones(size, size, dtype=torch.bool).tril()
+    same = segments[:, :, None] == segments[:, None, :]
+    sees_pictures = (segments < ALONE)[:, :, None] & (segments == 0)[:, None, :]
+    truths = [cell_truth(picture) for lesson in lessons for picture in lesson.pictures]
+    patches = np.stack([patches_of(picture) for lesson in lessons for picture in lesson.pictures])
+    return Batch(
+        patches=torch.from_numpy(patches),
+        lines=lines,
+        columns=columns,
+        tokens=padded([s.tokens for s in sequences], token("<|endoftext|>")),
+        positions=torch.from_numpy(positions),
+        allowed=causal & (same | sees_pictures),
+        targets=padded([s.targets for s in sequences], IGNORE),
+        weights=torch.tensor([s.weights + [0.0] * (size - len(s.weights)) for s in sequences]),
+        guides=padded([s.guides for s in sequences], -1),
+        matches=padded([s.matches for s in sequences], -1),
+        hops=padded([s.hops for s in sequences], -1),
+        late=padded([s.late for s in sequences], -1),
+        characters=torch.from_numpy(np.stack([t.characters for t in truths])),
+        seconds=torch.from_numpy(np.stack([t.seconds for t in truths])),
+        orders=torch.from_numpy(np.stack([t.orders for t in truths])),
+        classes=torch.from_numpy(np.stack([t.classes for t in truths])),
+        boxes=torch.from_numpy(np.stack([t.boxes for t in truths])),
+    )

@@ -1,0 +1,384 @@
+"""Train the demo model from nothing: `python scripts/demo_model/train.py --out DIR`.
+
+It knows losses, steps and files of a run in progress; it starts again where the last checkpoint in DIR ended.
+What is taught is in `curriculum.py`; turning a run into a folder that can be shipped is `export.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import time
+from multiprocessing.connection import wait
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a file, the project's root is not on the path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from scripts.demo_model import forward
+from scripts.demo_model.checkpoint import VISUAL_RMS, grown, new_model
+from scripts.demo_model.curriculum import FIRST_STAGES, PICTURES_PER_SHARE, WIDE_STAGES, Stage, make_lessons
+from scripts.demo_model.lessons import IGNORE, Batch, pack, token
+from scripts.demo_model.muon import Muon
+
+SAVE_EVERY_S = 120.0
+SAVING_S = 20.0
+"""Kept free before the end of a run's time."""
+LETTER_STAGES = ("letters",)
+"""Stages that teach vision alone."""
+BOX_BINS = 96
+
+
+class TrainingHeads(nn.Module):
+    """Heads that say what a visual token is and where: used in training only, dropped on saving."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.classes = nn.Linear(width, 32)
+        self.second = nn.Linear(width, width)
+        self.box = nn.Linear(width, 4 * BOX_BINS)
+        self.row = nn.Linear(width, 32)
+        self.column = nn.Linear(width, 32)
+        self.order = nn.Linear(width, 16)
+
+
+def vision_losses(
+    model: Qwen2_5_VLForConditionalGeneration, heads: TrainingHeads, visual: Tensor, batch: Batch
+) -> dict[str, Tensor]:
+    """Return the losses of the visual tokens alone: what they say, how large they are, and what they belong to."""
+    logits = forward.visual_words(model, visual).float().flatten(0, 1)
+    characters = batch.characters.flatten()
+    rms = visual.float().pow(2).mean(-1).sqrt()
+    classes = heads.classes(forward.unit(visual)).float().flatten(0, 1)
+    right = logits.argmax(-1) == characters
+    blank = characters == token("<|vision_pad|>")
+    glyph = (characters != IGNORE) & ~blank
+    seconds = batch.seconds.flatten()
+    beside = forward.words(model, heads.second(forward.unit(visual))).float().flatten(0, 1)
+    is_second = (seconds != IGNORE) & (seconds != token("<|vision_pad|>"))
+    return {
+        "align": F.cross_entropy(logits, characters, ignore_index=IGNORE),
+        "second": F.cross_entropy(beside, seconds, ignore_index=IGNORE),
+        "seconds right": ((beside.argmax(-1) == seconds) & is_second).sum() / is_second.sum().clamp(min=1),
+        "rms": ((rms - VISUAL_RMS) ** 2).mean(),
+        "classes": F.cross_entropy(classes, batch.classes.flatten()),
+        "glyphs right": (right & glyph).sum() / glyph.sum().clamp(min=1),
+    }
+
+
+def place_losses(heads: TrainingHeads, early: Tensor, batch: Batch) -> dict[str, Tensor]:
+    """Return how well the first layer's states at the visual tokens know their row, their column and their thing's box.
+
+    Vision has relative positions only, so this is the first place where a cell can know where it is.
+    """
+    cells = batch.lines * batch.columns
+    look = forward.unit(early[batch.tokens == token("<|image_pad|>")])
+    number = torch.arange(cells).repeat(len(look) // cells)
+    boxes = heads.box(look).float().view(-1, BOX_BINS)
+    wanted = batch.boxes.flatten()
+    has_box = wanted != IGNORE
+    orders = batch.orders.flatten()
+    ordered = heads.order(look).float()
+    return {
+        "order": F.cross_entropy(ordered, orders, ignore_index=IGNORE)
+        if (orders != IGNORE).any()
+        else ordered.sum() * 0,
+        "place": F.cross_entropy(heads.row(look).float(), number // batch.columns)
+        + F.cross_entropy(heads.column(look).float(), number % batch.columns),
+        "boxes": F.cross_entropy(boxes, wanted, ignore_index=IGNORE) if has_box.any() else boxes.sum() * 0,
+        "edges right": ((boxes.argmax(-1) == wanted) & has_box).sum() / has_box.sum().clamp(min=1),
+    }
+
+
+def text_losses(model: Qwen2_5_VLForConditionalGeneration, outputs: forward.Outputs, batch: Batch) -> dict[str, Tensor]:
+    """Return the loss of the answers and of guided attention, with the share of right tokens."""
+    asked = batch.targets != IGNORE
+    logits = forward.words(model, outputs.states[asked]).float()
+    targets, weights = batch.targets[asked], batch.weights[asked]
+    each = F.cross_entropy(logits, targets, reduction="none")
+    looked = {}
+    for name, where in (
+        ("guides", batch.guides),
+        ("matches", batch.matches),
+        ("hops", batch.hops),
+        ("late", batch.late),
+    ):
+        guided = where >= 0
+        found = outputs.guided[name][guided].gather(1, where[guided][:, None])
+        looked[name] = -found.mean() if guided.any() else outputs.guided[name].sum() * 0
+    right = logits.argmax(-1) == targets
+    copied, decided = weights >= 1.0, weights < 1.0
+    return {
+        "answer": (each * weights).sum() / weights.sum(),
+        "guide": looked["guides"],
+        "match": looked["matches"],
+        "hop": looked["hops"],
+        "late": looked["late"],
+        "copied right": right[copied].float().mean(),
+        "form right": right[decided].float().mean(),
+    }
+
+
+def step_losses(
+    model: Qwen2_5_VLForConditionalGeneration, heads: TrainingHeads, batch: Batch, stage: Stage, *, letters: bool
+) -> dict[str, Tensor]:
+    """Return every part of a step's loss, and under "loss" their weighted sum."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        if letters:
+            visual = forward.vision(model, batch.patches, lines=batch.lines, columns=batch.columns)
+            parts = vision_losses(model, heads, visual, batch)
+            total = stage.align * (parts["align"] + parts["second"])
+        else:
+            outputs = forward.run(
+                model,
+                tokens=batch.tokens,
+                positions=batch.positions,
+                allowed=batch.allowed,
+                patches=batch.patches,
+                lines=batch.lines,
+                columns=batch.columns,
+            )
+            parts = vision_losses(model, heads, outputs.visual, batch) | text_losses(model, outputs, batch)
+            parts |= place_losses(heads, outputs.early, batch)
+            total = parts["answer"] + stage.align * (parts["align"] + parts["second"]) + stage.guide * parts["guide"]
+            total = total + stage.guide * (parts["match"] + 0.5 * parts["hop"] + parts["late"])
+            total = total + 0.2 * parts["classes"] + 0.15 * parts["boxes"] + 0.1 * parts["place"]
+            total = total + 0.1 * parts["order"]
+        total = total + 1.0 * parts["rms"]
+    return {"loss": total} | parts
+
+
+class Run:
+    """One training run in one of the processes: model, optimisers, and where it stands."""
+
+    def __init__(self, out: Path, seed: int, *, grow_from: Path | None = None) -> None:
+        self.out, self.seed = out, seed
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        self.world = dist.get_world_size() if dist.is_initialized() else 1
+        self.model = new_model(seed) if grow_from is None else grown(read_state(grow_from), seed)
+        self.heads = TrainingHeads(self.model.config.text_config.hidden_size)
+        named = dict(self.model.named_parameters())
+        is_matrix = {n: p.dim() >= 2 and "embed_tokens" not in n for n, p in named.items()}
+        self.parameters = [*named.values(), *self.heads.parameters()]
+        self.muons = {
+            "visual": Muon([p for n, p in named.items() if is_matrix[n] and "visual" in n]),
+            "language": Muon([p for n, p in named.items() if is_matrix[n] and "visual" not in n]),
+        }
+        rest = [p for n, p in named.items() if not is_matrix[n]] + list(self.heads.parameters())
+        self.adam = torch.optim.AdamW(rest, lr=0.0, betas=(0.9, 0.95), weight_decay=0.0)
+        self.stage, self.step, self.drawn, self.spent, self.pictures = 0, 0, 0, 0.0, 0
+        self.limit_s = 3600.0
+        self.started = self.saved = time.monotonic()
+
+    def save(self) -> None:
+        """Write the checkpoint, complete or not at all."""
+        state = {
+            "model": self.model.state_dict(),
+            "heads": self.heads.state_dict(),
+            "muons": {k: m.state_dict() for k, m in self.muons.items()},
+            "adam": self.adam.state_dict(),
+            "stage": self.stage,
+            "step": self.step,
+            "drawn": self.drawn,
+            "spent": self.spent,
+        }
+        fresh = self.out / "run.pt.new"
+        torch.save(state, fresh)
+        fresh.replace(self.out / "run.pt")
+        self.saved = time.monotonic()
+
+    def begin_from(self, path: Path, stage: int) -> None:
+        """Begin a stage with the weights of another run, its optimisers fresh."""
+        self.model.load_state_dict(read_state(path))
+        self.stage = stage
+
+    def load(self, path: Path) -> None:
+        """Take over a checkpoint and the place where it stood."""
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.heads.load_state_dict(state["heads"])
+        for name, muon in self.muons.items():
+            muon.load_state_dict(state["muons"][name])
+        self.adam.load_state_dict(state["adam"])
+        self.stage, self.step, self.drawn, self.spent = (state[k] for k in ("stage", "step", "drawn", "spent"))
+
+    def batch(self, kind: str) -> Batch:
+        """Draw this process's share of the next step."""
+        lessons = make_lessons(kind, self.seed, self.drawn + self.rank * PICTURES_PER_SHARE)
+        self.drawn += PICTURES_PER_SHARE * self.world
+        self.pictures = len(lessons)
+        return pack(lessons)
+
+    def progress(self, stage: Stage) -> float:
+        """Return how much of a stage is done, 0 to 1."""
+        return min(1.0, self.spent / self.limit_s if stage.to_the_end else self.step / stage.steps)
+
+    def exchange_gradients(self) -> None:
+        """Average the gradients over the processes."""
+        if self.world == 1:
+            return
+        used = [p for p in self.parameters if p.grad is not None]
+        grads = [p.grad for p in used if p.grad is not None]
+        flat = torch.cat([g.flatten() for g in grads])
+        dist.all_reduce(flat)
+        flat /= self.world
+        for grad, part in zip(grads, torch.split(flat, [g.numel() for g in grads]), strict=True):
+            grad.copy_(part.view_as(grad))
+
+    def train_step(self, stage: Stage) -> dict[str, float]:
+        """Run one step and return its figures, those of this process."""
+        letters = stage.name in LETTER_STAGES
+        if stage.letters:
+            # Drawn from what every process knows, so that all take the same kind of step.
+            chance = stage.letters * (1 - self.progress(stage))
+            letters = np.random.default_rng((self.seed, self.drawn)).random() < chance
+        batch = self.batch("wide letters" if letters and stage.letters else stage.name)
+        losses = step_losses(self.model, self.heads, batch, stage, letters=letters)
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        self.exchange_gradients()
+        factor = min(1.0, (self.step + 1) / 10 if self.stage == 0 else 1.0) * (
+            1 + (stage.last - 1) * self.progress(stage)
+        )
+        self.muons["visual"].step(stage.muon * factor)
+        if not letters:
+            self.muons["language"].step(stage.muon * factor)
+        for group in self.adam.param_groups:
+            group["lr"] = stage.adam * factor
+        self.adam.step()
+        for p in self.parameters:
+            p.grad = None
+        return {k: float(v.detach()) for k, v in losses.items()}
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Return the weights of a run's checkpoint."""
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)["model"]
+    return state
+
+
+class Journal:
+    """The run's log: means over ten steps, one JSON line each."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", encoding="utf-8")
+        self._sums: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
+        self._count, self._pictures, self._since = 0, 0, time.monotonic()
+
+    def note(self, run: Run, stages: tuple[Stage, ...], figures: dict[str, float]) -> None:
+        """Add a step; write a line after every tenth."""
+        for name, value in figures.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+            self._counts[name] = self._counts.get(name, 0) + 1
+        self._count, self._pictures = self._count + 1, self._pictures + run.pictures * run.world
+        if self._count < 10:
+            return
+        stage, now = stages[run.stage], time.monotonic()
+        pace = (now - self._since) / self._count
+        left = (1 - run.progress(stage)) * (run.limit_s if stage.to_the_end else pace * stage.steps)
+        left += sum(run.limit_s if s.to_the_end else pace * s.steps for s in stages[run.stage + 1 :])
+        line = {"stage": stage.name, "step": run.step, "elapsed_s": round(now - run.started), "left_s": round(left)}
+        line |= {k: round(v / self._counts[k], 4) for k, v in self._sums.items()}
+        line["pictures_per_s"] = round(self._pictures / (now - self._since), 1)
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        self._sums, self._counts, self._count, self._pictures, self._since = {}, {}, 0, 0, now
+
+
+def agreed(seconds: float, world: int) -> float:
+    """Return the first process's value in every process: one clock for all, so that rates and ends of stages agree."""
+    value = torch.tensor([seconds])
+    if world > 1:
+        dist.broadcast(value, 0)
+    return float(value)
+
+
+def train(
+    rank: int,
+    world: int,
+    out: Path,
+    seed: int,
+    store: str,
+    stop_at: float,
+    start_from: Path | None,
+    grow_from: Path | None,
+) -> None:
+    """Run the stages in one of `world` processes: the wide ones when growing an earlier run, otherwise the first ones."""
+    torch.set_num_threads(1)
+    if world > 1:
+        dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    stages = FIRST_STAGES if grow_from is None else WIDE_STAGES
+    run = Run(out, seed, grow_from=grow_from)
+    if (out / "run.pt").exists():
+        run.load(out / "run.pt")
+    elif start_from is not None:
+        run.begin_from(start_from, len(stages) - 1)
+    journal = Journal(out / "log.jsonl") if rank == 0 else None
+    while run.stage < len(stages):
+        stage = stages[run.stage]
+        if stop_at < float("inf"):
+            # Counted from now, so that a run that was begun again still ends in time with rates at zero.
+            run.limit_s = run.spent + max(60.0, agreed(stop_at - time.time() - SAVING_S, world))
+        while run.progress(stage) < 1.0:
+            began = time.monotonic()
+            figures = run.train_step(stage)
+            run.step += 1
+            run.spent += agreed(time.monotonic() - began, world)
+            if journal is not None:
+                journal.note(run, stages, figures)
+            if rank == 0 and time.monotonic() - run.saved > SAVE_EVERY_S:
+                run.save()
+            if run.step % 10 == 0 and agreed(stop_at - time.time(), world) < 0:
+                if rank == 0:
+                    run.save()
+                return
+        run.stage, run.step, run.spent = run.stage + 1, 0, 0.0
+        if rank == 0:
+            run.save()
+
+
+def main() -> None:
+    """Read the command line and start the processes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run: checkpoint and log")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--stop-at", type=float, default=float("inf"), help="Unix time at which to save and stop")
+    parser.add_argument(
+        "--start-from", type=Path, help="checkpoint whose weights a first run begins with, at its last stage"
+    )
+    parser.add_argument(
+        "--grow-from", type=Path, help="checkpoint of a finished first run, to be taught the wider domain"
+    )
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    store = arguments.out.resolve() / f"store-{os.getpid()}"
+    shared = (arguments.out, arguments.seed, str(store), arguments.stop_at, arguments.start_from, arguments.grow_from)
+    if arguments.processes == 1:
+        train(0, 1, *shared)
+        return
+    context = multiprocessing.get_context("spawn")
+    ranks = range(arguments.processes)
+    workers = [context.Process(target=train, args=(rank, arguments.processes, *shared), daemon=True) for rank in ranks]
+    for worker in workers:
+        worker.start()
+    while any(worker.is_alive() for worker in workers):
+        wait([worker.sentinel for worker in workers if worker.is_alive()])
+        if any(worker.exitcode for worker in workers):
+            for worker in workers:  # the others would wait for the lost one for ever
+                worker.terminate()
+            sys.exit("a training process ended with an error; start again, and it goes on from the last checkpoint")
+    store.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,462 @@
+"""Questions of the wider domain: asked fields with null for what is missing, spotting, tables, differences, follow-ups, and
+the honest answers: nothing there, cannot tell, what this model is.
+
+Like `questions.py` it turns a picture's truth into words and knows no tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from scripts.demo_model import phrases
+from scripts.demo_model.drawing import CELL, Cell, Line, Picture, Row, Thing
+from scripts.demo_model.phrases import COLOURS, LABELS, LABELS_ZH, Language
+from scripts.demo_model.questions import COPIED, DECIDED, AnswerWriter, Exchange, Route, vary
+from scripts.demo_model.surfaces import ALL_KINDS
+
+NUMBERS_EN = ("no", "one", "two", "three", "four", "five")
+NUMBERS_ZH = ("零个", "一个", "两个", "三个", "四个", "五个")
+ONE_EN = {"rust": "rust spot"}
+
+
+def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
+    return options[int(rng.integers(0, len(options)))]
+
+
+def language_for(rng: np.random.Generator, picture: Picture) -> Language:
+    """Choose the language of a question; Chinese panels are asked about in Chinese more often."""
+    chinese = any(ord(c) > 0x2E80 for row in picture.rows for c in row.label)
+    return "zh" if rng.random() < (0.7 if chinese else 0.42) else "en"
+
+
+def lines_of(picture: Picture) -> tuple[Line, ...]:
+    """Return the lines of a picture as they are read aloud."""
+    if picture.written:
+        return picture.written
+    lines = []
+    for row in picture.rows:
+        cells = (*row.label_cells, row.value_cells[0], *row.value_cells)
+        lines.append(Line(f"{row.label} {row.value}", cells, row.box))
+    return tuple(lines)
+
+
+def _copy(answer: AnswerWriter, line: Line) -> None:
+    for character, cell in zip(line.text, line.cells, strict=True):
+        if character == " ":
+            answer.form(" ", weight=DECIDED)
+        else:
+            answer.seen(character, cell)
+
+
+def read_all(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
+    """Ask for all text; a surface without any says so."""
+    answer = AnswerWriter()
+    if picture.is_outside:
+        answer.form(phrases.CANNOT_TELL[language], weight=DECIDED)
+    elif not lines_of(picture):
+        answer.form(phrases.NO_TEXT[language], weight=DECIDED)
+    for i, line in enumerate(lines_of(picture)):
+        if i:
+            answer.form("\n", weight=DECIDED)
+        _copy(answer, line)
+    return answer.exchange("read_all", language, vary(rng, _pick(rng, phrases.READ[language])))
+
+
+def spot(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
+    """Ask for every line with its box."""
+    answer = AnswerWriter()
+    answer.form("```json\n[")
+    for i, line in enumerate(lines_of(picture)):
+        answer.form(",\n" if i else "\n", weight=DECIDED)
+        _open_box(answer, line.box, "text_content")
+        _copy(answer, line)
+        answer.form('"}', weight=DECIDED)
+    answer.form("\n]\n```" if lines_of(picture) else "]\n```", weight=DECIDED)
+    return answer.exchange("spot", language, vary(rng, _pick(rng, phrases.SPOT[language])))
+
+
+def _open_box(answer: AnswerWriter, box: tuple[int, int, int, int], key: str) -> None:
+    left, top, right, bottom = box
+    first, last = Cell(top // CELL, left // CELL), Cell((bottom - 1) // CELL, (right - 1) // CELL)
+    answer.form('\t{"bbox_2d": [')
+    for i, number in enumerate((left, top, right, bottom)):
+        answer.seen(str(number), first if i < 2 else last)
+        answer.form(", " if i < 3 else f'], "{key}": "')
+
+
+def absent_label(rng: np.random.Generator, picture: Picture) -> str:
+    """Choose a label that is not on the picture, in the script of the picture's own labels."""
+    there = {row.label for row in picture.rows}
+    chinese = any(ord(c) > 0x2E80 for label in there for c in label)
+    if not there:
+        chinese = rng.random() < 0.4
+    free = [label for label in (LABELS_ZH if chinese else LABELS) if label not in there]
+    return free[int(rng.integers(0, len(free)))]
+
+
+def fields_as_json(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
+    """Ask for fields as JSON: all of them, or named ones in any order, among them some that are not there."""
+    wanted: list[Row | str] = list(picture.rows)
+    named = rng.random() < 0.6 or not wanted
+    if named:
+        keep = int(rng.integers(1, min(4, len(wanted)) + 1)) if wanted else 0
+        wanted = [wanted[int(i)] for i in rng.permutation(len(wanted))[:keep]]
+        absent: set[str] = set()
+        while rng.random() < 0.35 or len(wanted) + len(absent) == 0:
+            absent.add(absent_label(rng, picture))
+            if len(absent) == 2:
+                break
+        for label in sorted(absent):
+            wanted.insert(int(rng.integers(0, len(wanted) + 1)), label)
+    indented = rng.random() < 0.2
+    opening, between, closing = ('{\n    "', ',\n    "', "\n}") if indented else ('{"', ', "', "}")
+    answer = AnswerWriter()
+    routes: list[Route] = []
+    for i, field in enumerate(wanted):
+        answer.form(between if i else opening, weight=DECIDED)
+        if isinstance(field, str):
+            answer.form(field, weight=DECIDED)
+            answer.form('": ')
+            answer.form("null", weight=COPIED)
+        else:
+            start = len(answer.text)
+            answer.copied(field.label, field.label_cells)
+            answer.form('": ')
+            value_start = len(answer.text)
+            answer.form('"', weight=COPIED)
+            _copy(answer, Line(field.value, field.value_cells, field.box))
+            routes.append(Route(start, field.label_cells, value_start, len(answer.text)))
+            answer.form('"', weight=DECIDED)
+    answer.form(closing, weight=DECIDED)
+    labels = [field if isinstance(field, str) else field.label for field in wanted]
+    question = _json_question(rng, labels, language, named=named)
+    if indented:
+        question += " Indent it." if language == "en" else "请缩进。"
+    return replace(answer.exchange("json", language, question), routes=tuple(routes))
+
+
+def _json_question(rng: np.random.Generator, labels: list[str], language: Language, *, named: bool) -> str:
+    templates = tuple(t for t in phrases.FIELDS[language] if ("{keys}" in t or "{list}" in t) == named)
+    template = vary(rng, _pick(rng, templates))
+    spaces = (", ", ": ") if rng.random() < 0.75 else (",", ":")
+    keys = json.dumps(dict.fromkeys(labels, ""), separators=spaces, ensure_ascii=False)
+    quoted = ",".join(f"'{x}'" for x in labels) if "[{list}]" in template else ", ".join(labels)
+    if language == "zh" and "[{list}]" not in template:
+        quoted = "、".join(labels)
+    return template.replace("{keys}", keys).replace("{list}", quoted)
+
+
+def _say_value(answer: AnswerWriter, row: Row) -> None:
+    _copy(answer, Line(row.value, row.value_cells, row.box))
+
+
+def one_field(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
+    """Ask for one value; sometimes for one that is not there."""
+    answer = AnswerWriter()
+    row: Row | None = None
+    if picture.rows and rng.random() < 0.8:
+        row = picture.rows[int(rng.integers(0, len(picture.rows)))]
+        label = row.label
+        _say_value(answer, row)
+    else:
+        label = absent_label(rng, picture)
+        answer.form((phrases.CANNOT_TELL if picture.is_outside else phrases.NOT_THERE)[language], weight=DECIDED)
+    question = vary(rng, _pick(rng, phrases.FIELD[language])).replace("{k}", label)
+    return answer.exchange("field", language, question, subject=label, named=row)
+
+
+def follow_up(rng: np.random.Generator, picture: Picture, language: Language) -> tuple[Exchange, Exchange]:
+    """Ask for a value and then for something that leans on the first question."""
+    first = one_field(rng, picture, language)
+    answer = AnswerWriter()
+    others = [row for row in picture.rows if row.label != first.subject]
+    same = next((row for row in picture.rows if row.label == first.subject), None)
+    templates = phrases.FOLLOW_UP[language]
+    named: Row | None = None
+    if others and (same is None or rng.random() < 0.6):
+        row = others[int(rng.integers(0, len(others)))]
+        _say_value(answer, row)
+        question, subject = (
+            templates[int(rng.integers(0, 2 if language == "en" else 1))].replace("{k}", row.label),
+            row.label,
+        )
+        skill, named = "field", row
+    elif same is not None and rng.random() < 0.6:
+        answer.form("```json\n[\n")
+        answer.box(same.box, label=same.label, label_cell=same.label_cells[0])
+        answer.form("\n]\n```")
+        question, subject, skill = ("And where is it?" if language == "en" else "它在哪里？"), same.label, "row_box"
+    elif same is not None:
+        _say_value(answer, same)
+        question, subject, skill = ("Again." if language == "en" else "再说一次。"), same.label, "field"
+    else:
+        answer.form((phrases.CANNOT_TELL if picture.is_outside else phrases.NOT_THERE)[language], weight=DECIDED)
+        question, subject, skill = ("Are you sure?" if language == "en" else "你确定吗？"), "", "field"
+    return first, answer.exchange(skill, language, vary(rng, question), subject=subject, named=named)
+
+
+def row_box(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
+    """Ask where a row stands; the list is empty for one that is not there."""
+    answer = AnswerWriter()
+    row: Row | None = None
+    if picture.rows and rng.random() < 0.85:
+        row = picture.rows[int(rng.integers(0, len(picture.rows)))]
+        label = row.label
+        answer.form("```json\n[")
+        answer.form("\n", weight=DECIDED)
+        answer.box(row.box, label=label, label_cell=row.label_cells[0])
+        answer.form("\n]\n```")
+    else:
+        label = absent_label(rng, picture)
+        answer.form("```json\n[")
+        answer.form("]\n```", weight=DECIDED)
+    question = vary(rng, _pick(rng, phrases.ROW_BOX[language])).replace("{k}", label)
+    return answer.exchange("row_box", language, question, subject=label, named=row)
+
+
+def boxes_of(things: tuple[Thing, ...], language: Language) -> AnswerWriter:
+    """Write the box list of things; an empty list when there are none."""
+    answer = AnswerWriter()
+    answer.form("```json\n[")
+    for i, thing in enumerate(things):
+        answer.form(",\n" if i else "\n", weight=DECIDED)
+        corner = Cell(thing.box.top // CELL, thing.box.left // CELL)
+        answer.box(thing.box, label=ALL_KINDS[thing.kind][language][0], label_cell=corner)
+    answer.form("\n]\n```" if things else "]\n```", weight=DECIDED)
+    return answer
+
+
+def detect_all(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
+    """Ask for boxes around everything."""
+    templates = tuple(t for t in phrases.DETECT_ALL[language] if "lamp" not in t and "按钮" not in t)
+    return boxes_of(picture.things, language).exchange("detect_all", language, vary(rng, _pick(rng, templates)))
+
+
+def some_kind(rng: np.random.Generator, picture: Picture, *, present: float) -> str:
+    """Choose a kind of thing, with the given chance one that is there."""
+    there = sorted({t.kind for t in picture.things})
+    if there and rng.random() < present:
+        return there[int(rng.integers(0, len(there)))]
+    return list(ALL_KINDS)[int(rng.integers(0, len(ALL_KINDS)))]
+
+
+def detect_kind(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
+    """Ask for boxes around things of a kind that may not be there."""
+    kind = some_kind(rng, picture, present=0.7)
+    one, many = ALL_KINDS[kind][language]
+    template = vary(rng, _pick(rng, phrases.DETECT_KIND[language]))
+    answer = boxes_of(tuple(t for t in picture.things if t.kind == kind), language)
+    return answer.exchange(
+        "detect_kind", language, template.replace("{one}", one).replace("{many}", many), subject=kind
+    )
+
+
+def count(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
+    """Ask how many there are, of one kind or in all."""
+    kind = None if rng.random() < 0.3 else some_kind(rng, picture, present=0.65)
+    one, many = phrases.ANY_THING[language] if kind is None else ALL_KINDS[kind][language]
+    wanted = [t for t in picture.things if kind is None or t.kind == kind]
+    answer = AnswerWriter()
+    answer.form(str(len(wanted)), weight=COPIED)
+    template = vary(rng, _pick(rng, phrases.COUNT[language]))
+    return answer.exchange(
+        "count", language, template.replace("{one}", one).replace("{many}", many), subject=kind or ""
+    )
+
+
+def colour(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
+    """Ask for the colour of the only lamp or button; one that is not there is not shown."""
+    single = [t for t in picture.things if t.colour and sum(o.kind == t.kind for o in picture.things) == 1]
+    answer = AnswerWriter()
+    if single:
+        thing = single[int(rng.integers(0, len(single)))]
+        kind = thing.kind
+        box = thing.box
+        centre = Cell((box.top + box.bottom) // 2 // CELL, (box.left + box.right) // 2 // CELL)
+        answer.seen(COLOURS[thing.colour or "red"][0 if language == "en" else 1], centre)
+    else:
+        there = {t.kind for t in picture.things}
+        missing = [k for k in ("lamp", "button") if k not in there]
+        if not missing:
+            return count(rng, picture, language)
+        kind = missing[int(rng.integers(0, len(missing)))]
+        answer.form((phrases.CANNOT_TELL if picture.is_outside else phrases.NOT_THERE)[language], weight=DECIDED)
+    question = vary(rng, _pick(rng, phrases.COLOUR[language])).replace("{one}", ALL_KINDS[kind][language][0])
+    return answer.exchange("colour", language, question, subject=kind)
+
+
+def yes_no(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
+    """Ask whether there is a thing of one kind, most often a defect."""
+    kind = some_kind(rng, picture, present=0.5)
+    found = any(t.kind == kind for t in picture.things)
+    template = vary(rng, _pick(rng, phrases.YES_NO[language]))
+    question = template.replace("{a}", _pick(rng, phrases.WITH_ARTICLE[kind])).replace(
+        "{one}", ALL_KINDS[kind][language][0]
+    )
+    answer = AnswerWriter()
+    answer.form((phrases.YES if found else phrases.NO)[language], weight=COPIED)
+    return answer.exchange("yes_no", language, question, subject=kind)
+
+
+def as_markdown(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
+    """Ask for a drawn table as Markdown."""
+    answer = AnswerWriter()
+    for r, row in enumerate(picture.table):
+        answer.form("\n| " if r else "| ", weight=DECIDED)
+        for c, cell in enumerate(row):
+            answer.form(" | " if c else "")
+            _copy(answer, cell)
+        answer.form(" |", weight=DECIDED)
+        if r == 0:
+            answer.form("\n|" + " --- |" * len(row), weight=DECIDED)
+    return answer.exchange("table", language, vary(rng, _pick(rng, phrases.TABLE[language])))
+
+
+def describe(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
+    """Ask what the picture shows."""
+    answer = AnswerWriter()
+    answer.form(description(picture, language), weight=DECIDED)
+    return answer.exchange("describe", language, vary(rng, _pick(rng, phrases.DESCRIBE[language])))
+
+
+def description(picture: Picture, language: Language) -> str:
+    """Return the sentence that describes a picture."""
+    sentences = phrases.DESCRIPTIONS[language]
+    if picture.is_outside:
+        return phrases.CANNOT_TELL[language]
+    if picture.table:
+        lines, columns = str(len(picture.table)), str(len(picture.table[0]))
+        return sentences[2 if language == "en" else 1].replace("{n}", lines).replace("{m}", columns)
+    if picture.rows:
+        n = len(lines_of(picture))
+        if language == "zh":
+            return sentences[0].replace("{n}", str(n))
+        return sentences[1] if n == 1 else sentences[0].replace("{n}", str(n))
+    if not picture.things:
+        return sentences[4 if language == "en" else 3]
+    parts = []
+    for kind in ALL_KINDS:
+        n = sum(t.kind == kind for t in picture.things)
+        if n and language == "en":
+            one, many = ALL_KINDS[kind]["en"]
+            parts.append(f"{NUMBERS_EN[n]} {ONE_EN.get(kind, one) if n == 1 else many}")
+        elif n:
+            parts.append(NUMBERS_ZH[n] + ALL_KINDS[kind]["zh"][0])
+    if language == "zh":
+        return sentences[2].replace("{things}", "和".join(parts))
+    return sentences[3].replace("{things}", " and ".join(parts))
+
+
+def about(rng: np.random.Generator, language: Language) -> Exchange:
+    """Say something without a picture; the answer says what this model is."""
+    asked, reply = phrases.ABOUT[language]
+    answer = AnswerWriter()
+    answer.form(reply, weight=DECIDED)
+    return answer.exchange("about", language, vary(rng, _pick(rng, asked)))
+
+
+def _of_picture(line: Line, number: int) -> Line:
+    return replace(line, cells=tuple(cell._replace(picture=number) for cell in line.cells))
+
+
+def about_two(rng: np.random.Generator, pair: tuple[Picture, Picture]) -> list[Exchange]:
+    """Ask about two panels with the same labels: one's value, one's text, and what differs."""
+    language = language_for(rng, pair[0])
+    number = int(rng.integers(0, 2))
+    row = pair[number].rows[int(rng.integers(0, len(pair[number].rows)))]
+    first = AnswerWriter()
+    _copy(first, _of_picture(Line(row.value, row.value_cells, row.box), number))
+    template = phrases.TWO_PICTURES[language][number]
+    there = replace(row, label_cells=tuple(cell._replace(picture=number) for cell in row.label_cells))
+    question = vary(rng, template).replace("{k}", row.label)
+    asked = [first.exchange("field", language, question, subject=row.label, named=there)]
+    text = AnswerWriter()
+    for i, line in enumerate(lines_of(pair[1])):
+        if i:
+            text.form("\n", weight=DECIDED)
+        _copy(text, _of_picture(line, 1))
+    asked.append(text.exchange("read_all", language, vary(rng, phrases.TWO_PICTURES[language][2])))
+    asked.append(_difference(rng, pair, language))
+    return asked
+
+
+def _difference(rng: np.random.Generator, pair: tuple[Picture, Picture], language: Language) -> Exchange:
+    answer = AnswerWriter()
+    form = phrases.DIFFERENCES[language]
+    for a, b in zip(pair[0].rows, pair[1].rows, strict=True):
+        if a.value == b.value:
+            continue
+        if answer.text:
+            answer.form("\n", weight=DECIDED)
+        head, rest = form[0].removeprefix("{k}").split("{a}")
+        middle, tail = rest.split("{b}")
+        answer.copied(a.label, a.label_cells)
+        answer.form(head)
+        _copy(answer, Line(a.value, a.value_cells, a.box))
+        answer.form(middle, weight=DECIDED)
+        _copy(answer, _of_picture(Line(b.value, b.value_cells, b.box), 1))
+        answer.form(tail, weight=DECIDED)
+    if not answer.text:
+        answer.form(form[1], weight=DECIDED)
+    template = phrases.TWO_PICTURES[language][int(rng.integers(3, 6))]
+    return answer.exchange("difference", language, vary(rng, template))
+
+
+Asking = Callable[[np.random.Generator, Picture, Language], Exchange]
+
+
+def about_plate(rng: np.random.Generator, picture: Picture) -> list[tuple[Exchange, ...]]:
+    """Choose conversations about a panel, nameplate or form."""
+    language = language_for(rng, picture)
+    long: tuple[Asking, ...] = (read_all, fields_as_json, spot)
+    asked: list[tuple[Exchange, ...]] = [(long[int(rng.choice(3, p=[0.4, 0.45, 0.15]))](rng, picture, language),)]
+    asked.append(
+        (one_field(rng, picture, language_for(rng, picture)),)
+        if rng.random() < 0.6
+        else follow_up(rng, picture, language)
+    )
+    chance = rng.random()
+    if chance < 0.6:
+        asked.append((row_box(rng, picture, language),))
+    elif chance < 0.75:
+        asked.append((describe(rng, picture, language),))
+    elif chance < 0.9:
+        asked.append((one_field(rng, picture, language),))
+    else:
+        other: tuple[Asking, ...] = (detect_kind, yes_no, count)
+        asked.append((other[int(rng.integers(0, 3))](rng, picture, language),))
+    return asked
+
+
+def about_surface(rng: np.random.Generator, picture: Picture) -> list[tuple[Exchange, ...]]:
+    """Choose conversations about a surface."""
+    boxes: tuple[Asking, ...] = (detect_all, detect_kind)
+    short: tuple[Asking, ...] = (count, yes_no, colour, count, describe, one_field, read_all, row_box)
+    asked: list[tuple[Exchange, ...]] = [(boxes[int(rng.random() < 0.4)](rng, picture, language_for(rng, picture)),)]
+    weights = [0.24, 0.22, 0.2, 0.1, 0.12, 0.04, 0.05, 0.03]
+    for i in rng.choice(len(short), 3, p=weights):
+        asked.append((short[int(i)](rng, picture, language_for(rng, picture)),))
+    return asked
+
+
+def about_table(rng: np.random.Generator, picture: Picture) -> list[tuple[Exchange, ...]]:
+    """Choose conversations about a table."""
+    language = language_for(rng, picture)
+    return [
+        (as_markdown(rng, picture, language),),
+        ((read_all if rng.random() < 0.5 else describe)(rng, picture, language_for(rng, picture)),),
+    ]
+
+
+def about_outside(rng: np.random.Generator, picture: Picture) -> list[tuple[Exchange, ...]]:
+    """Choose conversations about a picture outside the domain: nulls, empty lists, and the sentence that nobody can tell."""
+    asked: list[tuple[Exchange, ...]] = []
+    options: tuple[Asking, ...] = (read_all, describe, one_field, fields_as_json, detect_all, detect_kind, spot)
+    for i in rng.choice(len(options), 3, replace=False):
+        language = language_for(rng, picture)
+        asked.append((options[int(i)](rng, picture, language),))
+    return asked

@@ -1,0 +1,206 @@
+"""Installs packages with pip, fits torchvision to torch, mends what a cut-off run left behind. Downloads packages.
+
+Knows pip, wheels and their records; standard library only. Does not know what should be installed, or when.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+ADVICE = (
+    (("No space left", "Errno 28", "WinError 112"), "The disk is full. Free some space (8 GB is plenty)."),
+    (
+        (
+            "NewConnectionError",
+            "NameResolutionError",
+            "Temporary failure in name resolution",
+            "getaddrinfo failed",
+            "Read timed out",
+            "ConnectTimeout",
+            "ProxyError",
+            "SSLError",
+            "Connection broken",
+            "No route to host",
+            "Connection refused",
+            "Network is unreachable",
+        ),
+        "The package index cannot be reached. Check the network and pip's own settings (`pip config list`), or put the "
+        "wheels into offline_pkgs (see offline_pkgs/README.md).",
+    ),
+    (
+        ("Permission denied", "Errno 13", "WinError 5"),
+        "A file may not be written. End a running app, or look who owns .venv.",
+    ),
+    (
+        ("from versions: none",),
+        "The package index cannot be reached, or has nothing for this Python and system. Check the network and pip's own "
+        "settings (`pip config list`); take a 64-bit Python 3.11, 3.12 or 3.13; or put the wheels into offline_pkgs.",
+    ),
+    (
+        ("No matching distribution", "Could not find a version", "Requires-Python"),
+        "The index has no such package for this Python and system. Take a 64-bit Python 3.11, 3.12 or 3.13, or look at "
+        "pip's own settings (`pip config list`).",
+    ),
+)
+KIT_ADVICE = "A wheel is missing in offline_pkgs, or is for another Python or system. See offline_pkgs/README.md."
+NEWS = re.compile(r"Downloading .*[MG]B\)|Installing collected packages")
+"""The lines of pip that a waiting person cares about: large downloads, and the long step after them."""
+AGAIN = "Then run this again; it goes on where it stopped."
+
+
+class SetupError(Exception):
+    """Setting up did not work. The text is what the user reads: what happened and what to do next."""
+
+
+@dataclass(frozen=True)
+class Installer:
+    """pip in one environment. `log` takes all output; `kit` is a wheelhouse, used alone where it holds wheels."""
+
+    python: Path
+    log: Path
+    kit: Path
+
+    @property
+    def has_kit(self) -> bool:
+        """True where the wheelhouse holds wheels."""
+        return any(self.kit.glob("*.whl"))
+
+    def install(self, arguments: Iterable[str]) -> None:
+        """Run `pip install` with the user's own pip configuration. Raises SetupError."""
+        source = ["--prefer-binary"]
+        if self.has_kit:
+            source = ["--no-index", "--find-links", str(self.kit), "--only-binary", ":all:"]
+        self.run(
+            ["-m", "pip", "install", "--disable-pip-version-check", "--no-input", *source, *arguments],
+            failure="pip could not install the packages.",
+        )
+
+    def uninstall(self, names: list[str]) -> None:
+        """Take packages out again. Raises SetupError."""
+        self.run(["-m", "pip", "uninstall", "--yes", *names], failure=f"pip could not take out {' and '.join(names)}.")
+
+    def run(self, arguments: list[str], *, failure: str, python: Path | str | None = None) -> None:
+        """Run a step: all output goes to the log, what a person cares about to the screen. Raises SetupError."""
+        lines: list[str] = []
+        environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+        with (
+            self.log.open("a", encoding="utf-8") as log,
+            subprocess.Popen(
+                [str(python or self.python), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                env=environment,
+            ) as process,
+        ):
+            assert process.stdout is not None
+            try:
+                for line in process.stdout:
+                    log.write(line)
+                    lines.append(line.rstrip())
+                    if NEWS.match(line.strip()):
+                        say("  " + _shortened(line.strip()))
+            except BaseException:  # a person's Ctrl-C, too, must not leave pip running
+                process.terminate()
+                raise
+        if process.returncode:
+            raise SetupError(f"{failure}\n{explain(lines, has_kit=self.has_kit)}\nAll of its output: {self.log}")
+
+    def ask(self, code: str) -> str | None:
+        """Return what a piece of code prints in a process of its own, or None where it fails."""
+        environment = os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+        asked = subprocess.run(
+            [str(self.python), "-I", "-c", code], capture_output=True, text=True, env=environment, check=False
+        )
+        return asked.stdout.strip() if asked.returncode == 0 else None
+
+
+def fit_torchvision(installer: Installer, *, requirements: Path, site_packages: Path) -> str:
+    """Install torchvision beside a CUDA build of torch, and nowhere else. Returns what the environment ended up with.
+
+    torchvision for another torch breaks every import of transformers; absent, nothing is missed but parts of video.
+    Raises SetupError where torch itself does not work.
+    """
+    # The constraint needs the distribution's version: torch itself may add a local part that its wheel does not carry.
+    build = installer.ask(
+        "import importlib.metadata, torch; print(importlib.metadata.version('torch'), torch.version.cuda or '')"
+    )
+    if build is None:
+        raise SetupError(
+            "torch is installed but cannot be imported. Delete .venv and run this again; on Windows, install the "
+            "Microsoft Visual C++ runtime first."
+        )
+    version, _, cuda = build.partition(" ")
+    if not cuda:
+        if (site_packages / "torchvision").exists() and installer.ask("import torchvision") is None:
+            installer.uninstall(["torchvision"])  # left by a torch that was there before
+        hint = "; this machine has an NVIDIA card, which it does not use" if shutil.which("nvidia-smi") else ""
+        return f"torch {version}, for the processor alone{hint}"
+    say(f"torch {version} is built for CUDA {cuda}; adding the torchvision that belongs to it.")
+    constraints = installer.log.with_name("constraints.txt")
+    constraints.write_text(f"torch=={version}\n", encoding="utf-8")  # never swapped for another one
+    try:
+        installer.install(["-c", str(constraints), "-r", str(requirements)])
+    except SetupError as error:
+        say(f"{error}\nGoing on without torchvision: everything but some kinds of video works.")
+    else:
+        if installer.ask("import torchvision, qwen_vl_utils; from transformers import AutoProcessor") is not None:
+            return f"torch {version} for CUDA {cuda}, torchvision beside it"
+        say("That torchvision does not work beside this torch; taking it out again.")
+    installer.uninstall(["torchvision", "qwen-vl-utils"])
+    return f"torch {version} for CUDA {cuda}, without torchvision"
+
+
+def forget_half_installed(site_packages: Path) -> list[str]:
+    """Take the records of packages whose files are not all there, so that pip installs them again. Returns the names."""
+    names = []
+    for record in sorted(site_packages.glob("*.dist-info")):
+        if record.is_dir() and not _is_whole(record):
+            shutil.rmtree(record)
+            names.append(record.name.partition("-")[0])
+    for leftover in site_packages.glob("~*"):  # pip renames to this while it uninstalls
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+    return names
+
+
+def _is_whole(record: Path) -> bool:
+    """Return whether every file that a package's RECORD lists is there at its length. pip writes RECORD last."""
+    if not (record / "INSTALLER").is_file():
+        return False
+    try:
+        with (record / "RECORD").open(encoding="utf-8", newline="") as file:
+            return all((record.parent / row[0]).stat().st_size == int(row[2]) for row in csv.reader(file) if row[2])
+    except (OSError, ValueError, IndexError):
+        return False
+
+
+def explain(lines: list[str], *, has_kit: bool = False) -> str:
+    """Return the gist of a failed step's output and a next step."""
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    errors = [error for error in errors if not error.startswith("ResolutionImpossible")] or errors
+    gist = _shortened(errors[-1] if errors else next((line for line in reversed(lines) if line.strip()), ""), 300)
+    output = "\n".join(lines)
+    advice = next((advice for signs, advice in ADVICE if any(sign in output for sign in signs)), "")
+    if has_kit and "No matching distribution" in output:
+        advice = KIT_ADVICE
+    return "\n".join(part for part in (f"It said: {gist}" if gist else "", advice, AGAIN) if part)
+
+
+def say(sentence: str) -> None:
+    """Tell the person at the terminal what is going on."""
+    print(f"[setup] {sentence}", flush=True)
+
+
+def _shortened(line: str, length: int = 110) -> str:
+    return line if len(line) <= length else f"{line[: length - 3]}..."

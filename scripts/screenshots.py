@@ -1,0 +1,186 @@
+"""Take the README's pictures: the real app with the demo model in Chromium, every page that a newcomer sees.
+
+`python scripts/screenshots.py [NAME ...]` writes `docs/images/NAME.png`, all of them without a name. Needs Chromium and
+Playwright; opens connections to this machine alone.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.request import urlopen
+
+from PIL import Image, ImageFilter
+from playwright.sync_api import FilePayload, Page, expect, sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = ROOT / "docs" / "images"
+START_TIMEOUT_S = 120.0
+ANSWER_TIMEOUT_MS = 180_000
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture: its name, the browser that it is taken in, and what is done before."""
+
+    name: str
+    locale: str
+    scheme: Literal["light", "dark"]
+    prepare: Callable[[Page], None]
+    height: int = 860
+
+
+def show_welcome(page: Page) -> None:
+    """The empty conversation with the model's samples."""
+    expect(page.locator("[class*=st-key-sample-]").first).to_be_visible(timeout=ANSWER_TIMEOUT_MS)
+    expect(page.locator("[class*=st-key-sample-] img").last).to_be_visible()
+
+
+def ask_where(page: Page) -> None:
+    """A question about two lamps, with boxes on the picture."""
+    show_welcome(page)
+    page.locator("[class*=st-key-ask-sample-] button").nth(_sample("two-lamps.png")).click()
+    _await_answer(page)
+
+
+def show_chips(page: Page) -> None:
+    """Pictures that wait for their question: good ones, a page of a PDF, and one that is blamed."""
+    show_welcome(page)
+    samples = ROOT / "models" / "demo" / "samples"
+    blurred = io.BytesIO()
+    with Image.open(samples / "motor-plate.png") as sharp:
+        sharp.convert("RGB").filter(ImageFilter.GaussianBlur(12)).save(blurred, "JPEG", quality=92)
+    page.locator("input[type=file]").set_input_files(
+        [
+            FilePayload(name="pump-panel.png", mimeType="image/png", buffer=(samples / "pump-panel.png").read_bytes()),
+            FilePayload(name="photo.jpg", mimeType="image/jpeg", buffer=blurred.getvalue()),
+            FilePayload(name="notes.docx", mimeType="application/octet-stream", buffer=b"PK not a picture"),
+        ]
+    )
+    chips = page.get_by_test_id("composer-chip")
+    expect(chips).to_have_count(3)
+    expect(chips.nth(0).locator("img")).to_be_visible()
+    expect(chips.nth(1).locator("img")).to_be_visible()
+    page.get_by_test_id("composer-text").fill("Read all the text in the image.")
+
+
+def show_settings(page: Page) -> None:
+    """Status and settings."""
+    show_welcome(page)
+    page.locator(".st-key-settings button").click()
+    expect(page.get_by_test_id("stDataFrame")).to_be_visible()
+
+
+def ask_fields(page: Page) -> None:
+    """A question for fields, with a table."""
+    show_welcome(page)
+    page.locator("[class*=st-key-ask-sample-] button").nth(_sample("pump-panel.png")).click()
+    _await_answer(page)
+
+
+SHOTS = (
+    Shot("answer-en", "en-US", "light", ask_where, 1040),
+    Shot("answer-zh", "zh-CN", "dark", ask_where, 1040),
+    Shot("welcome-en", "en-US", "light", show_welcome),
+    Shot("welcome-zh", "zh-CN", "dark", show_welcome),
+    Shot("composer-en", "en-US", "light", show_chips),
+    Shot("status-en", "en-US", "light", show_settings, 1000),
+    Shot("fields-en", "en-US", "dark", ask_fields, 1040),
+)
+
+
+def _sample(file: str) -> int:
+    names = (ROOT / "models" / "demo" / "samples" / "samples.json").read_text(encoding="utf-8").split('"file": "')[1:]
+    return [name.partition('"')[0] for name in names].index(file)
+
+
+def _await_answer(page: Page) -> None:
+    expect(page.locator(".st-key-answer-actions, [class*=st-key-actions-]").last).to_be_visible(
+        timeout=ANSWER_TIMEOUT_MS
+    )
+
+
+def take(page: Page, shot: Shot) -> None:
+    """Prepare, wait until nothing moves, and write the picture."""
+    shot.prepare(page)
+    page.wait_for_load_state("networkidle")
+    for grid in page.get_by_test_id("stDataFrame").all():
+        expect(grid.locator("canvas").first).to_be_visible()  # tables are drawn by a part that is loaded later
+    page.evaluate("() => document.fonts.ready.then(() => true)")
+    page.mouse.move(0, 0)
+    page.screenshot(path=IMAGES / f"{shot.name}.png", animations="disabled")
+
+
+@contextmanager
+def serving() -> Iterator[str]:
+    """Serve the app on a free port with an empty history; yield its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "streamlit", "run", "app.py", f"--server.port={port}"],
+            cwd=ROOT,
+            env={**os.environ, "QWEN_VL_DATA_DIR": folder, "QWEN_VL_MODEL": "demo", "QWEN_VL_PORT": str(port)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            address = f"http://127.0.0.1:{port}/"
+            _await_page(address, server)
+            yield address
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+def _await_page(address: str, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            with urlopen(address, timeout=2):
+                return
+        except OSError:
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def main(names: list[str]) -> None:
+    """Take the pictures of these names, or all."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        sys.exit("there is no Chromium on this machine")
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with serving() as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for shot in SHOTS:
+            if names and shot.name not in names:
+                continue
+            context = browser.new_context(
+                locale=shot.locale,
+                color_scheme=shot.scheme,
+                viewport={"width": 1280, "height": shot.height},
+                device_scale_factor=1.5,
+            )
+            page = context.new_page()
+            page.goto(address)
+            take(page, shot)
+            context.close()
+            print(f"docs/images/{shot.name}.png")
+        browser.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

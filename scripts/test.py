@@ -1,0 +1,47 @@
+"""Sets everything up (downloading packages the first time) and runs the tests: python scripts/test.py [pytest arguments].
+
+Standard library only; what is installed and how is `environment`'s knowledge.
+"""
+
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - an older Python gets a sentence, so this file must parse there
+    sys.exit(
+        "This is Python {}.{}; the tests need 3.11 or newer. Install one and start this script with it, "
+        "for example: python3.11 scripts/test.py".format(*sys.version_info[:2])
+    )
+
+import os
+import subprocess
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from scripts import environment
+from scripts.packages import SetupError
+
+
+def main(arguments: list[str]) -> int:
+    """Set up and run pytest with the given arguments. Returns its exit status."""
+    try:
+        python = environment.ensure(dev=True)
+    except SetupError as error:
+        print(f"[setup] {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\n[setup] Stopped. Run this again; it goes on where it stopped.", file=sys.stderr)
+        return 130
+    command = [str(python), "-m", "pytest", *arguments]
+    # Paths among the arguments are meant from where the user stands; the settings are found through the root.
+    command += ["--rootdir", str(environment.ROOT), "-c", str(environment.ROOT / "pyproject.toml")]
+    sys.stdout.flush()
+    if os.name != "nt":
+        os.execv(command[0], command)
+    try:
+        return subprocess.run(command, check=False).returncode
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

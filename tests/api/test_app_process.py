@@ -1,0 +1,103 @@
+"""The real app in a process of its own: page and doors on one port, with the real clients of OpenAI and Ollama."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import httpx
+import ollama
+import pytest
+from openai import OpenAI
+
+from qwen_vl_app.config import ROOT
+from tests.api.conftest import wait_until
+
+START_S = 90.0
+LONG = "LONG, please"
+"""What the served engine answers slowly, with two thousand words."""
+
+
+@pytest.fixture(scope="module")
+def app_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The app as people start it, but for the engine."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("app")
+    log = (folder / "log").open("wb")
+    command = [sys.executable, "-m", "tests.ui.served_app", str(port), str(folder)]
+    with log, subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log) as process:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            wait_until(lambda: process.poll() is not None or _is_ready(url), START_S)
+            assert process.poll() is None, (folder / "log").read_text(encoding="utf-8", errors="replace")
+            yield url
+        finally:
+            process.terminate()
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return bool(httpx.get(f"{url}/api/ps", trust_env=False, timeout=5.0).json()["models"])
+    except (httpx.TransportError, ValueError):
+        return False
+
+
+def test_one_port_has_the_page_and_the_doors(app_url: str) -> None:
+    """The page is at the root, the doors answer in JSON, and what is under their roofs is never the page."""
+    page = httpx.get(app_url, trust_env=False)
+    assert page.headers["content-type"].startswith("text/html")
+    unknown = httpx.get(f"{app_url}/v1/nothing", trust_env=False)
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "api.unknown_address")
+    assert httpx.post(app_url + "/v1/models", trust_env=False).status_code == 405
+    assert httpx.get(f"{app_url}/docs", trust_env=False).status_code == 200
+
+
+def test_the_openai_client_asks_and_streams(app_url: str, data_uri: str) -> None:
+    """A picture is asked about, whole and as a stream."""
+    client = OpenAI(base_url=f"{app_url}/v1", api_key="none needed", max_retries=0)
+    content = [{"type": "image_url", "image_url": {"url": data_uri}}, {"type": "text", "text": "Where is the lamp?"}]
+    ask = {"model": client.models.list().data[0].id, "messages": [{"role": "user", "content": content}]}
+    whole = client.chat.completions.create(**ask)  # type: ignore[call-overload]
+    assert "bbox_2d" in whole.choices[0].message.content
+    stream = client.chat.completions.create(**ask, stream=True)  # type: ignore[call-overload]
+    assert "bbox_2d" in "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+
+
+def test_the_ollama_client_asks_and_streams(app_url: str, png: bytes) -> None:
+    """The same through Ollama's client."""
+    client = ollama.Client(host=app_url, trust_env=False)
+    model = client.list().models[0].model or ""
+    assert "bbox_2d" in (client.generate(model, "Where?", images=[png]).response or "")
+    lines = client.chat(model, [{"role": "user", "content": "Where?", "images": [png]}], stream=True)
+    assert "bbox_2d" in "".join(line.message.content or "" for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": LONG}], "stream": True}),
+        ("/api/generate", {"prompt": LONG}),
+    ],
+)
+def test_streams_pass_the_apps_own_compression_at_once_and_leaving_frees_the_model(
+    app_url: str, path: str, body: dict[str, object]
+) -> None:
+    """Words come as they are made, not when a compressor has enough of them; who leaves does not keep the model."""
+    with httpx.Client(base_url=app_url, trust_env=False, timeout=20.0) as client:
+        model = client.get("/v1/models").json()["data"][0]["id"]
+        started = time.monotonic()
+        headers = {"accept-encoding": "gzip, deflate"}
+        with client.stream("POST", path, json=body | {"model": model}, headers=headers) as stream:
+            assert stream.headers.get("content-encoding", "identity") == "identity"
+            assert any("word3" in line for line in stream.iter_lines())
+            assert time.monotonic() - started < 15.0, "the whole answer takes forty seconds"
+        # The next answer comes soon, which it could not if the long one were still going on.
+        whole = client.post(
+            "/v1/chat/completions", json={"model": model, "messages": [{"role": "user", "content": "?"}]}
+        )
+        assert whole.status_code == 200

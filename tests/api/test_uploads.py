@@ -1,0 +1,108 @@
+"""The composer's routes: staging, editing, and the walls between browsers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from qwen_vl_app.api.guard import PROFILE_COOKIE
+from qwen_vl_app.api.uploads import upload_routes
+from qwen_vl_app.assistant import Assistant
+from qwen_vl_app.chat import Question
+from qwen_vl_app.config import Settings
+from qwen_vl_app.engine.fake import FakeEngine
+from qwen_vl_app.history import HistoryStore
+from tests.ui.fakes import document, fake_decoder, png
+
+ANN, BOB = "a" * 32, "b" * 32
+
+
+@pytest.fixture
+def assistant(tmp_path: Path) -> Iterator[Assistant]:
+    """An assistant over a scripted engine, with a small limit for files."""
+    made = Assistant(
+        engine=FakeEngine(["An answer."]),
+        decoder=fake_decoder(),
+        history=HistoryStore(tmp_path / "data"),
+        settings=Settings(data_dir=tmp_path / "data", models_dir=tmp_path / "models", max_upload_mb=1),
+    )
+    with made:
+        made.wait_until_loaded(10)
+        yield made
+
+
+def _browser(assistant: Assistant, profile: str | None = ANN) -> TestClient:
+    cookies = {} if profile is None else {PROFILE_COOKIE: profile}
+    return TestClient(Starlette(routes=upload_routes(lambda: assistant)), cookies=cookies)
+
+
+def test_a_file_becomes_a_chip_with_what_the_model_will_see(assistant: Assistant) -> None:
+    """The reply names format, size and seen size, with a thumbnail; the picture waits for its owner."""
+    said = _browser(assistant).post("/app/uploads?name=lamp.png&lang=en", content=png(width=560, height=280)).json()
+    assert said["name"] == "lamp.png"
+    assert said["lines"][0] == "PNG · 560 × 280"
+    assert said["lines"][1].startswith("seen ")
+    assert said["lines"][1].endswith("about 2.0 s")  # as the engine predicts it
+    assert said["thumbnail"].startswith("data:image/jpeg;base64,")
+    assert assistant.staging.get(ANN, said["id"]).size.width == 560
+
+
+def test_a_bad_file_is_one_sentence_in_the_readers_language(assistant: Assistant) -> None:
+    """A refusal is told, not an error status that a browser cries out about."""
+    said = _browser(assistant).post("/app/uploads?name=a.png&lang=zh", content=b"nothing")
+    assert said.status_code == 200
+    assert said.json().keys() == {"problem"}
+    assert any("\u4e00" <= letter <= "\u9fff" for letter in said.json()["problem"])
+
+
+def test_a_body_over_the_limit_is_refused_also_where_no_length_is_told(assistant: Assistant) -> None:
+    """Neither an announced nor a streamed body passes the limit."""
+    browser = _browser(assistant)
+    for content in (b"x" * (2**20 + 1), iter([b"x" * 2**19] * 3)):
+        assert "limit is 1 MB" in browser.post("/app/uploads?name=a.png&lang=en", content=content).json()["problem"]
+
+
+def test_a_picture_is_turned_cropped_and_paged(assistant: Assistant) -> None:
+    """Each edit gives a new picture in the old one's place; one more page comes beside it."""
+    browser = _browser(assistant)
+    chip = browser.post("/app/uploads?name=a.png", content=png(width=200, height=100)).json()
+    turned = browser.post(f"/app/uploads/{chip['id']}", json={"turn": 1}).json()
+    assert (turned["width"], turned["height"]) == (100, 200)
+    cut = browser.post(f"/app/uploads/{turned['id']}", json={"crop": [0, 0, 0.5, 0.25]}).json()
+    assert (cut["width"], cut["height"]) == (51, 51)
+    assert browser.get(f"/app/uploads?ids={chip['id']},{turned['id']},{cut['id']}").json() == [cut]
+    paper = browser.post("/app/uploads?name=p.pdf", content=document(3)).json()
+    beside = browser.post(f"/app/uploads/{paper['id']}", json={"page": 1, "keep": True}).json()
+    assert [each["page"] for each in browser.get(f"/app/uploads?ids={paper['id']},{beside['id']}").json()] == [0, 1]
+
+
+@pytest.mark.parametrize("body", ["[]", "{", '{"crop": [1]}', '{"crop": [0, 0, NaN, 1]}', '{"page": "x"}'])
+def test_an_edit_that_makes_no_sense_is_refused(assistant: Assistant, body: str) -> None:
+    """Whatever a stranger's script sends is a sentence, and the picture stays."""
+    browser = _browser(assistant)
+    chip = browser.post("/app/uploads?name=a.png", content=png()).json()
+    assert "problem" in browser.post(f"/app/uploads/{chip['id']}", content=body).json()
+    assert len(browser.get(f"/app/uploads?ids={chip['id']}").json()) == 1
+
+
+def test_another_browser_sees_edits_and_removes_nothing(assistant: Assistant) -> None:
+    """Ids are no keys: the profile is."""
+    chip = _browser(assistant).post("/app/uploads?name=a.png", content=png()).json()
+    other = _browser(assistant, BOB)
+    assert other.get(f"/app/uploads/{chip['id']}/view").status_code == 404
+    assert "problem" in other.post(f"/app/uploads/{chip['id']}", json={"turn": 1}).json()
+    other.delete(f"/app/uploads/{chip['id']}")
+    assert _browser(assistant).get(f"/app/uploads/{chip['id']}/view").content == png()
+    assert "problem" in _browser(assistant, None).post("/app/uploads?name=a.png", content=png()).json()
+
+
+def test_an_answer_is_copied_by_its_owner_alone(assistant: Assistant) -> None:
+    """The words of an answer are told to the browser that asked."""
+    job = assistant.ask(Question("What?"), owner=ANN)
+    job.wait(20)
+    assert _browser(assistant).get(f"/app/answers/{job.turn_id}").text == "An answer."
+    assert _browser(assistant, BOB).get(f"/app/answers/{job.turn_id}").status_code == 404

@@ -1,0 +1,130 @@
+"""`batch` on the command line: statuses, JSON, exports, and what is refused before a model is loaded."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from qwen_vl_app.batch import BatchRuns
+from qwen_vl_app.cli import main
+from qwen_vl_app.cli.parts import Parts
+from tests.batch.parts import AnsweringEngine, fill
+from tests.hub_parts import an_assistant
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    fill(tmp_path / "photos", 3)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command on a fake engine and returns its status, output and errors."""
+
+    def ran(arguments: Sequence[object], engine: AnsweringEngine | None = None) -> tuple[int, str, str]:
+        engine = engine or AnsweringEngine()
+        parts = Parts(
+            build_assistant=lambda settings: an_assistant(engine, settings.data_dir, settings=settings),
+            settings_file=tmp_path / "config.toml",
+            environment={"QWEN_VL_DATA_DIR": str(tmp_path / "data"), "QWEN_VL_LANGUAGE": "en"},
+        )
+        status = main(["batch", *map(str, arguments)], parts=parts)
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return ran
+
+
+def test_a_folder_is_run_over_and_exported(run: Run, photos: Path, tmp_path: Path) -> None:
+    """A ready-made task, its own words to the model, files in the folder that was named, status 0."""
+    engine = AnsweringEngine()
+    status, out, err = run(
+        [photos, "--task", "read-text", "--out", tmp_path / "out", "--export", "csv", "--export", "jsonl"], engine
+    )
+    assert (status, out) == (0, "finished: 3 answered, 0 failed, 0 duplicates, 0 skipped.\n")
+    assert {text for _, _, text in engine.asked} == {"Read all the text in the image."}
+    assert sorted(file.suffix for file in (tmp_path / "out").iterdir()) == [".csv", ".jsonl"]
+    assert "Wrote" in err
+
+
+def test_json_is_one_object(run: Run, photos: Path) -> None:
+    """For scripts: counts, state and the run's id on stdout, nothing else; a pipe sees no progress."""
+    (photos / "bad.png").write_bytes(b"no picture")
+    status, out, err = run([photos, "--prompt", "1", "--prompt", "2", "--json"])
+    told = json.loads(out)
+    assert status == 1  # a picture failed
+    assert (told["state"], told["total"], told["answered"], told["failed"]) == ("finished", 4, 6, 1)
+    assert err == ""
+
+
+def test_a_run_is_resumed_listed_and_compared(run: Run, photos: Path, tmp_path: Path) -> None:
+    """The id that was told works again; what changed since an earlier run is a file."""
+    first = json.loads(run([photos, "--prompt", "?", "--json"], AnsweringEngine(lambda _: '{"bar": 4}'))[1])["run_id"]
+    engine = AnsweringEngine()
+    assert run(["--resume", first], engine)[0] == 0
+    assert engine.requests == []
+    status, _, _ = run(
+        [photos, "--prompt", "?", "--compare", first, "--out", tmp_path / "out"],
+        AnsweringEngine(lambda _: '{"bar": 5}'),
+    )
+    assert status == 0
+    (report,) = (tmp_path / "out").glob("*-since-*.csv")
+    assert "changed,bar,4,5,1,25" in report.read_text(encoding="utf-8-sig")
+    listed = run(["--list"])[1].splitlines()
+    assert len(listed) == 2 and listed[1].startswith(f"{first}  finished, 3 of 3")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "Name a folder"),
+        (["photos"], "--task NAME"),
+        (["photos", "--task", "dance"], "read-text"),
+        (["photos", "--task", "describe", "--prompt", "?"], "not both"),
+        (["photos", "--task", "compare"], "several pictures"),
+        (["photos", "--task", "extract-fields"], "needs words"),
+        (["photos", "--prompt", "?", "--with", "lamp"], "takes no further words"),
+        (["nowhere", "--prompt", "?"], "no folder nowhere"),
+        (["photos", "--prompt", "?", "--export", "csv"], "--out"),
+        (["photos", "--prompt", "?", "--out", "photos/out"], "only read"),
+        (["photos", "--resume", "x"], "Leave out"),
+        (["photos", "--prompt", "?", "--detail", "enormous"], "enormous"),
+    ],
+)
+def test_what_cannot_be_meant_is_status_2(
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: str
+) -> None:
+    """A sentence says what to do instead, and no run is begun."""
+    monkeypatch.chdir(tmp_path)
+    status, _, err = run(arguments)
+    assert (status, told in err) == (2, True), err
+    assert not (tmp_path / "data" / "batches").exists()
+
+
+def test_ctrl_c_leaves_a_run_that_can_be_resumed(run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Status 130, and the sentence that says how to go on holds what it says."""
+    waited = BatchRuns.wait
+    pressed = threading.Event()
+
+    def wait(self: BatchRuns, run_id: str, timeout_s: float | None = None) -> bool:
+        if self.progress(run_id).answered >= 1 and not pressed.is_set():
+            pressed.set()
+            # As a person does it: the signal arrives while the main thread waits.
+            threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
+        return waited(self, run_id, timeout_s)
+
+    monkeypatch.setattr(BatchRuns, "wait", wait)
+    one_answer = AnsweringEngine(gate=threading.Semaphore(1))
+    status, out, err = run([photos, "--prompt", "?"], one_answer)
+    assert (status, out.partition(":")[0]) == (130, "interrupted")
+    run_id = err.rstrip().rpartition("--resume ")[2]
+    status, out, _ = run(["--resume", run_id, "--json"])
+    assert (status, json.loads(out)["answered"]) == (0, 3)

@@ -1,0 +1,91 @@
+"""A run whose process is killed in the middle: what has its row is never asked again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from qwen_vl_app.config import ROOT
+from tests.batch.parts import fill
+
+PICTURES = 12
+CHILD = """
+import os, sys, time
+from pathlib import Path
+from qwen_vl_app.batch import BatchPlan, BatchRuns
+from tests.batch.parts import AnsweringEngine
+from tests.hub_parts import an_assistant
+
+photos, data, log = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
+
+def answer(request):
+    # On the disk before the answer begins: what was asked, by whoever is killed next.
+    image = request.messages[-1].images[0]
+    with log.open("a") as file:
+        file.write(f"{image.size.width} {request.messages[-1].text}\\n")
+        file.flush()
+        os.fsync(file.fileno())
+    time.sleep(0.03)
+    return ["an ", "answer"]
+
+with an_assistant(AnsweringEngine(answer), data) as assistant:
+    runs = BatchRuns(assistant)
+    known = runs.list()
+    run_id = known[0].run_id if known else runs.start(BatchPlan(photos, ("1", "2")))
+    if known:
+        runs.resume(run_id)
+    runs.wait(run_id)
+    progress = runs.progress(run_id)
+    print(progress.state.value, progress.answered, flush=True)
+    runs.close()
+"""
+
+
+def _rows(data: Path) -> list[tuple[str, int]]:
+    """The rows that are whole lines of the journal."""
+    journals = list((data / "batches").glob("*/journal.jsonl")) if (data / "batches").exists() else []
+    lines = [line for journal in journals for line in journal.read_bytes().split(b"\n")[:-1]]
+    records = [json.loads(line) for line in lines]
+    return [(record["name"], record["question_index"]) for record in records if record["kind"] == "row"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_a_run_that_is_killed_again_and_again_does_nothing_twice(tmp_path: Path) -> None:
+    """Three real kills in the middle; at the end every question has one row, and only what was under way was asked again."""
+    photos, data, log = tmp_path / "photos", tmp_path / "data", tmp_path / "asked"
+    fill(photos, PICTURES)
+    command = [sys.executable, "-c", CHILD, str(photos), str(data), str(log)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done: list[tuple[str, int]] = []
+    kills = 0
+    for wanted in (3, 9, 15):
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while len(_rows(data)) < wanted:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait(20)
+        kills += 1
+        asked_then = _asked(log)
+        rows = _rows(data)
+        assert rows[: len(done)] == done, "a row that was acknowledged is gone"
+        done = rows
+        assert len(set(asked_then)) >= len(done)
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90, check=True)
+    assert ended.stdout.split() == ["finished", str(2 * PICTURES)]
+    rows = _rows(data)
+    assert len(rows) == len(set(rows)) == 2 * PICTURES
+    # A kill costs at most what the model was at, which had no row: never an answer that had one.
+    assert 2 * PICTURES <= len(_asked(log)) <= 2 * PICTURES + kills
+
+
+def _asked(log: Path) -> list[str]:
+    return log.read_text(encoding="utf-8").splitlines()

@@ -1,0 +1,159 @@
+"""Two rounds compared: what changed, by how much, and which boxes came and went."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from qwen_vl_app.answers import parse_answer
+from qwen_vl_app.batch.columns import ROUND_TITLES, round_cells
+from qwen_vl_app.batch.rounds import RoundChange, RoundRow, compare_rounds, number_in
+from qwen_vl_app.batch.rows import BatchRow, RowOutcome
+from qwen_vl_app.chat import Answer, CoordinateSpace, FinishReason, Size
+from qwen_vl_app.errors import Reason
+from qwen_vl_app.texts import Language
+
+
+def a_row(name: str, text: str, *, question: str = "?") -> BatchRow:
+    parsed = parse_answer(text, space=CoordinateSpace.THOUSANDTHS, seen=(Size(1000, 1000),))
+    return BatchRow(
+        name,
+        RowOutcome.ANSWERED,
+        datetime(2026, 1, 1, tzinfo=UTC),
+        question_index=0,
+        question=question,
+        content_hash=name + text,
+        size=Size(1000, 1000),
+        answer=Answer(text, FinishReason.STOP, parsed=parsed),
+    )
+
+
+def boxes(*found: tuple[str, int, int, int, int]) -> str:
+    return json.dumps([{"bbox_2d": list(place), "label": label} for label, *place in found])
+
+
+def compared(before: str, after: str) -> RoundRow:
+    (row,) = compare_rounds([a_row("a.jpg", after)], earlier=[a_row("a.jpg", before)])
+    return row
+
+
+def test_a_number_that_moved_says_by_how_much() -> None:
+    """Field by field, with the difference and the percentage."""
+    row = compared('{"pressure": "4.0 bar", "tag": "P-1"}', '{"pressure": "4.5 bar", "tag": "P-1"}')
+    assert row.change is RoundChange.CHANGED
+    (change,) = row.fields
+    assert (change.field, change.before, change.after) == ("pressure", "4.0 bar", "4.5 bar")
+    assert change.delta == 0.5
+    assert change.percent == pytest.approx(12.5)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_same"),
+    [
+        ('{"a": "4.50 bar"}', '{"a": "4.5 bar"}', True),
+        ('{"a": 4}', '{"a": 4.0}', True),
+        ('{"a": "4.5 bar"}', '{"a": "4.5 psi"}', False),
+        ('{"a": "00427"}', '{"a": "427"}', False),
+        ("reads 4.2 bar", "reads  4.2 bar", True),
+        ("all well", "all well here", False),
+        ('{"a": {"b": [1, 2]}}', '{"a": {"b": [1, 3]}}', False),
+    ],
+)
+def test_what_counts_as_the_same(before: str, after: str, is_same: bool) -> None:
+    """The same reading in another form is no change; another unit, or a serial number without its zeros, is one."""
+    assert (compared(before, after).change is RoundChange.SAME) is is_same
+
+
+def test_numbers_within_a_sentence_are_compared_one_by_one() -> None:
+    """Where only numbers moved, they are what changed, not the whole sentence."""
+    row = compared("Gauge 1 reads 4.2 bar.", "Gauge 1 reads 4.4 bar.")
+    assert [(change.field, change.delta) for change in row.fields] == [("#2", 0.2)]
+    row = compared("Gauge 1 reads 4.2 bar.", "The gauge is gone.")
+    assert [(change.field, change.delta) for change in row.fields] == [("", None)]
+
+
+def test_boxes_are_matched_by_place_and_label() -> None:
+    """A box that shifted a little is the same thing; one elsewhere is new, and the one that was there is gone."""
+    before = boxes(("rust", 100, 100, 200, 200), ("lamp", 500, 500, 600, 600))
+    after = boxes(("rust", 110, 105, 210, 205), ("lamp", 800, 800, 900, 900), ("rust", 300, 300, 340, 340))
+    row = compared(before, after)
+    assert [region.label for region in row.new_regions] == ["lamp", "rust"]
+    assert [region.label for region in row.vanished_regions] == ["lamp"]
+    assert [(change.field, change.before, change.after, change.delta) for change in row.fields] == [
+        ("rust", "1", "2", 1.0)
+    ]
+    assert compared(before, before).change is RoundChange.SAME
+
+
+def test_pictures_are_matched_by_name_wherever_they_lie() -> None:
+    """Another subfolder does not make another picture; what one round lacks is new or vanished."""
+    earlier = [a_row("day 1/a.jpg", "1"), a_row("day 1/b.jpg", "1")]
+    later = [a_row("day 2/a.jpg", "2"), a_row("day 2/c.jpg", "1")]
+    found = {row.key: row.change.value for row in compare_rounds(later, earlier=earlier)}
+    assert found == {"a.jpg": "changed", "day 1/b.jpg": "vanished", "day 2/c.jpg": "new"}
+
+
+def test_pictures_are_matched_by_a_field_of_their_answers() -> None:
+    """The plate on the picture says which machine it is, whatever the camera called the file."""
+    earlier = [a_row("IMG_1.jpg", '{"Tag": "P-101", "bar": 4}')]
+    later = [a_row("IMG_977.jpg", '{"tag": "P-101", "bar": 5}'), a_row("IMG_978.jpg", "no plate")]
+    (row,) = compare_rounds(later, earlier=earlier, tag="tag")
+    assert (row.key, row.before and row.before.name, row.after and row.after.name) == (
+        "P-101",
+        "IMG_1.jpg",
+        "IMG_977.jpg",
+    )
+    assert ("bar", 1.0) in [(change.field, change.delta) for change in row.fields]
+
+
+def test_a_failed_answer_is_not_compared() -> None:
+    """That nothing could be read says nothing about what changed."""
+    failed = BatchRow(
+        "a.jpg",
+        RowOutcome.FAILED,
+        datetime(2026, 1, 2, tzinfo=UTC),
+        question_index=0,
+        question="?",
+        error=Reason("engine.run_failed"),
+    )
+    (row,) = compare_rounds([failed], earlier=[a_row("a.jpg", "4")])
+    assert row.change is RoundChange.NOT_COMPARABLE
+
+
+def test_a_copy_stands_for_what_it_repeats() -> None:
+    """A file that was a duplicate in one round is compared with the answers of the file it repeats."""
+    copy = BatchRow("b.jpg", RowOutcome.DUPLICATE, datetime(2026, 1, 2, tzinfo=UTC), duplicate_of="a.jpg")
+    found = compare_rounds([a_row("a.jpg", "4"), copy], earlier=[a_row("a.jpg", "4"), a_row("b.jpg", "5")])
+    assert {row.key: row.change.value for row in found} == {"a.jpg": "same", "b.jpg": "changed"}
+
+
+def test_the_report_has_a_line_for_each_change() -> None:
+    """Values and boxes, in pixels of the originals, in either language."""
+    before, after = boxes(("rust", 100, 100, 200, 200)), boxes(("rust", 100, 100, 200, 200), ("lamp", 500, 0, 600, 90))
+    rows = compare_rounds([a_row("a.jpg", after)], earlier=[a_row("a.jpg", before)])
+    lines = list(round_cells(rows, Language.ENGLISH))
+    assert all(len(line) == len(ROUND_TITLES) for line in lines)
+    assert ("a.jpg", "?", "new box", "lamp", "", "[500, 0, 600, 90]", None, None) in lines
+    assert any("新方框" in line for line in round_cells(rows, Language.CHINESE))
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        ("4.5 bar", 4.5),
+        ("-3", -3.0),
+        (True, None),
+        ("1 of 2", None),
+        ("no", None),
+        (None, None),
+        ("V-12", 12.0),
+        (7, 7.0),
+    ],
+)
+def test_a_value_has_a_number_where_there_is_exactly_one(
+    value: bool | float | str | None, number: float | None
+) -> None:
+    """Two numbers in one value are not guessed between."""
+    assert number_in(value) == number

@@ -1,0 +1,108 @@
+"""The benchmark measures every arm on the same weights and reports what was asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from qwen_vl_app.chat import Size
+from qwen_vl_app.engine.folders import inspect_folder
+from qwen_vl_app.engine.local import bench, bench_models, hardware
+from qwen_vl_app.engine.local.bench_arms import ARMS, Arm, Work, measure_arm
+from qwen_vl_app.errors import ModelFolderError, Reason
+
+TINY = bench_models._shape(
+    {**bench_models._text(128, 128, 2, 8), "vocab_size": 2048, "head_dim": 16},
+    {**bench_models._vision(64, 96, 3, 128, (1,)), "num_heads": 4},
+    tied=True,
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model of a shape so small that a test can wait for it."""
+    patch = pytest.MonkeyPatch()
+    patch.setitem(bench_models.SHAPES, "tiny", TINY)
+    made = tmp_path_factory.mktemp("bench") / "random-tiny"
+    bench_models.make_model("tiny", made)
+    patch.undo()
+    return made
+
+
+def test_a_random_model_is_a_whole_folder(folder: Path) -> None:
+    """The folder loads like a published one, and no tensor is left empty or endless."""
+    known = inspect_folder(folder)
+    assert known.problem is None
+    assert known.dtype == "bf16"
+    with safe_open(known.weight_files[0], framework="pt") as tensors:
+        for name in tensors.keys():  # noqa: SIM118 - not a dict
+            tensor = tensors.get_tensor(name).float()
+            assert tensor.isfinite().all()
+            if "norm" not in name:
+                assert 0 < tensor.abs().mean() < 0.1, name
+
+
+@pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
+def test_every_arm_gives_every_figure(arm: Arm, folder: Path) -> None:
+    """Each arm makes exactly the tokens asked for and tells seconds and bytes for each size."""
+    found = measure_arm(Work(arm, folder, (Size(64, 64), Size(96, 64)), 4, 1, 1, 0))
+    assert set(found["sizes"]) == {"64x64", "96x64"}
+    for figures in found["sizes"].values():
+        for name in ("first_token_s", "decode_tokens_per_s", "follow_up_first_token_s", "mixed_s", "gb_per_s"):
+            assert figures[name] > 0, name
+    assert found["load_s"] > 0
+    assert found["peak_bytes"] > 50_000_000
+    assert ("loop_share_s" in found["sizes"]["64x64"]) is not found["arm"]["is_stock"]
+
+
+def test_a_report_is_complete_and_is_json(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds go forwards and backwards over the arms, the best counts, and gains are told against the right arm."""
+    order: list[str] = []
+
+    def in_child(work: object, given: object) -> object:
+        if not isinstance(given, Work):
+            return 20.0
+        order.append(given.arm.name)
+        pace = len(order)
+        figures = {
+            "first_token_s": 1.0 * pace, "decode_tokens_per_s": 10.0 * pace, "follow_up_first_token_s": 0.1 * pace,
+            "mixed_s": 3.0, "gb_per_s": 2.0, **({} if given.arm.is_stock else {"loop_share_s": 0.04}),
+        }  # fmt: skip
+        arm = {"name": given.arm.name, "precision": given.arm.precision, "is_stock": given.arm.is_stock}
+        return {"arm": arm, "load_s": 1.0, "peak_bytes": 5, "sizes": {"64x64": figures}}
+
+    monkeypatch.setattr(bench, "_in_child", in_child)
+    told: list[Reason] = []
+    report = bench.run_bench(model=folder, sides=(64,), tokens=4, rounds=2, on_progress=told.append)
+    names = [arm.name for arm in ARMS]
+    assert order == names + names[::-1]
+    assert len(told) == 12
+    assert json.loads(json.dumps(report)) == report
+    first = report["arms"][0]["sizes"]["64x64"]
+    assert set(bench.FIGURES) <= set(first)
+    assert first["first_token_s"] == 1.0 and first["decode_tokens_per_s"] == 120.0
+    assert first["share_of_limit"] == pytest.approx(0.1)
+    gains = bench.ratios(report)["64x64"]
+    assert gains["first_token_sooner"] == pytest.approx(1 / 6)
+    assert gains["decode_faster"] == pytest.approx(70 / 120)
+    assert gains["follow_up_sooner"] == pytest.approx(10)
+
+
+def test_what_does_not_fit_is_left_out_and_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short of memory, arms are left out instead of swapping."""
+    monkeypatch.setattr(bench, "_in_child", lambda work, given: 20.0)
+    monkeypatch.setattr(hardware, "free_bytes", lambda device: 0)
+    report = bench.run_bench(model=folder, sides=(64,), tokens=4, rounds=1)
+    assert report["arms"] == [] and len(report["left_out"]) == len(ARMS)
+    assert bench.ratios(report) == {}
+
+
+def test_a_shape_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """A misspelt shape and a damaged folder are errors in our words."""
+    with pytest.raises(ModelFolderError, match=r"engine\.bench\.no_shape"):
+        bench.run_bench(shape="13b")
+    with pytest.raises(ModelFolderError):
+        bench.run_bench(model=tmp_path / "none")

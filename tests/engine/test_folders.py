@@ -1,0 +1,259 @@
+"""Model folders are found, read without loading a weight, and refused in a sentence when they are damaged."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from qwen_vl_app.chat import EngineState
+from qwen_vl_app.engine.folders import DEMO_MARK, ModelFolder, choose_model, fingerprint, inspect_folder, list_models
+from qwen_vl_app.engine.local.engine import LocalEngine
+from qwen_vl_app.errors import ModelError, ModelFolderError
+from tests.engine.tiny_models import make_qwen2_5_vl, make_qwen3_vl
+
+
+@pytest.fixture
+def whole(models_dir: Path, tmp_path: Path) -> Path:
+    """A copy of a tiny model that a test may damage."""
+    return Path(shutil.copytree(models_dir / "qwen2_5_vl", tmp_path / "models" / "tiny"))
+
+
+def edit_json(file: Path, change: Callable[[dict[str, object]], object]) -> None:
+    """Change a JSON file in place."""
+    value = json.loads(file.read_text())
+    change(value)
+    file.write_text(json.dumps(value))
+
+
+def test_a_whole_folder_is_read(whole: Path) -> None:
+    """Family, parameters, bytes and precision come from the config and the headers."""
+    folder = inspect_folder(whole)
+    tensors = load_file(whole / "model.safetensors")
+    assert folder.problem is None
+    assert folder.family is not None and folder.family.display_name == "Qwen2.5-VL"
+    assert folder.parameters == sum(tensor.numel() for tensor in tensors.values())
+    assert folder.weight_bytes == sum(tensor.nbytes for tensor in tensors.values())
+    assert folder.dtype == "fp32"
+    assert not folder.is_demo
+    (whole / DEMO_MARK).write_text("{}")
+    assert inspect_folder(whole).is_demo
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    """Return a damage: this file is gone."""
+    return lambda folder: (folder / name).unlink()
+
+
+def truncate(folder: Path) -> None:
+    """Cut the weights short by one byte."""
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def only_bin(folder: Path) -> None:
+    """Leave only a pickled file."""
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def foreign_type(folder: Path) -> None:
+    """Name a family the app does not know."""
+    edit_json(folder / "config.json", lambda config: config.update(model_type="llava"))
+
+
+def escaping_index(folder: Path) -> None:
+    """Let the index name a file outside of the folder."""
+    index = {"weight_map": {"a": "../elsewhere.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def missing_shard(folder: Path) -> None:
+    """Let the index name a shard that is not there."""
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(
+    ("damage", "code"),
+    [
+        (remove("config.json"), "engine.folder.missing_file"),
+        (remove("tokenizer.json"), "engine.folder.no_tokenizer"),
+        (remove("model.safetensors"), "engine.folder.no_weights"),
+        (truncate, "engine.folder.truncated"),
+        (only_bin, "engine.folder.only_bin"),
+        (foreign_type, "engine.folder.unknown_family"),
+        (missing_shard, "engine.folder.missing_shards"),
+        (escaping_index, "engine.folder.bad_file"),
+        (lambda folder: (folder / "config.json").write_text("{"), "engine.folder.bad_file"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "engine.folder.bad_file"),
+        (lambda folder: (folder / "config.json").write_text("[" * 100000), "engine.folder.bad_file"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"short"), "engine.folder.truncated"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 64), "engine.folder.truncated"),
+        (
+            lambda folder: edit_json(folder / "config.json", lambda config: config.pop("vision_config")),
+            "engine.folder.bad_config",
+        ),
+    ],
+)
+def test_damage_is_noticed_before_loading(whole: Path, damage: Callable[[Path], None], code: str) -> None:
+    """Each damage has its own sentence, and a loading engine fails with it."""
+    damage(whole)
+    problem = inspect_folder(whole).problem
+    assert problem is not None and problem.code == code
+    engine = LocalEngine(whole.parent, model="tiny")
+    with pytest.raises(ModelFolderError) as caught:
+        engine.load()
+    assert caught.value.reason == problem
+    assert engine.status.state is EngineState.FAILED
+    assert engine.status.error == problem
+
+
+def drop_tensor(folder: Path) -> None:
+    """Leave one tensor out of the weights."""
+    tensors = load_file(folder / "model.safetensors")
+    tensors.pop(min(name for name in tensors if "mlp" in name))
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+def cut_tensor(folder: Path) -> None:
+    """Give one tensor another shape."""
+    tensors = load_file(folder / "model.safetensors")
+    name = min(name for name in tensors if "mlp" in name)
+    tensors[name] = tensors[name][:-1].contiguous()
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+def add_tensor(folder: Path) -> None:
+    """Add a tensor that belongs to no part of the model."""
+    tensors = load_file(folder / "model.safetensors")
+    save_file({**tensors, "model.adapter.weight": torch.zeros(2)}, folder / "model.safetensors", {"format": "pt"})
+
+
+def more_layers(folder: Path) -> None:
+    """Let the config promise more layers than there are weights."""
+
+    def change(config: dict[str, object]) -> None:
+        text = config["text_config"]
+        assert isinstance(text, dict)
+        text.update(num_hidden_layers=5, layer_types=["full_attention"] * 5)
+
+    edit_json(folder / "config.json", change)
+
+
+@pytest.mark.parametrize(
+    ("damage", "code"),
+    [
+        (drop_tensor, "engine.folder.missing_tensors"),
+        (cut_tensor, "engine.folder.wrong_shape"),
+        (add_tensor, "engine.folder.foreign_tensor"),
+        (more_layers, "engine.folder.missing_tensors"),
+    ],
+)
+def test_weights_that_do_not_fit_the_config_are_refused(whole: Path, damage: Callable[[Path], None], code: str) -> None:
+    """Nothing is ever filled with random numbers."""
+    damage(whole)
+    engine = LocalEngine(whole.parent, model="tiny", device="cpu")
+    with pytest.raises(ModelFolderError) as caught:
+        engine.load()
+    assert caught.value.code == code
+    assert engine.status.state is EngineState.FAILED
+
+
+def test_code_in_a_folder_is_never_run(whole: Path) -> None:
+    """A folder's `auto_map` and Python files are ignored."""
+    marker = whole / "ran"
+    (whole / "modeling_evil.py").write_text(f"open({str(marker)!r}, 'w')")
+    auto_map = {"AutoModel": "modeling_evil.Evil", "AutoConfig": "modeling_evil.Evil"}
+    edit_json(whole / "config.json", lambda config: config.update(auto_map=auto_map))
+    engine = LocalEngine(whole.parent, device="cpu")
+    engine.load()
+    assert engine.status.state is EngineState.READY
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("make", [make_qwen2_5_vl, make_qwen3_vl])
+def test_several_shards_and_an_untied_head(tmp_path: Path, make: Callable[..., Path]) -> None:
+    """Weights over several files load whole, with progress in bytes, and with the plan there before the first byte."""
+    make(tmp_path / "model", shards=3, tied=False)
+    engine = LocalEngine(tmp_path, device="cpu", fault=lambda point: plans.append(engine.status.plan))
+    plans: list[object] = []
+    progress: list[int] = []
+    note = engine._note_progress
+
+    def spy(loaded: int) -> None:
+        note(loaded)
+        progress.append(engine.status.loaded_bytes)
+
+    engine._note_progress = spy  # type: ignore[method-assign, assignment]
+    engine.load()
+    assert plans and plans[0] is not None
+    assert len(inspect_folder(tmp_path / "model").weight_files) > 1
+    assert progress == sorted(progress)
+    assert progress[-1] == engine.status.weights_bytes
+
+
+def test_a_failed_load_tells_why_in_our_words(whole: Path) -> None:
+    """Whatever happens while loading becomes a ModelError, and the engine says FAILED."""
+
+    def fail(point: str) -> None:
+        raise MemoryError
+
+    engine = LocalEngine(whole.parent, device="cpu", fault=fail)
+    with pytest.raises(ModelError, match=r"engine\.load\.memory"):
+        engine.load()
+    assert engine.status.state is EngineState.FAILED
+
+
+def folder(name: str, gigabytes: float, *, demo: bool = False) -> ModelFolder:
+    """Return a folder of that size that exists nowhere."""
+    size = int(gigabytes * 2**30)
+    return ModelFolder(name, Path(name), parameters=size // 2, weight_bytes=size, is_demo=demo)
+
+
+def test_the_largest_that_fits_is_chosen() -> None:
+    """A real model before the demo, the largest before the smaller, each with its reason."""
+    folders = (folder("demo", 0.01, demo=True), folder("qwen-3b", 7), folder("qwen-7b", 15))
+    for free, name, code in (
+        (40, "qwen-7b", "engine.choice.model.largest_fitting"),
+        (10, "qwen-3b", "engine.choice.model.largest_fitting"),
+        (2, "demo", "engine.choice.model.demo_fits"),
+    ):
+        choice = choose_model(folders, free * 2**30)
+        assert (choice.folder.name, choice.reason.code) == (name, code)
+    assert choose_model(folders[:1], 2**30).reason.code == "engine.choice.model.demo_alone"
+    assert choose_model(folders, 0, wanted="QWEN-7B").folder.name == "qwen-7b"
+    with pytest.raises(ModelFolderError, match=r"engine\.model\.none_fits"):
+        choose_model(folders[1:], 2**30)
+    with pytest.raises(ModelFolderError, match=r"engine\.model\.none \(|engine\.model\.none$"):
+        choose_model((), 2**30)
+
+
+def test_a_name_that_is_not_there_gets_the_near_one(whole: Path) -> None:
+    """A misspelt model names the one that was meant; a path is taken as it is."""
+    folders = (folder("qwen2.5-vl-7b-instruct", 15),)
+    with pytest.raises(ModelFolderError) as caught:
+        choose_model(folders, 2**40, wanted="qwen2.5-vl-7b")
+    assert caught.value.facts["near"] == "qwen2.5-vl-7b-instruct"
+    assert choose_model(folders, 2**40, wanted=str(whole)).folder.name == "tiny"
+
+
+def test_listing_skips_what_is_no_model(whole: Path) -> None:
+    """Files and other folders are not models; a missing folder is empty."""
+    (whole.parent / "notes").mkdir()
+    (whole.parent / "README.md").write_text("x")
+    assert [found.name for found in list_models(whole.parent)] == ["tiny"]
+    assert list_models(whole.parent / "nowhere") == ()
+
+
+def test_the_fingerprint_follows_the_model(whole: Path) -> None:
+    """It changes with the config and with the layout of the weights, and with nothing else."""
+    before = fingerprint(inspect_folder(whole))
+    (whole / "README.md").write_text("x")
+    assert fingerprint(inspect_folder(whole)) == before
+    edit_json(whole / "generation_config.json", lambda settings: settings.update(top_k=3))
+    assert fingerprint(inspect_folder(whole)) != before

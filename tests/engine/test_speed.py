@@ -1,0 +1,124 @@
+"""What is measured at load, and what is predicted and planned from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from qwen_vl_app.chat import Detail, FinishReason, Message
+from qwen_vl_app.engine.base import Prediction
+from qwen_vl_app.engine.families import FAMILIES as KNOWN
+from qwen_vl_app.engine.families import shape_of
+from qwen_vl_app.engine.local.engine import LocalEngine
+from qwen_vl_app.engine.local.memory import PixelLimits, make_plan, predict_bytes, with_default_by_time
+from qwen_vl_app.engine.local.speed import Speed
+from qwen_vl_app.errors import ModelNotLoadedError
+from tests.engine.harness import FAMILIES, Pair, ask
+from tests.engine.test_memory import LIMITS, SEVEN_B, budget, seven_b
+
+SPEED = Speed(picture_tokens=64, encode_s=1.0, prompt_tokens=80, prefill_s=2.0, token_s=0.5)
+
+
+def test_a_loaded_model_knows_its_speed(pair: Pair) -> None:
+    """Every figure is there and positive, and a question's seconds are predicted from them."""
+    figures = pair.engine.status.figures
+    assert set(figures) == {"vision_s_per_token", "prefill_tokens_per_s", "decode_tokens_per_s"}
+    assert all(figure > 0 for figure in figures.values())
+    small, large = pair.engine.predict((16,)), pair.engine.predict((64, 64), text_tokens=100)
+    assert small.first_token_s is not None and large.first_token_s is not None
+    assert 0 < small.first_token_s < large.first_token_s
+    assert 0 < small.memory_bytes < large.memory_bytes
+
+
+def test_measuring_leaves_nothing_behind(models_dir: Path) -> None:
+    """After loading nothing is held, so that the first question finds an empty engine."""
+    engine = LocalEngine(models_dir, model="qwen3_vl", device="cpu", precision="fp32", threads=1)
+    with pytest.raises(ModelNotLoadedError):
+        engine.predict((1,))
+    engine.prepare()
+    assert engine.predict((1,)).first_token_s is None
+    engine.load()
+    parts = engine._parts
+    assert parts is not None
+    assert parts.features.nbytes == parts.prefixes.nbytes == 0
+    assert any(reason.code == "engine.plan.default_by_time" for reason in engine.status.plan.reasons)  # type: ignore[union-attr]
+    assert isinstance(engine.predict((1,)), Prediction)
+
+
+def test_seconds_grow_faster_than_tokens() -> None:
+    """Four times the picture takes more than four times as long, and a second picture as long as the first."""
+    shape = seven_b()
+    one = SPEED.first_token_s(shape, (64,), text_tokens=16)
+    assert one == pytest.approx(1.0 + 2.0)
+    four = SPEED.first_token_s(shape, (256,), text_tokens=64)
+    assert four > 4 * one
+    two = SPEED.first_token_s(shape, (64, 64), text_tokens=16)
+    assert one + 1.0 < two < 2 * one + 0.5
+
+
+def test_a_windowed_tower_is_nearly_linear() -> None:
+    """A tower whose layers look through windows costs less for a large picture than one that always sees all of it."""
+    windowed = shape_of(
+        {**SEVEN_B, "vision_config": {"depth": 32, "hidden_size": 1280, "fullatt_block_indexes": [7, 15]}}
+    )
+    assert windowed.vision_work(4096) < seven_b().vision_work(4096)
+
+
+@pytest.mark.parametrize(
+    ("slowness", "expected"),
+    [(0.001, Detail.BALANCED), (0.1, Detail.FAST), (0.12, Detail.LOW_MEMORY), (100.0, Detail.LOW_MEMORY)],
+)
+def test_the_default_size_follows_the_measured_time(slowness: float, expected: Detail) -> None:
+    """On a processor the everyday size is the largest whose first word comes within the limit; the reason says so."""
+    plan = make_plan(KNOWN["qwen2_5_vl"], seven_b(), LIMITS, budget(60, is_cpu=True))
+    shape = seven_b()
+    slow = Speed(64, slowness * 6.4, 80, slowness * 8, slowness)
+    timed = with_default_by_time(plan, lambda tokens: slow.first_token_s(shape, (tokens,), text_tokens=32))
+    assert timed.default is expected
+    codes = [reason.code for reason in timed.reasons]
+    assert codes[-1] == ("engine.plan.default_slow" if slowness > 1 else "engine.plan.default_by_time")
+    assert "engine.plan.default_cpu" not in codes
+    assert timed.rungs == plan.rungs
+
+
+def test_a_wanted_size_is_not_overruled(models_dir: Path) -> None:
+    """A size from the settings stays, whatever was measured."""
+    engine = LocalEngine(models_dir, model="qwen3_vl", device="cpu", precision="fp32", threads=1, detail="document")
+    engine.load()
+    plan = engine.status.plan
+    assert plan is not None
+    assert any(reason.code == "engine.plan.default_wanted" for reason in plan.reasons)
+
+
+def test_memory_is_the_pass_and_what_stays() -> None:
+    """Only the largest picture's pass or the longest chunk's counts, but every token's features, keys and values do."""
+    shape, room = seven_b(), budget(60)
+    encode, chunk, kept = 204_800, shape.prefill_bytes_per_token(2), 57_344 + 7_168
+    assert predict_bytes(shape, room, (1280,), text_tokens=0) == 1280 * (encode + kept)
+    assert predict_bytes(shape, room, (600, 1280), text_tokens=0) == 1280 * encode + 1880 * kept
+    assert predict_bytes(shape, room, (), text_tokens=3000) == 2048 * chunk + 3000 * 57_344
+
+
+def test_one_size_is_its_own_default() -> None:
+    """A model of one size keeps it."""
+    plan = make_plan(KNOWN["qwen2_5_vl"], seven_b(), PixelLimits(43008, 50960), budget(8, is_cpu=True))
+    assert with_default_by_time(plan, lambda tokens: 999.0).default is plan.default
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_loop_ends_an_answer(models_dir: Path, family: str) -> None:
+    """A model that says one thing for ever is stopped, and says that it was."""
+    engine = LocalEngine(models_dir, model=family, device="cpu", precision="fp32", threads=1)
+    engine.load()
+    parts = engine._parts
+    assert parts is not None
+    plain = parts.tokens.encode("a")[0]
+    same = torch.zeros(448)
+    same[plain] = 9.0
+    parts.decoder._text.logits = lambda hidden: same  # type: ignore[method-assign]
+    said = ask(engine, Message("user", "What is it?"), max_new_tokens=2000)
+    assert said.finish.finish_reason is FinishReason.REPETITION
+    assert set(said.text) == {"a"}
+    assert len(said.ids) < 500

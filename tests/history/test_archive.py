@@ -1,0 +1,234 @@
+"""Conversations can be taken away, read without the app, and brought in elsewhere; nothing in an archive is trusted."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwen_vl_app.chat import (
+    Answer,
+    FinishReason,
+    ParsedAnswer,
+    Question,
+    Rendition,
+    StagedPicture,
+    Timing,
+    Turn,
+    TurnState,
+)
+from qwen_vl_app.errors import HistoryError, Reason
+from qwen_vl_app.history import HistoryStore
+from qwen_vl_app.texts import Language
+
+OWNER = "a-browser"
+ANSWER = Answer(
+    "It reads **42** [here](http://outside.example/x)",
+    FinishReason.STOP,
+    ParsedAnswer(data={"reading": 42}, has_data=True),
+    timing=Timing(total_s=1.25),
+    model="demo",
+    notes=(Reason("x", y=1),),
+)
+
+
+def converse(store: HistoryStore, picture: Callable[..., StagedPicture]) -> int:
+    """A conversation of two branches with two pictures; the first branch is shown. Returns its id."""
+    first = store.begin_turn(OWNER, Question("什么 <b>?", (picture("x", name="a](b.jpg"),)), title="锅炉 #1")
+    store.finish_turn(first.id, ANSWER, state=TurnState.DONE, fingerprint="abcdef0123456789", precision="bf16")
+    where = first.conversation_id
+    second = store.begin_turn(OWNER, Question("and", (picture("y"), picture("x")), where), title="")
+    store.finish_turn(second.id, replace(ANSWER, text="yes"), state=TurnState.DONE)
+    store.begin_turn(OWNER, Question("or"), title="", beside=second.id)
+    store.switch_branch(OWNER, second.id)
+    store.pin(OWNER, where)
+    return where
+
+
+def exported(store: HistoryStore, **given: Any) -> zipfile.ZipFile:
+    """An archive of the store."""
+    target = io.BytesIO()
+    store.export(target, owner=OWNER, **given)
+    target.seek(0)
+    return zipfile.ZipFile(target)
+
+
+def changed(archive: zipfile.ZipFile, change: Callable[[str, bytes], bytes | None]) -> io.BytesIO:
+    """The archive with entries changed, or left out where the change is None."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as other:
+        for name in archive.namelist():
+            content = change(name, archive.read(name))
+            if content is not None:
+                other.writestr(name, content)
+    target.seek(0)
+    return target
+
+
+def without_numbers(turn: Turn) -> Turn:
+    """The turn as it is whatever ids it was given."""
+    pictures = tuple(replace(each, id=0) for each in turn.pictures)
+    return replace(turn, id=0, conversation_id=0, parent_id=None, branch_ids=(), pictures=pictures)
+
+
+def test_a_conversation_is_readable_without_the_app(store: HistoryStore, picture: Callable[..., StagedPicture]) -> None:
+    """Markdown of the shown branch with its pictures beside it, in the language asked for; one entry a picture file."""
+    conversation = converse(store, picture)
+    archive = exported(store, conversation_ids=[conversation], clean=lambda words: words.replace("http://", "⟨link⟩"))
+    (name,) = json.loads(archive.read("manifest.json"))["conversations"]
+    assert name == "0001-锅炉-1"
+    text = archive.read(f"{name}/conversation.md").decode()
+    assert text.startswith("# 锅炉 \\#1\n")
+    assert "## Question · 2" in text
+    assert "It reads **42** [here](⟨link⟩outside.example/x)" in text
+    assert "abcdef012345 bf16" in text
+    assert "1.2 s" in text
+    assert "1 turns of other branches" in text
+    assert "\nor\n" not in text
+    links = [line.rpartition("](")[2].rstrip(")") for line in text.splitlines() if line.startswith("![")]
+    assert text.count("![a\\]\\(b.jpg](") == 1
+    assert [archive.read(f"{name}/{link}") for link in links] == [
+        picture("x").view,
+        picture("y").view,
+        picture("x").view,
+    ]
+    assert sum("/pictures/" in entry for entry in archive.namelist()) == 8
+    assert len(set(archive.namelist())) == len(archive.namelist())
+    chinese = exported(store, language=Language.CHINESE).read(f"{name}/conversation.md").decode()
+    assert "## 问题 · 2" in chinese
+
+
+def test_everything_comes_in_elsewhere(
+    store: HistoryStore, picture: Callable[..., StagedPicture], tmp_path: Path
+) -> None:
+    """Another folder and another owner get the same conversations: branches, answers, times, pictures, pins, words."""
+    one = converse(store, picture)
+    store.correct(OWNER, store.turns(OWNER, one)[0].id, "it was 43")
+    store.begin_turn(OWNER, Question("alone"), title="second")
+    store.begin_turn("b-browser", Question("not mine"), title="theirs")
+    other = HistoryStore(tmp_path / "elsewhere")
+    other.open()
+    other.begin_turn("somebody", Question("here before"), title="t")
+    archive = exported(store)
+    assert archive.fp is not None
+    archive.fp.seek(0)
+
+    ids = other.import_archive(archive.fp, owner="me")
+
+    assert {head.title for head in other.conversations("me")} == {"锅炉 #1", "second"}
+    first = other.conversation("me", ids[0])
+    assert (first.is_pinned, first.turn_count) == (True, 3)
+    before, after = store.turns(OWNER, one), other.turns("me", ids[0])
+    assert [without_numbers(turn) for turn in after] == [without_numbers(turn) for turn in before]
+    assert len(after[1].branch_ids) == 2
+    assert [each.text for each in other.corrections("me", after[0].id)] == ["it was 43"]
+    text = archive.read("0001-锅炉-1/conversation.md").decode()
+    assert text.index("## Answer") < text.index("## Correction · 2") < text.index("it was 43") < text.index("\nand\n")
+    (left,) = (turn for turn in other.branches("me", after[1].id) if turn.id != after[1].id)
+    assert (left.question, left.state) == ("or", TurnState.INTERRUPTED)
+    for turn, original in zip(after, before, strict=True):
+        for kept, former in zip(turn.pictures, original.pictures, strict=True):
+            for form in Rendition:
+                assert other.picture_bytes("me", kept.id, form) == store.picture_bytes(OWNER, former.id, form)
+    assert [hit.turn_id for hit in other.search("me", "什么").hits] == [after[0].id]
+    other.begin_turn("me", Question("goes on", conversation_id=ids[0]), title="")
+    assert [turn.question for turn in other.turns("me", ids[0])] == ["什么 <b>?", "and", "goes on"]
+    other.close()
+
+
+def test_only_ones_own_is_taken_away(store: HistoryStore, picture: Callable[..., StagedPicture]) -> None:
+    """Somebody else's conversation is not found, and an empty history is an archive of nothing."""
+    conversation = converse(store, picture)
+    with pytest.raises(HistoryError, match=r"history\.not_found"):
+        store.export(io.BytesIO(), owner="b", conversation_ids=[conversation])
+    target = io.BytesIO()
+    assert store.export(target, owner="b") == 0
+    assert store.import_archive(target, owner=OWNER) == ()
+
+
+def test_lost_pictures_do_not_stop_an_export(
+    store: HistoryStore, picture: Callable[..., StagedPicture], folder: Path
+) -> None:
+    """The words are taken away, and the text says which picture is missing; coming in again it is missing still."""
+    converse(store, picture)
+    for file in (file for file in (folder / "pictures").rglob("*") if file.is_file()):
+        if b"view" in file.read_bytes():
+            file.unlink()
+    archive = exported(store)
+    assert "(the picture a\\]\\(b.jpg is missing)" in archive.read("0001-锅炉-1/conversation.md").decode()
+    assert archive.fp is not None
+    (brought,) = store.import_archive(archive.fp, owner=OWNER)
+    kept = store.turns(OWNER, brought)[0].pictures[0]
+    assert store.picture_bytes(OWNER, kept.id, Rendition.UPLOAD).data == picture("x").upload
+    with pytest.raises(HistoryError, match=r"history\.not_found"):
+        store.picture_bytes(OWNER, kept.id, Rendition.VIEW)
+
+
+def document(**changes: object) -> Callable[[str, bytes], bytes]:
+    """A change of the first turn in the JSON of a conversation."""
+
+    def change(name: str, content: bytes) -> bytes:
+        if not name.endswith("conversation.json"):
+            return content
+        told = json.loads(content)
+        told["turns"][0].update(changes)
+        return json.dumps(told).encode()
+
+    return change
+
+
+def picture_path(name: str, content: bytes) -> bytes:
+    """Let a picture lie outside."""
+    return content.replace(b"pictures/", b"../../pictures/") if name.endswith(".json") else content
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        document(state="weird"),
+        document(question=7),
+        document(sampling="{"),
+        document(answer="[]"),
+        document(asked_at="yesterday"),
+        document(pictures=[{}]),
+        document(id="x"),
+        picture_path,
+        lambda name, content: None if name == "manifest.json" else content,
+        lambda name, content: None if name.endswith("conversation.json") else content,
+        lambda name, content: None if name.endswith(".png") else content,
+        lambda name, content: content[:-1] + b"!" if name.endswith(".png") else content,
+        lambda name, content: b"[]" if name.endswith(".json") else content,
+        lambda name, content: b"{}" if name.endswith(".json") else content,
+        lambda name, content: content.replace(b"qwen-vl-history", b"something-else"),
+    ],
+)
+def test_a_damaged_archive_changes_nothing(
+    store: HistoryStore,
+    picture: Callable[..., StagedPicture],
+    folder_files: Callable[[], set[str]],
+    change: Callable[[str, bytes], bytes | None],
+) -> None:
+    """Whatever was changed in it, it is refused with one sentence, and no row and no file is left of it."""
+    converse(store, picture)
+    before, files = store.conversations(OWNER), folder_files()
+    source = changed(exported(store), change)
+    with pytest.raises(HistoryError) as refused:
+        store.import_archive(source, owner="b")
+    assert refused.value.code == "history.not_an_archive"
+    assert (store.conversations(OWNER), folder_files()) == (before, files)
+    assert store.conversations("b") == ()
+
+
+def test_a_letter_and_a_newer_archive_are_told_apart(store: HistoryStore) -> None:
+    """No archive at all is one sentence, an archive of a version to come another."""
+    with pytest.raises(HistoryError, match=r"history\.not_an_archive"):
+        store.import_archive(io.BytesIO(b"dear sir"), owner=OWNER)
+    newer = changed(exported(store), lambda _, content: content.replace(b'"version": 1', b'"version": 2'))
+    with pytest.raises(HistoryError, match=r"history\.archive_newer"):
+        store.import_archive(newer, owner=OWNER)

@@ -1,0 +1,162 @@
+"""A backup made while the app runs brings everything back, and a broken one changes nothing."""
+
+from __future__ import annotations
+
+import json
+import threading
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from qwen_vl_app.chat import Question, Rendition, StagedPicture
+from qwen_vl_app.errors import HistoryError
+from qwen_vl_app.history import HistoryStore, backup
+
+OWNER = "a-browser"
+
+
+def entries(folder: Path) -> set[str]:
+    """What lies in a data folder."""
+    return {entry.name for entry in folder.iterdir()}
+
+
+def test_a_backup_brings_everything_back(
+    store: HistoryStore, picture: Callable[..., StagedPicture], tmp_path: Path
+) -> None:
+    """Into a new folder, with every owner's turns, pictures and words; the app went on meanwhile."""
+    turn = store.begin_turn(OWNER, Question("kept 发票", (picture("x"),)), title="t")
+    store.begin_turn("b", Question("theirs"), title="t")
+    size = store.backup(tmp_path / "copy.zip")
+    assert size == (tmp_path / "copy.zip").stat().st_size
+    store.begin_turn(OWNER, Question("later"), title="t")
+    assert entries(tmp_path) - {store._folder.path.name} == {"copy.zip"}
+
+    assert HistoryStore.restore(tmp_path / "new", tmp_path / "copy.zip") is None
+
+    other = HistoryStore(tmp_path / "new")
+    other.open()
+    assert other.notices == ()
+    assert [hit.turn_id for hit in other.search(OWNER, "发票").hits] == [turn.id]
+    assert other.picture_bytes(OWNER, turn.pictures[0].id, Rendition.UPLOAD).data == picture("x").upload
+    assert len(other.conversations("b")) == len(other.conversations(OWNER)) == 1
+    other.close()
+    assert entries(tmp_path / "new") == {"history.db", "history.lock", "pictures", "reserve", "audit.jsonl"}
+
+
+def test_what_was_there_is_set_aside(
+    store: HistoryStore, picture: Callable[..., StagedPicture], folder: Path, tmp_path: Path
+) -> None:
+    """Restoring destroys nothing: the history of before lies in a folder that the reason names."""
+    first = store.begin_turn(OWNER, Question("first", (picture("x"),)), title="t")
+    store.backup(tmp_path / "copy.zip")
+    store.erase_conversation(OWNER, first.conversation_id)
+    store.begin_turn(OWNER, Question("second", (picture("y"),)), title="t")
+    with pytest.raises(HistoryError, match=r"history\.in_use"):
+        HistoryStore.restore(folder, tmp_path / "copy.zip")
+    store.close()
+
+    reason = HistoryStore.restore(folder, tmp_path / "copy.zip")
+
+    assert reason is not None
+    assert (reason.code, dict(reason.facts)) == ("history.replaced", {"folder": "replaced-1"})
+    store.open()
+    assert store.notices == ()
+    assert [head.title for head in store.conversations(OWNER)] == ["t"]
+    assert store.turn(OWNER, first.id).question == "first"
+    store.close()
+    aside = HistoryStore(folder / "replaced-1")
+    aside.open()
+    (head,) = aside.conversations(OWNER)
+    assert aside.turns(OWNER, head.id)[0].question == "second"
+    aside.close()
+
+
+def test_what_is_erased_meanwhile_is_not_in_the_copy(
+    store: HistoryStore, picture: Callable[..., StagedPicture], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An erasure while pictures are being copied makes the copy begin again."""
+    gone = store.begin_turn(OWNER, Question("gone-marker", (picture("gone"),)), title="t")
+    store.begin_turn(OWNER, Question("stays", (picture("x"),)), title="t")
+    real, calls = backup._add, []
+
+    def add(*args: object) -> str:
+        calls.append(1)
+        if len(calls) == 3:
+            # By another thread, as a page would: the copy is not holding the history.
+            eraser = threading.Thread(target=store.erase_conversation, args=(OWNER, gone.conversation_id))
+            eraser.start()
+            eraser.join(timeout=30)
+            assert not eraser.is_alive()
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(backup, "_add", add)
+    store.backup(tmp_path / "copy.zip")
+    archive = zipfile.ZipFile(tmp_path / "copy.zip")
+    assert b"gone-marker" not in archive.read("history.db")
+    assert sum(name.startswith("pictures/") for name in archive.namelist()) == 4
+
+
+def spoil(file: Path, change: Callable[[str, bytes], bytes | None]) -> None:
+    """Change entries of a ZIP in place."""
+    with zipfile.ZipFile(file) as archive:
+        contents = {name: change(name, archive.read(name)) for name in archive.namelist()}
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in contents.items():
+            if content is not None:
+                archive.writestr(name, content)
+
+
+def escape(name: str, content: bytes) -> bytes:
+    """Name a picture that would lie elsewhere."""
+    if name != "manifest.json":
+        return content
+    told = json.loads(content)
+    told["sha256"]["../../outside"] = "0" * 64
+    return json.dumps(told).encode()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda name, content: content[:-1] + b"!" if name.startswith("pictures/") else content,
+        lambda name, content: content[:5000] if name == "history.db" else content,
+        lambda name, content: None if name == "history.db" else content,
+        lambda name, content: None if name == "manifest.json" else content,
+        lambda name, content: None if name.startswith("pictures/") else content,
+        lambda name, content: b"[1]" if name == "manifest.json" else content,
+        escape,
+    ],
+)
+def test_a_damaged_backup_changes_nothing(
+    store: HistoryStore,
+    picture: Callable[..., StagedPicture],
+    folder: Path,
+    tmp_path: Path,
+    change: Callable[[str, bytes], bytes | None],
+) -> None:
+    """What was here stays, nothing lies beside it, and the sentence says that nothing was changed."""
+    turn = store.begin_turn(OWNER, Question("kept", (picture("x"),)), title="t")
+    copy = tmp_path / "copy.zip"
+    store.backup(copy)
+    store.close()
+    before = entries(folder)
+    spoil(copy, change)
+    with pytest.raises(HistoryError) as refused:
+        HistoryStore.restore(folder, copy)
+    assert refused.value.code == "history.not_a_backup"
+    assert entries(folder) == before
+    assert entries(tmp_path) == {"copy.zip", folder.name}
+    store.open()
+    assert store.turn(OWNER, turn.id).question == "kept"
+    store.close()
+
+
+def test_a_backup_that_does_not_fit_leaves_nothing(store: HistoryStore, folder: Path, tmp_path: Path) -> None:
+    """Where the file cannot be written, no half of it stays, and the app goes on."""
+    store.begin_turn(OWNER, Question("kept"), title="t")
+    with pytest.raises(HistoryError):
+        store.backup(tmp_path / "missing" / "copy.zip")
+    assert "history.db.snapshot" not in entries(folder)
+    store.begin_turn(OWNER, Question("kept"), title="t")

@@ -1,0 +1,50 @@
+"""A marker is found wherever and however it is written down, and a short one is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from qwen_vl_app.chat import Question, StagedPicture
+from qwen_vl_app.errors import HistoryError
+from qwen_vl_app.history import HistoryStore, proof
+
+OWNER = "a-browser"
+
+
+def test_a_marker_is_found_in_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In any case, in UTF-8 and UTF-16, escaped, in a name, and over the border of two pieces that are read."""
+    marker = "Zürich-发票"
+    contents = {
+        "utf8": marker.upper().encode(),
+        "utf16": marker.encode("utf-16-le"),
+        "big": marker.encode("utf-16-be"),
+        "json": marker.encode("ascii", "backslashreplace"),
+        "not": b"zurich",
+        "none": b"",
+    }
+    (tmp_path / "below").mkdir()
+    for name, content in contents.items():
+        (tmp_path / "below" / name).write_bytes(b"x" * 7 + content + b"y" * 7)
+    (tmp_path / f"{marker}.txt").write_bytes(b"")
+    expected = (*(f"below/{name}" for name in ("big", "json", "utf16", "utf8")), f"{marker}.txt")
+    assert sorted(HistoryStore.find_traces(tmp_path, marker)) == sorted(expected)
+    for size in (1, 5, 8):
+        monkeypatch.setattr(proof, "_PIECE_BYTES", size)
+        assert sorted(HistoryStore.find_traces(tmp_path, marker)) == sorted(expected)
+
+
+def test_a_site_can_see_for_itself(store: HistoryStore, folder: Path, picture: Callable[..., StagedPicture]) -> None:
+    """Before erasing the files are named, afterwards there are none."""
+    store.begin_turn(OWNER, Question("Marker-发票-7", (picture("x"),)), title="t")
+    assert HistoryStore.find_traces(folder, "marker-发票-7") == ("history.db-wal",)
+    store.erase_everything(OWNER)
+    assert HistoryStore.find_traces(folder, "marker-发票-7") == ()
+
+
+def test_a_short_marker_is_refused(folder: Path) -> None:
+    """It would be found by chance."""
+    with pytest.raises(HistoryError, match=r"history\.marker_too_short"):
+        HistoryStore.find_traces(folder, " abc ")

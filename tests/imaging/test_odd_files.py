@@ -1,0 +1,219 @@
+"""Files made by hand, bit by bit: what Pillow reads wrong or refuses is right all the same."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import pillow_heif
+import pytest
+from PIL import Image
+
+from qwen_vl_app.errors import PictureError, Reason
+from qwen_vl_app.imaging import PictureDecoder
+
+from .conftest import decode, encode, same
+
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+UNSIGNED, SIGNED, FLOAT = 1, 2, 3
+STORED, DEFLATED = 1, 8
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    """One chunk of a PNG."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(width: int, rows: bytes, *, bits: int, colour: int = 0, before: bytes = b"", after: bytes = b"") -> bytes:
+    """A PNG of filtered rows of one byte length, with chunks before and after its pixels."""
+    channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour]
+    height = len(rows) // (1 + -(-width * bits * channels // 8))
+    head = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    return b"".join(
+        (
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", head),
+            before,
+            chunk(b"IDAT", zlib.compress(rows)),
+            after,
+            chunk(b"IEND", b""),
+        )
+    )
+
+
+def tiff(order: str, values: list[float], *, code: str, sample: int, photometric: int, compression: int) -> bytes:
+    """A TIFF of one row of greys, in either byte order, kept plain or deflated."""
+    pixels = struct.pack(f"{order}{len(values)}{code}", *values)
+    body = zlib.compress(pixels) if compression == DEFLATED else pixels
+    bits = 8 * len(pixels) // len(values)
+    start = 8 + 2 + 12 * 10 + 4
+    entries = [(256, len(values)), (257, 1), (258, bits), (259, compression), (262, photometric)]
+    entries += [(273, start), (277, 1), (278, 1), (279, len(body)), (339, sample)]
+    directory = b"".join(struct.pack(f"{order}HHIHH", tag, 3, 1, value, 0) for tag, value in entries)
+    mark = b"II" if order == "<" else b"MM"
+    head = mark + struct.pack(f"{order}HIH", 42, 8, len(entries))
+    return head + directory + b"\0\0\0\0" + body
+
+
+def row(decoder: PictureDecoder, data: bytes) -> list[tuple[int, ...]]:
+    """The pixels of the first row as the model sees them."""
+    seen = decode(decoder.render(data, fit=same).seen_png).convert("RGB")
+    return [value for x in range(seen.width) if isinstance(value := seen.getpixel((x, 0)), tuple)]
+
+
+def greys(decoder: PictureDecoder, data: bytes) -> list[int]:
+    """The shades of the first row."""
+    pixels = row(decoder, data)
+    assert all(pixel[0] == pixel[1] == pixel[2] for pixel in pixels)
+    return [pixel[0] for pixel in pixels]
+
+
+@pytest.mark.parametrize("compression", [STORED, DEFLATED])
+@pytest.mark.parametrize("photometric", [0, 1])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    ("code", "sample", "values", "wanted"),
+    [
+        ("H", UNSIGNED, [0, 16448, 32896, 65535], [0, 64, 128, 255]),
+        ("H", UNSIGNED, [0, 1028, 2056, 4095], [0, 64, 128, 255]),
+        ("h", SIGNED, [-1000, 0, 1000, 1000], [0, 128, 255, 255]),
+        ("I", UNSIGNED, [0, 16448, 32896, 65535], [0, 64, 128, 255]),
+        ("i", SIGNED, [-70000, 0, 70000, 70000], [0, 128, 255, 255]),
+        ("f", FLOAT, [0.0, 0.25, 0.5, 1.0], [0, 64, 128, 255]),
+    ],
+)
+def test_deep_greys_of_a_tiff_are_right_in_every_form(
+    decoder: PictureDecoder,
+    order: str,
+    photometric: int,
+    compression: int,
+    code: str,
+    sample: int,
+    values: list[float],
+    wanted: list[int],
+) -> None:
+    """Either byte order, plain or compressed, counted from black or from white: the same scene."""
+    data = tiff(order, values, code=code, sample=sample, photometric=photometric, compression=compression)
+    wanted = wanted if photometric else [255 - shade for shade in wanted]
+    assert all(abs(got - want) <= 1 for got, want in zip(greys(decoder, data), wanted, strict=True))
+
+
+@pytest.mark.parametrize(("top", "bits"), [(255, 8), (4095, 12), (65535, 16)])
+def test_sixteen_bits_are_scaled_by_the_bits_that_are_used(decoder: PictureDecoder, top: int, bits: int) -> None:
+    """A PNG of 16 bits with values of fewer is not black, and the note names the bits."""
+    data = png(3, b"\0" + struct.pack(">3H", 0, (top + 1) // 2, top), bits=16)
+    assert greys(decoder, data) == [0, 128, 255]
+    notes = decoder.inspect(data).notes
+    assert notes == ((Reason("image.sixteen_bit", bits=bits),) if bits > 8 else ())
+
+
+@pytest.mark.parametrize(
+    ("bits", "pixels", "key", "wanted"),
+    [
+        (1, b"\x40", 1, [0, 255]),
+        (2, b"\x1b", 1, [0, 255, 170, 255]),
+        (4, b"\x3f\x30", 3, [255, 255, 255, 0]),
+        (8, b"\x03\x80", 3, [255, 128]),
+        (16, struct.pack(">3H", 0x1234, 0x8080, 0xFFFF), 0x1234, [255, 128, 255]),
+    ],
+)
+def test_the_transparent_grey_is_found_at_any_depth(
+    decoder: PictureDecoder, bits: int, pixels: bytes, key: int, wanted: list[int]
+) -> None:
+    """A PNG names the grey that is not there in its own bits."""
+    width = len(wanted)
+    assert (
+        greys(decoder, png(width, b"\0" + pixels, bits=bits, before=chunk(b"tRNS", struct.pack(">H", key)))) == wanted
+    )
+
+
+def test_the_transparent_colour_of_sixteen_bits_is_found(decoder: PictureDecoder) -> None:
+    """Three channels of 16 bits, one colour of which is not there."""
+    rows = b"\0" + struct.pack(">6H", 0x1234, 0x5678, 0x9ABC, 65535, 0, 0)
+    key = chunk(b"tRNS", struct.pack(">3H", 0x1234, 0x5678, 0x9ABC))
+    assert row(decoder, png(2, rows, bits=16, colour=2, before=key)) == [WHITE, (255, 0, 0)]
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_a_long_comment_does_not_cost_the_picture(decoder: PictureDecoder, place: str) -> None:
+    """Editors keep histories of megabytes in a PNG's text, packed."""
+    comment = chunk(b"zTXt", b"History\0\0" + zlib.compress(b"step " * 600_000))
+    data = png(4, b"\0\x80\x80\x80\x80", bits=8, **{place: comment})  # type: ignore[arg-type]  # one of two chunks
+    assert greys(decoder, data) == [128] * 4
+
+
+def test_a_png_broken_before_its_camera_data_is_not_taken_for_whole(decoder: PictureDecoder) -> None:
+    """Pillow looks for late camera data by decoding, and half a picture would pass when it is loaded again."""
+    rows = b"".join(b"\0" + bytes(100) for _ in range(100))
+    late = chunk(b"eXIf", b"II*\0\x08\0\0\0\0\0")
+    whole = png(100, rows, bits=8, after=late)
+    assert decoder.inspect(whole).size.width == 100
+    packed = zlib.compress(rows)
+    damaged = packed[: len(packed) // 2] + b"\xff" * (len(packed) - len(packed) // 2)
+    broken = whole.replace(chunk(b"IDAT", packed), chunk(b"IDAT", damaged))
+    assert broken != whole
+    with pytest.raises(PictureError) as error:
+        decoder.inspect(broken)
+    assert error.value.code in ("image.unreadable", "image.truncated")
+
+
+def test_a_frame_larger_than_its_canvas_is_held_to_the_limit(decoder: PictureDecoder) -> None:
+    """A GIF may announce a small canvas and a huge frame."""
+    frame = b"," + struct.pack("<HHHH", 0, 0, 60_000, 60_000) + b"\x80\0\0\0\xff\xff\xff\x02\x02\x44\x01\x00;"
+    gif = b"GIF89a" + struct.pack("<HH", 10, 10) + b"\0\0\0" + frame
+    with pytest.raises(PictureError) as error:
+        decoder.inspect(gif)
+    assert error.value.code in ("image.too_many_pixels", "image.memory", "image.unreadable", "image.truncated")
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+def test_deep_colours_of_a_phone_keep_their_place(
+    decoder: PictureDecoder, bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HEIC of 10 and 12 bits comes out at 8 bits with its colours where they were."""
+    monkeypatch.setattr(pillow_heif.options, "SAVE_HDR_TO_12_BIT", bits == 12)
+    pixels = struct.pack("<3H", 0xFFFF, 0x8080, 0) * 256
+    file = pillow_heif.from_bytes("RGB;16", (16, 16), pixels)
+
+    buffer = io.BytesIO()
+    file.save(buffer, quality=-1)
+    red, green, blue = row(decoder, buffer.getvalue())[8]
+    assert red > 245 and abs(green - 128) < 6 and blue < 10
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["HEIF", "AVIF"])
+def test_phones_pictures_are_turned_once_and_say_so(decoder: PictureDecoder, name: str, orientation: int) -> None:
+    """HEIC and AVIF turn by boxes of their own; the note is the same as for a JPEG."""
+    pillow_heif.register_heif_opener()
+    undo = (
+        None,
+        Image.Transpose.FLIP_LEFT_RIGHT,
+        Image.Transpose.ROTATE_180,
+        Image.Transpose.FLIP_TOP_BOTTOM,
+        Image.Transpose.TRANSPOSE,
+        Image.Transpose.ROTATE_90,
+        Image.Transpose.TRANSVERSE,
+        Image.Transpose.ROTATE_270,
+    )[orientation - 1]
+    upright = Image.new("RGB", (64, 48), BLACK)
+    upright.paste((220, 0, 0), (0, 0, 32, 24))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = upright if undo is None else upright.transpose(undo)
+    picture = decoder.render(encode(stored, name, exif=exif.tobytes(), quality=95), fit=same)
+    seen = decode(picture.seen_png).convert("RGB")
+    assert seen.size == (64, 48)
+    corner, other = seen.getpixel((10, 10)), seen.getpixel((50, 40))
+    assert isinstance(corner, tuple) and isinstance(other, tuple)
+    assert corner[0] > 180 and other[0] < 40
+    assert (Reason("image.turned_upright") in picture.notes) is (orientation != 1)
+
+
+def test_renditions_carry_nothing_of_the_camera(decoder: PictureDecoder) -> None:
+    """Place and maker stay in the upload."""
+    exif = Image.Exif()
+    exif[0x010F] = "SecretCamera"
+    picture = decoder.render(encode(Image.new("RGB", (60, 40)), "JPEG", exif=exif.tobytes()), fit=same)
+    assert all(b"SecretCamera" not in data for data in (picture.view, picture.thumbnail, picture.seen_png))

@@ -1,0 +1,210 @@
+"""Setting up from a wheelhouse of tiny wheels, with real pip and a real virtual environment, without network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from scripts import environment, packages
+
+
+def make_wheel(kit: Path, name: str, version: str, modules: dict[str, str], *, requires: str = "") -> Path:
+    """Write a pure wheel with the given modules."""
+    info = f"{name}-{version}.dist-info"
+    needs = f"Requires-Dist: {requires}\n" if requires else ""
+    files = modules | {
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    rows = []
+    for path, text in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        rows.append(f"{path},sha256={digest},{len(text.encode())}")
+    record = "\n".join([*rows, f"{info}/RECORD,,"]) + "\n"
+    wheel = kit / f"{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for path, text in [*files.items(), (f"{info}/RECORD", record)]:
+            archive.writestr(path, text)
+    return wheel
+
+
+def make_torch(kit: Path, *, cuda: str | None) -> None:
+    """Write a torch that says which build it is."""
+    modules = {"torch/__init__.py": "from torch import version\n", "torch/version.py": f"cuda = {cuda!r}\n"}
+    make_wheel(kit, "torch", "9.9", modules)
+
+
+class House:
+    """A project folder of the test's own, which the set-up takes for its root."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.kit, self.venv = root, root / "offline_pkgs", root / ".venv"
+        self.kit.mkdir()
+        (root / "requirements.txt").write_text("tiny==1.0\ntorch==9.9\n", encoding="utf-8")
+        (root / "requirements-dev.txt").write_text("grown==1.0\n", encoding="utf-8")
+        (root / "requirements-gpu.txt").write_text("torchvision==0.9\nqwen-vl-utils==0.1\n", encoding="utf-8")
+        make_wheel(self.kit, "tiny", "1.0", {"tiny/__init__.py": "SIZE = 'as it should be'\n"})
+        make_wheel(self.kit, "grown", "1.0", {"grown.py": ""})
+        make_wheel(self.kit, "qwen_vl_utils", "0.1", {"qwen_vl_utils.py": ""})
+
+    def has(self, module: str) -> bool:
+        """Whether the environment can import a module."""
+        ran = subprocess.run([str(environment.environment_python()), "-I", "-c", f"import {module}"], check=False)
+        return ran.returncode == 0
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+    """A fresh project, and a pip that knows nothing of this machine's indexes."""
+    made = House(tmp_path)
+    venv = made.venv
+    for name, value in {
+        "ROOT": tmp_path,
+        "FOLDER": venv,
+        "STAMP": venv / "setup.json",
+        "LOCK": venv / "setup.lock",
+        "LOG": venv / "setup.log",
+        "KIT": made.kit,
+    }.items():
+        monkeypatch.setattr(environment, name, value)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    return made
+
+
+def test_a_cut_off_set_up_is_mended_and_a_finished_one_left_alone(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One life of an environment: made, left alone, cut off and mended, grown for the tests, made anew after a move."""
+    make_torch(house.kit, cuda=None)
+    environment.ensure()
+    assert house.has("tiny")
+    assert not house.has("grown")
+    assert "from offline_pkgs alone" in capsys.readouterr().out
+
+    environment.LOG.unlink()
+    environment.ensure()
+    assert not environment.LOG.exists(), "pip was called although nothing had changed"
+    assert capsys.readouterr().out == ""
+
+    environment.STAMP.unlink()
+    module = environment.site_packages() / "tiny" / "__init__.py"
+    module.write_text("SI", encoding="utf-8")
+    environment.ensure()
+    assert "while tiny went in" in capsys.readouterr().out
+    assert module.read_text(encoding="utf-8").startswith("SIZE")
+
+    environment.ensure(dev=True)
+    assert house.has("grown")
+    assert environment.is_ready(dev=False)
+
+    settings = house.venv / "pyvenv.cfg"
+    settings.write_text(settings.read_text(encoding="utf-8").replace(str(house.root), "/elsewhere"), encoding="utf-8")
+    environment.STAMP.unlink()
+    capsys.readouterr()
+    environment.ensure()
+    assert "making it anew" in capsys.readouterr().out
+    assert house.has("tiny")
+
+
+def test_torchvision_comes_with_a_cuda_torch_and_goes_again_where_it_breaks(house: House) -> None:
+    """The pair is installed beside a CUDA build, verified by importing, and taken out where that fails."""
+    make_torch(house.kit, cuda="13.0")
+    make_wheel(house.kit, "transformers", "1.0", {"transformers.py": "AutoProcessor = None\n"})
+    (house.root / "requirements.txt").write_text("torch==9.9\ntransformers==1.0\n", encoding="utf-8")
+    vision = make_wheel(house.kit, "torchvision", "0.9", {"torchvision.py": ""}, requires="torch==9.9")
+    environment.ensure()
+    assert house.has("torchvision")
+    assert "torchvision beside it" in environment.STAMP.read_text(encoding="utf-8")
+
+    vision.unlink()
+    broken = "raise RuntimeError('operator torchvision::nms does not exist')\n"
+    make_wheel(house.kit, "torchvision", "0.10", {"torchvision.py": broken}, requires="torch==9.9")
+    (house.root / "requirements-gpu.txt").write_text("torchvision==0.10\nqwen-vl-utils==0.1\n", encoding="utf-8")
+    environment.ensure()
+    assert not house.has("torchvision")
+    assert not (environment.site_packages() / "torchvision.py").exists()
+    assert "without torchvision" in environment.STAMP.read_text(encoding="utf-8")
+    assert house.has("torch")
+
+
+def test_a_missing_wheel_is_said_in_a_sentence(house: House) -> None:
+    """What is missing, where to read on, and no stamp; once the wheel is there, the next run succeeds."""
+    with pytest.raises(packages.SetupError) as caught:
+        environment.ensure()
+    assert "torch==9.9" in str(caught.value)
+    assert "offline_pkgs/README.md" in str(caught.value)
+    assert not environment.is_ready(dev=False)
+    make_torch(house.kit, cuda=None)
+    environment.ensure()
+    assert environment.is_ready(dev=False)
+
+
+def test_two_set_ups_do_not_meet(house: House) -> None:
+    """While another process holds the lock it cannot be had, and it is free again when that process ends."""
+    house.venv.mkdir()
+    code = (
+        "import sys; from pathlib import Path; from scripts import environment\n"
+        "environment.LOCK = Path(sys.argv[1])\n"
+        "with environment._lock():\n    print('held', flush=True); sys.stdin.read()\n"
+    )
+    root = Path(packages.__file__).resolve().parent.parent
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(environment.LOCK)],
+        cwd=root,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with environment.LOCK.open("a+b") as file:
+            assert not environment._try_lock(file.fileno())
+        other.kill()
+        other.wait(timeout=10)
+    with environment.LOCK.open("a+b") as file:
+        assert environment._try_lock(file.fileno())
+
+
+def test_a_damaged_stamp_is_no_stamp(house: House) -> None:
+    """Half a file, or another kind of file, means that the environment is looked at again."""
+    house.venv.mkdir()
+    for text in ("", "{", "[1]"):
+        environment.STAMP.write_text(text, encoding="utf-8")
+        assert not environment.is_ready(dev=False)
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk is full"),
+        (
+            "WARNING: Retrying after NewConnectionError: Temporary failure in name resolution\n"
+            "ERROR: No matching distribution found for torch==2.13.0",
+            "index cannot be reached",
+        ),
+        (
+            "ERROR: Could not find a version that satisfies the requirement a==1 (from versions: none)\n"
+            "ERROR: No matching distribution found for a==1",
+            "cannot be reached, or has nothing",
+        ),
+        ("ERROR: No matching distribution found for torch==2.13.0", "no such package for this Python"),
+        (
+            "ERROR: Could not install packages due to an OSError: [Errno 13] Permission denied: 'x'",
+            "may not be written",
+        ),
+    ],
+)
+def test_a_failure_has_its_gist_and_a_next_step(output: str, expected: str) -> None:
+    """What pip said, what that means, and what to do."""
+    told = packages.explain(output.splitlines())
+    assert expected in told
+    assert output.splitlines()[-1].removeprefix("ERROR: ") in told
+    assert told.endswith("Then run this again; it goes on where it stopped.")

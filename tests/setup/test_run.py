@@ -1,0 +1,156 @@
+"""The start script: which port, which model, and whether a taken port is this app."""
+
+from __future__ import annotations
+
+import ast
+import http.server
+import threading
+import webbrowser
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from qwen_vl_app.api import guard
+from qwen_vl_app.config import ROOT
+from scripts import environment, packages, run
+
+STARTERS = ("run.py", "test.py", "check.py")
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project folder without a config.toml."""
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    return tmp_path
+
+
+def test_the_port_comes_from_the_environment_then_the_file_then_the_default(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same order as the app's own settings; a file with a byte-order mark is read too."""
+    assert run.configured_port() == 8501
+    (root / "config.toml").write_text("port = 9001\n", encoding="utf-8-sig")
+    assert run.configured_port() == 9001
+    monkeypatch.setenv("QWEN_VL_PORT", "9002")
+    assert run.configured_port() == 9002
+
+
+@pytest.mark.parametrize("value", ["many", "0", "65536", "-1", ""])
+def test_an_impossible_port_is_said_to_be_one(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sentence names the variable; nothing is set up for a port that cannot be."""
+    monkeypatch.setenv("QWEN_VL_PORT", value)
+    with pytest.raises(packages.SetupError, match="QWEN_VL_PORT"):
+        run.configured_port()
+    with pytest.raises(SystemExit):
+        run.main(["--port", value])
+
+
+def test_a_broken_config_is_left_for_the_app_to_complain_about(root: Path) -> None:
+    """The app says what is wrong with its file, in a sentence; the start script does not fall over it."""
+    (root / "config.toml").write_text("port = = 1", encoding="utf-8")
+    assert run.configured_port() == 8501
+
+
+def test_the_app_listens_to_loopback_alone_and_gets_further_arguments(root: Path) -> None:
+    """The address stands on the command line, where it wins over any file."""
+    command = run.app_command(Path("python"), port=9003, further=["--theme.base", "dark"])
+    assert command[1:5] == ["-m", "streamlit", "run", str(root / "app.py")]
+    assert command[command.index("--server.address") + 1] == "127.0.0.1"
+    assert command[command.index("--server.port") + 1] == "9003"
+    assert command[-2:] == ["--theme.base", "dark"]
+
+
+def test_a_model_folder_is_made_absolute_and_a_name_stays_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The app runs from another folder than the one the user stands in."""
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert run.app_environment({}, port=1, model="mine")["QWEN_VL_MODEL"] == str(tmp_path / "mine")
+    assert run.app_environment({}, port=1, model="demo")["QWEN_VL_MODEL"] == "demo"
+    assert "QWEN_VL_MODEL" not in run.app_environment({}, port=1, model=None)
+
+
+class Stranger(http.server.BaseHTTPRequestHandler):
+    """Answers everything, with or without the app's mark."""
+
+    mark = ""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        if self.mark:
+            self.send_header(self.mark, "1")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+
+@pytest.fixture
+def busy_port() -> Iterator[int]:
+    """A port that a web server answers at."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join(timeout=10)
+
+
+def test_a_taken_port_is_told_from_a_running_app(
+    busy_port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A stranger on the port is an error that names the way out; the app itself is opened."""
+    opened: list[str] = []
+    monkeypatch.setattr(environment, "ensure", lambda: Path("python"))
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    assert run.main(["--port", str(busy_port)]) == 1
+    assert "--port" in capsys.readouterr().err
+    monkeypatch.setattr(Stranger, "mark", guard.APP_HEADER)
+    assert run.main(["--port", str(busy_port)]) == 0
+    assert opened == [f"http://127.0.0.1:{busy_port}"]
+    assert run.main(["--port", str(busy_port), "--no-browser"]) == 0
+    assert len(opened) == 1
+
+
+def test_a_failed_set_up_is_a_sentence_and_an_exit_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No traceback, also where a person stopped it."""
+
+    def fails() -> Path:
+        raise packages.SetupError("The disk is full.")
+
+    def is_stopped() -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(environment, "ensure", fails)
+    assert run.main([]) == 1
+    assert capsys.readouterr().err == "[setup] The disk is full.\n"
+    monkeypatch.setattr(environment, "ensure", is_stopped)
+    assert run.main([]) == 130
+    assert "goes on where it stopped" in capsys.readouterr().err
+
+
+def test_the_mark_on_the_replies_is_the_one_that_is_looked_for() -> None:
+    """The start script cannot import the package, so the two spell the header each for themselves."""
+    assert guard.APP_HEADER.lower() == run.APP_HEADER
+
+
+@pytest.mark.parametrize("name", STARTERS)
+def test_an_old_python_can_read_far_enough_to_say_so(name: str) -> None:
+    """The scripts parse as Python 3.7, and look at the version before they import anything that is newer."""
+    tree = ast.parse((ROOT / "scripts" / name).read_text(encoding="utf-8"), feature_version=(3, 7))
+    after_docstring = tree.body[1:]
+    assert isinstance(after_docstring[0], ast.Import)
+    assert [alias.name for alias in after_docstring[0].names] == ["sys"]
+    assert "version_info" in ast.unparse(after_docstring[1])
+    assert "sys.exit" in ast.unparse(after_docstring[1])
+
+
+@pytest.mark.parametrize("name", [*STARTERS, "environment.py", "packages.py"])
+def test_a_script_that_downloads_says_so_in_its_first_line(name: str) -> None:
+    """Nobody is surprised by the network."""
+    first = (ROOT / "scripts" / name).read_text(encoding="utf-8").splitlines()[0]
+    assert "ownload" in first

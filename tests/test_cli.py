@@ -1,0 +1,556 @@
+"""The command line: what goes to which stream, what JSON looks like, what an end is worth, and that no file is a trap."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwen_vl_app import __version__
+from qwen_vl_app.chat import FinishReason
+from qwen_vl_app.cli import main
+from qwen_vl_app.cli.files import read_file
+from qwen_vl_app.cli.parts import Parts
+from qwen_vl_app.cli.terminal import harmless, one_line
+from qwen_vl_app.config import ROOT
+from qwen_vl_app.engine.base import GenerationRequest, Step, TokenStep
+from qwen_vl_app.engine.fake import FakeEngine
+from qwen_vl_app.errors import ModelFolderError, OutOfMemoryError, UsageError
+from qwen_vl_app.history import HistoryStore
+from tests.hub_parts import WAIT_S, FakeProbe, a_file, an_assistant
+
+
+class Ended:
+    """What a command left behind."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status = status
+        self.out = out
+        self.err = err
+
+    @property
+    def json(self) -> Any:
+        (line,) = self.out.splitlines()
+        return json.loads(line)
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command on a fake engine, with a data folder and settings of its own."""
+
+    def ran(arguments: Sequence[str], engine: FakeEngine | None = None) -> Ended:
+        engine = engine or FakeEngine()
+        parts = Parts(
+            build_assistant=lambda settings: an_assistant(engine, settings.data_dir, settings=settings),
+            probe=lambda settings: FakeProbe(settings, engine),
+            settings_file=tmp_path / "config.toml",
+            environment={
+                "QWEN_VL_DATA_DIR": str(tmp_path / "data"),
+                "QWEN_VL_MODELS_DIR": str(tmp_path / "models"),
+                "QWEN_VL_LANGUAGE": "en",
+            },
+        )
+        status = main(arguments, parts=parts)
+        out, err = capsys.readouterr()
+        return Ended(status, out, err)
+
+    return ran
+
+
+@pytest.fixture
+def panel(tmp_path: Path) -> str:
+    """The path of a picture of 5600 x 2800."""
+    file = tmp_path / "panel.png"
+    file.write_bytes(a_file(5600, 2800))
+    return str(file)
+
+
+class TestAsk:
+    def test_the_answer_goes_to_stdout_and_nothing_else(self, run: Run, panel: str) -> None:
+        """What a pipe gets is the answer and one line end."""
+        ended = run(["ask", panel, "What does it read?"], FakeEngine([["00427", ".5"]]))
+        assert (ended.status, ended.out, ended.err) == (0, "00427.5\n", "")
+
+    def test_words_alone_are_a_question(self, run: Run) -> None:
+        """Pictures are not required."""
+        engine = FakeEngine(["Hello."])
+        ended = run(["ask", "Say hello"], engine)
+        assert (ended.status, ended.out) == (0, "Hello.\n")
+        assert [message.text for message in engine.requests[0].messages] == ["Say hello"]
+
+    def test_json_has_the_answer_its_data_and_its_boxes_in_pixels_of_the_original(self, run: Run, panel: str) -> None:
+        """One object; boxes are whole pixels of the upright picture, not of what the model saw."""
+        engine = FakeEngine(['```json\n[{"bbox_2d": [28, 28, 280, 140], "label": "meter"}]\n```'])
+        ended = run(["ask", "--json", panel, panel, "Where?"], engine)
+        assert ended.status == 0
+        told = ended.json
+        assert set(told) == {
+            *("text", "data", "regions", "pictures", "model", "finish_reason", "usage", "seconds", "notes"),
+        }
+        assert told["data"] == [{"bbox_2d": [28, 28, 280, 140], "label": "meter"}]
+        picture = told["pictures"][0]
+        assert (picture["name"], picture["width"], picture["height"]) == ("panel.png", 5600, 2800)
+        assert picture["tokens"] == picture["seen_width"] * picture["seen_height"] // 784
+        (region,) = told["regions"]
+        scale = 5600 / picture["seen_width"], 2800 / picture["seen_height"]
+        expected = [round(28 * scale[0]), round(28 * scale[1]), round(280 * scale[0]), round(140 * scale[1])]
+        assert region == {"label": "meter", "bbox": expected, "picture": 0}
+        assert all(isinstance(value, int) for value in region["bbox"])
+        assert (told["model"], told["finish_reason"], len(told["pictures"])) == ("fake", "stop", 2)
+        assert told["usage"]["completion_tokens"] == 1
+        assert told["usage"]["picture_tokens"] == 2 * picture["tokens"]
+        assert told["seconds"] >= 0
+
+    def test_an_answer_without_json_has_null_data(self, run: Run) -> None:
+        """No data is null, and no list of regions is an empty list."""
+        told = run(["ask", "--json", "Hi"], FakeEngine(["Hello."])).json
+        assert (told["data"], told["regions"], told["pictures"]) == (None, [], [])
+
+    def test_after_out_of_memory_json_tells_the_size_that_was_really_seen(self, run: Run, panel: str) -> None:
+        """The seen size is the one of the retry, and the note says why."""
+        told = run(["ask", "--json", panel, "?"], FakeEngine([OutOfMemoryError("inference.out_of_memory"), "Ok."])).json
+        assert told["pictures"][0]["tokens"] <= 256
+        assert [note["code"] for note in told["notes"]] == ["inference.smaller_after_out_of_memory"]
+
+    def test_flags_reach_the_question(self, run: Run, panel: str) -> None:
+        """The limit of tokens, the detail and the page (counted from 1) are meant as typed."""
+        engine = FakeEngine(["."])
+        Path(panel).write_bytes(a_file(4000, 4000, pages=3))
+        ended = run(["ask", panel, "?", "--max-tokens", "7", "--detail", "low_memory", "--page", "3"], engine)
+        assert ended.status == 0
+        (request,) = engine.requests
+        assert request.sampling.max_new_tokens == 7
+        assert request.messages[0].images[0].size.pixels <= 256 * 784
+        assert run(["ask", panel, "?", "--page", "4"]).status == 2
+
+    def test_a_cut_answer_says_so_beside_the_answer(self, run: Run) -> None:
+        """The text stays clean on stdout; the note with the next step is on stderr."""
+        ended = run(["ask", "?"], FakeEngine(["Half an"], finish_reason=FinishReason.LENGTH))
+        assert (ended.status, ended.out) == (0, "Half an\n")
+        assert "--max-tokens" in ended.err
+
+    @pytest.mark.parametrize(
+        ("arguments", "code"),
+        [
+            (["ask", "   "], "question.empty"),
+            (["ask", "nowhere.png", "?"], "file.missing"),
+            (["ask", ".", "?"], "file.is_folder"),
+            (["ask", "?", "--device", "tpu"], "settings.bad_value"),
+            (["ask", *["x.png"] * 9, "?"], "question.too_many_pictures"),
+        ],
+    )
+    def test_bad_input_is_one_sentence_and_status_2(self, run: Run, arguments: list[str], code: str) -> None:
+        """Nothing is loaded; with `--json` the code is on stdout too."""
+        engine = FakeEngine()
+        plain = run(arguments, engine)
+        assert (plain.status, plain.out) == (2, "")
+        assert len(plain.err.splitlines()) == 1
+        told = run([*arguments, "--json"], engine)
+        assert (told.status, told.json["error"]["code"]) == (2, code)
+        assert told.json["error"]["message"] in told.err
+        assert engine.requests == []
+
+    def test_a_forgotten_question_is_noticed(self, run: Run, panel: str) -> None:
+        """`ask photo.png` does not ask the model about the words "photo.png"."""
+        ended = run(["ask", panel, "--json"])
+        assert (ended.status, ended.json["error"]["code"]) == (2, "cli.ask.question_is_a_file")
+
+    def test_a_bad_picture_is_named(self, run: Run, panel: str, tmp_path: Path) -> None:
+        """Of several pictures, the person learns which one it was."""
+        broken = tmp_path / "broken.png"
+        broken.write_bytes(b"no picture")
+        ended = run(["ask", panel, str(broken), "?", "--json"])
+        assert (ended.status, ended.json["error"]["file"]) == (2, str(broken))
+        assert "broken.png" in ended.err
+
+    def test_an_unknown_model_is_wrong_input_and_a_broken_one_a_failure(self, run: Run) -> None:
+        """A misspelt name can be typed again; a damaged folder cannot."""
+        unknown = FakeEngine(load_error=ModelFolderError("engine.model.not_found", model="qwen"))
+        assert run(["ask", "?", "--model", "qwen"], unknown).status == 2
+        broken = FakeEngine(load_error=ModelFolderError("model.not_loaded"))
+        ended = run(["ask", "?", "--json"], broken)
+        assert (ended.status, ended.json["error"]["code"]) == (1, "model.not_loaded")
+
+    def test_a_failure_in_the_middle_is_told_with_what_was_said(self, run: Run) -> None:
+        """Status 1, a sentence, and in JSON the partial text."""
+        from qwen_vl_app.engine.fake import PiecesThen
+
+        ended = run(["ask", "?", "--json"], FakeEngine([PiecesThen(["Half"], ValueError("secret"))]))
+        assert (ended.status, ended.json["error"]["code"], ended.json["text"]) == (1, "app.unexpected", "Half")
+        assert "secret" not in ended.out + ended.err
+        assert "Traceback" not in ended.err
+
+    def test_another_instance_on_the_data_folder_does_not_stop_the_answer(self, run: Run, tmp_path: Path) -> None:
+        """Nothing is kept, which `--verbose` tells; without it the answer is all there is."""
+        store = HistoryStore(tmp_path / "data")
+        store.open()
+        try:
+            quiet = run(["ask", "?"], FakeEngine(["Yes."]))
+            loud = run(["ask", "?", "--verbose"], FakeEngine(["Yes."]))
+        finally:
+            store.close()
+        assert (quiet.status, quiet.out, quiet.err) == (0, "Yes.\n", "")
+        assert (loud.status, loud.out) == (0, "Yes.\n")
+        assert "history" in loud.err
+
+    def test_the_question_is_kept_for_the_local_owner(self, run: Run, tmp_path: Path) -> None:
+        """The history has it, out of every browser's sight."""
+        assert run(["ask", "Kept?"], FakeEngine(["Yes."])).status == 0
+        store = HistoryStore(tmp_path / "data")
+        store.open()
+        try:
+            (conversation,) = store.conversations("local")
+        finally:
+            store.close()
+        assert conversation.title == "Kept?"
+
+    def test_ctrl_c_stops_the_answer_and_prints_what_there_is(self, run: Run) -> None:
+        """Status 130, the text so far, and a turn that says it was stopped."""
+
+        class Interrupting(FakeEngine):
+            """Presses Ctrl-C once the first words are said."""
+
+            def generate(self, request: GenerationRequest, *, should_stop: Callable[[], bool]) -> Iterator[Step]:
+                yield TokenStep("The first words", 1)
+                time.sleep(0.2)  # the reader gets them first
+                signal.raise_signal(signal.SIGINT)
+                yield from FakeEngine.generate(self, request, should_stop=lambda: waited(should_stop))
+
+        def waited(should_stop: Callable[[], bool]) -> bool:
+            deadline = time.monotonic() + WAIT_S
+            while not should_stop() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            return should_stop()
+
+        ended = run(["ask", "?"], Interrupting(["never said"]))
+        assert (ended.status, ended.out) == (130, "The first words\n")
+        told = run(["ask", "?", "--json"], Interrupting(["never said"]))
+        assert (told.status, told.json["finish_reason"], told.json["text"]) == (130, "stopped", "The first words")
+
+    def test_an_attempt_begun_anew_starts_on_a_new_line(self, run: Run, panel: str) -> None:
+        """On a stream that cannot take words back, the second beginning is at least apart from the first."""
+        from qwen_vl_app.engine.fake import PiecesThen
+
+        gate = threading.Semaphore(0)
+        engine = FakeEngine(
+            [PiecesThen(["First try"], OutOfMemoryError("inference.out_of_memory")), "Second try."], gate=gate
+        )
+        timer = threading.Timer(0.3, gate.release)
+        gate.release()
+        timer.start()
+        ended = run(["ask", panel, "?"], engine)
+        assert ended.out.endswith("Second try.\n")
+        assert ended.out in ("Second try.\n", "First try\nSecond try.\n")
+        assert "smaller" in ended.err
+
+
+class TestLook:
+    def test_every_file_gets_its_line_whatever_it_is(self, run: Run, panel: str, tmp_path: Path) -> None:
+        """Pictures, folders, devices, pipes, missing and damaged files: a line each, in order, and status 2."""
+        broken = tmp_path / "broken.png"
+        broken.write_bytes(b"no picture")
+        empty = tmp_path / "empty.png"
+        empty.touch()
+        files = [panel, str(tmp_path), str(tmp_path / "missing.png"), str(broken), str(empty), panel]
+        ended = run(["look", *files, "--json"])
+        lines = [json.loads(line) for line in ended.out.splitlines()]
+        assert ended.status == 2
+        assert [line["file"] for line in lines] == files
+        assert [line.get("error") for line in lines] == [
+            *(None, "file.is_folder", "file.missing", "queue.full", "file.empty", None)
+        ]
+        assert all(line["message"] for line in lines if "error" in line)
+        first = lines[0]
+        assert (first["format"], first["width"], first["height"], first["pages"]) == ("PNG", 5600, 2800, 1)
+        assert first["tokens"] == first["seen_width"] * first["seen_height"] // 784
+        assert first["notes"] == []
+
+    def test_good_files_alone_are_status_0_and_nothing_is_loaded_or_kept(
+        self, run: Run, panel: str, tmp_path: Path
+    ) -> None:
+        """The plan of sizes is enough."""
+        engine = FakeEngine()
+        ended = run(["look", panel], engine)
+        assert ended.status == 0
+        assert ended.out.startswith(f"{panel}: PNG, 5600 x 2800, seen as ")
+        assert engine.requests == []
+        assert not (tmp_path / "data").exists()
+
+    def test_refusals_in_plain_text_carry_their_code(self, run: Run) -> None:
+        """A person reads the sentence, a script finds the code."""
+        ended = run(["look", "missing.png"])
+        assert (ended.status, ended.out.split(": ")[1]) == (2, "file.missing")
+
+    def test_a_name_cannot_command_the_terminal_or_fake_a_line(self, run: Run, tmp_path: Path) -> None:
+        """Control characters of a file's name are shown, not obeyed."""
+        if sys.platform == "win32":
+            pytest.skip("Windows allows no such names")
+        evil = tmp_path / "a\x1b[2J\nfine.png: PNG"
+        evil.write_bytes(a_file())
+        ended = run(["look", str(evil)])
+        assert ended.status == 0
+        assert len(ended.out.splitlines()) == 1
+        assert "\x1b" not in ended.out
+        assert "\\x1b[2J\\nfine.png" in ended.out
+
+    def test_names_that_are_no_utf_8_are_shown_escaped(self, run: Run, tmp_path: Path) -> None:
+        """A name from another century neither crashes nor hides."""
+        if sys.platform in ("win32", "darwin"):
+            pytest.skip("this system allows no such names")
+        file = tmp_path / os.fsdecode(b"photo\xff.png")
+        file.write_bytes(a_file())
+        process = subprocess.run(
+            [sys.executable, "-c", _LOOK_ON_FAKES, str(file), str(tmp_path / "data")],
+            capture_output=True,
+            cwd=ROOT,
+            timeout=60,
+            check=False,
+        )
+        assert process.returncode == 0, process.stderr.decode()
+        assert b"photo\\udcff.png" in process.stdout
+
+    def test_without_a_model_there_is_a_sentence(self, run: Run, panel: str) -> None:
+        """No plan, no look: status 1 and the engine's reason."""
+        ended = run(["look", panel, "--json"], FakeEngine(load_error=ModelFolderError("model.not_loaded")))
+        assert (ended.status, ended.json["error"]["code"]) == (1, "model.not_loaded")
+
+
+_LOOK_ON_FAKES = """
+import sys
+from pathlib import Path
+from qwen_vl_app.cli import main
+from qwen_vl_app.cli.parts import Parts
+from qwen_vl_app.engine.fake import FakeEngine
+from tests.hub_parts import an_assistant
+parts = Parts(build_assistant=lambda s: an_assistant(FakeEngine(), Path(sys.argv[2]), settings=s), environment={})
+sys.exit(main(["look", sys.argv[1], "--language", "en"], parts=parts))
+"""
+
+
+class TestFiles:
+    """Reading what a path leads to."""
+
+    def refused(self, path: Path | str, *, max_bytes: int = 1000) -> str:
+        with pytest.raises(UsageError) as refusal:
+            read_file(str(path), max_bytes=max_bytes)
+        return refusal.value.code
+
+    def test_up_to_the_limit_and_not_a_byte_more(self, tmp_path: Path) -> None:
+        """The limit itself is allowed."""
+        file = tmp_path / "a"
+        file.write_bytes(b"x" * 1000)
+        assert read_file(str(file), max_bytes=1000) == b"x" * 1000
+        assert self.refused(file, max_bytes=999) == "file.too_large"
+
+    def test_a_huge_file_is_refused_by_its_size(self, tmp_path: Path) -> None:
+        """A terabyte that takes no room on the disk takes none in memory either."""
+        file = tmp_path / "huge"
+        with file.open("wb") as stream:
+            stream.truncate(2**40)
+        assert self.refused(file) == "file.too_large"
+
+    @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there are no device files here")
+    @pytest.mark.parametrize("device", ["/dev/zero", "/dev/null", "/dev/tty"])
+    def test_devices_are_refused(self, device: str) -> None:
+        """They have no end."""
+        assert self.refused(device) == "file.not_regular"
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+    def test_a_pipe_is_refused_at_once(self, tmp_path: Path) -> None:
+        """Nobody waits for a writer that never comes."""
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        assert self.refused(pipe) == "file.not_regular"
+
+    @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there are no such sockets here")
+    def test_a_socket_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Neither does anybody talk to it."""
+        monkeypatch.chdir(tmp_path)  # its path may not be long
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind("s")
+            assert self.refused("s") == "file.not_regular"
+
+    @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="there is no /proc here")
+    def test_files_that_claim_to_be_empty_are_read_within_the_limit(self) -> None:
+        """Under /proc a file is longer than it says."""
+        assert self.refused("/proc/self/maps", max_bytes=10) == "file.too_large"
+        assert read_file("/proc/self/maps", max_bytes=10_000_000)
+
+    @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="this account may read everything")
+    def test_a_forbidden_file_says_so(self, tmp_path: Path) -> None:
+        """It is there, but not for this account."""
+        file = tmp_path / "secret"
+        file.write_bytes(b"x")
+        file.chmod(0)
+        assert self.refused(file) == "file.forbidden"
+        tmp_path.chmod(0)
+        try:
+            assert self.refused(file) == "file.forbidden"
+        finally:
+            tmp_path.chmod(0o700)
+
+    def test_strange_words_are_refused_like_missing_files(self, tmp_path: Path) -> None:
+        """A NUL, a name without end, a loop of links, a file in place of a folder."""
+        assert self.refused("a\0b") == "file.unreadable"
+        assert self.refused("x" * 5000) == "file.unreadable"
+        file = tmp_path / "file"
+        file.write_bytes(b"x")
+        assert self.refused(file / "within") in ("file.unreadable", "file.missing")
+        if hasattr(os, "symlink") and sys.platform != "win32":
+            (tmp_path / "loop").symlink_to(tmp_path / "loop")
+            assert self.refused(tmp_path / "loop") == "file.unreadable"
+
+    def test_a_link_to_a_picture_is_the_picture(self, tmp_path: Path) -> None:
+        """Links lead somewhere."""
+        if sys.platform == "win32":
+            pytest.skip("links need rights there")
+        (tmp_path / "file").write_bytes(b"x")
+        (tmp_path / "link").symlink_to("file")
+        assert read_file(str(tmp_path / "link"), max_bytes=10) == b"x"
+
+
+class TestTerminal:
+    def test_escape_sequences_are_shown_and_line_breaks_stay(self) -> None:
+        """Colours, titles, bells, overwriting and reversed text all become visible or vanish."""
+        assert harmless("a\x1b[31mb\x07\n\tc") == "a\\x1b[31mb\\x07\n\tc"
+        assert harmless("\x9b31m\u202etxt") == "\\x9b31m\\u202etxt"
+        assert harmless("one\r\ntwo\rthree") == "one\ntwothree"
+        assert harmless("读数：42 °C 😀") == "读数：42 °C 😀"
+        assert one_line("a\nb\rc") == "a\\nb\\rc"
+
+    def test_an_answer_is_harmless_on_a_terminal_and_untouched_in_a_pipe(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A person is protected; a program gets what the model said."""
+        reply = "\x1b]0;owned\x07red"
+        assert run(["ask", "?"], FakeEngine([reply])).out == reply + "\n"
+
+        class Screen(io.StringIO):
+            def isatty(self) -> bool:
+                return True
+
+        screen = Screen()
+        monkeypatch.setattr(sys, "stdout", screen)
+        assert run(["ask", "?"], FakeEngine([reply])).status == 0
+        assert screen.getvalue() == "\\x1b]0;owned\\x07red\n"
+
+    def test_output_is_utf_8_whatever_the_console_says(self, tmp_path: Path) -> None:
+        """A code page that cannot write Chinese is not asked to."""
+        process = subprocess.run(
+            [sys.executable, "-m", "qwen_vl_app", "look", "no such file", "--language", "zh", "--device", "nonsense"],
+            capture_output=True,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"},
+            timeout=60,
+            check=False,
+        )
+        assert process.returncode == 2
+        assert "设置" in process.stderr.decode("utf-8")
+
+
+class TestProgram:
+    def test_version(self, run: Run) -> None:
+        """One line."""
+        ended = run(["--version"])
+        assert (ended.status, ended.out) == (0, f"qwen_vl_app {__version__}\n")
+
+    @pytest.mark.parametrize("command", ["ask", "look", "batch", "models", "doctor", "serve"])
+    def test_every_command_and_flag_has_help(self, run: Run, command: str) -> None:
+        """No flag is left unexplained, no code shows through."""
+        ended = run([command, "--help"])
+        assert ended.status == 0
+        assert "cli.help" not in ended.out
+        for line in ended.out.splitlines():
+            if line.strip().startswith("--"):
+                assert len(line.split("  ")) > 1, line
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["ask"],
+            ["look"],
+            ["dance"],
+            ["ask", "?", "--page", "0"],
+            ["ask", "?", "--max-tokens", "x"],
+            ["ask", "?", "--nonsense"],
+        ],
+    )
+    def test_wrong_usage_is_status_2(self, run: Run, arguments: list[str]) -> None:
+        """As every command line has it."""
+        ended = run(arguments)
+        assert ended.status == 2
+        assert "Traceback" not in ended.err
+
+    def test_a_mistake_of_ours_is_calm(self, run: Run, panel: str) -> None:
+        """Status 1 and a sentence that says how to see more."""
+
+        class Broken(FakeEngine):
+            def seen_size(self, *_: object, **__: object) -> Any:
+                raise RuntimeError("a mistake")
+
+        ended = run(["look", panel], Broken())
+        assert ended.status == 1
+        assert "--verbose" in ended.err
+        assert "Traceback" not in ended.err
+
+    def test_broken_settings_are_status_2(self, run: Run, tmp_path: Path) -> None:
+        """The sentence names the file."""
+        (tmp_path / "config.toml").write_text("port = ", encoding="utf-8")
+        ended = run(["ask", "?"])
+        assert ended.status == 2
+        assert "config.toml" in ended.err
+
+    def test_serving_with_settings_that_cannot_be_meant_starts_nothing(self, run: Run) -> None:
+        """An address beyond loopback is no setting, and a device that does not exist is refused before any start."""
+        ended = run(["serve", "--device", "tpu"])
+        assert (ended.status, len(ended.err.splitlines())) == (2, 1)
+
+    def test_folders_are_meant_from_where_the_command_was_typed(
+        self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A relative folder is beside the person, not beside the app."""
+        monkeypatch.chdir(tmp_path)
+        assert run(["ask", "?", "--data-dir", "here"], FakeEngine(["."])).status == 0
+        assert (tmp_path / "here").is_dir()
+
+    def test_a_python_without_the_libraries_gets_a_sentence(self) -> None:
+        """Started by the wrong Python, the program says which one to take."""
+        hidden = "import sys; sys.modules['typer'] = None; import runpy; runpy.run_module('qwen_vl_app', run_name='__main__')"
+        process = subprocess.run(
+            [sys.executable, "-c", hidden],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            cwd=ROOT,
+            timeout=60,
+            check=False,
+        )
+        assert process.returncode == 1
+        assert "scripts/run.py" in process.stderr
+        assert "Traceback" not in process.stderr
+
+    def test_models_are_listed_whole_or_damaged(self, run: Run, tmp_path: Path) -> None:
+        """A damaged folder is listed with what is wrong; no folder at all is a note."""
+        assert run(["models"]).err != ""
+        folder = tmp_path / "models" / "half-a-model"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text('{"model_type": "strange"}', encoding="utf-8")
+        told = run(["models", "--json"]).json
+        assert (told["name"], told["is_complete"]) == ("half-a-model", False)
+        assert told["error"].startswith("engine.folder.")
+        assert stat.S_ISDIR(folder.stat().st_mode)

@@ -1,0 +1,152 @@
+"""Settings: what wins over what, what is refused, and that a refusal names the key, its source and its neighbour."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwen_vl_app.config import ROOT, Settings, load_settings
+from qwen_vl_app.errors import SettingsError
+from qwen_vl_app.texts import Language, render
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "config.toml"
+
+
+def refusal(
+    file: Path, overrides: dict[str, Any] | None = None, environment: dict[str, str] | None = None
+) -> SettingsError:
+    with pytest.raises(SettingsError) as refused:
+        load_settings(overrides, file=file, environment=environment or {})
+    return refused.value
+
+
+def test_without_anything_the_defaults_hold(file: Path) -> None:
+    """No file, no variable, no flag: loopback, the folders beside the app, everything chosen by the app."""
+    settings = load_settings(file=file, environment={})
+    assert settings == Settings()
+    assert (settings.host, settings.models_dir, settings.data_dir) == ("127.0.0.1", ROOT / "models", ROOT / "data")
+
+
+def test_the_command_line_wins_over_the_environment_over_the_file_over_the_defaults(file: Path) -> None:
+    """Each source wins over those before it, key by key; what a flag does not give stays."""
+    file.write_text('port = 1111\nthreads = 1\nmodel = "from-file"\n', encoding="utf-8")
+    settings = load_settings(
+        {"port": 3333, "model": None},
+        file=file,
+        environment={"QWEN_VL_PORT": "2222", "QWEN_VL_THREADS": "2", "PATH": "/bin"},
+    )
+    assert (settings.port, settings.threads, settings.model) == (3333, 2, "from-file")
+    assert settings.queue_limit == Settings().queue_limit
+
+
+def test_a_misspelt_key_of_the_file_is_an_error_that_names_the_near_one(file: Path) -> None:
+    """`modle` is not silence."""
+    file.write_text('modle = "x"\n', encoding="utf-8")
+    error = refusal(file)
+    assert error.code == "settings.unknown_key_near"
+    assert dict(error.facts) == {"key": "modle", "near": "model", "source": "config.toml"}
+    assert "Did you mean model?" in render(error, Language.ENGLISH)
+
+
+def test_a_misspelt_variable_is_an_error_that_names_the_near_one_as_a_variable(file: Path) -> None:
+    """What a person has to type is what the sentence says."""
+    error = refusal(file, environment={"QWEN_VL_DATADIR": "/x"})
+    assert dict(error.facts) == {"key": "QWEN_VL_DATADIR", "near": "QWEN_VL_DATA_DIR", "source": "environment"}
+
+
+def test_a_key_with_no_neighbour_is_refused_all_the_same(file: Path) -> None:
+    """Nothing near is no reason to guess."""
+    assert refusal(file, environment={"QWEN_VL_ZZZZZZ": "1"}).code == "settings.unknown_key"
+
+
+def test_variables_of_others_are_none_of_our_business(file: Path) -> None:
+    """Only names that begin with the prefix are read, in either case of letters."""
+    settings = load_settings(file=file, environment={"QWEN_PORT": "x", "MODEL": "y", "qwen_vl_port": "2000"})
+    assert settings.port == 2000
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("port", 0),
+        ("port", "eighty"),
+        ("host", "0.0.0.0"),
+        ("host", "example.org"),
+        ("device", "tpu"),
+        ("precision", "fp64"),
+        ("detail", "huge"),
+        ("language", "fr"),
+        ("decode_timeout_s", 0),
+        ("max_pictures", -1),
+        ("threads", 4096),
+    ],
+)
+def test_an_impossible_value_is_refused_with_its_key_and_source(file: Path, key: str, value: object) -> None:
+    """A value that cannot be meant is an error that says where to look, and never shows the value's own text."""
+    error = refusal(file, {key: value})
+    assert error.code == "settings.bad_value"
+    assert dict(error.facts) == {"key": key, "source": "command line"}
+
+
+def test_a_bad_variable_is_named_as_the_variable(file: Path) -> None:
+    """The sentence names what the person set."""
+    error = refusal(file, environment={"QWEN_VL_MAX_NEW_TOKENS": "many"})
+    assert dict(error.facts) == {"key": "QWEN_VL_MAX_NEW_TOKENS", "source": "environment"}
+
+
+def test_a_file_with_a_byte_order_mark_still_reads(file: Path) -> None:
+    """Windows editors write one."""
+    file.write_bytes(b"\xef\xbb\xbfport = 4321\n")
+    assert load_settings(file=file, environment={}).port == 4321
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"port = \n", "settings.not_toml"),
+        (b"model = qwen\n", "settings.not_toml"),
+        (b'model = "\xff"\n', "settings.unreadable"),
+    ],
+)
+def test_a_broken_file_is_a_sentence(file: Path, content: bytes, code: str) -> None:
+    """Neither bad TOML nor bad UTF-8 ends in a traceback."""
+    file.write_bytes(content)
+    error = refusal(file)
+    assert error.code == code
+    assert "config.toml" in render(error, Language.ENGLISH)
+
+
+def test_a_folder_in_place_of_the_file_is_a_sentence(file: Path) -> None:
+    """What cannot be read says so."""
+    file.mkdir()
+    assert refusal(file).code == "settings.unreadable"
+
+
+def test_relative_folders_are_meant_from_the_app_and_home_is_understood(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative folder does not depend on where a command is typed; `~` is the person's home."""
+    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setenv("USERPROFILE", "/home/somebody")
+    settings = load_settings({"models_dir": "elsewhere", "data_dir": "~/kept"}, file=file, environment={})
+    assert settings.models_dir == ROOT / "elsewhere"
+    assert settings.data_dir == Path("/home/somebody/kept")
+
+
+def test_every_refusal_has_a_sentence_in_both_languages(file: Path) -> None:
+    """No code reaches a person bare."""
+    refusals = [
+        refusal(file, {"nothing_like_it_at_all": 1}),
+        refusal(file, {"modell": "x"}),
+        refusal(file, {"port": 0}),
+    ]
+    for error in refusals:
+        for language in Language:
+            sentence = render(error, language)
+            assert sentence != error.code
+            assert "{" not in sentence

@@ -1,0 +1,404 @@
+"""The doctor: every finding has a verdict and a sentence, and nothing that is broken keeps it from speaking."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwen_vl_app import doctor
+from qwen_vl_app.chat import CoordinateSpace
+from qwen_vl_app.cli import main
+from qwen_vl_app.cli.parts import Parts
+from qwen_vl_app.config import ROOT, Settings
+from qwen_vl_app.doctor import Finding, Memory, Verdict
+from qwen_vl_app.engine.fake import FakeEngine
+from qwen_vl_app.engine.folders import DEMO_MARK, ModelFolder
+from qwen_vl_app.errors import ModelFolderError, Reason, SettingsError
+from qwen_vl_app.texts import Language, render
+from tests.hub_parts import FakeProbe, FakeTorch, a_file, an_assistant
+
+
+@dataclass(frozen=True)
+class Card:
+    """A graphics card."""
+
+    name: str = "RTX 9090"
+    total_bytes: int = 24 * 2**30
+    free_bytes: int = 20 * 2**30
+
+
+def told(findings: Sequence[Finding] | Iterator[Finding]) -> list[tuple[str, str]]:
+    return [(finding.about.code, finding.verdict.value) for finding in findings]
+
+
+def assert_has_sentences(findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        for language in Language:
+            sentence = render(finding.about, language)
+            assert sentence != finding.about.code
+            assert "{" not in sentence, sentence
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Folders of the test's own, and a port that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return Settings(data_dir=tmp_path / "data", models_dir=tmp_path / "models", port=port)
+
+
+def examine(settings: Settings, **probe: Any) -> list[Finding]:
+    engine = probe.pop("engine", None) or FakeEngine()
+    return list(doctor.examine(lambda: settings, lambda given: FakeProbe(given, engine, **probe)))
+
+
+def test_everything_is_looked_at_and_said_in_both_languages(settings: Settings) -> None:
+    """One finding at least for every thing that can be wrong."""
+    findings = examine(settings)
+    assert_has_sentences(findings)
+    checks = {finding.check for finding in findings}
+    assert checks >= {"python", "packages", "settings", "data_folder", "port", "offline", "model", "memory", "torch"}
+    assert checks >= {"device", "choice", "sizes"}
+    assert not settings.data_dir.exists(), "a check leaves nothing behind"
+
+
+def test_broken_settings_do_not_end_the_examination(settings: Settings) -> None:
+    """The rest is looked at with the defaults."""
+
+    def load() -> Settings:
+        raise SettingsError("settings.not_toml", file="config.toml")
+
+    findings = list(doctor.examine(load, lambda given: FakeProbe(settings, FakeEngine())))
+    assert ("settings.not_toml", "problem") in told(findings)
+    assert "sizes" in {finding.check for finding in findings}
+
+
+@pytest.mark.parametrize("error", [ImportError("no"), OSError("a library"), RuntimeError("operator does not exist")])
+def test_a_broken_torch_is_a_finding_and_the_rest_is_there(settings: Settings, error: Exception) -> None:
+    """Whatever the import raises, models and memory are told, and the way out is in the sentence."""
+    findings = examine(settings, torch=error)
+    (problem,) = (finding for finding in findings if finding.check == "torch")
+    assert problem.verdict is Verdict.PROBLEM
+    assert "scripts/run.py" in render(problem.about)
+    assert {"model", "memory", "port"} <= {finding.check for finding in findings}
+
+
+def test_no_torch_broken_torch_and_a_broken_companion_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has another next step."""
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    assert doctor.torch_problem().code == "doctor.torch.broken"
+    monkeypatch.setitem(sys.modules, "torch", json)  # any module that was imported well
+    assert doctor.torch_problem().code == "doctor.torch.transformers_broken"
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert doctor.torch_problem().code == "doctor.torch.missing"
+
+
+def test_torch_and_devices_are_judged_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card that torch uses, none at all, one that this build cannot use, one whose driver is too old."""
+    card = told(doctor.torch_findings(FakeTorch("2.13.0", "13.0", (Card(),))))
+    assert card == [("doctor.torch.cuda", "ok"), ("doctor.device.gpu", "ok")]
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert told(doctor.torch_findings(FakeTorch())) == [("doctor.torch.cpu", "ok"), ("doctor.device.cpu", "ok")]
+    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/nvidia-smi")
+    assert told(doctor.torch_findings(FakeTorch()))[1] == ("doctor.device.gpu_unused", "note")
+    assert told(doctor.torch_findings(FakeTorch("2.13.0", "13.0")))[1] == ("doctor.device.driver", "note")
+
+
+@pytest.mark.parametrize(
+    ("version", "is_64_bit", "code"),
+    [((3, 11), True, "fine"), ((3, 14), True, "fine"), ((3, 10), True, "too_old"), ((3, 12), False, "narrow")],
+)
+def test_python_is_judged(version: tuple[int, int], is_64_bit: bool, code: str) -> None:
+    """Too old and too narrow are problems."""
+    finding = doctor.python_finding(version, is_64_bit=is_64_bit)
+    assert finding.about.code == f"doctor.python.{code}"
+    assert (finding.verdict is Verdict.OK) == (code == "fine")
+    assert_has_sentences([finding])
+
+
+def test_packages_are_compared_with_their_pins(tmp_path: Path) -> None:
+    """As pinned, in another version, missing, and a build that carries its device behind a plus sign."""
+    import importlib.metadata
+
+    pins = tmp_path / "requirements.txt"
+    rich = importlib.metadata.version("rich")
+    torch = importlib.metadata.version("torch").partition("+")[0]
+
+    def judged(text: str) -> Finding:
+        pins.write_text(text, encoding="utf-8")
+        return doctor.packages_finding(pins)
+
+    fine = judged(f"# a comment\nrich=={rich}\ntorch=={torch}\n\n")
+    assert (fine.about, fine.verdict) == (Reason("doctor.packages.fine", count=2), Verdict.OK)
+    other = judged(f"rich==0.1\ntorch=={torch}\n")
+    assert (other.about.facts["names"], other.verdict) == (f"rich {rich}", Verdict.NOTE)
+    missing = judged(f"rich==0.1\nno-such-package-of-ours==1.0\ntorch=={torch}\n")
+    assert (missing.about.facts["names"], missing.verdict) == ("no-such-package-of-ours", Verdict.PROBLEM)
+    unknown = doctor.packages_finding(tmp_path / "missing.txt")
+    assert unknown.verdict is Verdict.NOTE
+    assert_has_sentences([fine, other, missing, unknown])
+
+
+def test_the_real_pins_are_all_understood() -> None:
+    """No line of requirements.txt is skipped because it is written in another way."""
+    lines = [line for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines() if line.strip()]
+    pins = [line for line in lines if not line.startswith("#")]
+    assert all(doctor._PIN.match(line.strip()) for line in pins), pins
+
+
+def test_a_data_folder_that_is_not_there_yet_is_judged_by_its_parent(tmp_path: Path) -> None:
+    """It can be made, or it cannot; either way nothing is left behind."""
+    (fine,) = doctor.data_folder_findings(tmp_path / "a" / "b")
+    assert fine.verdict is Verdict.OK
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_bytes(b"")
+    (blocked,) = doctor.data_folder_findings(tmp_path / "file" / "data")
+    assert (blocked.about.code, blocked.verdict) == ("doctor.data_folder.not_writable", Verdict.PROBLEM)
+
+
+def test_little_space_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The history may soon not be kept."""
+    usage = type("Usage", (), {"free": 5 * 2**20})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    (finding,) = doctor.data_folder_findings(tmp_path)
+    assert (finding.about, finding.verdict) == (Reason("doctor.data_folder.little_space", free=5 * 2**20), Verdict.NOTE)
+
+
+@pytest.fixture
+def serving() -> Iterator[Callable[..., int]]:
+    """Starts a small server with given headers and returns its port."""
+    servers: list[http.server.HTTPServer] = []
+
+    def start(**headers: str) -> int:
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                for name, value in headers.items():
+                    self.send_header(name.replace("_", "-"), value)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
+                pass
+
+        server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return int(server.server_address[1])
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_free_port_our_own_app_and_a_stranger_are_told_apart(settings: Settings, serving: Callable[..., int]) -> None:
+    """Only a stranger is a problem, and the sentence names another port."""
+    free = doctor.port_finding(settings.port)
+    assert (free.about.code, free.verdict) == ("doctor.port.free", Verdict.OK)
+    ours = doctor.port_finding(serving(X_Qwen_VL_App="0.1.0"))
+    assert (ours.about.code, ours.verdict) == ("doctor.port.ours", Verdict.OK)
+    port = serving()
+    stranger = doctor.port_finding(port)
+    assert (stranger.about.code, stranger.verdict) == ("doctor.port.taken", Verdict.PROBLEM)
+    assert str(port) in render(stranger.about)
+
+
+def test_a_listener_that_never_answers_is_a_stranger() -> None:
+    """Silence is not waited for long."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        finding = doctor.port_finding(silent.getsockname()[1])
+    assert finding.about.code == "doctor.port.taken"
+
+
+def test_the_guard_and_the_doctor_speak_of_the_same_header() -> None:
+    """What the page's guard puts on every reply is what the doctor looks for."""
+    from qwen_vl_app.api import guard
+
+    assert doctor.APP_HEADER == guard.APP_HEADER
+
+
+def test_being_offline_is_proved_by_trying() -> None:
+    """In a process of its own, since the guard is for good."""
+    process = subprocess.run(
+        [sys.executable, "-c", "from qwen_vl_app.doctor import offline_finding as f; print(f().about.code)"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=True,
+    )
+    assert process.stdout.strip() == "doctor.offline.fine"
+
+
+def test_models_are_told_one_by_one_and_their_absence_as_a_problem() -> None:
+    """A damaged folder beside a good one is a note; no good one at all is a problem."""
+    broken = ModelFolder("broken", Path("broken"), problem=Reason("engine.folder.no_weights", model="broken"))
+    good = ModelFolder("good", Path("good"), weight_bytes=10, dtype="bf16")
+    assert told(doctor.model_findings((broken, good))) == [
+        ("engine.folder.no_weights", "note"),
+        ("doctor.model.fine", "ok"),
+    ]
+    assert told(doctor.model_findings((broken,)))[-1] == ("doctor.model.none", "problem")
+    assert told(doctor.model_findings(())) == [("doctor.model.none", "problem")]
+    assert told(doctor.model_findings((replace(good, is_demo=True),))) == [("doctor.model.demo", "ok")]
+
+
+def test_a_model_that_cannot_be_chosen_is_a_problem_with_the_engine_s_reason(settings: Settings) -> None:
+    """The same sentence that a question would get."""
+    engine = FakeEngine(load_error=ModelFolderError("model.not_loaded"))
+    choice = [finding for finding in examine(settings, engine=engine) if finding.check == "choice"]
+    assert told(choice) == [("model.not_loaded", "problem")]
+
+
+def test_a_container_s_limit_is_what_counts(tmp_path: Path) -> None:
+    """Both versions of control groups, no limit, and a limit beyond the machine."""
+    assert doctor.measure_memory(tmp_path / "nothing").limit_bytes is None
+    (tmp_path / "memory.max").write_text("max\n", encoding="ascii")
+    assert doctor.measure_memory(tmp_path).limit_bytes is None
+    (tmp_path / "memory.max").write_text(f"{2**29}\n", encoding="ascii")
+    limited = doctor.measure_memory(tmp_path)
+    assert limited.limit_bytes == 2**29
+    assert limited.available_bytes <= 2**29
+    old = tmp_path / "old" / "memory"
+    old.mkdir(parents=True)
+    (old / "memory.limit_in_bytes").write_text("9223372036854771712", encoding="ascii")
+    assert doctor.measure_memory(tmp_path / "old").limit_bytes is None
+
+
+def test_memory_is_judged() -> None:
+    """Little is a note; a limit is told."""
+    assert doctor.memory_finding(Memory(2**34, 2**33)).about.code == "doctor.memory.fine"
+    assert doctor.memory_finding(Memory(2**34, 2**33, 2**33)).about.code == "doctor.memory.limited"
+    little = doctor.memory_finding(Memory(2**34, 2**28))
+    assert (little.about.code, little.verdict) == ("doctor.memory.little", Verdict.NOTE)
+
+
+def test_the_demo_model_brings_a_question_with_a_known_answer(tmp_path: Path) -> None:
+    """Its folder says which; a folder that says it wrong, or another model's, brings none."""
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    model = ModelFolder("demo", folder, is_demo=True)
+    assert doctor.known_question((model,)) is None
+    (folder / "sample.png").write_bytes(b"picture")
+    check = {"picture": "sample.png", "question": "What?", "answer": "42"}
+    (folder / DEMO_MARK).write_text(json.dumps({"check": check}), encoding="utf-8")
+    known = doctor.known_question((replace(model, is_demo=False), model))
+    assert known is not None
+    assert (known.picture, known.question, known.answer) == (b"picture", "What?", "42")
+    (folder / DEMO_MARK).write_text("[]", encoding="utf-8")
+    assert doctor.known_question((model,)) is None
+
+
+class DemoEngine(FakeEngine):
+    """A fake engine that says it is the demo model."""
+
+    def load(self) -> None:
+        super().load()
+        self._status = replace(self._status, is_demo=True, coordinates=CoordinateSpace.SEEN_PIXELS)
+
+
+class TestCommand:
+    """`python -m qwen_vl_app doctor`."""
+
+    def parts(self, tmp_path: Path, port: int, engine: FakeEngine) -> Parts:
+        return Parts(
+            build_assistant=lambda settings: an_assistant(engine, settings.data_dir, settings=settings),
+            probe=lambda settings: FakeProbe(settings, engine),
+            settings_file=tmp_path / "config.toml",
+            environment={
+                "QWEN_VL_DATA_DIR": str(tmp_path / "data"),
+                "QWEN_VL_MODELS_DIR": str(tmp_path / "models"),
+                "QWEN_VL_PORT": str(port),
+                "QWEN_VL_LANGUAGE": "en",
+            },
+        )
+
+    def a_demo(self, tmp_path: Path) -> None:
+        folder = tmp_path / "models" / "demo"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}", encoding="utf-8")
+        (folder / "sample.png").write_bytes(a_file())
+        check = {"picture": "sample.png", "question": "What?", "answer": "42"}
+        (folder / DEMO_MARK).write_text(json.dumps({"check": check}), encoding="utf-8")
+
+    def test_a_line_a_finding_and_status_1_with_a_problem(
+        self, tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Each line begins with its verdict; without a model there is a problem."""
+        status = main(["doctor"], parts=self.parts(tmp_path, settings.port, FakeEngine()))
+        lines = capsys.readouterr().out.splitlines()
+        assert status == 1
+        assert all(line.split()[0] in ("ok", "note", "PROBLEM") for line in lines[:-1])
+        assert any(line.startswith("PROBLEM model:") for line in lines)
+        assert lines[-1].startswith("Problems found: ")
+
+    def test_json_is_one_object(self, tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+        """The worst verdict first, then every finding with its code and sentence."""
+        status = main(["doctor", "--json"], parts=self.parts(tmp_path, settings.port, FakeEngine()))
+        told = json.loads(capsys.readouterr().out)
+        assert (status, told["verdict"]) == (1, "problem")
+        assert all({"check", "verdict", "code", "message", "facts"} == set(each) for each in told["findings"])
+
+    @pytest.mark.parametrize(("reply", "code"), [("42", "doctor.loading.answered"), ("43", "doctor.loading.wrong")])
+    def test_loading_asks_the_demo_model_what_is_known(
+        self,
+        tmp_path: Path,
+        settings: Settings,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        reply: str,
+        code: str,
+    ) -> None:
+        """The picture's own answer is right, every other one a problem."""
+        self.a_demo(tmp_path)
+        engine = DemoEngine([reply])
+        good = ModelFolder("demo", tmp_path / "models" / "demo", is_demo=True, weight_bytes=1)
+        monkeypatch.setattr(FakeProbe, "models", lambda self: (good,))
+        status = main(["doctor", "--load", "--json"], parts=self.parts(tmp_path, settings.port, engine))
+        told = json.loads(capsys.readouterr().out)
+        codes = [each["code"] for each in told["findings"]]
+        assert codes[-3:] == ["doctor.loading.fine", "doctor.choice.attention", code]
+        assert status == (0 if reply == "42" else 1), told
+        assert [message.text for message in engine.requests[0].messages] == ["What?"]
+
+    def test_it_speaks_chinese(self, tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+        """Verdicts and sentences."""
+        main(["doctor", "--language", "zh"], parts=self.parts(tmp_path, settings.port, FakeEngine()))
+        lines = capsys.readouterr().out.splitlines()
+        assert all(line.split()[0] in ("正常", "提示", "问题") for line in lines[:-1])
+
+    def test_without_torch_the_real_doctor_says_what_to_do(self, tmp_path: Path) -> None:
+        """In a process whose torch cannot be imported, everything else is still examined."""
+        hidden = (
+            "import sys; sys.modules['torch'] = None; sys.argv = ['x', 'doctor', '--json', '--language', 'en'];"
+            "import runpy; runpy.run_module('qwen_vl_app', run_name='__main__')"
+        )
+        process = subprocess.run(
+            [sys.executable, "-c", hidden],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            cwd=ROOT,
+            env={**os.environ, "QWEN_VL_DATA_DIR": str(tmp_path), "PYTHONUTF8": "1"},
+            timeout=120,
+            check=False,
+        )
+        assert process.returncode == 1, process.stderr
+        findings = {each["check"]: each for each in json.loads(process.stdout)["findings"]}
+        assert findings["torch"]["verdict"] == "problem"
+        assert {"memory", "python", "packages", "port"} <= set(findings)

@@ -1,0 +1,85 @@
+"""The two catalogues say the same things, and everything the code may say is in them."""
+
+from __future__ import annotations
+
+import ast
+import re
+import string
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from qwen_vl_app.config import ROOT
+from qwen_vl_app.texts import Language, catalogue, placeholders, t
+
+PACKAGE = ROOT / "qwen_vl_app"
+CODE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+")
+FORMATS = {"", "bytes", "seconds", "count"}
+
+
+def test_both_catalogues_have_the_same_codes() -> None:
+    """No sentence stands in one language alone."""
+    assert set(catalogue(Language.ENGLISH)) == set(catalogue(Language.CHINESE))
+
+
+@pytest.mark.parametrize("language", Language)
+def test_every_sentence_says_something_and_can_be_formatted(language: Language) -> None:
+    """No sentence is empty, no placeholder is positional, and its format is ours or one of Python's numbers."""
+    for code, sentence in catalogue(language).items():
+        assert sentence.strip(), code
+        for _, name, spec, _ in string.Formatter().parse(sentence):
+            if name is None:
+                continue
+            assert name.isidentifier(), f"{code}: {{{name}}}"
+            if (spec or "") not in FORMATS:
+                assert re.fullmatch(r",?(\.\d)?[dfg%]", spec or ""), f"{code}: {{{name}:{spec}}}"
+
+
+def test_both_languages_use_the_same_facts() -> None:
+    """A fact that one language tells, the other tells too."""
+    chinese = catalogue(Language.CHINESE)
+    for code, sentence in catalogue(Language.ENGLISH).items():
+        assert placeholders(sentence) == placeholders(chinese[code]), code
+
+
+def test_chinese_sentences_are_chinese() -> None:
+    """A sentence that was never translated shows no Chinese character; codes of pure numbers and units excepted."""
+    for code, sentence in catalogue(Language.CHINESE).items():
+        words = re.sub(r"\{[^}]*\}", "", sentence)
+        if re.search(r"[A-Za-z]{3,}\s+[A-Za-z]{3,}\s+[A-Za-z]{3,}", words):
+            assert re.search(r"[\u4e00-\u9fff]", words), code
+
+
+def _spoken() -> Iterator[tuple[str, ast.Call, Path]]:
+    """Every call that names a code: t("..."), Reason("...") or an error's class."""
+    for file in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant)):
+                continue
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            code = node.args[0].value
+            if (name in ("t", "Reason") or name.endswith("Error")) and isinstance(code, str) and CODE.fullmatch(code):
+                yield code, node, file
+
+
+def test_every_code_in_the_program_has_a_sentence_and_its_facts() -> None:
+    """A code that is raised, given as a reason or shown is in the catalogue, and is given each fact its sentence tells."""
+    sentences = catalogue(Language.ENGLISH)
+    spoken = list(_spoken())
+    assert spoken, "the scan found nothing, so it looks at the wrong place"
+    wrong = []
+    for code, node, file in spoken:
+        place = f"{file.relative_to(ROOT)}:{node.lineno} {code}"
+        if code not in sentences:
+            wrong.append(f"{place}: no sentence")
+        elif all(keyword.arg for keyword in node.keywords):  # **facts cannot be read here
+            missing = placeholders(sentences[code]) - {str(keyword.arg) for keyword in node.keywords}
+            wrong.extend(f"{place}: without {name}" for name in sorted(missing))
+    assert not wrong, "\n".join(wrong)
+
+
+def test_facts_are_written_the_way_people_read_them() -> None:
+    """Facts reach the sentence, and an unknown code is shown as itself rather than as a traceback."""
+    assert "192.0.2.1" in t("offline.refused", Language.CHINESE, target="192.0.2.1")
+    assert t("no.such.code") == "no.such.code"

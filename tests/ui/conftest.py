@@ -1,0 +1,124 @@
+"""Pages over a real assistant: real queue, real history, a scripted engine, a decoder without a process."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from qwen_vl_app.assistant import Assistant
+from qwen_vl_app.config import Settings
+from qwen_vl_app.engine.fake import FakeEngine
+from qwen_vl_app.history import HistoryStore
+from qwen_vl_app.ui.pictures import forget_pictures
+from tests.ui.fakes import fake_decoder
+
+MakeAssistant = Callable[..., Assistant]
+
+
+@pytest.fixture
+def make_assistant(tmp_path: Path) -> Iterator[MakeAssistant]:
+    """Build assistants over a scripted engine, opened, and closed after the test; `waits=False` leaves it loading."""
+    opened: list[Assistant] = []
+
+    def make(*replies: Any, engine: FakeEngine | None = None, waits: bool = True, **settings: Any) -> Assistant:
+        assistant = Assistant(
+            engine=engine or FakeEngine(replies),
+            decoder=fake_decoder(),
+            history=HistoryStore(tmp_path / "data"),
+            settings=Settings(data_dir=tmp_path / "data", models_dir=tmp_path / "models", **settings),
+        )
+        assistant.open()
+        opened.append(assistant)
+        if waits:
+            assistant.wait_until_loaded(10)
+        return assistant
+
+    yield make
+    for assistant in opened:
+        assistant.close()
+    forget_pictures()
+
+
+@pytest.fixture
+def gate() -> threading.Semaphore:
+    """A gate for the scripted engine: one piece of text passes for each release."""
+    return threading.Semaphore(0)
+
+
+def page_of(assistant: Assistant, *, locale: str = "en-US", conversation: int | None = None) -> AppTest:
+    """Return the page, run once, as a browser of that locale opens it."""
+    page = AppTest.from_function(_script, args=(assistant, []), default_timeout=30)
+    page.context = {"locale": locale, "timezone": "UTC"}
+    if conversation is not None:
+        page.query_params["c"] = str(conversation)
+    return page.run()
+
+
+def _script(
+    assistant: object, sent: object
+) -> None:  # copied into a module of its own, which knows no name of this one
+    from qwen_vl_app.ui.chat_page import show_chat_page, visit_of
+    from qwen_vl_app.ui.sending import ask
+
+    visit = visit_of(assistant)  # type: ignore[arg-type]
+    while sent:  # what the browser's part of the composer would send, at the moment of its callback
+        text, staged_ids = sent.pop()  # type: ignore[attr-defined]
+        ask(visit, text=text, staged_ids=staged_ids)
+    show_chat_page(visit)
+
+
+def ask(page: AppTest, text: str, **files: bytes) -> AppTest:
+    """Stage files as the upload route does, and send; a file's keyword is its name with `__` for the dot."""
+    assistant, _ = _handed(page)
+    staged = [assistant.stage(data, name.replace("__", ".")) for name, data in files.items()]
+    for picture in staged:
+        assistant.staging.put("local", picture)
+    return send(page, text, *(picture.staged_id for picture in staged))
+
+
+def send(page: AppTest, text: str, *staged_ids: str) -> AppTest:
+    """Send a text with pictures that are staged already."""
+    _handed(page)[1].append((text, staged_ids))
+    return page.run()
+
+
+def _handed(page: AppTest) -> tuple[Assistant, list[tuple[str, tuple[str, ...]]]]:
+    assert page.args is not None
+    return page.args[0], page.args[1]
+
+
+def composer_of(page: AppTest) -> dict[str, Any]:
+    """Return what the browser's part of the composer was told."""
+    element = next(each for each in page.get("bidi_component") if each.proto.component_name)
+    told: dict[str, Any] = json.loads(element.proto.json)
+    return told
+
+
+def finish(assistant: Assistant, page: AppTest) -> AppTest:
+    """Wait for every answer of the open conversation and run the page once more."""
+    for job in assistant.running("local", int(page.query_params["c"])):
+        assert job.wait(20) is not None
+    return page.run()
+
+
+def run_until(page: AppTest, is_there: Callable[[AppTest], object]) -> AppTest:
+    """Run the page again until something is there; fail after ten seconds."""
+    deadline = time.monotonic() + 10
+    while not is_there(page):
+        assert time.monotonic() < deadline, words_on(page)
+        page.run()
+    return page
+
+
+def words_on(page: AppTest) -> str:
+    """Return everything the page says, as one text."""
+    kinds = (page.markdown, page.caption, page.text, page.warning, page.info, page.title, page.code, page.error)
+    said = [str(element.value) for kind in kinds for element in kind]
+    return "\n".join(said + [button.label for button in page.button])

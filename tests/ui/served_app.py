@@ -1,0 +1,67 @@
+"""The real app on a port of its own, with a scripted engine: `python served_app.py PORT FOLDER`, for browser tests.
+
+Everything but the engine is what people run: front door, guard, page, decoder, queue, history.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from app import app
+from qwen_vl_app import bootstrap
+from qwen_vl_app.assistant import Assistant
+from qwen_vl_app.config import Settings
+from qwen_vl_app.engine.base import GenerationRequest, Step
+from qwen_vl_app.engine.fake import FakeEngine
+from qwen_vl_app.history import HistoryStore
+from qwen_vl_app.imaging import PictureDecoder
+
+LONG = "LONG"
+BOXES = 'One lamp:\n\n```json\n[{"bbox_2d": [56, 28, 168, 84], "label": "lamp"}]\n```'
+
+
+class PacedEngine(FakeEngine):
+    """Answers LONG with many slow words, and everything else with one box."""
+
+    def generate(self, request: GenerationRequest, *, should_stop: Callable[[], bool]) -> Iterator[Step]:
+        """Play the reply that the question asks for."""
+        is_long = LONG in request.messages[-1].text
+        self.replies.append([f"word{number} " for number in range(2000)] if is_long else BOXES)
+        pace = threading.Event()
+        for step in super().generate(request, should_stop=should_stop):
+            if is_long:
+                pace.wait(0.02)
+            yield step
+
+
+def build(folder: Path) -> Assistant:
+    """Return the assistant whose engine alone is scripted."""
+    settings = Settings(data_dir=folder / "data", models_dir=folder / "models")
+    return Assistant(
+        engine=PacedEngine(),
+        decoder=PictureDecoder(
+            max_bytes=settings.max_upload_mb * 2**20,
+            max_pixels=settings.max_picture_megapixels * 1_000_000,
+            timeout_s=settings.decode_timeout_s,
+        ),
+        history=HistoryStore(settings.data_dir),
+        settings=settings,
+    )
+
+
+def main(port: int, folder: Path) -> None:
+    """Serve until told to end."""
+
+    def build_assistant(settings: Settings) -> Assistant:
+        del settings  # this machine's own play no part
+        return build(folder)
+
+    bootstrap.build_assistant = build_assistant
+    app.run(config={"server.port": port})
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,161 @@
+"""Asking from the page: what is sent, what is shown while and after it is answered, and what is never lost."""
+
+from __future__ import annotations
+
+import threading
+
+from qwen_vl_app.chat import TurnState
+from qwen_vl_app.engine.fake import FakeEngine
+from qwen_vl_app.errors import PromptTooLongError
+from tests.ui.conftest import MakeAssistant, ask, composer_of, finish, page_of, run_until, send, words_on
+from tests.ui.fakes import png
+
+
+def test_a_question_is_answered_on_the_page_and_stands_in_the_list(make_assistant: MakeAssistant) -> None:
+    """A question without a picture is shown, answered, and listed under its own words."""
+    assistant = make_assistant("It is a *panel*.")
+    page = finish(assistant, ask(page_of(assistant), "What is it?"))
+    assert not page.exception
+    assert "What is it?" in words_on(page)
+    assert "It is a *panel*." in words_on(page)
+    assert [button.label for button in page.button if button.key == "open-1"] == ["What is it?"]
+
+
+def test_the_address_names_the_conversation_so_that_a_reload_finds_the_running_answer(
+    make_assistant: MakeAssistant, gate: threading.Semaphore
+) -> None:
+    """A second page at the same address shows the half answer of the first, and a Stop button."""
+    assistant = make_assistant(engine=FakeEngine([["half ", "whole"]], gate=gate))
+    first = ask(page_of(assistant), "Tell me")
+    gate.release()
+    next(iter(assistant.running("local", 1)[0]))
+    reloaded = page_of(assistant, conversation=int(first.query_params["c"]))
+    assert "half" in words_on(reloaded)
+    assert any(str(button.key).startswith("stop-") for button in reloaded.button)
+    gate.release()
+    assert "half whole" in words_on(finish(assistant, reloaded))
+
+
+def test_pictures_go_with_the_question_and_show_what_the_model_sees(make_assistant: MakeAssistant) -> None:
+    """Two pictures of one question are sent together, each with its original size, seen size and tokens."""
+    engine = FakeEngine(["Two."])
+    assistant = make_assistant(engine=engine)
+    page = finish(assistant, ask(page_of(assistant), "How many?", a__png=png(), b__png=png(width=300, height=200)))
+    assert [len(message.images) for message in engine.requests[0].messages] == [2]
+    said = words_on(page)
+    seen = [picture.seen for picture in assistant.turns("local", 1)[0].pictures]
+    assert "120 × 60 pixels" in said
+    assert f"{seen[0].size.width} × {seen[0].size.height} seen · {seen[0].tokens} tokens" in said
+    assert "300 × 200 pixels" in said
+
+
+def test_a_picture_without_a_word_gets_a_question_in_the_language_of_the_page(make_assistant: MakeAssistant) -> None:
+    """Sending only a picture asks for a description, in Chinese on a Chinese page."""
+    engine = FakeEngine(["一块面板。"])
+    assistant = make_assistant(engine=engine)
+    finish(assistant, ask(page_of(assistant, locale="zh-CN"), "", a__png=png()))
+    assert engine.requests[0].messages[-1].text == "请描述这张图片。"
+
+
+def test_a_picture_that_is_gone_keeps_the_text_and_the_others(make_assistant: MakeAssistant) -> None:
+    """Where a staged picture was let go meanwhile, nothing is asked; text and other pictures go back to the composer."""
+    engine = FakeEngine(["Done."])
+    assistant = make_assistant(engine=engine)
+    good = assistant.stage(png(), "good.png")
+    assistant.staging.put("local", good)
+    page = send(page_of(assistant), "What is it?", "0" * 32, good.staged_id)
+    assert len(page.warning) == 1
+    assert not engine.requests
+    restored = composer_of(page)["restore"]
+    assert (restored["text"], restored["ids"]) == ("What is it?", [good.staged_id])
+    page = finish(assistant, send(page, "What is it?", good.staged_id))
+    assert [len(message.images) for message in engine.requests[0].messages] == [1]
+    assert not page.warning
+
+
+def test_anothers_staged_picture_cannot_be_asked_about(make_assistant: MakeAssistant) -> None:
+    """An id of another owner's picture is as good as none."""
+    assistant = make_assistant("Nothing.")
+    theirs = assistant.stage(png(), "theirs.png")
+    assistant.staging.put("0" * 32, theirs)
+    page = send(page_of(assistant), "What is it?", theirs.staged_id)
+    assert len(page.warning) == 1
+    assert assistant.conversations("local") == ()
+
+
+def test_the_composer_knows_the_last_question(make_assistant: MakeAssistant) -> None:
+    """The arrow up brings back the open conversation's last question, also after a reload."""
+    assistant = make_assistant("One.", "Two.")
+    page = finish(assistant, ask(page_of(assistant), "First?"))
+    page = finish(assistant, ask(page, "Second?"))
+    assert composer_of(page)["last_question"] == "Second?"
+    assert composer_of(page_of(assistant, conversation=1))["last_question"] == "Second?"
+
+
+def test_stop_keeps_what_was_said_and_offers_to_ask_again(
+    make_assistant: MakeAssistant, gate: threading.Semaphore
+) -> None:
+    """A stopped answer keeps its text; asking again sends question and picture once more."""
+    engine = FakeEngine([["one ", "two"], "All of it."], gate=gate)
+    assistant = make_assistant(engine=engine)
+    page = ask(page_of(assistant), "Count", a__png=png())
+    gate.release()
+    next(iter(assistant.running("local", 1)[0]))
+    page = page.run()
+    next(button for button in page.button if str(button.key).startswith("stop-")).click().run()
+    page = finish(assistant, page)
+    assert assistant.turns("local", 1)[0].state is TurnState.STOPPED
+    assert "one" in words_on(page)
+    assert "Stopped." in words_on(page)
+    again = next(button for button in page.button if str(button.key).startswith("again-")).click().run()
+    gate.release(5)
+    page = finish(assistant, again)
+    assert "All of it." in words_on(page)
+    assert len(engine.requests[1].messages[-1].images) == 1
+
+
+def test_asking_again_keeps_the_first_answer_within_reach(make_assistant: MakeAssistant) -> None:
+    """The new answer takes the place of the old one, which is one click away and comes back with it."""
+    assistant = make_assistant("The first.", "The second.")
+    page = finish(assistant, ask(page_of(assistant), "Which?"))
+    assert not [button for button in page.button if str(button.key).startswith("version-")]
+    page = next(button for button in page.button if str(button.key).startswith("again-")).click().run()
+    page = finish(assistant, page)
+    assert "The second." in words_on(page) and "The first." not in words_on(page)
+    assert "Answer 2 of 2" in words_on(page)
+    back, on = (button for button in page.button if str(button.key).startswith("version-"))
+    assert (back.disabled, on.disabled) == (False, True)
+    page = back.click().run()
+    assert "The first." in words_on(page) and "The second." not in words_on(page)
+
+
+def test_a_failed_question_is_one_sentence_and_can_be_asked_again(make_assistant: MakeAssistant) -> None:
+    """An error of the engine is rendered in the reader's language, and the question is kept."""
+    assistant = make_assistant(PromptTooLongError("queue.closed"), "Now it works.")
+    page = finish(assistant, ask(page_of(assistant, locale="zh-CN"), "太长"))
+    assert [warning.value for warning in page.warning] == ["应用正在关闭，不再接受问题。"]
+    page = next(button for button in page.button if str(button.key).startswith("again-")).click().run()
+    assert "Now it works." in words_on(finish(assistant, page))
+
+
+def test_too_many_pictures_keep_the_question_in_the_composer(make_assistant: MakeAssistant) -> None:
+    """A question over the limit is refused in a sentence; its pictures and text stay."""
+    engine = FakeEngine(["Fine."])
+    assistant = make_assistant(engine=engine, max_pictures=1)
+    page = ask(page_of(assistant), "Compare", a__png=png(), b__png=png(colour="#ff0000"))
+    assert "(1)" in page.warning[0].value
+    restored = composer_of(page)["restore"]
+    assert restored["text"] == "Compare"
+    finish(assistant, send(page, "Compare", restored["ids"][0]))
+    assert len(engine.requests[0].messages[-1].images) == 1
+
+
+def test_the_page_may_be_asked_while_the_model_still_loads(make_assistant: MakeAssistant) -> None:
+    """While weights are read the page stands, tells how far they are, and takes a question that waits for them."""
+    loading = threading.Event()
+    assistant = make_assistant(engine=FakeEngine(["Ready."], loading=loading), waits=False)
+    page = run_until(page_of(assistant), lambda page: page.progress and page.progress[0].value == 50)
+    page = ask(page, "Are you there?")
+    assert "still loading" in words_on(page)
+    loading.set()
+    assert "Ready." in words_on(finish(assistant, page))

@@ -1,0 +1,170 @@
+"""The page around the conversation: list, languages, samples, status, and the walls between owners."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from qwen_vl_app.api.guard import PROFILE_COOKIE as GUARDS_COOKIE
+from qwen_vl_app.chat import Question
+from qwen_vl_app.engine.fake import FakeEngine
+from qwen_vl_app.errors import ModelFolderError
+from qwen_vl_app.ui.chat_page import PROFILE_COOKIE
+from qwen_vl_app.ui.state import CONVERSATIONS_AT_ONCE
+from tests.ui.conftest import MakeAssistant, ask, composer_of, finish, page_of, run_until, words_on
+from tests.ui.fakes import png
+
+
+def test_page_and_guard_speak_of_the_same_cookie() -> None:
+    """The doors do not know each other, so only a test can hold the two names together."""
+    assert PROFILE_COOKIE == GUARDS_COOKIE
+
+
+def test_a_conversation_is_renamed(make_assistant: MakeAssistant) -> None:
+    """Rename opens with the old title and keeps the new one."""
+    assistant = make_assistant("Yes.")
+    page = finish(assistant, ask(page_of(assistant), "Is it on?"))
+    page = page.menu_button(key="menu-1").click("rename").run()
+    assert page.text_input(key="title-1").value == "Is it on?"
+    page.text_input(key="title-1").set_value("Pump 3")
+    page = page.button(key="save-title").click().run()
+    assert assistant.conversation("local", 1).title == "Pump 3"
+    assert page.run().button(key="open-1").label == "Pump 3"
+
+
+def test_deleting_asks_first_and_then_forgets_for_good(make_assistant: MakeAssistant) -> None:
+    """Delete says that it is for good; afterwards neither list nor page nor caches have the conversation."""
+    assistant = make_assistant("Yes.")
+    page = finish(assistant, ask(page_of(assistant), "Is it on?", a__png=png()))
+    page = page.menu_button(key="menu-1").click("delete").run()
+    assert "for good" in words_on(page)
+    assert assistant.conversations("local")
+    page = page.button(key="delete-sure").click().run()
+    assert not page.exception
+    assert assistant.conversations("local") == ()
+    assert "c" not in page.query_params
+    assert "Is it on?" not in words_on(page)
+
+
+def test_anothers_conversation_is_not_shown_nor_any_of_its_pictures(make_assistant: MakeAssistant) -> None:
+    """An address that names another owner's conversation shows a sentence, and the welcome."""
+    assistant = make_assistant("Secret answer.")
+    staged = assistant.stage(png(), "secret.png")
+    job = assistant.ask(Question("Secret question", (staged,)), owner="0" * 32)
+    job.wait(20)
+    page = page_of(assistant, conversation=job.conversation_id)
+    assert not page.exception
+    said = words_on(page)
+    assert "Secret" not in said
+    assert "secret" not in said
+    assert len(page.warning) == 1
+    assert not page.image
+    assert "c" not in page.query_params
+
+
+@pytest.mark.parametrize(("locale", "title"), [("zh-CN", "就图片提问"), ("en-GB", "Ask about your pictures")])
+def test_the_page_speaks_the_browsers_language(make_assistant: MakeAssistant, locale: str, title: str) -> None:
+    """The language follows the browser until one is chosen."""
+    assert page_of(make_assistant(), locale=locale).title[0].value == title
+
+
+def test_the_language_can_be_switched_and_stays_in_the_address(make_assistant: MakeAssistant) -> None:
+    """Choosing Chinese turns the whole page, and a reload keeps it."""
+    page = page_of(make_assistant())
+    page = page.segmented_control(key="language").set_value("中文").run()
+    assert page.title[0].value == "就图片提问"
+    assert page.query_params["lang"] == "zh"
+
+
+def test_a_sample_of_the_demo_model_is_one_click_from_an_answer(make_assistant: MakeAssistant, tmp_path: Path) -> None:
+    """The demo model says what it is; a card asks its own question about its own picture."""
+    folder = tmp_path / "models" / "demo" / "samples"
+    folder.mkdir(parents=True)
+    (folder / "one.png").write_bytes(png())
+    entry = {
+        "file": "one.png",
+        "title": {"en": "A panel", "zh": "面板"},
+        "question": {"en": "Read all the text in the image.", "zh": "请识别出图中所有的文字。"},
+    }
+    (folder / "samples.json").write_text(json.dumps([entry, {"file": "gone.png"}]), encoding="utf-8")
+    engine = DemoEngine(["PRESSURE 12.5"], model="demo")
+    assistant = make_assistant(engine=engine)
+    page = page_of(assistant, locale="zh")
+    assert "演示模型" in words_on(page)
+    assert [button.key for button in page.button if str(button.key).startswith("ask-sample")] == ["ask-sample-0"]
+    page = finish(assistant, page.button(key="ask-sample-0").click().run())
+    assert "PRESSURE 12.5" in words_on(page)
+    assert engine.requests[0].messages[-1].text == "请识别出图中所有的文字。"
+
+
+def test_a_model_without_samples_offers_tasks_that_go_into_the_composer(make_assistant: MakeAssistant) -> None:
+    """A card writes its question in the reader's language; nothing is asked before a picture has come."""
+    engine = FakeEngine([])
+    page = page_of(make_assistant(engine=engine), locale="zh-CN")
+    page = page.button(key="ask-sample-task-read").click().run()
+    assert composer_of(page)["restore"]["text"] == "请识别出图中所有的文字。"
+    assert not engine.requests
+
+
+def test_the_list_is_searched_by_title_and_grows_on_demand(make_assistant: MakeAssistant) -> None:
+    """A word finds titles whatever their case; older conversations come when asked for."""
+    assistant = make_assistant(*["Yes."] * 60, queue_limit=100, queue_limit_per_owner=100)
+    for number in range(CONVERSATIONS_AT_ONCE + 5):
+        assistant.ask(Question("Pump seven" if number == 3 else f"Question {number}"))
+    page = page_of(assistant)
+
+    def listed() -> list[str]:
+        return [button.label for button in page.button if str(button.key).startswith("open-")]
+
+    assert len(listed()) == CONVERSATIONS_AT_ONCE
+    page = page.text_input(key="search").set_value(" PUMP ").run()
+    assert listed() == ["Pump seven"]
+    page = page.text_input(key="search").set_value("").run()
+    page = page.button(key="older").click().run()
+    assert len(listed()) == CONVERSATIONS_AT_ONCE + 5
+    page = page.text_input(key="search").set_value("nowhere").run()
+    assert "No title has these words." in words_on(page)
+
+
+def test_status_and_settings_have_a_page_with_an_address(make_assistant: MakeAssistant) -> None:
+    """The page names every setting and why the model was chosen; a new conversation leads back."""
+    assistant = make_assistant()
+    page = page_of(assistant).button(key="settings").click().run()
+    assert page.query_params["view"] == "settings"
+    assert "max_upload_mb" in list(page.dataframe[0].value["Name"])
+    assert str(assistant.settings.data_dir.parent) not in page.dataframe[0].value.to_string()
+    page = page.button(key="new").click().run()
+    assert "view" not in page.query_params
+    assert page.title[0].value == "Ask about your pictures"
+
+
+def test_a_model_that_cannot_be_loaded_leaves_the_history_readable(make_assistant: MakeAssistant) -> None:
+    """The page says why there is no model, and does not take questions."""
+    error = ModelFolderError("model.not_loaded")
+    page = page_of(make_assistant(engine=FakeEngine(load_error=error), waits=False))
+    run_until(page, lambda page: page.warning)
+    assert not composer_of(page)["can_ask"]
+    assert "models/qwen2.5-vl-7b-instruct" in words_on(page)
+
+
+def test_a_question_that_cannot_be_kept_is_answered_all_the_same(make_assistant: MakeAssistant, tmp_path: Path) -> None:
+    """Without a history the answer stands on the page, with a note that it is not kept."""
+    (tmp_path / "data").write_text("a file where the folder should be")
+    assistant = make_assistant("An answer.")
+    page = ask(page_of(assistant), "Still there?", a__png=png())
+    run_until(page, lambda page: "An answer." in words_on(page))
+    assert not page.exception
+    assert assistant.status.history_problem is not None
+    assert "Still there?" in words_on(page)
+
+
+class DemoEngine(FakeEngine):
+    """A scripted engine that says it is the demo."""
+
+    def load(self) -> None:
+        """Become ready, as the demo."""
+        super().load()
+        self._status = replace(self._status, is_demo=True)
