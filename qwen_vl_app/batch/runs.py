@@ -89,7 +89,8 @@ class BatchRuns:
             is_watching=plan.is_watching,
             max_new_tokens=plan.max_new_tokens,
         )
-        run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        now = datetime.now(UTC)  # ids sort by the time of the start, to the microsecond
+        run_id = f"{now:%Y%m%d-%H%M%S}-{now.microsecond:05x}{secrets.token_hex(2)}"
         folder = self._folder / run_id
         try:
             folder.mkdir(mode=0o700, parents=True)
