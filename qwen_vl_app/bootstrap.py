@@ -172,7 +172,9 @@ def current_batches() -> BatchRuns:
     assistant = current()
     with _lock:
         if not _batch_runs:
-            _batch_runs.append(BatchRuns(assistant))
+            runs = BatchRuns(assistant)
+            runs.sweep()
+            _batch_runs.append(runs)
         return _batch_runs[0]
 
 
