@@ -53,7 +53,7 @@ FIRST_STAGES = (
     Stage("asked labels", 450, muon=0.005, adam=0.0016, last=0.0, guide=0.3),
     Stage("surfaces", 900, muon=0.005, adam=0.0016, last=0.0, guide=0.3),
 )
-WIDE_STAGES = (Stage("wide", 0, muon=0.005, adam=0.0015, last=0.0, guide=0.3, align=0.5, letters=0.5, to_the_end=True),)
+WIDE_STAGES = (Stage("wide", 4000, muon=0.004, adam=0.0012, last=0.8, guide=0.3, align=0.5, letters=0.35),)
 
 LETTERS_LATIN = panels.LETTERS + panels.DIGITS * 2 + ".-"
 LETTERS_CHINESE = "".join(sorted({c for word in (*LABELS_ZH, *WORDS_ZH) for c in word}))
