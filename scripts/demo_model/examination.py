@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scripts.demo_model import cell_plates, panels, questions, scenes, surfaces, wide_questions
+from scripts.demo_model import cell_plates, outside, panels, questions, scenes, surfaces, wide_questions
 from scripts.demo_model.curriculum import Split, generator, pair_lesson, random_grid
 from scripts.demo_model.drawing import HELD_OUT_FONTS, TAUGHT_FONTS, Picture
 from scripts.demo_model.phrases import KINDS, Language
@@ -189,7 +189,7 @@ def _pair_paper(rng: np.random.Generator) -> Paper:
 
 def _outside_paper(rng: np.random.Generator) -> Paper:
     columns, lines, scale, _ = _drawn_as(rng)
-    picture = surfaces.draw_outside(rng, columns, lines, scale=scale)
+    picture = outside.draw_outside(rng, columns, lines, scale=scale)
     return _paper(rng, picture, wide_questions.about_outside(rng, picture))
 
 

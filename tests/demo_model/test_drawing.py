@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 
-from scripts.demo_model import cell_plates, panels, scenes, surfaces, wide_questions
+from scripts.demo_model import cell_plates, outside, panels, scenes, surfaces, wide_questions
 from scripts.demo_model.curriculum import Split, generator, random_grid
 from scripts.demo_model.drawing import Box, Picture
 from scripts.demo_model.examination import papers
@@ -29,7 +29,7 @@ def draw(number: int) -> Picture:
         case 4:
             return surfaces.draw_surface(rng, columns, lines)
         case _:
-            return surfaces.draw_outside(rng, columns, lines)
+            return outside.draw_outside(rng, columns, lines)
 
 
 @pytest.mark.parametrize("number", range(12))
