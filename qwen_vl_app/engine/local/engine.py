@@ -47,6 +47,7 @@ from qwen_vl_app.engine.local.prompt import Prompt, PromptBuilder, read_frame
 from qwen_vl_app.engine.local.repetition import LoopGuard
 from qwen_vl_app.engine.local.sampling import Sampler
 from qwen_vl_app.engine.local.speed import Speed, measure
+from qwen_vl_app.engine.local.steps import GrowingStepper, Rounds, Seat
 from qwen_vl_app.engine.local.tokens import AnswerText, TextTokens
 from qwen_vl_app.engine.local.vision import FeatureCache, PictureEncoder, PictureFeatures, Stopped
 from qwen_vl_app.errors import (
@@ -80,6 +81,7 @@ class _Parts:
     prompts: PromptBuilder
     encoder: PictureEncoder
     decoder: Decoder
+    rounds: Rounds
     features: FeatureCache
     prefixes: PrefixStore
     end_tokens: frozenset[int]
@@ -257,7 +259,8 @@ class LocalEngine:
         encoder = PictureEncoder(model, family, prepared.settings)
         decoder = Decoder(model, chunk_tokens=prepared.budget.chunk_tokens)
         # 6. Warm up, and know from it how long things take here.
-        speed = measure(prompts, encoder, decoder, factor=family.factor)
+        rounds = Rounds((GrowingStepper(decoder.text, device),))
+        speed = measure(prompts, encoder, decoder, rounds, factor=family.factor)
         self._speed = speed
         plan = prepared.plan
         if self._detail == "auto" and prepared.budget.is_cpu:
@@ -271,6 +274,7 @@ class LocalEngine:
             prompts=prompts,
             encoder=encoder,
             decoder=decoder,
+            rounds=rounds,
             features=FeatureCache(int(prepared.budget.usable_bytes * FEATURE_SHARE)),
             prefixes=PrefixStore(self._prefix_budget(prepared.budget, prepared.shape, prepared.plan)),
             end_tokens=frozenset() if self._runs_to_length else read_end_tokens(folder.path, tokens.specials),
@@ -343,7 +347,7 @@ class LocalEngine:
             _free_memory()
             raise OutOfMemoryError("engine.out_of_memory")
 
-    def _run(  # noqa: PLR0915 - the path of a request, read in one piece
+    def _run(  # noqa: PLR0912, PLR0915 - the path of a request, read in one piece
         self, parts: _Parts, request: GenerationRequest, should_stop: Callable[[], bool]
     ) -> Iterator[Step]:
         # 1. The sequence, and what of it is still held.
@@ -354,6 +358,7 @@ class LocalEngine:
         cache = parts.prefixes.take(prompt.units, key, layers=parts.decoder.layers)
         cached = cache.length
         sequence = list(prompt.units)
+        seat: Seat | None = None
         try:
             answer = AnswerText(parts.tokens, request.sampling.stop)
             made: list[int] = []
@@ -374,6 +379,7 @@ class LocalEngine:
                 position = int(positions.max()) + 1
                 sampler = Sampler(request.sampling, parts.model.device)
                 guard = LoopGuard(lambda token: b"\n" in parts.tokens.bytes_of(token))
+                seat = parts.rounds.join(cache, position)
                 while finish is None and logits is not None:
                     if should_stop():
                         raise Stopped
@@ -383,7 +389,7 @@ class LocalEngine:
                         break
                     made.append(chosen.token)
                     sequence.append(chosen.token)
-                    yield TokenStep(answer.add(chosen.token), chosen.token, chosen.logprob)
+                    text = answer.add(chosen.token)
                     if answer.is_stopped:
                         finish = FinishReason.STOP
                     elif len(made) >= limit:
@@ -391,18 +397,25 @@ class LocalEngine:
                     elif guard.add(chosen.token) and not self._runs_to_length:
                         finish = FinishReason.REPETITION
                     else:
+                        # Before the yield: while this answer is read, another's step may compute this token as well.
+                        parts.rounds.say(seat, chosen.token)
+                    yield TokenStep(text, chosen.token, chosen.logprob)
+                    if finish is None:
+                        if should_stop():
+                            raise Stopped
                         self._fault("decode")
-                        logits = parts.decoder.decode(chosen.token, position, cache, should_stop=should_stop)
-                        position += 1
+                        logits = parts.rounds.hear(seat)
             except Stopped:
                 finish = FinishReason.STOPPED
-            text = answer.finish()
+            rest = answer.finish()
             if not answer.is_stopped:
                 answers.remember(key, parts.tokens, made)
             usage = Usage(len(prompt.token_ids), prompt.picture_tokens, cached, len(made))
-            yield FinishedStep(finish or FinishReason.LENGTH, usage, text)
+            yield FinishedStep(finish or FinishReason.LENGTH, usage, rest)
         finally:
             # Also when the caller walks away: what was read so far serves the next question.
+            if seat is not None:
+                parts.rounds.leave(seat)
             parts.prefixes.keep(sequence, cache, key)
 
     def _prompt(self, parts: _Parts, messages: tuple[Message, ...], key: str | None) -> Prompt:

@@ -37,6 +37,13 @@ class KVCache:
         all_values[:, :, self.length : end] = values
         return all_keys[:, :, :end], all_values[:, :, :end]
 
+    def read(self, layer: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Return the committed keys and values of a layer, as views; None where nothing was written yet."""
+        keys, values = self._keys[layer], self._values[layer]
+        if keys is None or values is None:
+            return None
+        return keys[:, :, : self.length], values[:, :, : self.length]
+
     def commit(self, tokens: int) -> None:
         """Count the last `tokens` written by every layer as part of the sequence."""
         self.length += tokens
