@@ -5,6 +5,8 @@ Knows tensors and a length. Does not know which tokens they belong to; `prefixes
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 GROWTH_TOKENS = 256
@@ -52,12 +54,12 @@ class KVCache:
         """Forget everything behind the first `length` tokens."""
         self.length = min(self.length, length)
 
-    def fork(self, length: int) -> KVCache:
-        """Return a copy of the first `length` tokens."""
+    def fork(self, length: int, moved: Callable[[torch.Tensor], torch.Tensor] = torch.clone) -> KVCache:
+        """Return a copy of the first `length` tokens; `moved` copies a tensor, perhaps to another device."""
         copy = KVCache(len(self._keys))
         copy.length = min(self.length, length)
-        copy._keys = [None if part is None else part[:, :, : copy.length].clone() for part in self._keys]
-        copy._values = [None if part is None else part[:, :, : copy.length].clone() for part in self._values]
+        copy._keys = [None if part is None else moved(part[:, :, : copy.length]) for part in self._keys]
+        copy._values = [None if part is None else moved(part[:, :, : copy.length]) for part in self._values]
         return copy
 
     @property
