@@ -97,6 +97,7 @@ class Assistant:
             limit=settings.queue_limit,
             limit_per_owner=settings.queue_limit_per_owner,
             lanes=settings.remote_lanes if settings.remote_address else 1,
+            turns=1 if settings.remote_address else settings.decode_batch,
         )
         self._history_problem: Reason | None = None
         self._jobs: dict[AnswerJob, int | None] = {}

@@ -88,6 +88,8 @@ def _build_engine(settings: Settings) -> Engine:
         device=settings.device,
         precision=settings.precision,
         attention=settings.attention,
+        decode=settings.decode,
+        decode_batch=settings.decode_batch,
         threads=settings.threads,
         detail=settings.detail,
         memory_reserve_mb=settings.memory_reserve_mb,

@@ -53,6 +53,10 @@ class Settings(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
     attention: Literal["auto", "flash_attn", "varlen", "batched_windows", "sdpa"] = "auto"
+    decode: Literal["auto", "graph", "compiled", "plain"] = "auto"
+    """How the steps of an answer are run on a graphics card."""
+    decode_batch: int = Field(default=1, ge=1, le=8)
+    """Answers that the model makes at a time, sharing each reading of its weights."""
     threads: int = Field(default=0, ge=0, le=1024)
     """CPU threads for the model; 0 takes the physical cores this process may use."""
     detail: Detail | Literal["auto"] = "auto"
