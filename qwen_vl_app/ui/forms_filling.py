@@ -97,7 +97,8 @@ def _show_run(visit: Visit, runs: BatchRuns) -> None:
     words, forms = visit.words, visit.state.forms
 
     def leave(section: str) -> None:
-        forms.run_id, forms.section, forms.form_id, forms.field_key = "", section, "", ""
+        forms.run_id, forms.form_id, forms.field_key = "", "", ""
+        forms.turn(section)
 
     def stop() -> None:
         visit.state.attempt(lambda: runs.stop(forms.run_id))

@@ -45,11 +45,11 @@ def show_forms_page(visit: Visit, desk: FormDesk, batches: Callable[[], BatchRun
         default=section,
         required=True,
         format_func=titles.__getitem__,
-        # Another key where the page itself turned to another part: the control would go on showing the old one.
-        key=f"{_KEY}-{section}",
+        # Another key after every turn: a control that comes back would bring its old value along.
+        key=f"{_KEY}-{state.forms.turns}",
         label_visibility="collapsed",
         on_change=_turn,
-        args=(visit, f"{_KEY}-{section}"),
+        args=(visit, f"{_KEY}-{state.forms.turns}"),
     )
     _say_what_happened(visit)
     match section:
@@ -72,7 +72,7 @@ def _turn(visit: Visit, key: str) -> None:
     state = visit.state
     chosen = value_of(key)
     if chosen in SECTIONS:
-        state.forms.section = str(chosen)
+        state.forms.turn(str(chosen))
         state.problems = []
 
 

@@ -70,6 +70,8 @@ class FormsState:
 
     section: str = ""
     """The part of the page; empty for the one that fits what there is."""
+    turns: int = 0
+    """Grows with every turn to another part, so that the control above is drawn anew."""
     form_id: str = ""
     field_key: str = ""
     """The field under review; empty for the worst."""
@@ -90,6 +92,11 @@ class FormsState:
     sample_of: str = ""
     tried: object = None
     """What the template in the editor gave for the sample picture."""
+
+    def turn(self, section: str) -> None:
+        """Turn to another part of the page."""
+        self.section = section
+        self.turns += 1
 
 
 @dataclass(slots=True)
