@@ -10,15 +10,14 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Generator, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 from qwen_vl_app.answer_job import AnswerJob, JobState
-from qwen_vl_app.answers import parse_answer
+from qwen_vl_app.answering import Answering, Run, why_not_loaded
 from qwen_vl_app.chat import (
     Answer,
     Conversation,
@@ -26,36 +25,28 @@ from qwen_vl_app.chat import (
     EngineState,
     EngineStatus,
     FinishReason,
-    ImageInput,
-    Message,
-    ParsedAnswer,
     Question,
     Rendition,
     SeenSize,
     Size,
     StagedPicture,
-    StoredAnswer,
-    Timing,
     Turn,
-    TurnPicture,
-    TurnState,
-    Usage,
 )
 from qwen_vl_app.config import Settings
-from qwen_vl_app.engine.base import Engine, FinishedStep, GenerationRequest, StageStep, TokenStep
+from qwen_vl_app.engine.base import Engine
 from qwen_vl_app.errors import (
     AppError,
     HistoryError,
     InferenceError,
     ModelNotLoadedError,
-    OutOfMemoryError,
     QueueFullError,
     Reason,
     UsageError,
 )
-from qwen_vl_app.history import HistoryStore, PictureBytes, answer_key
-from qwen_vl_app.imaging import PictureDecoder, PictureFacts, clean_name, to_image_input
+from qwen_vl_app.history import HistoryStore, PictureBytes
+from qwen_vl_app.imaging import PictureDecoder, PictureFacts, clean_name
 from qwen_vl_app.jobs import JobQueue, Priority
+from qwen_vl_app.prompts import pictures_of
 from qwen_vl_app.records import Records, ReplayResult, compare, refuse_replay
 from qwen_vl_app.samples import Sample, load_samples
 from qwen_vl_app.staging import StagingArea
@@ -65,13 +56,11 @@ log = logging.getLogger(__name__)
 LOCAL_OWNER = "local"
 """Who asks where there is no browser to tell people apart: the command line and tests."""
 TITLE_LENGTH = 60
-PARTIAL_EVERY_S = 1.0
 PLAN_TIMEOUT_S = 60.0
 HALT_TIMEOUT_S = 30.0
 FORGET_TIMEOUT_S = 10.0
 
 _StatusTest: TypeAlias = Callable[[EngineStatus], bool]
-_Keep: TypeAlias = Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +104,14 @@ class Assistant:
         self._jobs_lock = threading.Lock()
         self._load_problem: Reason | None = None
         self._page_stands = threading.Event()
-        self._is_closing = False
+        self._answering = Answering(
+            engine=engine,
+            history=history,
+            settings=settings,
+            stage=self.stage,
+            status=lambda: self._engine_status,
+            forget=self._forget,
+        )
         self.records = Records(history, halt=self._halt, let_go=self._let_go)
         """What is kept, for the doors: finding, branches, taking away, erasing."""
 
@@ -147,7 +143,7 @@ class Assistant:
 
     def close(self) -> None:
         """Stop what runs, keep it as interrupted, and let everything go."""
-        self._is_closing = True
+        self._answering.is_closing = True
         self.records.stop_expiring()
         self._page_stands.set()
         running = self._open_jobs()
@@ -220,7 +216,7 @@ class Assistant:
             if is_enough(status):
                 return status
             if status.state in (EngineState.FAILED, EngineState.CLOSED):
-                raise _why_not_loaded(status)
+                raise why_not_loaded(status)
             if deadline is not None and time.monotonic() > deadline:
                 raise ModelNotLoadedError("model.still_loading")
             time.sleep(0.02)
@@ -308,7 +304,7 @@ class Assistant:
         text = question.text.strip()
         if not text and not (question.pictures and question.earlier):  # what is wanted may have been said before
             raise UsageError("question.empty")
-        if len(_pictures(question)) > self.settings.max_pictures:
+        if len(pictures_of(question)) > self.settings.max_pictures:
             raise UsageError("question.too_many_pictures", limit=self.settings.max_pictures)
         question = replace(question, text=text)
         not_kept: Reason | None = self._history_problem if is_kept else None
@@ -339,20 +335,20 @@ class Assistant:
             # Only an answer of this owner's own that is still being made could change what storage knows.
             is_alone = all(other.owner != owner for other in self._jobs)
             self._jobs[job] = told_of
-        run = _Run(job=job, question=question, not_kept=not_kept, turn=turn, beside=beside, is_anew=is_anew)
-        if is_alone and self._engine_status.state is EngineState.READY and self._look_up_now(run):
+        run = Run(job=job, question=question, not_kept=not_kept, turn=turn, beside=beside, is_anew=is_anew)
+        if is_alone and self._engine_status.state is EngineState.READY and self._answering.look_up_now(run):
             return job
         try:
-            ticket = self._queue.submit(owner, partial(self._answer, run), priority=priority)
+            ticket = self._queue.submit(owner, partial(self._answering.answer, run), priority=priority)
         except QueueFullError as error:
-            self._finish(run, FinishReason.FAILED, error=error.reason)
+            self._answering.finish(run, FinishReason.FAILED, error=error.reason)
             raise
         job.position_of = partial(self._queue.position, ticket)
         job.wait_of = self._queue.expected_wait_s
 
         def withdraw() -> None:
             if self._queue.withdraw(ticket):
-                self._finish(run, FinishReason.STOPPED)
+                self._answering.finish(run, FinishReason.STOPPED)
 
         job.on_cancel = withdraw
         if job.is_cancelled:  # somebody deletes the conversation, or closes the app, at this very moment
@@ -454,270 +450,6 @@ class Assistant:
             return ()
         return (Reason("records.model_still_remembers"),)
 
-    # 5. The answer, on the inference thread
-
-    def _answer(self, run: _Run) -> Generator[None, None, None]:
-        job = run.job
-        run.started_at = time.monotonic()
-        try:
-            status = self._engine_status
-            if status.state is not EngineState.READY:
-                raise _why_not_loaded(status)
-            if run.turn is not None:
-                self._keeping(run, partial(self._history.mark_running, run.turn.id))
-            run.answered = self._earlier(run)
-            run.cache_key = self._key(run, status)
-            if not run.is_looked_up and self._look_up(run):
-                return
-            yield from self._generate(run)
-        except GeneratorExit:  # the app closes while this runs: what there is, is kept
-            self._finish(run, FinishReason.STOPPED)
-            raise
-        except AppError as error:
-            log.warning("a question failed: %s", error.code)
-            self._finish(run, FinishReason.FAILED, error=error.reason)
-        except Exception:  # a stranger's error: the person gets a calm sentence, the log the rest
-            log.exception("a question failed")
-            self._finish(run, FinishReason.FAILED, error=Reason("app.unexpected"))
-        finally:
-            # Nobody may wait for ever, whatever broke above, the keeping of the failure included.
-            unexpected = Answer(job.text, FinishReason.FAILED, error=Reason("app.unexpected"))
-            if job.finish(unexpected, JobState.FAILED):
-                log.error("a question ended without an answer")
-            self._forget(job)
-
-    def _generate(self, run: _Run) -> Generator[None, None, None]:
-        """Run the prompt; where memory runs out, once more with the pictures one rung lower."""
-        messages = self._messages(run)
-        for attempt in (1, 2):
-            run.seen = _latest_sizes(messages)
-            run.job.begin_reading()
-            request = GenerationRequest(
-                messages=messages,
-                sampling=run.question.sampling,
-                conversation_key=None if run.job.conversation_id is None else str(run.job.conversation_id),
-            )
-            try:
-                yield from self._steps(run, request)
-                return
-            except OutOfMemoryError:
-                if attempt == 2:
-                    raise
-            # Outside the handler: the traceback, which holds what filled the memory, is gone.
-            smaller = self._smaller(run)
-            if smaller is None:
-                raise OutOfMemoryError("inference.out_of_memory")
-            messages = smaller
-            run.cache_key = None  # the answer is about other pixels than the question's
-
-    def _steps(self, run: _Run, request: GenerationRequest) -> Generator[None, None, None]:
-        job = run.job
-        kept_at = time.monotonic()
-        for step in self._engine.generate(request, should_stop=lambda: job.is_cancelled):
-            match step:
-                case StageStep(done=done, total=total):
-                    job.read_to(done / max(total, 1))
-                case TokenStep(text=text, logprob=logprob):
-                    job.add(text, logprob=logprob)
-                    if run.turn is not None and time.monotonic() - kept_at >= PARTIAL_EVERY_S:
-                        kept_at = time.monotonic()
-                        self._keeping(run, partial(self._history.keep_partial, run.turn.id, job.text))
-                case FinishedStep(finish_reason=reason, usage=usage, text=rest):
-                    if rest:
-                        job.add(rest, is_token=False)
-                    self._finish(run, reason, usage=usage)
-            yield
-
-    def _key(self, run: _Run, status: EngineStatus) -> str | None:
-        """Return what a repeated question is known by; None where it is not to be answered from storage, nor kept for it.
-
-        A server of somebody else's may change its model under the same name, so its answers have none.
-        """
-        if (
-            run.turn is None
-            or not self.settings.cache_answers
-            or not status.fingerprint
-            or self.settings.remote_address
-        ):
-            return None
-        return answer_key(
-            run.job.owner,
-            _outline(run),
-            sampling=run.question.sampling,
-            fingerprint=f"{status.fingerprint} {status.dtype}",
-        )
-
-    def _look_up_now(self, run: _Run) -> bool:
-        """Answer at once, without waiting for the model, where storage has the answer."""
-        try:
-            run.answered = self._earlier(run)
-        except HistoryError:
-            return False  # whoever reads the conversation for the model says what is wrong
-        run.cache_key = self._key(run, self._engine_status)
-        run.is_looked_up = True
-        return self._look_up(run)
-
-    def _look_up(self, run: _Run) -> bool:
-        if run.cache_key is None or run.is_anew:
-            return False
-        days = self.settings.cache_days
-        try:
-            found = self._history.answer_cache.find(
-                run.job.owner, run.cache_key, max_age=timedelta(days=days) if days else None
-            )
-        except HistoryError as error:
-            log.warning("no stored answer could be looked for: %s", error.code)
-            return False
-        if found is not None:
-            self._finish_from(run, found)
-        return found is not None
-
-    def _finish_from(self, run: _Run, found: StoredAnswer) -> None:
-        job, now = run.job, time.monotonic()
-        started_at = run.started_at or job.asked_at
-        note = Reason("history.from_cache", at=f"{found.kept_at:%Y-%m-%d %H:%M}", turn=found.turn_id)
-        answer = replace(
-            found.answer,
-            timing=Timing(queued_s=started_at - job.asked_at, first_token_s=now - started_at, total_s=now - started_at),
-            notes=(*found.answer.notes, note, *((run.not_kept,) if run.not_kept else ())),
-        )
-        run.cache_key = None  # it stands in storage as the answer of the turn that was asked first
-        self._end(run, answer)
-
-    def _earlier(self, run: _Run) -> tuple[Turn, ...]:
-        """Return the turns that the model is told of. Read only now: while this one waited, another may have ended."""
-        if run.question.conversation_id is None:
-            return ()
-        turns = self._history.turns(
-            run.job.owner, run.question.conversation_id, before=run.beside if run.turn is None else run.turn.id
-        )
-        return _answered(turns)
-
-    def _messages(self, run: _Run) -> tuple[Message, ...]:
-        messages = [
-            Message(earlier.role, earlier.text, tuple(to_image_input(picture.seen_png) for picture in earlier.pictures))
-            for earlier in run.question.earlier
-        ]
-        for turn in run.answered:
-            images = tuple(
-                to_image_input(self._history.picture_bytes(run.job.owner, picture.id, Rendition.SEEN).data)
-                for picture in turn.pictures
-            )
-            messages.append(Message("user", turn.question, images))
-            messages.append(Message("assistant", turn.answer.text if turn.answer else ""))
-        images = tuple(to_image_input(picture.seen_png) for picture in run.question.pictures)
-        messages.append(Message("user", run.question.text, images))
-        return tuple(messages)
-
-    def _smaller(self, run: _Run) -> tuple[Message, ...] | None:
-        """Return the prompt with its largest pictures one rung lower; None where there is no lower rung.
-
-        The pictures of this question keep their new size from here on; those of earlier turns are smaller in this
-        prompt alone, since memory that is short today says nothing about tomorrow.
-        """
-        plan = self._engine.status.plan
-        details = [picture.seen.detail for turn in run.answered for picture in turn.pictures]
-        details += [picture.seen.detail for picture in _pictures(run.question)]
-        if plan is None or not details:
-            return None
-        order = list(Detail)
-        rung = plan.below(max(details, key=order.index))
-        if rung is None:
-            return None
-
-        def is_above(detail: Detail) -> bool:
-            return order.index(detail) > order.index(rung.detail)
-
-        def lowered(pictures: tuple[StagedPicture, ...]) -> tuple[StagedPicture, ...]:
-            return tuple(
-                self.stage(picture.upload, picture.name, page=picture.page, detail=rung.detail)
-                if is_above(picture.seen.detail)
-                else picture
-                for picture in pictures
-            )
-
-        if any(is_above(picture.seen.detail) for picture in _pictures(run.question)):
-            earlier = tuple(replace(each, pictures=lowered(each.pictures)) for each in run.question.earlier)
-            pictures = lowered(run.question.pictures)
-            run.question = replace(run.question, pictures=pictures, earlier=earlier)
-            run.job.pictures = pictures
-            if run.turn is not None:
-                self._keeping(run, partial(self._history.replace_seen, run.turn.id, pictures))
-        messages = list(self._messages(run))
-        for number, turn in enumerate(run.answered):
-            at = len(run.question.earlier) + 2 * number
-            images = tuple(
-                self._lowered(run.job.owner, picture, rung.detail) if is_above(picture.seen.detail) else image
-                for picture, image in zip(turn.pictures, messages[at].images, strict=True)
-            )
-            messages[at] = replace(messages[at], images=images)
-        run.notes.append(Reason("inference.smaller_after_out_of_memory", tokens=rung.max_tokens))
-        return tuple(messages)
-
-    def _lowered(self, owner: str, picture: TurnPicture, detail: Detail) -> ImageInput:
-        upload = self._history.picture_bytes(owner, picture.id, Rendition.UPLOAD).data
-        lowered = self.stage(upload, picture.name, page=picture.page, detail=detail)
-        return to_image_input(lowered.seen_png)
-
-    def _finish(
-        self,
-        run: _Run,
-        reason: FinishReason,
-        *,
-        usage: Usage | None = None,
-        error: Reason | None = None,
-    ) -> None:
-        job, now = run.job, time.monotonic()
-        if job.answer is not None:
-            return
-        started_at = run.started_at or now
-        status = self._engine.status
-        text = job.text
-        notes = (*run.notes, run.not_kept) if run.not_kept else tuple(run.notes)
-        answer = Answer(
-            text=text,
-            finish_reason=reason,
-            parsed=parse_answer(text, space=status.coordinates, seen=run.seen) if text else ParsedAnswer(),
-            usage=usage or Usage(),
-            timing=Timing(
-                queued_s=started_at - job.asked_at,
-                first_token_s=None if job.first_token_at is None else job.first_token_at - started_at,
-                total_s=now - started_at,
-            ),
-            model=status.model,
-            notes=notes,
-            error=error,
-        )
-        self._end(run, answer)
-
-    def _end(self, run: _Run, answer: Answer) -> None:
-        """Keep an answer, hand it to who waits, and let it be given again where it may be."""
-        job, status = run.job, self._engine.status
-        kept, state = _STATES[answer.finish_reason]
-        if self._is_closing and kept is TurnState.STOPPED:
-            kept = TurnState.INTERRUPTED  # nobody stopped it: the app ended
-        if run.turn is not None:
-            try:
-                self._history.finish_turn(
-                    run.turn.id, answer, state=kept, fingerprint=status.fingerprint, precision=status.dtype
-                )
-            except HistoryError as failure:
-                answer = replace(answer, notes=(*run.notes, failure.reason))
-        job.finish(answer, state)
-        if run.turn is not None and run.cache_key is not None and answer.finish_reason is FinishReason.STOP:
-            try:  # only now: nobody shall wait for it
-                self._history.answer_cache.keep(job.owner, run.cache_key, run.turn.id)
-            except HistoryError as failure:
-                log.warning("an answer was not kept for repeated questions: %s", failure.code)
-        self._forget(job)
-
-    def _keeping(self, run: _Run, keep: _Keep) -> None:
-        """Do a write that the answer can do without: where it fails, the answer says so at the end."""
-        try:
-            keep()
-        except HistoryError as error:
-            run.not_kept = error.reason
-
     def _forget(self, job: AnswerJob) -> None:
         with self._jobs_lock:
             self._jobs.pop(job, None)
@@ -727,74 +459,6 @@ class Assistant:
             return tuple(self._jobs)
 
 
-@dataclass(slots=True)
-class _Run:
-    """What one question carries along its way. Only the inference thread changes it once it was queued."""
-
-    job: AnswerJob
-    question: Question
-    turn: Turn | None
-    not_kept: Reason | None
-    answered: tuple[Turn, ...] = ()
-    """The earlier turns that the model is told of: those that have an answer, whole or stopped."""
-    seen: tuple[Size, ...] = ()
-    """The sizes, in the prompt as it went to the model, of the pictures that the answer speaks about."""
-    beside: int | None = None
-    """The turn whose place it takes, on a branch of its own."""
-    is_anew: bool = False
-    is_looked_up: bool = False
-    cache_key: str | None = None
-    """What the question and all that it is told is known by, where its answer may be given again."""
-    started_at: float | None = None
-    notes: list[Reason] = field(default_factory=list)
-
-
-_STATES: dict[FinishReason, tuple[TurnState, JobState]] = {
-    FinishReason.STOP: (TurnState.DONE, JobState.DONE),
-    FinishReason.LENGTH: (TurnState.DONE, JobState.DONE),
-    FinishReason.REPETITION: (TurnState.DONE, JobState.DONE),
-    FinishReason.STOPPED: (TurnState.STOPPED, JobState.STOPPED),
-    FinishReason.FAILED: (TurnState.FAILED, JobState.FAILED),
-}
-
-
-def _answered(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
-    return tuple(
-        turn for turn in turns if turn.state is not TurnState.FAILED and turn.answer is not None and turn.answer.text
-    )
-
-
-def _pictures(question: Question) -> tuple[StagedPicture, ...]:
-    return (*(picture for earlier in question.earlier for picture in earlier.pictures), *question.pictures)
-
-
-def _latest_sizes(messages: tuple[Message, ...]) -> tuple[Size, ...]:
-    """Return the sizes of the latest pictures in a prompt: a follow-up without pictures speaks about those before it."""
-    for message in reversed(messages):
-        if message.images:
-            return tuple(image.size for image in message.images)
-    return ()
-
-
-def _outline(run: _Run) -> tuple[Message, ...]:
-    """Return the prompt with the pictures' ids in the place of their pixels, which nobody needs to decode for a key."""
-    messages = [Message(each.role, each.text, _ids(each.pictures)) for each in run.question.earlier]
-    for turn in run.answered:
-        messages.append(Message("user", turn.question, _ids(turn.pictures)))
-        messages.append(Message("assistant", turn.answer.text if turn.answer else ""))
-    return (*messages, Message("user", run.question.text, _ids(run.question.pictures)))
-
-
-def _ids(pictures: tuple[StagedPicture, ...] | tuple[TurnPicture, ...]) -> tuple[ImageInput, ...]:
-    return tuple(ImageInput(picture.picture_id, picture.seen.size, b"") for picture in pictures)
-
-
 def _title(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…"
-
-
-def _why_not_loaded(status: EngineStatus) -> ModelNotLoadedError:
-    if status.error is not None:
-        return ModelNotLoadedError(status.error.code, **status.error.facts)
-    return ModelNotLoadedError("model.not_loaded")

@@ -511,7 +511,7 @@ class TestHistoryTrouble:
         self, open_assistant: Opener, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """After a power cut the history has what was on the screen."""
-        monkeypatch.setattr("qwen_vl_app.assistant.PARTIAL_EVERY_S", 0.0)
+        monkeypatch.setattr("qwen_vl_app.answering.PARTIAL_EVERY_S", 0.0)
         gate = threading.Semaphore(0)
         assistant = open_assistant(FakeEngine([["One ", "two ", "three"]], gate=gate))
         job = assistant.ask(Question("?"), owner=OWNER)

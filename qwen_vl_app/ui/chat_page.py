@@ -14,9 +14,9 @@ from qwen_vl_app.errors import HistoryError
 from qwen_vl_app.ui.composer import show_composer
 from qwen_vl_app.ui.conversation import show_conversation, show_unreadable
 from qwen_vl_app.ui.icon import ICON
-from qwen_vl_app.ui.settings_page import show_settings_page
+from qwen_vl_app.ui.pages import PAGES
 from qwen_vl_app.ui.sidebar import show_sidebar
-from qwen_vl_app.ui.state import View, page_state
+from qwen_vl_app.ui.state import page_state
 from qwen_vl_app.ui.style import apply_style
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.welcome import show_welcome
@@ -39,8 +39,8 @@ def show_chat_page(visit: Visit) -> None:
     st.logo(ICON, size="medium")
     apply_style()
     show_sidebar(visit)
-    if visit.state.view is View.SETTINGS:
-        show_settings_page(visit)
+    if visit.state.view in PAGES:
+        PAGES[visit.state.view].show(visit)
     elif not _show_open_conversation(visit):
         show_welcome(visit)
     show_composer(visit)

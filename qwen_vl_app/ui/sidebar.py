@@ -14,8 +14,9 @@ from qwen_vl_app.chat import Conversation
 from qwen_vl_app.errors import AppError, HistoryError
 from qwen_vl_app.texts import Language
 from qwen_vl_app.ui.markdown import plain
+from qwen_vl_app.ui.pages import PAGES
 from qwen_vl_app.ui.pictures import conversation_thumbnail, forget_pictures
-from qwen_vl_app.ui.state import CONVERSATIONS_AT_ONCE, PageState, Problem, View, value_of
+from qwen_vl_app.ui.state import CONVERSATIONS_AT_ONCE, PageState, Problem, value_of
 from qwen_vl_app.ui.status_view import show_status
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
@@ -47,15 +48,21 @@ def show_sidebar(visit: Visit) -> None:
         with st.container(key="conversations", gap="xsmall"):
             _show_list(visit, wanted=" ".join((wanted or "").split()).casefold())
         show_status(visit.assistant, words)
-        st.button(
-            words("settings.title"),
-            key="settings",
-            icon=":material/settings:",
-            type="tertiary",
-            on_click=state.show,
-            args=(View.SETTINGS,),
-        )
+        _show_pages(state, words)
         _show_language(state, words)
+
+
+def _show_pages(state: PageState, words: Words) -> None:
+    with st.container(gap=None, key="pages"):
+        for view, page in PAGES.items():
+            st.button(
+                words(page.title_code),
+                key=f"page-{view.value}",
+                icon=page.icon,
+                type="tertiary",
+                on_click=state.show,
+                args=(view,),
+            )
 
 
 def _show_list(visit: Visit, *, wanted: str) -> None:

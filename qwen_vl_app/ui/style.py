@@ -31,7 +31,7 @@ _RULES = """
 .st-key-head [data-testid="stHeading"] { min-width: 0; }
 [class*="st-key-actions-"] button { min-height: 1.9rem; padding: 0.1rem 0.5rem 0.1rem 0; opacity: 0.85; }
 [class*="st-key-actions-"] button p { font-size: 0.87rem; }
-.st-key-settings button { min-height: 2rem; padding: 0.15rem 0.25rem; }
+.st-key-pages button { min-height: 2rem; padding: 0.15rem 0.25rem; }
 [data-testid="stSidebar"]:has(.st-key-notices) .st-key-conversations { height: calc(100vh - 31rem) !important; }
 /* The chosen language is told by its border and ground: blue letters on dark blue would be hard to read. */
 .st-key-language button { color: inherit !important; }

@@ -132,7 +132,7 @@ def test_the_list_is_searched_by_title_and_grows_on_demand(make_assistant: MakeA
 def test_status_and_settings_have_a_page_with_an_address(make_assistant: MakeAssistant) -> None:
     """The page names every setting and why the model was chosen; a new conversation leads back."""
     assistant = make_assistant()
-    page = page_of(assistant).button(key="settings").click().run()
+    page = page_of(assistant).button(key="page-settings").click().run()
     assert page.query_params["view"] == "settings"
     assert "max_upload_mb" in list(page.dataframe[0].value["Name"])
     assert str(assistant.settings.data_dir.parent) not in page.dataframe[0].value.to_string()
