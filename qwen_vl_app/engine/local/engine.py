@@ -49,6 +49,7 @@ from qwen_vl_app.engine.local.sampling import Sampler
 from qwen_vl_app.engine.local.speed import Speed, measure
 from qwen_vl_app.engine.local.tokens import AnswerText, TextTokens
 from qwen_vl_app.engine.local.vision import FeatureCache, PictureEncoder, PictureFeatures, Stopped
+from qwen_vl_app.engine.verified import verify_changed
 from qwen_vl_app.errors import (
     AppError,
     InferenceError,
@@ -102,7 +103,8 @@ class _Prepared:
 class LocalEngine:
     """An `Engine` for a checkpoint on this machine's disk.
 
-    The arguments are the settings of the same names. With `runs_to_length`, for measuring, neither an end token nor a
+    The arguments are the settings of the same names. `verified` is the file that remembers which models' bytes were checked
+    against their manifests. With `runs_to_length`, for measuring, neither an end token nor a
     repetition ends an answer. `fault` is called with a point's name ("load", "encode", "prefill",
     "decode") before that work, so that a test can make it fail there.
     """
@@ -118,6 +120,7 @@ class LocalEngine:
         threads: int = 0,
         detail: str = "auto",
         memory_reserve_mb: int = 1024,
+        verified: Path | None = None,
         chunk_tokens: int | None = None,
         runs_to_length: bool = False,
         fault: Callable[[str], None] | None = None,
@@ -130,6 +133,7 @@ class LocalEngine:
         self._threads = threads
         self._detail = detail
         self._reserve_bytes = memory_reserve_mb * 2**20
+        self._verified = verified
         self._chunk_tokens = chunk_tokens
         self._runs_to_length = runs_to_length
         self._fault = fault or (lambda point: None)
@@ -227,6 +231,11 @@ class LocalEngine:
     def _load(self) -> None:
         prepared = self._prepare()
         folder, family, device = prepared.folder, prepared.family, prepared.device
+        # The bytes, where somebody wrote down what they have to be: a flipped one would load without a word.
+        if verify_changed(folder.path, self._verified):
+            self._status = replace(
+                self._status, choices=(*self._status.choices, Reason("engine.choice.verified", model=folder.name))
+            )
         # 3. Words.
         tokens = TextTokens(folder.path / "tokenizer.json", model=folder.name)
         picture_token = int(folder.config.get("image_token_id", 151655))
