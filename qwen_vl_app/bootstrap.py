@@ -20,6 +20,7 @@ from qwen_vl_app.doctor import Probe, TorchFacts
 from qwen_vl_app.engine.base import Engine
 from qwen_vl_app.engine.deferred import DeferredEngine
 from qwen_vl_app.engine.folders import ModelFolder, list_models
+from qwen_vl_app.engine.verified import MEMORY_NAME
 from qwen_vl_app.errors import Reason
 from qwen_vl_app.records import Records
 
@@ -124,6 +125,7 @@ def _build_engine(settings: Settings) -> Engine:
         threads=settings.threads,
         detail=settings.detail,
         memory_reserve_mb=settings.memory_reserve_mb,
+        verified=settings.data_dir / MEMORY_NAME,
     )
 
 
