@@ -54,7 +54,7 @@ from qwen_vl_app.history.faults import translated
 from qwen_vl_app.history.folder import DataFolder, OpenFolder
 from qwen_vl_app.history.integrity import check_storage
 from qwen_vl_app.history.keeping import Keeping, KeepingMode, may_expire
-from qwen_vl_app.history.memory import MemoryFolder
+from qwen_vl_app.history.memory import FIRST_ID, MemoryFolder
 from qwen_vl_app.history.picture_files import PictureBytes, PictureFiles
 from qwen_vl_app.history.proof import find_traces
 from qwen_vl_app.history.rows_to_words import renditions_of, see_anew, to_picture_row
@@ -73,15 +73,22 @@ class HistoryStore:
     Every call raises HistoryError where the disk or the database fails, and `history.closed` outside of that life.
     """
 
-    def __init__(self, folder: Path | None, *, cache_bytes: int = CACHE_BYTES, keeping: Keeping | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        *,
+        cache_bytes: int = CACHE_BYTES,
+        keeping: Keeping | None = None,
+        first_id: int = FIRST_ID,
+    ) -> None:
         """Prepare.
 
         Without a folder, and where a site keeps nothing, it lives in memory: nothing of it is ever on a disk, and
-        nothing is left after `close`.
+        nothing is left after `close`. Its ids then begin after `first_id`.
         """
         self._keeping = keeping or Keeping()
         is_kept = folder is not None and self._keeping.mode is not KeepingMode.NOTHING
-        self._folder = DataFolder(folder) if folder is not None and is_kept else MemoryFolder()
+        self._folder = DataFolder(folder) if folder is not None and is_kept else MemoryFolder(first_id=first_id)
         self._notices: tuple[Reason, ...] = ()
         self._audit = AuditLog()
         if self._folder.is_on_disk:
