@@ -95,6 +95,8 @@ def _build_engine(settings: Settings) -> Engine:
         device=settings.device,
         precision=settings.precision,
         attention=settings.attention,
+        decode=settings.decode,
+        decode_batch=settings.decode_batch,
         threads=settings.threads,
         detail=settings.detail,
         memory_reserve_mb=settings.memory_reserve_mb,
@@ -181,7 +183,9 @@ def current_batches() -> BatchRuns:
     assistant = current()
     with _lock:
         if not _batch_runs:
-            _batch_runs.append(BatchRuns(assistant))
+            runs = BatchRuns(assistant)
+            runs.sweep()
+            _batch_runs.append(runs)
         return _batch_runs[0]
 
 

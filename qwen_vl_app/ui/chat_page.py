@@ -6,6 +6,7 @@ Knows the order of things on the page and who is asking. Does not know how any o
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 import streamlit as st
 
@@ -35,12 +36,14 @@ def visit_of(assistant: Assistant) -> Visit:
 
 def show_chat_page(visit: Visit) -> None:
     """Draw the page for this tab."""
-    st.set_page_config(page_title=visit.words("title"), page_icon=ICON, layout="centered", menu_items={})
+    page = PAGES.get(visit.state.view)
+    layout: Literal["wide", "centered"] = "wide" if page is not None and page.is_wide else "centered"
+    st.set_page_config(page_title=visit.words("title"), page_icon=ICON, layout=layout, menu_items={})
     st.logo(ICON, size="medium")
     apply_style()
     show_sidebar(visit)
-    if visit.state.view in PAGES:
-        PAGES[visit.state.view].show(visit)
+    if page is not None:
+        page.show(visit)
     elif not _show_open_conversation(visit):
         show_welcome(visit)
     show_composer(visit)

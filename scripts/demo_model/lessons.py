@@ -281,6 +281,11 @@ def sequence_of(lesson: Lesson) -> _Sequence:
     return made
 
 
+def length(lesson: Lesson) -> int:
+    """Return how many tokens a lesson takes."""
+    return len(sequence_of(lesson).tokens)
+
+
 def _positions(made: _Sequence, *, lines: int, columns: int) -> np.ndarray:
     """Return (3, S) positions by the library's rule; conversations start where the pictures' positions end, or at 0 alone."""
     segments = np.array(made.segments)

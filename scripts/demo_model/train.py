@@ -260,7 +260,11 @@ class Run:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Return the weights of a run's checkpoint."""
+    """Return the weights of a run's checkpoint, or those of an exported folder."""
+    if path.is_dir():
+        exported = Qwen2_5_VLForConditionalGeneration.from_pretrained(path, dtype=torch.float32)
+        folder: dict[str, Tensor] = exported.state_dict()
+        return folder
     state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)["model"]
     return state
 
@@ -357,7 +361,9 @@ def main() -> None:
         "--start-from", type=Path, help="checkpoint whose weights a first run begins with, at its last stage"
     )
     parser.add_argument(
-        "--grow-from", type=Path, help="checkpoint of a finished first run, to be taught the wider domain"
+        "--grow-from",
+        type=Path,
+        help="checkpoint of a finished first run or an exported folder, to be taught the wider domain",
     )
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
