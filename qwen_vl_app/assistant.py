@@ -52,6 +52,7 @@ from qwen_vl_app.prompts import pictures_of
 from qwen_vl_app.records import Records, ReplayResult, compare, refuse_replay
 from qwen_vl_app.samples import Sample, load_samples
 from qwen_vl_app.staging import StagingArea
+from qwen_vl_app.tiles import parts_of
 
 log = logging.getLogger(__name__)
 
@@ -278,6 +279,13 @@ class Assistant:
             return self._engine.predict(picture_tokens).first_token_s
         except ModelNotLoadedError:
             return None
+
+    def part_count(self, picture: StagedPicture) -> int:
+        """Return in how many parts a question `in_parts` would look at a picture; 0 where the whole shows as much."""
+        plan = self._engine.status.plan
+        if plan is None:
+            return 0
+        return len(parts_of(picture.size, picture.seen.size, max_pixels=plan.rung().max_pixels))
 
     def _detail(self) -> Detail | None:
         return None if self.settings.detail == "auto" else Detail(self.settings.detail)
