@@ -113,18 +113,12 @@ def test_a_large_picture_is_offered_in_parts_with_what_that_costs(assistant: Ass
     browser = _browser(assistant)
     large = png(width=4000, height=2000)
     chip = browser.post("/app/uploads?name=a.png&lang=en", content=large).json()
-    (offer,) = [note for note in chip["notes"] if "in parts" in note]
+    (_offer,) = [note for note in chip["notes"] if "in parts" in note]
     edited = browser.post(f"/app/uploads/{chip['id']}?lang=en", json={"detail": "parts"}).json()
     assert "parts" in edited["lines"][1]
     assert not [note for note in edited["notes"] if "in parts" in note]
     assert assistant.staging.get(ANN, edited["id"]).in_parts
-    seconds = [
-        float(part.removeprefix("about ").removesuffix(" s"))
-        for line in (chip, edited)
-        for part in line["lines"][1].split(" · ")
-        if part.startswith("about ")
-    ]
-    assert seconds[1] > 5 * seconds[0]
+    assert " min " in edited["lines"][1] and " min " not in chip["lines"][1]
     back = browser.post(f"/app/uploads/{edited['id']}?lang=en", json={"detail": "fast"}).json()
     assert not assistant.staging.get(ANN, back["id"]).in_parts
     small = browser.post("/app/uploads?name=b.png&lang=en", content=png(width=100, height=80)).json()
