@@ -19,6 +19,7 @@ from qwen_vl_app.config import Settings, load_settings
 from qwen_vl_app.doctor import Probe, TorchFacts
 from qwen_vl_app.engine.base import Engine
 from qwen_vl_app.engine.deferred import DeferredEngine
+from qwen_vl_app.engine.exchange import EngineExchange
 from qwen_vl_app.engine.folders import ModelFolder, list_models
 from qwen_vl_app.engine.verified import MEMORY_NAME
 from qwen_vl_app.errors import Reason
@@ -41,8 +42,14 @@ def build_assistant(settings: Settings) -> Assistant:
     offline.go_offline()
     from qwen_vl_app.imaging import PictureDecoder
 
+    engine = DeferredEngine(partial(_build_engine, settings))
+
+    def make_other(model: str) -> Engine:
+        return _build_engine(settings.model_copy(update={"model": model}))
+
     return Assistant(
-        engine=DeferredEngine(partial(_build_engine, settings)),
+        engine=engine,
+        exchange=EngineExchange(engine, make_other, present=settings.model),
         decoder=PictureDecoder(
             max_bytes=settings.max_upload_mb * 2**20,
             max_pixels=settings.max_picture_megapixels * 1_000_000,

@@ -118,8 +118,8 @@ def _tell(terminal: Terminal, inspection: Inspection, done_code: str) -> None:
     elif manifest is None:
         sentence = terminal.say("cli.models.no_manifest", model=inspection.model)
     else:
-        facts = {"count": len(manifest.files), "bytes": manifest.total_bytes, "when": manifest.recorded_at}
-        sentence = terminal.say(done_code, **facts)
+        size, when = manifest.total_bytes, manifest.recorded_at
+        sentence = terminal.say(done_code, count=len(manifest.files), bytes=size, when=when)
     if terminal.is_json:
         terminal.json(
             {

@@ -218,6 +218,8 @@ class LocalEngine:
             device=hardware.device_name(device),
             dtype=precision.name,
             weights_bytes=folder.weight_bytes,
+            needed_bytes=weights + reserve,
+            free_bytes=free,
             plan=plan,
             choices=(
                 choice.reason,
