@@ -30,6 +30,7 @@ from qwen_vl_app.engine.base import GenerationRequest, Step, TokenStep
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.errors import ModelFolderError, OutOfMemoryError, UsageError
 from qwen_vl_app.history import HistoryStore
+from scripts import cli_reference
 from tests.hub_parts import WAIT_S, FakeProbe, a_file, an_assistant
 
 
@@ -572,3 +573,10 @@ class TestProgram:
         assert told.json["code"] == "engine.manifest.changed"
         assert "model.safetensors" in told.json["message"]
         assert run(["models", "verify", "nobody"]).status == 2
+
+
+def test_the_document_has_every_command_and_every_flag() -> None:
+    """`docs/cli.md` ends with what `scripts/cli_reference.py` writes; run it after a change of a command."""
+    document = cli_reference.DOCUMENT.read_text(encoding="utf-8")
+    assert document == cli_reference.written(document)
+    assert "--retry-failed" in document and "### `ask`" in document

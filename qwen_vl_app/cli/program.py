@@ -66,8 +66,7 @@ def main(arguments: Sequence[str] | None = None, *, parts: Parts | None = None) 
         level=logging.INFO if is_verbose else logging.CRITICAL, format="%(levelname)s %(name)s: %(message)s"
     )
     language = system_language()
-    command = get_command(_app)
-    _speak(command, language)
+    command = spoken(language)
     try:
         command.main(
             args=None if arguments is None else list(arguments), prog_name="python -m qwen_vl_app", obj=parts or Parts()
@@ -81,6 +80,13 @@ def main(arguments: Sequence[str] | None = None, *, parts: Parts | None = None) 
         Terminal(language=language).note(Reason("app.unexpected_command"))
         return FAILED
     return 0
+
+
+def spoken(language: Language) -> Any:
+    """Return all commands with their help in a language, as click has them."""
+    command = get_command(_app)
+    _speak(command, language)
+    return command
 
 
 def _speak(command: Any, language: Language, *, code: str = "") -> None:
