@@ -92,7 +92,9 @@ class ModelSwitch:
     def _run(self, model: str, *, unloads_first: bool) -> Generator[None, None, None]:
         self._status = SwitchStatus(model, SwitchState.LOADING)
         try:
-            name = yield from self._exchange.run(model, unloads_first=unloads_first)
+            name = yield from self._exchange.run(
+                model, unloads_first=unloads_first, is_alone=lambda: self._queue.running <= 1
+            )
             self._on_switched(model)
             self._status = SwitchStatus(name, SwitchState.DONE)
         except AppError as error:

@@ -7,6 +7,7 @@ that generates.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 FIRST_QUESTION = "What is 1 + 1?"
 FIRST_ANSWER_TOKENS = 8
+LONGEST_WAIT_S = 300.0
 SPARE = 1.1
 """Loading takes a little more than what it leaves behind."""
 
@@ -38,8 +40,13 @@ class EngineExchange:
         candidate = self._candidate
         return None if candidate is None else candidate.status
 
-    def run(self, model: str, *, unloads_first: bool = False) -> Generator[None, None, str]:
+    def run(
+        self, model: str, *, unloads_first: bool = False, is_alone: Callable[[], bool] = lambda: True
+    ) -> Generator[None, None, str]:
         """Bring a model in, a step at a time, and return its name.
+
+        Answers that are under way end with the model they began with. `is_alone` says that there are none any more: only then
+        does a model that goes first leave its memory.
 
         Raises ModelError: `engine.switch.both_do_not_fit` where the two have no room beside each other and the old one was
         not to go first; whatever loading and a first question raise. In each case the old model answers as before, after
@@ -51,9 +58,9 @@ class EngineExchange:
             yield
             told = candidate.status
             # Whether both fit can only be asked of two that are in memory.
-            is_alone = self._engine.status.state is not EngineState.READY
+            is_only = self._engine.status.state is not EngineState.READY
             fits = told.needed_bytes * SPARE <= told.free_bytes
-            if not fits and not unloads_first and not is_alone:
+            if not fits and not unloads_first and not is_only:
                 raise ModelError(
                     "engine.switch.both_do_not_fit",
                     model=told.model,
@@ -61,10 +68,10 @@ class EngineExchange:
                     needed=told.needed_bytes,
                     free=told.free_bytes,
                 )
-            has_unloaded = not fits and not is_alone
+            has_unloaded = not fits and not is_only
             if has_unloaded:  # from here on the new one's progress is what everybody sees
                 self._let_go(self._engine.exchange(candidate))
-                yield
+                yield from _waiting(is_alone)
             try:
                 candidate.load()
                 yield
@@ -103,6 +110,13 @@ class EngineExchange:
     def _let_go(engine: Engine | None) -> None:
         if engine is not None:
             engine.close()
+
+
+def _waiting(is_over: Callable[[], bool]) -> Iterator[None]:
+    """Give way until something is over, or until it would take too long."""
+    deadline = time.monotonic() + LONGEST_WAIT_S
+    while not is_over() and time.monotonic() < deadline:
+        yield
 
 
 def _require_answer(engine: Engine) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import streamlit as st
 
 from qwen_vl_app.assistant import Assistant
+from qwen_vl_app.chat import EngineState
 from qwen_vl_app.errors import AppError
 from qwen_vl_app.model_switch import SwitchState, SwitchStatus
 from qwen_vl_app.texts import format_bytes
@@ -27,7 +28,8 @@ def show_model_switch(assistant: Assistant, words: Words) -> None:
         _show_outcome(assistant, status, words)
     present = assistant.status.engine.model
     others = [folder for folder in assistant.models() if folder.is_complete and folder.name != present]
-    if not others or not assistant.settings.switch_models or assistant.settings.remote_address:
+    is_starting = assistant.status.engine.state in (EngineState.EMPTY, EngineState.LOADING)
+    if not others or is_starting or not assistant.settings.switch_models or assistant.settings.remote_address:
         return
     sizes = {folder.name: f"{plain(folder.name)} · {format_bytes(folder.weight_bytes)}" for folder in others}
     with st.form("switch", border=False):
