@@ -17,9 +17,10 @@ from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.batch import BatchRuns
 from qwen_vl_app.chat import EngineStatus
 from qwen_vl_app.config import Settings, load_settings
-from qwen_vl_app.doctor import Probe, TorchFacts
+from qwen_vl_app.doctor import Fit, Probe, TorchFacts
 from qwen_vl_app.engine.base import Engine
 from qwen_vl_app.engine.deferred import DeferredEngine
+from qwen_vl_app.engine.exchange import EngineExchange
 from qwen_vl_app.engine.folders import ModelFolder, list_models
 from qwen_vl_app.engine.verified import MEMORY_NAME
 from qwen_vl_app.errors import Reason
@@ -48,8 +49,14 @@ def build_assistant(settings: Settings) -> Assistant:
     offline.go_offline()
     from qwen_vl_app.imaging import PictureDecoder
 
+    engine = DeferredEngine(partial(_build_engine, settings))
+
+    def make_other(model: str) -> Engine:
+        return _build_engine(settings.model_copy(update={"model": model}))
+
     return Assistant(
-        engine=DeferredEngine(partial(_build_engine, settings)),
+        engine=engine,
+        exchange=EngineExchange(engine, make_other, present=settings.model),
         decoder=PictureDecoder(
             max_bytes=settings.max_upload_mb * 2**20,
             max_pixels=settings.max_picture_megapixels * 1_000_000,
@@ -149,6 +156,18 @@ class _EngineProbe:
         from qwen_vl_app.engine.local.inspection import inspect_torch
 
         return inspect_torch()
+
+    def fits(self) -> Sequence[Fit]:
+        from qwen_vl_app.engine.local.fitting import find_fits
+
+        settings = self._settings
+        if settings.remote_address:
+            return ()
+        found = find_fits(settings.models_dir, device=settings.device, reserve_bytes=settings.memory_reserve_mb * 2**20)
+        return tuple(
+            Fit(fit.model, fit.precision, fit.needed_bytes, fit.free_bytes, fit.largest, fit.max_tokens)
+            for fit in found
+        )
 
     def prepared(self) -> EngineStatus:
         engine = _build_engine(self._settings)

@@ -539,3 +539,7 @@ class EngineStatus:
     error: Reason | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
     """Measured at load, for estimates: seconds and bytes by name."""
+    needed_bytes: int = 0
+    """What the weights take in memory at the chosen precision, with the reserve of the plan."""
+    free_bytes: int = 0
+    """What was free on the device when this was planned."""

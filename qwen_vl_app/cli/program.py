@@ -260,6 +260,7 @@ def _doctor(
     *,
     is_json: JsonFlag = False,
     load: Annotated[bool, typer.Option("--load")] = False,
+    report: Annotated[Path | None, typer.Option("--report", metavar="FILE")] = None,
     model: ModelFlag = None,
     device: DeviceFlag = None,
     precision: PrecisionFlag = None,
@@ -273,7 +274,9 @@ def _doctor(
     )
     _end(
         context,
-        checkup.doctor(_parts(context), overrides=overrides, loads=load, is_json=is_json, is_verbose=is_verbose),
+        checkup.doctor(
+            _parts(context), overrides=overrides, loads=load, report=report, is_json=is_json, is_verbose=is_verbose
+        ),
     )
 
 

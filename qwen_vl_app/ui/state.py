@@ -16,6 +16,7 @@ import streamlit as st
 
 from qwen_vl_app.answer_job import AnswerJob
 from qwen_vl_app.chat import StagedPicture
+from qwen_vl_app.doctor import Finding
 from qwen_vl_app.errors import AppError, Reason
 from qwen_vl_app.texts import Language
 
@@ -34,6 +35,7 @@ class View(StrEnum):
     CHAT = "chat"
     BATCH = "batch"
     SETTINGS = "settings"
+    DOCTOR = "doctor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,9 @@ class Restored:
 @dataclass(slots=True)
 class PageState:
     """One tab's state. What is typed and staged is the browser's until it is sent."""
+
+    findings: tuple[Finding, ...] | None = None
+    """What the doctor found when this tab last asked."""
 
     conversation_id: int | None = None
     language: Language | None = None

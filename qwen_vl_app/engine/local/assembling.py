@@ -145,6 +145,8 @@ def prepare(models_dir: Path, options: Options) -> Prepared:
         device=hardware.device_name(device),
         dtype=precision.name,
         weights_bytes=folder.weight_bytes,
+        needed_bytes=weights + reserve,
+        free_bytes=free,
         plan=plan,
         choices=(
             choice.reason,

@@ -122,6 +122,11 @@ def choose_precision(wanted: str, device: torch.device, *, parameters: int, memo
     return _precision("fp32", Reason("engine.choice.dtype.cpu_fp32"))
 
 
+def precision_named(name: str) -> PrecisionChoice:
+    """Return what `fp32`, `bf16` or `int8` means, whether or not this machine would choose it."""
+    return _precision(name, Reason("engine.choice.dtype.wanted", dtype=name))
+
+
 INT8_PARAMETER_BYTES = 1.5
 """Products take one byte a weight; the embedding and the vision tower stay as they were published."""
 
