@@ -51,7 +51,7 @@ class Settings(BaseModel):
     language: Literal["auto", "en", "zh"] = "auto"
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "int8", "fp8", "nf4"] = "auto"
     attention: Literal["auto", "flash_attn", "varlen", "batched_windows", "sdpa"] = "auto"
     decode: Literal["auto", "graph", "compiled", "plain"] = "auto"
     """How the steps of an answer are run on a graphics card."""
