@@ -69,6 +69,8 @@ class SamplingParams:
     top_k: int = 0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    top_logprobs: int = 0
+    """How many of the likeliest tokens are told of with every token; changes nothing of the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +102,22 @@ class Box:
     y2: float
 
     def to_pixels(self, size: Size) -> tuple[int, int, int, int]:
-        """Return (x1, y1, x2, y2) in whole pixels of a rendition of the given size."""
-        return (
-            round(self.x1 * size.width),
-            round(self.y1 * size.height),
-            round(self.x2 * size.width),
-            round(self.y2 * size.height),
-        )
+        """Return (x1, y1, x2, y2) in whole pixels of a rendition of the given size.
+
+        They are edges between pixels, 0 to the size: the pixels of the box are `x1 .. x2 - 1` and `y1 .. y2 - 1`, of which
+        a box with an area has at least one. Drawing, crops and exports all use these numbers.
+        """
+        x1, x2 = _edges(self.x1, self.x2, size.width)
+        y1, y2 = _edges(self.y1, self.y2, size.height)
+        return x1, y1, x2, y2
+
+
+def _edges(low: float, high: float, side: int) -> tuple[int, int]:
+    first, last = round(low * side), round(high * side)
+    if first == last and low < high:
+        pixel = min(int((low + high) / 2 * side), side - 1)
+        return pixel, pixel + 1
+    return first, last
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +128,22 @@ class Region:
     label: str = ""
     picture_index: int = 0
     """Which picture of the question it lies on, counted from 0."""
+    doubts: tuple[str, ...] = ()
+    """Codes of what was mended to draw it, or why a person should look twice; see the catalogue of `answers`."""
 
     @property
     def is_point(self) -> bool:
         """True where the model gave a point and not a rectangle."""
         return self.box.x1 == self.box.x2 and self.box.y1 == self.box.y2
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A place that cannot be right and is therefore not drawn: what the model wrote, and the code of why."""
+
+    written: str
+    code: str
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +164,8 @@ class ParsedAnswer:
     regions: tuple[Region, ...] = ()
     tables: tuple[Table, ...] = ()
     notes: tuple[Reason, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    """Places that could not be drawn, the first hundred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +237,10 @@ class EarlierMessage:
 class Question:
     """What a person asks: a text, pictures, and the conversation that it continues (None begins a new one).
 
-    `earlier` is for callers whose conversation is not kept here: what was said before, oldest first.
+    `earlier` is for callers whose conversation is not kept here: what was said before, oldest first. `schema` is a JSON
+    Schema as JSON text, in which the order of the properties is their order in the answer: the answer is one JSON value
+    that fits it. Whatever it says, every property is there and may be null, so that nothing has to be invented; only with
+    `is_schema_exact` does it hold to the letter.
     """
 
     text: str
@@ -221,14 +248,33 @@ class Question:
     conversation_id: int | None = None
     sampling: SamplingParams = SamplingParams()
     earlier: tuple[EarlierMessage, ...] = ()
+    schema: str | None = None
+    is_schema_exact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LikelyToken:
+    """A token that could have been chosen: its bytes, and the natural logarithm of its probability."""
+
+    raw: bytes
+    logprob: float
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredToken:
-    """One token of an answer: what it added to the text, and the natural logarithm of its probability, where known."""
+    """One token of an answer: what it added to the text, and the natural logarithm of its probability, where known.
+
+    `raw` are its own bytes, which may be a part of a character; those of all tokens make the text. The probability is the
+    model's own. Where a schema left only some tokens, `allowed` is the logarithm of their probability together (0.0 is all
+    of it, far below means that the model wanted something else), so that `logprob - allowed` is how sure it was among
+    them. `likely` are the most probable tokens, the likeliest first, where they were asked for.
+    """
 
     text: str
     logprob: float | None
+    raw: bytes = b""
+    allowed: float = 0.0
+    likely: tuple[LikelyToken, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +290,8 @@ class Answer:
     notes: tuple[Reason, ...] = ()
     error: Reason | None = None
     """Why it failed, where `finish_reason` is FAILED."""
+    tokens: tuple[ScoredToken, ...] = field(default=(), compare=False, repr=False)
+    """What it was made of. Not kept: an answer from the history or from storage has none."""
 
 
 class TurnState(StrEnum):
@@ -303,6 +351,8 @@ class Turn:
     fingerprint: str = ""
     """Which weights answered."""
     precision: str = ""
+    schema: str | None = None
+    is_schema_exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)

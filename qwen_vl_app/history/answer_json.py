@@ -14,6 +14,7 @@ from qwen_vl_app.chat import (
     Box,
     FinishReason,
     JsonValue,
+    LeftOut,
     ParsedAnswer,
     Region,
     SamplingParams,
@@ -23,6 +24,8 @@ from qwen_vl_app.chat import (
 )
 from qwen_vl_app.errors import HistoryError, Reason
 from qwen_vl_app.history.tables import storable
+
+_HELD = ("schema", "is_schema_exact")
 
 
 def dump_answer(answer: Answer) -> str:
@@ -37,6 +40,7 @@ def dump_answer(answer: Answer) -> str:
             regions=answer.parsed.regions,
             tables=answer.parsed.tables,
             notes=(*answer.parsed.notes, Reason("history.structure_not_kept")),
+            left_out=answer.parsed.left_out,
         )
         return _dumps(_answer_document(answer, parsed))
 
@@ -53,7 +57,9 @@ def load_answer(document: str, text: str) -> Answer:
                 data=parsed["data"],
                 has_data=parsed["has_data"],
                 regions=tuple(
-                    Region(Box(*region["box"]), region["label"], region["picture_index"])
+                    Region(
+                        Box(*region["box"]), region["label"], region["picture_index"], tuple(region.get("doubts", ()))
+                    )
                     for region in parsed["regions"]
                 ),
                 tables=tuple(
@@ -61,6 +67,7 @@ def load_answer(document: str, text: str) -> Answer:
                     for table in parsed["tables"]
                 ),
                 notes=_reasons(parsed["notes"]),
+                left_out=tuple(LeftOut(**each) for each in parsed.get("left_out", ())),
             ),
             usage=Usage(**kept["usage"]),
             timing=Timing(**kept["timing"]),
@@ -72,17 +79,31 @@ def load_answer(document: str, text: str) -> Answer:
         raise HistoryError("history.record_damaged") from error
 
 
-def dump_sampling(sampling: SamplingParams) -> str:
-    """Return the document of how tokens were chosen."""
-    return _dumps(asdict(sampling))
+def dump_sampling(sampling: SamplingParams, *, schema: str | None = None, is_schema_exact: bool = False) -> str:
+    """Return the document of how tokens were chosen, and of the schema that they were held to."""
+    held = {} if schema is None else {"schema": schema, "is_schema_exact": is_schema_exact}
+    return _dumps(asdict(sampling) | held)
 
 
 def load_sampling(document: str) -> SamplingParams:
     """Return how tokens were chosen. Raises HistoryError `history.record_damaged`."""
     try:
         kept = json.loads(document)
-        return SamplingParams(**{**kept, "stop": tuple(kept["stop"])})
-    except (ValueError, KeyError, TypeError) as error:
+        chosen = {name: value for name, value in kept.items() if name not in _HELD}
+        return SamplingParams(**{**chosen, "stop": tuple(kept["stop"])})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise HistoryError("history.record_damaged") from error
+
+
+def load_schema(document: str) -> tuple[str | None, bool]:
+    """Return the schema that tokens were held to and whether to the letter. Raises HistoryError `history.record_damaged`."""
+    try:
+        kept = json.loads(document)
+        schema = kept.get("schema")
+        if not isinstance(schema, str | None):
+            raise HistoryError("history.record_damaged")
+        return schema, kept.get("is_schema_exact") is True
+    except (ValueError, AttributeError) as error:
         raise HistoryError("history.record_damaged") from error
 
 
@@ -110,11 +131,13 @@ def _answer_document(answer: Answer, parsed: ParsedAnswer) -> dict[str, Any]:
                     "box": [region.box.x1, region.box.y1, region.box.x2, region.box.y2],
                     "label": region.label,
                     "picture_index": region.picture_index,
+                    **({"doubts": list(region.doubts)} if region.doubts else {}),
                 }
                 for region in parsed.regions
             ],
             "tables": [{"columns": table.columns, "rows": table.rows} for table in parsed.tables],
             "notes": [_reason_document(note) for note in parsed.notes],
+            **({"left_out": [asdict(each) for each in parsed.left_out]} if parsed.left_out else {}),
         },
         "usage": asdict(answer.usage),
         "timing": asdict(answer.timing),
