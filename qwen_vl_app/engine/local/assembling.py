@@ -24,6 +24,7 @@ from qwen_vl_app.engine.local.loading import LoadedModel, load_model, read_end_t
 from qwen_vl_app.engine.local.memory import (
     KV_SHARE,
     Budget,
+    chunk_tokens,
     make_plan,
     read_image_settings,
     read_limits,
@@ -134,7 +135,13 @@ def prepare(models_dir: Path, options: Options) -> Prepared:
         free_bytes=max(free - fit.weight_bytes, 0),
         reserve_bytes=reserve,
         dtype_bytes=precision.activation_bytes,
-        chunk_tokens=options.chunk_tokens or CHUNK_TOKENS[device.type],
+        chunk_tokens=options.chunk_tokens
+        or chunk_tokens(
+            shape,
+            precision.activation_bytes,
+            max(free - fit.weight_bytes, 0) - reserve,
+            most=CHUNK_TOKENS[device.type],
+        ),
         is_cpu=device.type == "cpu",
         parameters=folder.parameters,
         answers=options.decode_batch,
