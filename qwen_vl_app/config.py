@@ -53,7 +53,7 @@ class Settings(BaseModel):
     switch_models: bool = True
     """Whether people may change the model on the page while the app runs, for everybody who uses it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "int8", "fp8", "nf4"] = "auto"
     attention: Literal["auto", "flash_attn", "varlen", "batched_windows", "sdpa"] = "auto"
     decode: Literal["auto", "graph", "compiled", "plain"] = "auto"
     """How the steps of an answer are run on a graphics card."""
