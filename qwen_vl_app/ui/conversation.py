@@ -50,17 +50,18 @@ def show_conversation(visit: Visit) -> tuple[bool, Sequence[OpenTurn]]:
         state.last_question = turns[-1].question if turns else ""
         _show_large_view(visit, turns)
         quiet: list[str] = []
-        for at, turn in enumerate(turns):
-            pictures = turn.pictures or pictures
-            job = jobs.get(turn.id)
-            if job is not None and turn.state in (TurnState.QUEUED, TurnState.RUNNING):
-                live.append(OpenTurn(str(turn.id), job, question_html(turn, words)))
-            elif _is_quiet(visit, turn, from_end=len(turns) - at):
-                quiet.append(_quiet_html(turn, pictures, words))
-            else:
-                _flush(quiet)
-                _show_turn(visit, turn, pictures)
-        _flush(quiet)
+        with st.container(key="turns", gap="xsmall"):
+            for at, turn in enumerate(turns):
+                pictures = turn.pictures or pictures
+                job = jobs.get(turn.id)
+                if job is not None and turn.state in (TurnState.QUEUED, TurnState.RUNNING):
+                    live.append(OpenTurn(str(turn.id), job, question_html(turn, words)))
+                elif _is_quiet(visit, turn, from_end=len(turns) - at):
+                    quiet.append(_quiet_html(turn, pictures, words))
+                else:
+                    _flush(quiet)
+                    _show_turn(visit, turn, pictures)
+            _flush(quiet)
     loose = [each for each in state.loose if each.conversation_id == state.conversation_id]
     last = tuple(kept_picture(assistant, owner, picture) for picture in pictures)
     for at, question in enumerate(loose):
