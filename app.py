@@ -15,6 +15,7 @@ from pathlib import Path  # noqa: E402
 import streamlit as st  # noqa: E402
 
 from qwen_vl_app import bootstrap  # noqa: E402
+from qwen_vl_app.api.dropped import dropped_routes  # noqa: E402
 from qwen_vl_app.api.guard import make_middleware  # noqa: E402
 from qwen_vl_app.api.routes import make_routes  # noqa: E402
 from qwen_vl_app.api.uploads import upload_routes  # noqa: E402
@@ -32,7 +33,11 @@ async def lifespan(_: st.App) -> AsyncIterator[None]:
 
 app = st.App(
     Path(__file__).resolve().parent / "qwen_vl_app" / "ui" / "page.py",
-    routes=[*make_routes(bootstrap.current), *upload_routes(bootstrap.current)],
+    routes=[
+        *make_routes(bootstrap.current),
+        *upload_routes(bootstrap.current),
+        *dropped_routes(bootstrap.current, bootstrap.current_batches),
+    ],
     middleware=make_middleware(),
     lifespan=lifespan,
 )

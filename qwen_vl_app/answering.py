@@ -15,7 +15,7 @@ from functools import partial
 from typing import Protocol, TypeAlias
 
 from qwen_vl_app.answer_job import AnswerJob, JobState
-from qwen_vl_app.answers import parse_answer
+from qwen_vl_app.answers import nullable_schema, parse_answer
 from qwen_vl_app.chat import (
     Answer,
     Detail,
@@ -27,6 +27,7 @@ from qwen_vl_app.chat import (
     ParsedAnswer,
     Question,
     Rendition,
+    ScoredToken,
     Size,
     StagedPicture,
     StoredAnswer,
@@ -143,6 +144,7 @@ class Answering:
                 messages=messages,
                 sampling=run.question.sampling,
                 conversation_key=None if run.job.conversation_id is None else str(run.job.conversation_id),
+                schema=enforced_schema(run.question),
             )
             try:
                 yield from self._steps(run, request)
@@ -164,14 +166,16 @@ class Answering:
             match step:
                 case StageStep(done=done, total=total):
                     job.read_to(done / max(total, 1))
-                case TokenStep(text=text, logprob=logprob):
-                    job.add(text, logprob=logprob)
+                case TokenStep(text=text):
+                    token = ScoredToken(text, step.logprob, step.raw, step.allowed, step.likely)
+                    job.add(text, token=token)
                     if run.turn is not None and time.monotonic() - kept_at >= PARTIAL_EVERY_S:
                         kept_at = time.monotonic()
                         self._keeping(run, partial(self._history.keep_partial, run.turn.id, job.text))
                 case FinishedStep(finish_reason=reason, usage=usage, text=rest):
                     if rest:
                         job.add(rest, is_token=False)
+                    run.notes += step.notes
                     self.finish(run, reason, usage=usage)
             yield
 
@@ -192,6 +196,7 @@ class Answering:
             outline_of(run.question, run.answered),
             sampling=run.question.sampling,
             fingerprint=f"{status.fingerprint} {status.dtype}",
+            schema=enforced_schema(run.question),
         )
 
     def look_up_now(self, run: Run) -> bool:
@@ -325,6 +330,7 @@ class Answering:
             model=status.model,
             notes=notes,
             error=error,
+            tokens=job.news().tokens,
         )
         self._end(run, answer)
 
@@ -364,6 +370,13 @@ _STATES: dict[FinishReason, tuple[TurnState, JobState]] = {
     FinishReason.STOPPED: (TurnState.STOPPED, JobState.STOPPED),
     FinishReason.FAILED: (TurnState.FAILED, JobState.FAILED),
 }
+
+
+def enforced_schema(question: Question) -> str | None:
+    """Return the schema that the engine holds an answer to: the question's, with null for every property."""
+    if question.schema is None or question.is_schema_exact:
+        return question.schema
+    return nullable_schema(question.schema)
 
 
 def why_not_loaded(status: EngineStatus) -> ModelNotLoadedError:

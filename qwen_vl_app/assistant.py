@@ -97,6 +97,7 @@ class Assistant:
             limit=settings.queue_limit,
             limit_per_owner=settings.queue_limit_per_owner,
             lanes=settings.remote_lanes if settings.remote_address else 1,
+            turns=1 if settings.remote_address else settings.decode_batch,
         )
         self._history_problem: Reason | None = None
         self._jobs: dict[AnswerJob, int | None] = {}
@@ -274,10 +275,16 @@ class Assistant:
 
     def samples(self) -> tuple[Sample, ...]:
         """Return the sample pictures that came with the model; none before it is known which one runs."""
+        folder = self.model_folder()
+        return load_samples(folder) if folder is not None else ()
+
+    def model_folder(self) -> Path | None:
+        """Return the folder of the model that runs, None before it is known which one does."""
         status = self._engine.status
         given = Path(self.settings.model)
-        folder = given if given.is_absolute() else self.settings.models_dir / status.model
-        return load_samples(folder) if status.model else ()
+        if not status.model:
+            return None
+        return given if given.is_absolute() else self.settings.models_dir / status.model
 
     # 3. Asking
 

@@ -217,6 +217,8 @@ class Records:
             pictures=tuple(self._staged(owner, picture) for picture in turn.pictures),
             conversation_id=turn.conversation_id,
             sampling=turn.sampling,
+            schema=turn.schema,
+            is_schema_exact=turn.is_schema_exact,
         )
 
     def _staged(self, owner: str, picture: TurnPicture) -> StagedPicture:

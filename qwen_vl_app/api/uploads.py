@@ -76,7 +76,7 @@ class _Uploads:
         async def work(assistant: Assistant, owner: str) -> Response:
             async with self._bodies:
                 limit = assistant.settings.max_upload_mb * 2**20
-                data = await _body(request, limit=limit)
+                data = await body_of(request, limit=limit)
                 name = request.query_params.get("name", "")[:255]
                 detail = _detail(request.query_params.get("detail", ""))
                 picture = await run_in_threadpool(assistant.stage, data, name, detail=detail)
@@ -99,7 +99,7 @@ class _Uploads:
 
     async def edit(self, request: Request) -> Response:
         async def work(assistant: Assistant, owner: str) -> Response:
-            wanted = _edit(await _body(request, limit=EDIT_BYTES))
+            wanted = _edit(await body_of(request, limit=EDIT_BYTES))
             old = assistant.staging.get(owner, request.path_params["staged_id"])
             new = await run_in_threadpool(_edited, assistant, old, wanted)
             assistant.staging.put(owner, new)
@@ -155,13 +155,13 @@ class _Uploads:
         except AppError as error:
             # A file that is no picture is an ordinary answer to the composer: browsers cry out over any other status.
             status = 200 if request.method == "POST" else 404
-            return JSONResponse({"problem": render(error, _language(request))}, status_code=status)
+            return JSONResponse({"problem": render(error, language_of(request))}, status_code=status)
         except ClientDisconnect:
             return Response(status_code=499)
 
 
 def _chip(assistant: Assistant, picture: StagedPicture, request: Request) -> dict[str, Any]:
-    return chip(picture, _language(request), seconds=assistant.expected_seconds([picture.seen.tokens]))
+    return chip(picture, language_of(request), seconds=assistant.expected_seconds([picture.seen.tokens]))
 
 
 def chip(picture: StagedPicture, language: Language, *, seconds: float | None = None) -> dict[str, Any]:
@@ -240,7 +240,7 @@ def _edit(body: bytes) -> _Edit:
         raise UsageError("staging.bad_request") from error
 
 
-async def _body(request: Request, *, limit: int) -> bytes:
+async def body_of(request: Request, *, limit: int) -> bytes:
     """Return a body of at most `limit` bytes. Raises ImageTooLargeError without having held more than that."""
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit:
@@ -257,7 +257,8 @@ def _detail(name: str) -> Detail | None:
     return Detail(name) if name in list(Detail) else None
 
 
-def _language(request: Request) -> Language:
+def language_of(request: Request) -> Language:
+    """Return the language that the page was asked in, else the browser's."""
     chosen = request.query_params.get("lang", "")
     if chosen in list(Language):
         return Language(chosen)

@@ -22,9 +22,9 @@ from qwen_vl_app.cli import batch as batching
 from qwen_vl_app.cli import bench as benching
 from qwen_vl_app.cli import checkup
 from qwen_vl_app.cli import look as looking
-from qwen_vl_app.cli import models as listing
 from qwen_vl_app.cli import serve as serving
 from qwen_vl_app.cli.history_program import history_app
+from qwen_vl_app.cli.models_program import models_app
 from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.cli.status import FAILED, INTERRUPTED
 from qwen_vl_app.cli.terminal import Terminal, speak_utf8, system_language
@@ -43,6 +43,7 @@ _app = typer.Typer(
 )
 
 _app.add_typer(history_app, name="history")
+_app.add_typer(models_app, name="models")
 
 # The flags. Their help is put in by `_speak`, in the language of this machine.
 ModelFlag = Annotated[str | None, typer.Option("--model", metavar="DIR")]
@@ -65,8 +66,7 @@ def main(arguments: Sequence[str] | None = None, *, parts: Parts | None = None) 
         level=logging.INFO if is_verbose else logging.CRITICAL, format="%(levelname)s %(name)s: %(message)s"
     )
     language = system_language()
-    command = get_command(_app)
-    _speak(command, language)
+    command = spoken(language)
     try:
         command.main(
             args=None if arguments is None else list(arguments), prog_name="python -m qwen_vl_app", obj=parts or Parts()
@@ -80,6 +80,13 @@ def main(arguments: Sequence[str] | None = None, *, parts: Parts | None = None) 
         Terminal(language=language).note(Reason("app.unexpected_command"))
         return FAILED
     return 0
+
+
+def spoken(language: Language) -> Any:
+    """Return all commands with their help in a language, as click has them."""
+    command = get_command(_app)
+    _speak(command, language)
+    return command
 
 
 def _speak(command: Any, language: Language, *, code: str = "") -> None:
@@ -210,20 +217,6 @@ def _batch(
         is_listing=is_listing,
     )
     _end(context, batching.batch(_parts(context), request, overrides=overrides, is_json=is_json, is_verbose=is_verbose))
-
-
-@_app.command("models")
-def _models(
-    context: typer.Context,
-    *,
-    is_json: JsonFlag = False,
-    models_dir: ModelsDirFlag = None,
-    language: LanguageFlag = None,
-) -> None:
-    overrides = _overrides(
-        model=None, device=None, precision=None, data_dir=None, models_dir=models_dir, language=language
-    )
-    _end(context, listing.list_models(_parts(context), overrides=overrides, is_json=is_json))
 
 
 @_app.command("doctor")

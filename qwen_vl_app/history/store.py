@@ -171,7 +171,9 @@ class HistoryStore:
                     state=TurnState.QUEUED.value,
                     asked_at=now,
                     question=question.text,
-                    sampling=dump_sampling(question.sampling),
+                    sampling=dump_sampling(
+                        question.sampling, schema=question.schema, is_schema_exact=question.is_schema_exact
+                    ),
                     pictures=[
                         to_picture_row(picture, position, keys=keys[position])
                         for position, picture in enumerate(question.pictures)

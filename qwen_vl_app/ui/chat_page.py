@@ -6,7 +6,11 @@ Knows the order of things on the page and who is asking. Does not know how any o
 from __future__ import annotations
 
 import re
+<<<<<<< HEAD
 from collections.abc import Sequence
+=======
+from typing import Literal
+>>>>>>> main
 
 import streamlit as st
 
@@ -37,15 +41,24 @@ def visit_of(assistant: Assistant) -> Visit:
 
 def show_chat_page(visit: Visit) -> None:
     """Draw the page for this tab."""
-    st.set_page_config(page_title=visit.words("title"), page_icon=ICON, layout="centered", menu_items={})
+    page = PAGES.get(visit.state.view)
+    layout: Literal["wide", "centered"] = "wide" if page is not None and page.is_wide else "centered"
+    st.set_page_config(page_title=visit.words("title"), page_icon=ICON, layout=layout, menu_items={})
     st.logo(ICON, size="medium")
     apply_style()
     show_sidebar(visit)
+<<<<<<< HEAD
     # Two places that are always there, so that the second is the same one in every run.
     with st.container(key="page"):
         live = _show_view(visit)
     with st.container(key="live"):
         show_live_answers(visit, live)
+=======
+    if page is not None:
+        page.show(visit)
+    elif not _show_open_conversation(visit):
+        show_welcome(visit)
+>>>>>>> main
     show_composer(visit)
     visit.state.write_address()
     visit.assistant.page_stands()

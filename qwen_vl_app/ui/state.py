@@ -8,7 +8,7 @@ changes that object.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -16,7 +16,7 @@ import streamlit as st
 
 from qwen_vl_app.answer_job import AnswerJob
 from qwen_vl_app.chat import StagedPicture
-from qwen_vl_app.errors import Reason
+from qwen_vl_app.errors import AppError, Reason
 from qwen_vl_app.texts import Language
 
 COMPOSER = "composer"
@@ -32,6 +32,7 @@ class View(StrEnum):
     """The pages there are."""
 
     CHAT = "chat"
+    BATCH = "batch"
     SETTINGS = "settings"
 
 
@@ -100,6 +101,10 @@ class PageState:
     """The turn that the page should scroll to, and a number that grows with each such wish."""
     search: str = ""
     """What is looked for in the side bar."""
+    run_id: str = ""
+    """The run over a folder that is open; empty for the list of them."""
+    drop_token: str = ""
+    """Changes when what was dropped has been taken into a run."""
     is_address_read: bool = False
 
     def open(self, conversation_id: int | None) -> None:
@@ -129,20 +134,38 @@ class PageState:
     def show(self, view: View) -> None:
         """Turn to another page."""
         self.view = view
+        self.run_id = ""
         self.problems = []
+
+    def open_run(self, run_id: str) -> None:
+        """Turn to a run over a folder, or with no id to the list of them."""
+        self.view = View.BATCH
+        self.run_id = run_id
+        self.problems = []
+
+    def attempt(self, act: Callable[[], object]) -> bool:
+        """Do something that may be refused; return whether it was done. A refusal stands on the page."""
+        self.problems = []
+        try:
+            act()
+        except AppError as error:
+            self.problems = [Problem(error.reason)]
+            return False
+        return True
 
     def go_back(self) -> None:
         """Follow the browser's back and forward buttons, in the composer's callback: its address says where they led."""
         value = st.session_state.get(COMPOSER)
         went = value.get("went") if isinstance(value, Mapping) else None
         if isinstance(went, Mapping):
-            self._take_address(str(went.get("c") or ""), str(went.get("view") or ""))
+            self._take_address(str(went.get("c") or ""), str(went.get("view") or ""), str(went.get("run") or ""))
 
-    def _take_address(self, number: str, view: str) -> None:
+    def _take_address(self, number: str, view: str, run_id: str) -> None:
         is_number = number.isascii() and number.isdigit() and len(number) < 16
         self.open(int(number) if is_number else None)
         if view in list(View):
             self.view = View(view)
+        self.run_id = run_id if self.view is View.BATCH else ""
 
     def put_back(self, text: str, staged_ids: tuple[str, ...]) -> None:
         """Let the composer have again what could not be sent."""
@@ -161,7 +184,9 @@ class PageState:
             return
         self.is_address_read = True
         language = st.query_params.get("lang", "")
-        self._take_address(st.query_params.get("c", ""), st.query_params.get("view", ""))
+        self._take_address(
+            st.query_params.get("c", ""), st.query_params.get("view", ""), st.query_params.get("run", "")
+        )
         if language in list(Language):
             self.language = Language(language)
 
@@ -172,6 +197,8 @@ class PageState:
             wanted["c"] = str(self.conversation_id)
         if self.view is not View.CHAT:
             wanted["view"] = self.view.value
+        if self.run_id:
+            wanted["run"] = self.run_id
         if self.language is not None:
             wanted["lang"] = self.language.value
         if wanted != st.query_params.to_dict():

@@ -28,6 +28,10 @@ class Words:
         """Return the sentence of the page's own catalogue."""
         return t(f"ui.{code}", self.language, **facts)
 
+    def say(self, code: str, /, **facts: Fact) -> str:
+        """Return a sentence of any room's catalogue."""
+        return t(code, self.language, **facts)
+
     def render(self, about: Reason | AppError) -> str:
         """Return the sentence for an error or a reason of any room."""
         return render(about, self.language)

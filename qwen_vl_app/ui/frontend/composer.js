@@ -106,6 +106,7 @@ class Composer {
     this.data = data;
     this.tell = setTriggerValue;
     const say = data.labels;
+    this.box.hidden = !data.is_shown;
     this.text.placeholder = data.placeholder;
     this.text.setAttribute("aria-label", data.placeholder);
     this.text.disabled = !data.can_ask;
@@ -157,7 +158,7 @@ class Composer {
     for (const [event, listener] of Object.entries(this.listeners)) document.addEventListener(event, listener, true);
     this.onBack = () => {
       const asked = new URL(location.href).searchParams;
-      this.tell("went", { c: asked.get("c") ?? "", view: asked.get("view") ?? "" });
+      this.tell("went", { c: asked.get("c") ?? "", view: asked.get("view") ?? "", run: asked.get("run") ?? "" });
     };
     window.addEventListener("popstate", this.onBack);
     this.followEnd();
@@ -174,7 +175,7 @@ class Composer {
 
   onPaste(event) {
     const files = [...(event.clipboardData?.files ?? [])];
-    if (!files.length || !this.data.can_ask) return;
+    if (!files.length || !this.data.can_ask || !this.data.is_shown) return;
     event.preventDefault();
     event.stopPropagation();
     this.add(files);
@@ -182,7 +183,7 @@ class Composer {
   }
 
   onDrag(event, step) {
-    if (!carriesFiles(event)) return;
+    if (!carriesFiles(event) || !this.data.is_shown) return;
     event.preventDefault();
     this.dragDepth = Math.max(0, this.dragDepth + step);
     this.showOverlay(this.dragDepth > 0 && this.data.can_ask);
@@ -190,7 +191,8 @@ class Composer {
 
   onDrop(event) {
     if (!carriesFiles(event)) return;
-    event.preventDefault();
+    event.preventDefault(); // else the browser would leave the page for the file
+    if (!this.data.is_shown) return;
     event.stopPropagation();
     this.dragDepth = 0;
     this.showOverlay(false);
