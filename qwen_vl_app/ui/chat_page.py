@@ -53,7 +53,8 @@ def show_chat_page(visit: Visit) -> None:
         if page is not None:
             page.show(visit)
         elif shown.is_empty:
-            show_welcome(visit)
+            with st.container(key="welcome"):
+                show_welcome(visit)
         else:
             show_conversation(visit, shown)
     show_composer(visit)

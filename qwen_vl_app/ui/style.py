@@ -46,6 +46,8 @@ _RULES = """
 [class*="st-key-ask-sample-"] button { opacity: 0; cursor: pointer; }
 /* Streamlit's own hints are in English whatever the page speaks. */
 [data-testid="InputInstructions"] { display: none; }
+/* An empty conversation stands where one looks, not under the upper edge. */
+.st-key-page:has(.st-key-welcome) { padding-top: clamp(0.5rem, 7vh, 9rem); }
 @media (prefers-reduced-motion: reduce) { * { animation: none !important; transition: none !important; } }
 </style>
 """

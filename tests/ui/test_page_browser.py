@@ -16,6 +16,7 @@ from tests.ui.fakes import png
 
 pytestmark = pytest.mark.browser
 
+
 def test_first_minutes_in_english(browser: Browser, address: str, tmp_path: Path) -> None:
     """Pick a picture, ask, see the box in pixels, look at it large, ask on, reload while it answers, stop."""
     visitor = Visitor(browser, address)
