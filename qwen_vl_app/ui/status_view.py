@@ -22,8 +22,8 @@ _STARTING = (EngineState.EMPTY, EngineState.LOADING)
 def show_status(assistant: Assistant, words: Words) -> None:
     """Show the status lines; while the model loads they follow it, and the page runs again when it may be asked."""
     status = assistant.status
-    _follow_loading(assistant, words)
     with st.container(gap="xxsmall", key="status"):
+        _follow_loading(assistant, words)
         _show_model(status.engine, words)
         _show_device(status.engine, words)
         _show_queue(status, words)
