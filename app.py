@@ -7,6 +7,10 @@ from qwen_vl_app.offline import go_offline
 
 go_offline()  # before anything else is imported
 
+from qwen_vl_app.logs import keep_words_out  # noqa: E402
+
+keep_words_out()
+
 import asyncio  # noqa: E402
 from collections.abc import AsyncIterator  # noqa: E402
 from contextlib import asynccontextmanager  # noqa: E402

@@ -5,6 +5,7 @@ Knows how the parts fit; does not know what they do. Nothing heavy is imported b
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -22,10 +23,13 @@ from qwen_vl_app.engine.deferred import DeferredEngine
 from qwen_vl_app.engine.folders import ModelFolder, list_models
 from qwen_vl_app.engine.verified import MEMORY_NAME
 from qwen_vl_app.errors import Reason
+from qwen_vl_app.logs import write_to
 from qwen_vl_app.records import Records
 
 if TYPE_CHECKING:
     from qwen_vl_app.history import HistoryStore
+
+log = logging.getLogger(__name__)
 
 COURTESY_S = 2.0
 """How long loading waits for the first page: people who start the app open it at once."""
@@ -34,6 +38,9 @@ _instances: list[Assistant] = []
 """Empty, or the one assistant of this process."""
 _batch_runs: list[BatchRuns] = []
 """Empty, or its runs of folders."""
+_logs: list[Callable[[], None]] = []
+"""Empty, or what ends the log of this process."""
+LOGS_NAME = "logs"
 
 
 def build_assistant(settings: Settings) -> Assistant:
@@ -196,7 +203,9 @@ def current() -> Assistant:
     """Return the one assistant of this process, opened at the first call. Any thread."""
     with _lock:
         if not _instances:
-            assistant = build_assistant(load_settings())
+            settings = load_settings()
+            _begin_log(settings)
+            assistant = build_assistant(settings)
             assistant.open(courtesy_s=COURTESY_S)
             _instances.append(assistant)
         return _instances[0]
@@ -216,10 +225,23 @@ def current_batches() -> BatchRuns:
 def close_current() -> None:
     """Close the assistant of this process, if there is one, and let its runs of folders be resumable."""
     with _lock:
-        closing, ending = list(_instances), list(_batch_runs)
+        closing, ending, logs = list(_instances), list(_batch_runs), list(_logs)
+        _logs.clear()
         _instances.clear()
         _batch_runs.clear()
     for runs in ending:
         runs.close()
     for assistant in closing:
         assistant.close()
+    for end in logs:
+        end()
+
+
+def _begin_log(settings: Settings) -> None:
+    """Write the log of an app beside what it keeps; a site that keeps nothing has none."""
+    if settings.keep == "nothing" or _logs:
+        return
+    try:
+        _logs.append(write_to(settings.data_dir / LOGS_NAME))
+    except OSError as error:  # a folder that cannot be written is told by the history, to everybody who looks
+        log.warning("there will be no log (errno %s)", error.errno)

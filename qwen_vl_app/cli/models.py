@@ -15,7 +15,7 @@ from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.cli.status import DONE, FAILED, status_of
 from qwen_vl_app.cli.terminal import Terminal, language_of, one_line
 from qwen_vl_app.config import Settings
-from qwen_vl_app.errors import AppError, Reason
+from qwen_vl_app.errors import AppError, Fact, Reason
 from qwen_vl_app.model_files import Inspection
 from qwen_vl_app.texts import render
 
@@ -118,7 +118,11 @@ def _tell(terminal: Terminal, inspection: Inspection, done_code: str) -> None:
     elif manifest is None:
         sentence = terminal.say("cli.models.no_manifest", model=inspection.model)
     else:
-        facts = {"count": len(manifest.files), "bytes": manifest.total_bytes, "when": manifest.recorded_at}
+        facts: dict[str, Fact] = {
+            "count": len(manifest.files),
+            "bytes": manifest.total_bytes,
+            "when": manifest.recorded_at,
+        }
         sentence = terminal.say(done_code, **facts)
     if terminal.is_json:
         terminal.json(

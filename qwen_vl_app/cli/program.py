@@ -17,12 +17,14 @@ from typer.main import get_command
 from qwen_vl_app import __version__
 from qwen_vl_app.batch import ExportKind
 from qwen_vl_app.chat import Detail
+from qwen_vl_app.cli import accept as accepting
 from qwen_vl_app.cli import ask as asking
 from qwen_vl_app.cli import batch as batching
 from qwen_vl_app.cli import bench as benching
 from qwen_vl_app.cli import checkup
 from qwen_vl_app.cli import look as looking
 from qwen_vl_app.cli import serve as serving
+from qwen_vl_app.cli.forms_program import forms_app
 from qwen_vl_app.cli.history_program import history_app
 from qwen_vl_app.cli.models_program import models_app
 from qwen_vl_app.cli.parts import Parts
@@ -42,6 +44,7 @@ _app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_app.add_typer(forms_app, name="forms")
 _app.add_typer(history_app, name="history")
 _app.add_typer(models_app, name="models")
 
@@ -217,6 +220,31 @@ def _batch(
         is_listing=is_listing,
     )
     _end(context, batching.batch(_parts(context), request, overrides=overrides, is_json=is_json, is_verbose=is_verbose))
+
+
+@_app.command("accept")
+def _accept(
+    context: typer.Context,
+    folder: Annotated[str, typer.Argument(metavar="[FOLDER]", show_default=False)] = "",
+    *,
+    template: Annotated[str, typer.Option("--template", metavar="NAME", show_default=False)] = "",
+    activate_anyway: Annotated[bool, typer.Option("--activate-anyway")] = False,
+    only_compare: Annotated[bool, typer.Option("--only-compare")] = False,
+    reviewer: Annotated[str, typer.Option("--who", metavar="NAME", show_default=False)] = "",
+    out: Annotated[str, typer.Option("--out", metavar="FILE", show_default=False)] = "",
+    is_json: JsonFlag = False,
+    model: ModelFlag = None,
+    device: DeviceFlag = None,
+    precision: PrecisionFlag = None,
+    data_dir: DataDirFlag = None,
+    models_dir: ModelsDirFlag = None,
+    language: LanguageFlag = None,
+) -> None:
+    overrides = _overrides(
+        model=model, device=device, precision=precision, data_dir=data_dir, models_dir=models_dir, language=language
+    )
+    request = accepting.Request(folder, template, activate_anyway, only_compare, reviewer, out)
+    _end(context, accepting.accept(_parts(context), request, overrides=overrides, is_json=is_json))
 
 
 @_app.command("doctor")

@@ -89,6 +89,10 @@ class PageState:
     turns_shown: int = TURNS_AT_ONCE
     conversations_shown: int = CONVERSATIONS_AT_ONCE
     loose: list[LooseQuestion] = field(default_factory=list)
+    run_id: str = ""
+    """The run over a folder that is open; empty for the list of them."""
+    drop_token: str = ""
+    """Changes when what was dropped has been taken into a run."""
     editing: int | None = None
     """The turn whose question is being rewritten."""
     opened: set[int] = field(default_factory=set)
@@ -101,10 +105,6 @@ class PageState:
     """The turn that the page should scroll to, and a number that grows with each such wish."""
     search: str = ""
     """What is looked for in the side bar."""
-    run_id: str = ""
-    """The run over a folder that is open; empty for the list of them."""
-    drop_token: str = ""
-    """Changes when what was dropped has been taken into a run."""
     is_address_read: bool = False
 
     def open(self, conversation_id: int | None) -> None:

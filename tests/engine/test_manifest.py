@@ -96,7 +96,7 @@ def test_a_model_is_checked_when_it_is_loaded_and_hashed_once(
     """The second start trusts what has neither changed its length nor its time; a changed file is hashed again."""
     memory = tmp_path / "data" / "verified.json"
     hashed: list[str] = []
-    whole_check = verified.verify_manifest
+    whole_check = verify_manifest
 
     def listen(folder: Path, manifest: object, *, skip: frozenset[str], **further: object) -> None:
         hashed.append(f"{len(skip)} skipped")

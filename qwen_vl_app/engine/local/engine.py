@@ -47,6 +47,7 @@ from qwen_vl_app.errors import (
     ModelNotLoadedError,
     OutOfMemoryError,
     PromptTooLongError,
+    Reason,
 )
 
 log = logging.getLogger(__name__)
