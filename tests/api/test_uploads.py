@@ -123,3 +123,22 @@ def test_a_large_picture_is_offered_in_parts_with_what_that_costs(assistant: Ass
     assert not assistant.staging.get(ANN, back["id"]).in_parts
     small = browser.post("/app/uploads?name=b.png&lang=en", content=png(width=100, height=80)).json()
     assert not [note for note in small["notes"] if "in parts" in note]
+
+
+def test_a_kept_picture_is_shown_to_its_owner_and_left_in_no_store(assistant: Assistant) -> None:
+    """Each rendition but the upload comes by its number, to the browser that asked; erased, it is gone everywhere."""
+    picture = assistant.stage(png(width=560, height=280), "lamp.png")
+    job = assistant.ask(Question("What?", (picture,)), owner=ANN)
+    job.wait(20)
+    assert job.turn_id is not None
+    number = assistant.turn(ANN, job.turn_id).pictures[0].id
+    for rendition in ("view", "seen", "thumbnail"):
+        reply = _browser(assistant).get(f"/app/pictures/{number}/{rendition}")
+        assert reply.headers["content-type"] in ("image/png", "image/jpeg")
+        assert reply.headers["cache-control"] == "no-store"
+        assert _browser(assistant, BOB).get(f"/app/pictures/{number}/{rendition}").status_code == 404
+    assert _browser(assistant).get(f"/app/pictures/{number}/upload").status_code == 404
+    assert _browser(assistant).get(f"/app/pictures/{number}/../view").status_code == 404
+    assert job.conversation_id is not None
+    assistant.delete(ANN, job.conversation_id)
+    assert _browser(assistant).get(f"/app/pictures/{number}/view").status_code == 404
