@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwen_vl_app import offline
 from qwen_vl_app.assistant import Assistant
-from qwen_vl_app.batch import BatchRuns
+from qwen_vl_app.batch import RUNS_NAME, BatchRuns, RunErasing
 from qwen_vl_app.chat import EngineStatus
 from qwen_vl_app.config import Settings, load_settings
 from qwen_vl_app.doctor import Probe, TorchFacts
@@ -69,11 +69,13 @@ def _build_history(settings: Settings) -> HistoryStore:
     from qwen_vl_app.history import HistoryStore, Keeping, KeepingMode
 
     mode = KeepingMode(settings.keep)
-    return HistoryStore(
+    history = HistoryStore(
         None if mode is KeepingMode.NOTHING else settings.data_dir,
         cache_bytes=settings.cache_mb * 2**20,
         keeping=Keeping(mode, days=settings.keep_days),
     )
+    history.erase_runs_with(RunErasing(settings.data_dir / RUNS_NAME))
+    return history
 
 
 def _build_engine(settings: Settings) -> Engine:

@@ -32,7 +32,7 @@ from qwen_vl_app.chat import (
     TurnState,
 )
 from qwen_vl_app.errors import AppError, HistoryError, Reason, UsageError
-from qwen_vl_app.history import AuditReport, HistoryStore, Keeping, KeepingMode, PictureBytes
+from qwen_vl_app.history import AuditReport, HistoryStore, Keeping, KeepingMode, PictureBytes, RunRecords
 from qwen_vl_app.private import PrivateConversations, is_private
 from qwen_vl_app.texts import Language
 
@@ -272,6 +272,10 @@ class Records:
 
     # 5. Forgetting
 
+    def erase_runs_with(self, runs: RunRecords) -> None:
+        """Let erasing reach runs over folders, too, and stop those that work."""
+        self._history.erase_runs_with(runs)
+
     def erase_turn(self, owner: str, turn_id: int) -> ErasureReceipt:
         """Erase one turn; turns that continue it then continue the one before it.
 
@@ -305,6 +309,14 @@ class Records:
         if self._private is not None:
             self._private.end_all(owner)
         return self._erase(owner, None, lambda: self._history.erase_everything(owner))
+
+    def erase_site(self) -> ErasureReceipt:
+        """Erase what everybody has here, and the folders that were set aside. For the person who runs the site."""
+        if not self.can_erase:
+            raise HistoryError("history.records_are_kept")
+        for owner in self._history.owners():
+            self._halt(owner, None)
+        return self._with_promises("", self._history.erase_site())
 
     def receipts(self, owner: str, *, limit: int = 50) -> tuple[ErasureReceipt, ...]:
         """Return an owner's receipts of erasures, the newest first."""

@@ -296,6 +296,8 @@ def _works(
         return [lambda: records.erase_conversation(owners[0], conversation)]
     if day is not None:
         return [lambda owner=owner: records.erase_day(owner, day) for owner in owners]  # type: ignore[misc]
+    if is_everybody:
+        return [records.erase_site]
     return [lambda owner=owner: records.erase_everything(owner) for owner in owners]  # type: ignore[misc]
 
 
@@ -318,6 +320,7 @@ def _tell_receipt(terminal: Terminal, receipt: ErasureReceipt) -> None:
                 "conversations": receipt.conversations,
                 "turns": receipt.turns,
                 "pictures": receipt.pictures,
+                "runs": receipt.runs,
                 "files": receipt.files,
                 "bytes": receipt.file_bytes,
                 "caveats": [
@@ -328,7 +331,12 @@ def _tell_receipt(terminal: Terminal, receipt: ErasureReceipt) -> None:
         return
     code = "cli.history.erased" if receipt.is_complete else "cli.history.erase_pending"
     told = terminal.say(
-        code, receipt=receipt.id, turns=receipt.turns, pictures=receipt.pictures, bytes=receipt.file_bytes
+        code,
+        receipt=receipt.id,
+        turns=receipt.turns,
+        pictures=receipt.pictures,
+        runs=receipt.runs,
+        bytes=receipt.file_bytes,
     )
     terminal.line(told)
     for caveat in receipt.caveats:

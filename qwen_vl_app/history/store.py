@@ -27,7 +27,7 @@ from qwen_vl_app.history.archive import export_archive, import_archive
 from qwen_vl_app.history.audit import AuditLog, AuditReport, verify
 from qwen_vl_app.history.backup import back_up, restore
 from qwen_vl_app.history.changing import Changing
-from qwen_vl_app.history.erase import Eraser
+from qwen_vl_app.history.erase import Eraser, RunRecords
 from qwen_vl_app.history.folder import DataFolder, OpenFolder
 from qwen_vl_app.history.integrity import check_storage
 from qwen_vl_app.history.keeping import Keeping, KeepingMode, may_expire
@@ -124,6 +124,10 @@ class HistoryStore(Reading, TurnKeeping, Changing):
         return tuple(notices)
 
     # 2. Erasing
+
+    def erase_runs_with(self, runs: RunRecords) -> None:
+        """Let every erasure reach the runs over folders, too: of the same owner, in the same period."""
+        self._eraser.runs = runs
 
     def delete_conversation(self, owner: str, conversation_id: int) -> None:
         """Erase a conversation. Raises HistoryError `history.erase_pending` where traces of it stay for now."""
