@@ -384,6 +384,14 @@ def restore_backup(data_dir: Path, source: Path) -> Reason | None:
     return HistoryStore.restore(data_dir, source)
 
 
+def backup_in_use(data_dir: Path, target: Path) -> int:
+    """Write everybody's history into one file beside an app that is using the data folder; return its size in bytes.
+
+    Raises HistoryError.
+    """
+    return HistoryStore.backup_in_use(data_dir, target)
+
+
 def find_traces(folders: Iterable[Path], marker: str | bytes) -> Traces:
     """Look for a text or for bytes in every file below these folders, also while an app runs.
 
