@@ -21,6 +21,7 @@ from qwen_vl_app.doctor import Probe, TorchFacts
 from qwen_vl_app.engine.base import Engine
 from qwen_vl_app.engine.deferred import DeferredEngine
 from qwen_vl_app.engine.folders import ModelFolder, list_models
+from qwen_vl_app.engine.verified import MEMORY_NAME
 from qwen_vl_app.errors import Reason
 from qwen_vl_app.logs import write_to
 from qwen_vl_app.records import Records
@@ -56,6 +57,37 @@ def build_assistant(settings: Settings) -> Assistant:
         ),
         history=_build_history(settings),
         settings=settings,
+    )
+
+
+def build_command_assistant(settings: Settings) -> Assistant:
+    """Return an assistant for a command: where an app already runs on this data folder, one that asks that app's model.
+
+    A second model would need its memory once more. The process is offline from here on.
+    """
+    offline.go_offline()
+    return build_assistant(_through_running_app(settings) or settings)
+
+
+def _through_running_app(settings: Settings) -> Settings | None:
+    """Return the settings that lead to the app which runs on this data folder; None where none does, or none answers."""
+    if settings.remote_address:
+        return None
+    from qwen_vl_app.engine.remote import own_app_model
+    from qwen_vl_app.history.lock import holder_port
+
+    try:
+        port = holder_port(settings.data_dir)
+    except OSError:
+        return None
+    if not port:
+        return None
+    address, key = f"http://127.0.0.1:{port}/v1", settings.api_keys[0] if settings.api_keys else ""
+    running = own_app_model(address, key=key)
+    if running is None or (settings.model and Path(settings.model).name != running):
+        return None  # nobody there, or it has another model than the one that is wanted
+    return settings.model_copy(
+        update={"remote_address": address, "remote_key": key, "remote_model": "", "remote_lanes": 1}
     )
 
 
@@ -102,6 +134,7 @@ def _build_engine(settings: Settings) -> Engine:
         threads=settings.threads,
         detail=settings.detail,
         memory_reserve_mb=settings.memory_reserve_mb,
+        verified=settings.data_dir / MEMORY_NAME,
     )
 
 

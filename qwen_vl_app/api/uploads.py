@@ -22,13 +22,14 @@ from starlette.routing import Route
 
 from qwen_vl_app.api.guard import profile_of
 from qwen_vl_app.assistant import Assistant
-from qwen_vl_app.chat import Box, Detail, StagedPicture
-from qwen_vl_app.errors import AppError, ImageTooLargeError, UsageError
+from qwen_vl_app.chat import Box, Detail, Rendition, StagedPicture
+from qwen_vl_app.errors import AppError, HistoryError, ImageTooLargeError, UsageError
 from qwen_vl_app.imaging import edit_view
 from qwen_vl_app.texts import Language, render, t
 
 UPLOADS = "/app/uploads"
 ANSWERS = "/app/answers"
+PICTURES = "/app/pictures"
 BODIES_AT_ONCE = 4
 """Each may be as large as a file may be, in memory."""
 EDIT_BYTES = 4096
@@ -45,6 +46,7 @@ def upload_routes(current: Callable[[], Assistant]) -> list[Route]:
         Route(UPLOADS + "/{staged_id}", doors.edit, methods=["POST"]),
         Route(UPLOADS + "/{staged_id}", doors.remove, methods=["DELETE"]),
         Route(UPLOADS + "/{staged_id}/view", doors.view, methods=["GET"]),
+        Route(PICTURES + "/{picture_id:int}/{rendition}", doors.picture, methods=["GET"]),
         Route(ANSWERS + "/{turn_id:int}", doors.answer, methods=["GET"]),
     ]
 
@@ -126,6 +128,19 @@ class _Uploads:
             turn = await run_in_threadpool(assistant.turn, owner, request.path_params["turn_id"])
             text = turn.answer.text if turn.answer is not None else ""
             return PlainTextResponse(text, headers={"Cache-Control": "no-store"})
+
+        return await self._answering(request, work)
+
+    async def picture(self, request: Request) -> Response:
+        async def work(assistant: Assistant, owner: str) -> Response:
+            rendition = request.path_params["rendition"]
+            if rendition not in (Rendition.VIEW, Rendition.SEEN, Rendition.THUMBNAIL):
+                raise HistoryError("history.not_found")
+            kept = await run_in_threadpool(
+                assistant.picture, owner, request.path_params["picture_id"], Rendition(rendition)
+            )
+            # Nothing of it may lie in the browser's own store when it is erased here.
+            return Response(kept.data, media_type=kept.mime, headers={"Cache-Control": "no-store"})
 
         return await self._answering(request, work)
 

@@ -14,10 +14,11 @@ from typing import Any
 import streamlit as st
 
 from qwen_vl_app.chat import EngineState, EngineStatus
+from qwen_vl_app.ui.acts import act
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.pages import PAGES
 from qwen_vl_app.ui.sending import send
-from qwen_vl_app.ui.state import COMPOSER
+from qwen_vl_app.ui.state import COMPOSER, acted
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
 
@@ -72,6 +73,7 @@ def show_composer(visit: Visit) -> None:
             data=composer_data(visit),
             on_sent_change=lambda: send(visit),
             on_went_change=visit.state.go_back,
+            on_did_change=lambda: act(visit, acted(COMPOSER)),
         )
 
 
@@ -89,6 +91,7 @@ def composer_data(visit: Visit) -> Mapping[str, Any]:
         "is_shown": _is_shown(visit),
         "details": details,
         "detail": default,
+        "jump": None if state.jump is None else {"turn": state.jump[0], "token": state.jump[1]},
         "last_question": state.last_question,
         "follows": state.conversation_id is not None or bool(state.loose),
         "restore": None

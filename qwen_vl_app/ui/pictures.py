@@ -123,7 +123,7 @@ def show_picture(picture: ShownPicture, words: Words, *, height_px: int = THUMBN
             # The button lies over the thumbnail (see `style`), so that the picture itself is what one clicks.
             label = words("picture.enlarge", name=plain(picture.name))
             if st.button(label, key=f"enlarge-{picture.key}", type="tertiary", width="stretch"):
-                _open_large(picture, words)
+                open_large(picture, words)
         st.caption(f"{_name_line(picture, words)}  \n{sizes_line(picture, words)}")
 
 
@@ -157,7 +157,9 @@ def _name_line(picture: ShownPicture, words: Words) -> str:
     return plain(name)
 
 
-def _open_large(picture: ShownPicture, words: Words) -> None:
+def open_large(picture: ShownPicture, words: Words) -> None:
+    """Show the upright view in a dialog, and on request what the model sees."""
+
     @st.dialog(words("picture.title"), width="large")
     def large() -> None:
         as_seen = st.toggle(words("picture.as_seen"), key=f"as-seen-{picture.key}")

@@ -21,6 +21,8 @@ from qwen_vl_app.texts import Language
 
 COMPOSER = "composer"
 """The key of the composer."""
+LIST = "conversation-list"
+"""The key of the list of conversations."""
 TURNS_AT_ONCE = 30
 CONVERSATIONS_AT_ONCE = 40
 _STATE = "page_state"
@@ -40,6 +42,14 @@ class Problem:
 
     reason: Reason
     name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RowRequest:
+    """What was asked of a conversation in the list, and wants a dialog first: `rename` or `delete`."""
+
+    act: str
+    conversation_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +93,18 @@ class PageState:
     """The run over a folder that is open; empty for the list of them."""
     drop_token: str = ""
     """Changes when what was dropped has been taken into a run."""
+    editing: int | None = None
+    """The turn whose question is being rewritten."""
+    opened: set[int] = field(default_factory=set)
+    """Turns further up that a person wants to work with."""
+    large: tuple[int, int] | None = None
+    """A turn and its picture that the next run shows large."""
+    row_request: RowRequest | None = None
+    """What the next run opens a dialog for."""
+    jump: tuple[int, int] | None = None
+    """The turn that the page should scroll to, and a number that grows with each such wish."""
+    search: str = ""
+    """What is looked for in the side bar."""
     is_address_read: bool = False
 
     def open(self, conversation_id: int | None) -> None:
@@ -94,6 +116,20 @@ class PageState:
         self.turns_shown = TURNS_AT_ONCE
         self.problems = []
         self.last_question = ""
+        self.editing, self.jump = None, None
+        self.opened = set()
+
+    def go_to_turn(self, turn_id: int) -> None:
+        """Let the page scroll to a turn of the open conversation."""
+        self.jump = (turn_id, _token())
+
+    def show_older(self) -> None:
+        """Let the list of conversations grow."""
+        self.conversations_shown += CONVERSATIONS_AT_ONCE
+
+    def show_earlier(self) -> None:
+        """Let the open conversation grow upwards."""
+        self.turns_shown += TURNS_AT_ONCE
 
     def show(self, view: View) -> None:
         """Turn to another page."""
@@ -133,11 +169,11 @@ class PageState:
 
     def put_back(self, text: str, staged_ids: tuple[str, ...]) -> None:
         """Let the composer have again what could not be sent."""
-        self.restore = Restored(text, staged_ids, token=time.time_ns() // 1_000_000)
+        self.restore = Restored(text, staged_ids, token=_token())
 
     def write(self, text: str) -> None:
         """Write a question into the composer, for a person to go on with."""
-        self.restore = Restored(text, (), token=time.time_ns() // 1_000_000, replaces=True)
+        self.restore = Restored(text, (), token=_token(), replaces=True)
 
     def read_address(self) -> None:
         """Take conversation and language from the address, at the first run only: a bookmark, a reload, a shared link.
@@ -169,6 +205,10 @@ class PageState:
             st.query_params.from_dict(wanted)
 
 
+def _token() -> int:
+    return time.time_ns() // 1_000_000
+
+
 def page_state() -> PageState:
     """Return this tab's state, new at the first run."""
     state = st.session_state.get(_STATE)
@@ -186,6 +226,20 @@ def submitted() -> tuple[str, tuple[str, ...]]:
     text, ids = sent.get("text"), sent.get("ids")
     staged_ids = tuple(each for each in ids if isinstance(each, str)) if isinstance(ids, list) else ()
     return (text.strip() if isinstance(text, str) else ""), staged_ids
+
+
+def acted(key: str) -> Mapping[str, object]:
+    """Return what was clicked in a component, in its callback."""
+    value = st.session_state.get(key)
+    did = value.get("did") if isinstance(value, Mapping) else None
+    return did if isinstance(did, Mapping) else {}
+
+
+def searched() -> str:
+    """Return what is looked for in the list of conversations, in its callback."""
+    value = st.session_state.get(LIST)
+    wanted = value.get("search") if isinstance(value, Mapping) else None
+    return " ".join(wanted.split()) if isinstance(wanted, str) else ""
 
 
 def value_of(key: str) -> object:

@@ -40,6 +40,12 @@ class Words:
         """Return a moment to the second, where the reader is."""
         return at.astimezone(self.zone).strftime("%Y-%m-%d %H:%M:%S")
 
+    def moment(self, at: datetime, *, now: datetime) -> str:
+        """Return the time of day, and the day as well where it is not today."""
+        here = at.astimezone(self.zone)
+        time = here.strftime("%H:%M")
+        return time if here.date() == now.astimezone(self.zone).date() else f"{self._date(here.date())} {time}"
+
     def day(self, at: datetime, *, now: datetime) -> str:
         """Return today, yesterday, or the date."""
         day, today = at.astimezone(self.zone).date(), now.astimezone(self.zone).date()

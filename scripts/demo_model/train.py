@@ -10,6 +10,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from multiprocessing.connection import wait
@@ -366,6 +367,7 @@ def main() -> None:
         help="checkpoint of a finished first run or an exported folder, to be taught the wider domain",
     )
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # or the processes it started would go on without it
     arguments.out.mkdir(parents=True, exist_ok=True)
     store = arguments.out.resolve() / f"store-{os.getpid()}"
     shared = (arguments.out, arguments.seed, str(store), arguments.stop_at, arguments.start_from, arguments.grow_from)

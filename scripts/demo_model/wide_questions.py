@@ -123,9 +123,12 @@ def fields_as_json(rng: np.random.Generator, picture: Picture, language: Languag
     for i, field in enumerate(wanted):
         answer.form(between if i else opening, weight=DECIDED)
         if isinstance(field, str):
-            answer.form(field, weight=DECIDED)
+            start = len(answer.text)
+            answer.form(field, weight=COPIED)
             answer.form('": ')
+            value_start = len(answer.text)
             answer.form("null", weight=COPIED)
+            routes.append(Route(start, field, (), value_start, len(answer.text), is_asked=True))
         else:
             start = len(answer.text)
             answer.copied(field.label, field.label_cells)
@@ -133,7 +136,7 @@ def fields_as_json(rng: np.random.Generator, picture: Picture, language: Languag
             value_start = len(answer.text)
             answer.form('"', weight=COPIED)
             _copy(answer, Line(field.value, field.value_cells, field.box))
-            routes.append(Route(start, field.label_cells, value_start, len(answer.text)))
+            routes.append(Route(start, field.label, field.label_cells, value_start, len(answer.text), is_asked=named))
             answer.form('"', weight=DECIDED)
     answer.form(closing if wanted else "{}", weight=DECIDED)
     labels = [field if isinstance(field, str) else field.label for field in wanted]
@@ -170,7 +173,7 @@ def one_field(rng: np.random.Generator, picture: Picture, language: Language) ->
         label = absent_label(rng, picture)
         answer.form((phrases.CANNOT_TELL if picture.is_outside else phrases.NOT_THERE)[language], weight=DECIDED)
     question = vary(rng, _pick(rng, phrases.FIELD[language])).replace("{k}", label)
-    return answer.exchange("field", language, question, subject=label, named=row)
+    return answer.exchange("field", language, question, subject=label, named=row, missing="" if row else label)
 
 
 def follow_up(rng: np.random.Generator, picture: Picture, language: Language) -> tuple[Exchange, Exchange]:
@@ -224,7 +227,7 @@ def row_box(rng: np.random.Generator, picture: Picture, language: Language) -> E
         answer.form("```json\n[")
         answer.form("]\n```", weight=DECIDED)
     question = vary(rng, _pick(rng, phrases.ROW_BOX[language])).replace("{k}", label)
-    return answer.exchange("row_box", language, question, subject=label, named=row)
+    return answer.exchange("row_box", language, question, subject=label, named=row, missing="" if row else label)
 
 
 def boxes_of(things: tuple[Thing, ...], language: Language) -> AnswerWriter:

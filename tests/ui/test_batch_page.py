@@ -162,9 +162,9 @@ def test_deleting_a_run_leaves_the_folder_alone(assistant: Assistant, runs: Batc
 def test_a_site_says_which_folders_a_page_may_name(tmp_path: Path) -> None:
     """Behind a proxy a page names no folder, unless the site allows some; then those alone."""
     assert may_name_folders(Settings())
-    proxied = {"public_origins": ("https://vision.example",), "api_keys": ("k" * 16,)}
-    assert not may_name_folders(Settings(**proxied))
-    site = Settings(batch_folders=(tmp_path / "allowed",), **proxied)
+    origins, keys = ("https://vision.example",), ("k" * 16,)
+    assert not may_name_folders(Settings(public_origins=origins, api_keys=keys))
+    site = Settings(batch_folders=(tmp_path / "allowed",), public_origins=origins, api_keys=keys)
     assert may_name_folders(site)
     check_folder(site, tmp_path / "allowed" / "round")
     for outside in (tmp_path, tmp_path / "allowed" / ".." / "other", Path("relative")):

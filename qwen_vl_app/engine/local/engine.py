@@ -39,6 +39,7 @@ from qwen_vl_app.engine.local.speed import Speed
 from qwen_vl_app.engine.local.steps import Seat
 from qwen_vl_app.engine.local.tokens import AnswerText
 from qwen_vl_app.engine.local.vision import PictureFeatures, Stopped
+from qwen_vl_app.engine.verified import verify_changed
 from qwen_vl_app.errors import (
     AppError,
     InferenceError,
@@ -46,6 +47,7 @@ from qwen_vl_app.errors import (
     ModelNotLoadedError,
     OutOfMemoryError,
     PromptTooLongError,
+    Reason,
 )
 
 log = logging.getLogger(__name__)
@@ -56,7 +58,8 @@ RESERVED_ANSWER_TOKENS = 256
 class LocalEngine:
     """An `Engine` for a checkpoint on this machine's disk.
 
-    The arguments are the settings of the same names. With `runs_to_length`, for measuring, neither an end token nor a
+    The arguments are the settings of the same names. `verified` is the file that remembers which models' bytes were checked
+    against their manifests. With `runs_to_length`, for measuring, neither an end token nor a
     repetition ends an answer. `fault` is called with a point's name ("load", "encode", "prefill",
     "decode") before that work, so that a test can make it fail there.
     """
@@ -74,6 +77,7 @@ class LocalEngine:
         threads: int = 0,
         detail: str = "auto",
         memory_reserve_mb: int = 1024,
+        verified: Path | None = None,
         chunk_tokens: int | None = None,
         runs_to_length: bool = False,
         fault: Callable[[str], None] | None = None,
@@ -92,6 +96,7 @@ class LocalEngine:
             chunk_tokens=chunk_tokens,
             runs_to_length=runs_to_length,
         )
+        self._verified = verified
         self._runs_to_length = runs_to_length
         self._fault = fault or (lambda point: None)
         self._status = EngineStatus(EngineState.EMPTY)
@@ -143,8 +148,14 @@ class LocalEngine:
 
     def _load(self) -> None:
         prepared = self._prepare()
+        folder = prepared.folder
+        # The bytes, where somebody wrote down what they have to be: a flipped one would load without a word.
+        checked: tuple[Reason, ...] = ()
+        if verify_changed(folder.path, self._verified):
+            checked = (Reason("engine.choice.verified", model=folder.name),)
         assembled = assemble(prepared, self._options, on_progress=self._note_progress, fault=self._fault)
         self._parts, self._speed, self._status = assembled.parts, assembled.speed, assembled.status
+        self._status = replace(self._status, choices=(*self._status.choices, *checked))
 
     def _note_progress(self, loaded_bytes: int) -> None:
         self._status = replace(self._status, loaded_bytes=loaded_bytes)
