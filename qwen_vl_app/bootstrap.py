@@ -205,9 +205,8 @@ def current() -> Assistant:
     """Return the one assistant of this process, opened at the first call. Any thread."""
     with _lock:
         if not _instances:
-            settings = load_settings()
-            _begin_log(settings)
-            assistant = build_assistant(settings)
+            assistant = build_assistant(load_settings())
+            _begin_log(assistant.settings)
             assistant.open(courtesy_s=COURTESY_S)
             _instances.append(assistant)
         return _instances[0]

@@ -159,6 +159,10 @@ class Records:
         """Return everybody who has something here. For the person who runs the site; a page never asks."""
         return self._history.owners()
 
+    def is_only_owner(self, owner: str) -> bool:
+        """True where nobody else has anything here: then a copy of everything is theirs to take."""
+        return set(self._history.owners()) <= {owner}
+
     def conversations(self, owner: str, *, limit: int = 50, before: int | None = None) -> tuple[Conversation, ...]:
         """Return an owner's conversations, pinned ones first, then the latest."""
         return self._history.conversations(owner, limit=limit, before_id=before)
