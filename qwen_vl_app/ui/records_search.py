@@ -35,7 +35,7 @@ def show_search(visit: Visit) -> None:
         on_change=_from_the_beginning,
         args=(state,),
     )
-    with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="find-filters"):
+    with st.container(horizontal=True, gap="medium", vertical_alignment="top", key="find-filters"):
         st.date_input(
             words("records.days"), value=[], key="find-range", width=320, on_change=_from_the_beginning, args=(state,)
         )
@@ -134,4 +134,4 @@ def _piece(piece: TextPiece) -> str:
     if not said:
         return " " if piece.text else ""
     before, after = (" " if end.isspace() else "" for end in (piece.text[:1], piece.text[-1:]))
-    return f"{before}:orange-background[**{said}**]{after}" if piece.is_match else f"{before}{said}{after}"
+    return f"{before}:yellow-background[{said}]{after}" if piece.is_match else f"{before}{said}{after}"

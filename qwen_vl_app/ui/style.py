@@ -44,6 +44,9 @@ _RULES = """
 [class*="st-key-ask-sample-"] button { opacity: 0; cursor: pointer; }
 /* Streamlit's own hints are in English whatever the page speaks. */
 [data-testid="InputInstructions"] { display: none; }
+/* A hit of a search: a small picture, and a title that reads from the left. */
+.qvl-hit { width: 2.75rem; height: 2.75rem; object-fit: cover; border-radius: 0.35rem; display: block; }
+[class*="st-key-open-hit-"] button { text-align: left; justify-content: flex-start; min-height: 1.6rem; padding: 0; }
 @media (prefers-reduced-motion: reduce) { * { animation: none !important; transition: none !important; } }
 </style>
 """
