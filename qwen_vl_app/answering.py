@@ -45,6 +45,7 @@ from qwen_vl_app.errors import AppError, HistoryError, ModelNotLoadedError, OutO
 from qwen_vl_app.history import HistoryStore, answer_key
 from qwen_vl_app.imaging import crop_region, to_image_input
 from qwen_vl_app.prompts import answered, latest_sizes, outline_of, pictures_of, prompt_of
+from qwen_vl_app.tasks import task_named, task_of
 from qwen_vl_app.tiles import Part, mapped, merged_regions, merged_text, parts_of
 
 log = logging.getLogger(__name__)
@@ -100,10 +101,12 @@ class Answering:
         status: Callable[[], EngineStatus],
         forget: Callable[[AnswerJob], None],
     ) -> None:
+        """Prepare. Raises UsageError for a setting about a ready-made task that does not exist."""
         self.is_closing = False
         """Set once the app ends: what is stopped from then on was stopped by nobody."""
         self._engine = engine
         self._settings = settings
+        self._task_days = {task_named(name).name: days for name, days in settings.cache_task_days.items()}
         self._stage = stage
         self._status = status
         self._forget = forget
@@ -272,7 +275,8 @@ class Answering:
     def _look_up(self, run: Run) -> bool:
         if run.cache_key is None or run.is_anew:
             return False
-        days = self._settings.cache_days
+        task = task_of(run.question.text) if self._task_days else None
+        days = self._task_days.get(task.name if task else "", self._settings.cache_days)
         try:
             found = run.history.answer_cache.find(
                 run.job.owner, run.cache_key, max_age=timedelta(days=days) if days else None

@@ -54,6 +54,7 @@ from qwen_vl_app.private import is_private as is_private_id
 from qwen_vl_app.prompts import pictures_of
 from qwen_vl_app.records import Records, ReplayResult, compare, refuse_replay
 from qwen_vl_app.samples import Sample, load_samples
+from qwen_vl_app.scratch import SCRATCH_NAME, Scratch
 from qwen_vl_app.staging import StagingArea
 from qwen_vl_app.tiles import parts_of
 
@@ -127,6 +128,8 @@ class Assistant:
             is_busy=self.is_running,
         )
         """Conversations of this process's memory, for the doors: touching, leaving and ending them."""
+        self.scratch = Scratch(settings.data_dir / SCRATCH_NAME)
+        """Room for files that are made to be handed over."""
         self.records = Records(history, halt=self._halt, let_go=self._let_go, private=self.private)
         """What is kept, for the doors: finding, branches, taking away, erasing."""
 
@@ -143,6 +146,7 @@ class Assistant:
         except HistoryError as error:
             self._history_problem = error.reason
         else:
+            self.scratch.sweep()  # nobody else is using the folder
             self.records.start_expiring()
         self._decoder.start()
         self._queue.start(partial(self._bring_up, self._engine.load, courtesy_s=courtesy_s))
@@ -523,6 +527,7 @@ class Assistant:
     def _let_go(self, owner: str) -> tuple[Reason, ...]:
         """Drop an owner's staged pictures and what the model holds of earlier questions; return what cannot be promised."""
         self.staging.discard_all(owner)
+        self.scratch.empty()
         return self._let_model_forget()
 
     def _let_model_forget(self) -> tuple[Reason, ...]:

@@ -436,6 +436,15 @@ class CacheFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class ErasedRuns:
+    """What was removed of runs over folders: journals with questions and answers, thumbnails, pictures dropped for them."""
+
+    runs: int = 0
+    files: int = 0
+    file_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ErasureReceipt:
     """What an erasure removed. Times are UTC; no word of what was erased is in it.
 
@@ -452,6 +461,8 @@ class ErasureReceipt:
     files: int = 0
     file_bytes: int = 0
     cached_answers: int = 0
+    runs: int = 0
+    """Runs over folders, with their journals."""
     caveats: tuple[Reason, ...] = ()
 
     @property

@@ -48,6 +48,9 @@ _RULES = """
 [data-testid="InputInstructions"] { display: none; }
 /* An empty conversation stands where one looks, not under the upper edge. */
 .st-key-page:has(.st-key-welcome) { padding-top: clamp(0.5rem, 7vh, 9rem); }
+/* A hit of a search: a small picture, and a title that reads from the left. */
+.qvl-hit { width: 2.75rem; height: 2.75rem; object-fit: cover; border-radius: 0.35rem; display: block; }
+[class*="st-key-open-hit-"] button { text-align: left; justify-content: flex-start; min-height: 1.6rem; padding: 0; }
 @media (prefers-reduced-motion: reduce) { * { animation: none !important; transition: none !important; } }
 </style>
 """
