@@ -14,6 +14,8 @@ from qwen_vl_app.chat import Detail
 from qwen_vl_app.errors import BatchError, FormError
 from qwen_vl_app.forms import FillPlan, dump_fill_plan, load_fill_plan
 
+PLAN_NAME = "plan.json"
+
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:

@@ -18,6 +18,8 @@ from qwen_vl_app.chat import Box, JsonValue, Size
 from qwen_vl_app.errors import FormError, Reason
 from qwen_vl_app.forms.template import FormTemplate, as_document, template_from
 
+FORM_FILE = "form.json"
+
 
 class LookOutcome(StrEnum):
     """What reading a value a second time, on its crop alone, came to."""

@@ -181,7 +181,7 @@ def _show_picture(visit: Visit, desk: FormDesk, judged: JudgedForm, current: Jud
     box = current.reading.box if current is not None else None
     regions = (Region(box),) if box is not None else ()
     try:
-        drawn = _drawn(judged.form.form_id, view or b"", regions)
+        drawn = draw_regions(view or b"", regions, labels=False, max_side=DRAWN_SIDE_PX)
     except UnreadableImageError as error:
         st.caption(visit.words.render(error))
         return
@@ -191,17 +191,6 @@ def _show_picture(visit: Visit, desk: FormDesk, judged: JudgedForm, current: Jud
         visit.words("forms.read_by", model=plain(judged.form.model), at=visit.words.time(judged.form.filled_at))
         + "".join(f"  \n{plain(visit.words.render(note))}" for note in judged.form.notes)
     )
-
-
-@st.cache_data(max_entries=64, show_spinner=False)
-def _drawn(form_id: str, _view: bytes, regions: tuple[Region, ...]) -> bytes:
-    del form_id  # it is here for the cache alone
-    return draw_regions(_view, regions, labels=False, max_side=DRAWN_SIDE_PX)
-
-
-def forget_forms() -> None:
-    """Drop every cached picture of a form: something was deleted for good."""
-    _drawn.clear()
 
 
 # 3. The field under review
