@@ -18,6 +18,7 @@ from qwen_vl_app import bootstrap  # noqa: E402
 from qwen_vl_app.api.guard import make_middleware  # noqa: E402
 from qwen_vl_app.api.routes import make_routes  # noqa: E402
 from qwen_vl_app.api.uploads import upload_routes  # noqa: E402
+from qwen_vl_app.api.views import view_routes  # noqa: E402
 from qwen_vl_app.config import configured_port  # noqa: E402
 
 
@@ -32,7 +33,7 @@ async def lifespan(_: st.App) -> AsyncIterator[None]:
 
 app = st.App(
     Path(__file__).resolve().parent / "qwen_vl_app" / "ui" / "page.py",
-    routes=[*make_routes(bootstrap.current), *upload_routes(bootstrap.current)],
+    routes=[*make_routes(bootstrap.current), *upload_routes(bootstrap.current), *view_routes(bootstrap.current)],
     middleware=make_middleware(),
     lifespan=lifespan,
 )

@@ -3,28 +3,37 @@
 Does not know pictures, models or pages.
 """
 
+from qwen_vl_app.answers.checks import checks
 from qwen_vl_app.answers.coco import to_coco
-from qwen_vl_app.answers.code import CodeBlock, code_blocks
-from qwen_vl_app.answers.exports import regions_to_json, to_csv, to_markdown, to_records, unique_names
+from qwen_vl_app.answers.code import PAGES, CodeBlock, code_blocks, ending_of, page_of, parts_of
+from qwen_vl_app.answers.exports import regions_to_json, to_csv, to_fields, to_markdown, to_records, unique_names
 from qwen_vl_app.answers.links import without_remote_links
 from qwen_vl_app.answers.parse import parse_answer
 from qwen_vl_app.answers.places import Place, PlacedPicture, PlaceSource, places_of, places_table
-from qwen_vl_app.answers.tables import table_from_json
+from qwen_vl_app.answers.tables import AnswerTable, table_from_json, tables_in
 from qwen_vl_app.answers.workbook import to_xlsx
 
 __all__ = [
+    "PAGES",
+    "AnswerTable",
     "CodeBlock",
     "Place",
     "PlaceSource",
     "PlacedPicture",
+    "checks",
     "code_blocks",
+    "ending_of",
+    "page_of",
     "parse_answer",
+    "parts_of",
     "places_of",
     "places_table",
     "regions_to_json",
     "table_from_json",
+    "tables_in",
     "to_coco",
     "to_csv",
+    "to_fields",
     "to_markdown",
     "to_records",
     "to_xlsx",

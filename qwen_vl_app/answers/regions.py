@@ -192,7 +192,9 @@ def _of_object(value: dict[str, JsonValue], picture: int | None) -> Iterator[_Lo
         for group in groups or ():
             numbers = tuple(_number(part) for part in group)
             known = tuple(number for number in numbers if number is not None)
-            problem = "boxes_wrong_count" if len(numbers) != sides else "boxes_not_numbers" if len(known) != sides else ""
+            problem = (
+                "boxes_wrong_count" if len(numbers) != sides else "boxes_not_numbers" if len(known) != sides else ""
+            )
             if problem:
                 written = json.dumps(group, ensure_ascii=False)[:_MAX_WRITTEN]
                 yield _Located((), label, picture, problem=problem, written=written)

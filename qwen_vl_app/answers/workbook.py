@@ -69,4 +69,6 @@ def _cell(text: str) -> str:
 
 def _width(text: str) -> int:
     """Return about how many columns a text takes on its longest line; Chinese characters take two."""
-    return max((sum(2 if "\u1100" <= char <= "\uffdc" else 1 for char in line) for line in text.splitlines()), default=0)
+    return max(
+        (sum(2 if "\u1100" <= char <= "\uffdc" else 1 for char in line) for line in text.splitlines()), default=0
+    )

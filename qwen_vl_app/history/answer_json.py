@@ -55,7 +55,9 @@ def load_answer(document: str, text: str) -> Answer:
                 data=parsed["data"],
                 has_data=parsed["has_data"],
                 regions=tuple(
-                    Region(Box(*region["box"]), region["label"], region["picture_index"], tuple(region.get("doubts", ())))
+                    Region(
+                        Box(*region["box"]), region["label"], region["picture_index"], tuple(region.get("doubts", ()))
+                    )
                     for region in parsed["regions"]
                 ),
                 tables=tuple(

@@ -5,8 +5,9 @@ function how large a picture is seen), the database or the page. Strangers' byte
 """
 
 from qwen_vl_app.imaging.decoder import PictureDecoder
-from qwen_vl_app.imaging.drawing import crop_region, draw_regions
+from qwen_vl_app.imaging.drawing import COLOURS, crop_region, draw_regions
 from qwen_vl_app.imaging.editing import edit_view
+from qwen_vl_app.imaging.encoding import view_size
 from qwen_vl_app.imaging.formats import ACCEPTED_EXTENSIONS
 from qwen_vl_app.imaging.names import clean_name
 from qwen_vl_app.imaging.renditions import PictureFacts, RenderedPicture
@@ -14,6 +15,7 @@ from qwen_vl_app.imaging.seen import picture_id, to_image_input
 
 __all__ = [
     "ACCEPTED_EXTENSIONS",
+    "COLOURS",
     "PictureDecoder",
     "PictureFacts",
     "RenderedPicture",
@@ -23,4 +25,5 @@ __all__ = [
     "edit_view",
     "picture_id",
     "to_image_input",
+    "view_size",
 ]

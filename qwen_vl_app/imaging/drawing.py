@@ -72,8 +72,8 @@ def draw_regions(
     return encode_view(image, "PNG" if as_png else source)
 
 
-def crop_region(view: bytes, box: Box, *, margin: float = 0.05) -> bytes:
-    """Return the part of a view in a box with a margin around it, in the view's format; at least one pixel.
+def crop_region(view: bytes, box: Box, *, margin: float = 0.05, as_png: bool = False) -> bytes:
+    """Return the part of a view in a box with a margin around it, in the view's format or `as_png`; at least one pixel.
 
     Without a margin it has exactly the pixels of `Box.to_pixels`. `margin` is a fraction of the box's longer side. Raises UnreadableImageError where the view itself is damaged.
     """
@@ -87,7 +87,7 @@ def crop_region(view: bytes, box: Box, *, margin: float = 0.05) -> bytes:
         min(image.width, x2 + around + 1),
         min(image.height, y2 + around + 1),
     )
-    return encode_view(image.crop(cut), source)
+    return encode_view(image.crop(cut), "PNG" if as_png else source)
 
 
 def open_view(view: bytes, *, max_side: int | None = None) -> tuple[Image.Image, str]:

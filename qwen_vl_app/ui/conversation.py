@@ -13,6 +13,7 @@ from qwen_vl_app.answer_job import AnswerJob
 from qwen_vl_app.chat import Conversation, Turn, TurnState
 from qwen_vl_app.errors import HistoryError
 from qwen_vl_app.ui.answer_view import show_answer
+from qwen_vl_app.ui.desk import Desk
 from qwen_vl_app.ui.live_answer import show_live_answer
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.pictures import ShownPicture, kept_picture, show_pictures, staged_picture
@@ -46,7 +47,8 @@ def show_conversation(visit: Visit) -> bool:
             shown = own or shown
             _show_question(turn.question, own, words, asked=words.time(turn.asked_at))
             with st.chat_message(words("turn.model"), avatar=_MODEL):
-                _show_kept_answer(visit, turn, pictures=shown, job=jobs.get(turn.id))
+                is_latest = turn is turns[-1]
+                _show_kept_answer(visit, turn, pictures=shown, job=jobs.get(turn.id), is_latest=is_latest)
     loose = [each for each in state.loose if each.conversation_id == state.conversation_id]
     for at, question in enumerate(loose):
         own = tuple(staged_picture(picture) for picture in question.pictures)
@@ -94,14 +96,17 @@ def _show_question(text: str, pictures: Sequence[ShownPicture], words: Words, *,
                 st.caption(asked)
 
 
-def _show_kept_answer(visit: Visit, turn: Turn, *, pictures: Sequence[ShownPicture], job: AnswerJob | None) -> None:
+def _show_kept_answer(
+    visit: Visit, turn: Turn, *, pictures: Sequence[ShownPicture], job: AnswerJob | None, is_latest: bool = False
+) -> None:
     words = visit.words
     is_open = turn.state in (TurnState.QUEUED, TurnState.RUNNING)
     if is_open and job is not None:
         show_live_answer(visit, job, key=str(turn.id))
         return
     if turn.answer is not None:
-        show_answer(turn.answer, pictures, words, key=str(turn.id))
+        desk = Desk(visit, turn.question, turn.id, is_latest=is_latest)
+        show_answer(turn.answer, pictures, words, key=str(turn.id), desk=desk)
     if turn.state is TurnState.INTERRUPTED or (is_open and job is None):
         st.caption(f":material/info: {words('turn.interrupted')}")
     with st.container(horizontal=True, vertical_alignment="center", gap="xxsmall", key=f"actions-{turn.id}"):
@@ -146,7 +151,7 @@ def _show_loose_answer(visit: Visit, question: LooseQuestion, *, pictures: Seque
     if answer is None:
         show_live_answer(visit, question.job, key=key)
         return
-    show_answer(answer, pictures, words, key=key)
+    show_answer(answer, pictures, words, key=key, desk=Desk(visit, question.text))
     if answer.error is not None:
         st.button(
             words("turn.ask_again"),

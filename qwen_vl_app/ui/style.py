@@ -18,6 +18,14 @@ _RULES = """
 [class*="st-key-enlarge-"] > div, [class*="st-key-enlarge-"] button { height: 100%; width: 100%; }
 [class*="st-key-enlarge-"] button { opacity: 0; cursor: zoom-in; }
 [class*="st-key-thumb-"]:focus-within { outline: 2px solid #2f7fd1; outline-offset: 2px; }
+/* So is a drawn picture that can be opened. */
+[class*="st-key-regions-"] { position: relative; width: fit-content; max-width: 100%; border-radius: 0.5rem; }
+[class*="st-key-look-"] { position: absolute; inset: 0; z-index: 1; }
+[class*="st-key-look-"] > div, [class*="st-key-look-"] button { height: 100%; width: 100%; }
+[class*="st-key-look-"] button { opacity: 0; cursor: zoom-in; }
+[class*="st-key-regions-"]:focus-within { outline: 2px solid #2f7fd1; outline-offset: 2px; }
+/* The grid's own CSV lets cells run as formulas; ours is under "Take away". */
+[data-testid="stElementToolbarButton"]:has([aria-label="Download as CSV"]) { display: none; }
 /* A conversation's title is one line that reads from the left. */
 [class*="st-key-open-"] button { justify-content: flex-start; text-align: left; min-height: 2.2rem; }
 [class*="st-key-open-"] button > * { justify-content: flex-start; width: 100%; min-width: 0; }

@@ -73,7 +73,9 @@ def test_nothing_in_a_workbook_is_a_formula() -> None:
 def test_nothing_in_a_csv_is_a_formula(cell: str) -> None:
     """Neither at the beginning nor behind a sign at which some spreadsheets begin a new cell."""
     assert "'" in defused(cell)
-    assert not any(part.strip().startswith(("=", "+", "@", "-c")) for part in defused(cell).replace("\t", ";").split(";"))
+    assert not any(
+        part.strip().startswith(("=", "+", "@", "-c")) for part in defused(cell).replace("\t", ";").split(";")
+    )
 
 
 @pytest.mark.parametrize("cell", ["-12.5", "a;-5", "a = b", "x-y", "3; 4", "1,234.5", "-5 %"])

@@ -96,7 +96,7 @@ def _handed(page: AppTest) -> tuple[Assistant, list[tuple[str, tuple[str, ...]]]
 
 def composer_of(page: AppTest) -> dict[str, Any]:
     """Return what the browser's part of the composer was told."""
-    element = next(each for each in page.get("bidi_component") if each.proto.component_name)
+    element = next(each for each in page.get("bidi_component") if "composer" in each.proto.component_name)
     told: dict[str, Any] = json.loads(element.proto.json)
     return told
 
