@@ -20,6 +20,7 @@ from qwen_vl_app.chat import (
     EngineState,
     EngineStatus,
     FinishReason,
+    LikelyToken,
     Message,
     SeenSize,
     Size,
@@ -33,6 +34,7 @@ from qwen_vl_app.engine.local import hardware
 from qwen_vl_app.engine.local.answers import AnswerIds
 from qwen_vl_app.engine.local.attention import choose_attention
 from qwen_vl_app.engine.local.decoding import Decoder
+from qwen_vl_app.engine.local.grammar import Grammars
 from qwen_vl_app.engine.local.loading import LoadedModel, load_model, read_end_tokens
 from qwen_vl_app.engine.local.memory import (
     Budget,
@@ -45,7 +47,7 @@ from qwen_vl_app.engine.local.memory import (
 from qwen_vl_app.engine.local.prefixes import PrefixStore
 from qwen_vl_app.engine.local.prompt import Prompt, PromptBuilder, read_frame
 from qwen_vl_app.engine.local.repetition import LoopGuard
-from qwen_vl_app.engine.local.sampling import Sampler
+from qwen_vl_app.engine.local.sampling import Choice, Sampler
 from qwen_vl_app.engine.local.speed import Speed, measure
 from qwen_vl_app.engine.local.tokens import AnswerText, TextTokens
 from qwen_vl_app.engine.local.vision import FeatureCache, PictureEncoder, PictureFeatures, Stopped
@@ -83,6 +85,7 @@ class _Parts:
     features: FeatureCache
     prefixes: PrefixStore
     end_tokens: frozenset[int]
+    grammars: Grammars
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +267,8 @@ class LocalEngine:
             plan = with_default_by_time(
                 plan, lambda tokens: speed.first_token_s(prepared.shape, (tokens,), text_tokens=TYPICAL_TEXT_TOKENS)
             )
+        end_tokens = frozenset[int]() if self._runs_to_length else read_end_tokens(folder.path, tokens.specials)
+        grammars = Grammars(tokens, vocabulary=model.vocabulary, end_tokens=end_tokens)
         self._parts = _Parts(
             folder=folder,
             model=model,
@@ -273,7 +278,8 @@ class LocalEngine:
             decoder=decoder,
             features=FeatureCache(int(prepared.budget.usable_bytes * FEATURE_SHARE)),
             prefixes=PrefixStore(self._prefix_budget(prepared.budget, prepared.shape, prepared.plan)),
-            end_tokens=frozenset() if self._runs_to_length else read_end_tokens(folder.path, tokens.specials),
+            end_tokens=end_tokens,
+            grammars=grammars,
         )
         self._status = replace(
             self._status,
@@ -283,7 +289,7 @@ class LocalEngine:
             attention=attention.name,
             plan=plan,
             figures=speed.figures(),
-            choices=(*self._status.choices, attention.reason),
+            choices=(*self._status.choices, attention.reason, grammars.reason),
         )
 
     @staticmethod
@@ -354,6 +360,7 @@ class LocalEngine:
         cache = parts.prefixes.take(prompt.units, key, layers=parts.decoder.layers)
         cached = cache.length
         sequence = list(prompt.units)
+        form = parts.grammars.hold(request.schema)
         try:
             answer = AnswerText(parts.tokens, request.sampling.stop)
             made: list[int] = []
@@ -372,19 +379,22 @@ class LocalEngine:
                     yield StageStep(Stage.READING, read.done, len(prompt.token_ids))
                 # 4. The answer, a token at a time.
                 position = int(positions.max()) + 1
-                sampler = Sampler(request.sampling, parts.model.device)
+                sampler = Sampler(request.sampling, parts.model.device, form=form)
                 guard = LoopGuard(lambda token: b"\n" in parts.tokens.bytes_of(token))
                 while finish is None and logits is not None:
                     if should_stop():
                         raise Stopped
                     chosen = sampler.choose(logits)
+                    if chosen is None:
+                        finish = FinishReason.LENGTH
+                        break
                     if chosen.token in parts.end_tokens:
                         finish = FinishReason.STOP
                         break
                     made.append(chosen.token)
                     sequence.append(chosen.token)
-                    yield TokenStep(answer.add(chosen.token), chosen.token, chosen.logprob)
-                    if answer.is_stopped:
+                    yield self._told_token(parts, chosen, answer.add(chosen.token))
+                    if answer.is_stopped or chosen.is_last:
                         finish = FinishReason.STOP
                     elif len(made) >= limit:
                         finish = FinishReason.LENGTH
@@ -400,10 +410,16 @@ class LocalEngine:
             if not answer.is_stopped:
                 answers.remember(key, parts.tokens, made)
             usage = Usage(len(prompt.token_ids), prompt.picture_tokens, cached, len(made))
-            yield FinishedStep(finish or FinishReason.LENGTH, usage, text)
+            yield FinishedStep(finish or FinishReason.LENGTH, usage, text, form.notes if form is not None else ())
         finally:
             # Also when the caller walks away: what was read so far serves the next question.
             parts.prefixes.keep(sequence, cache, key)
+
+    @staticmethod
+    def _told_token(parts: _Parts, chosen: Choice, text: str) -> TokenStep:
+        raw = parts.tokens.bytes_of
+        likely = tuple(LikelyToken(raw(each.token), each.logprob) for each in chosen.likely)
+        return TokenStep(text, chosen.token, chosen.logprob, raw(chosen.token), chosen.allowed, likely)
 
     def _prompt(self, parts: _Parts, messages: tuple[Message, ...], key: str | None) -> Prompt:
         return parts.prompts.build(messages, answer_ids=lambda text: self._answers.recall(key, text))
