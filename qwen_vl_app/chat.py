@@ -102,13 +102,22 @@ class Box:
     y2: float
 
     def to_pixels(self, size: Size) -> tuple[int, int, int, int]:
-        """Return (x1, y1, x2, y2) in whole pixels of a rendition of the given size."""
-        return (
-            round(self.x1 * size.width),
-            round(self.y1 * size.height),
-            round(self.x2 * size.width),
-            round(self.y2 * size.height),
-        )
+        """Return (x1, y1, x2, y2) in whole pixels of a rendition of the given size.
+
+        They are edges between pixels, 0 to the size: the pixels of the box are `x1 .. x2 - 1` and `y1 .. y2 - 1`, of which
+        a box with an area has at least one. Drawing, crops and exports all use these numbers.
+        """
+        x1, x2 = _edges(self.x1, self.x2, size.width)
+        y1, y2 = _edges(self.y1, self.y2, size.height)
+        return x1, y1, x2, y2
+
+
+def _edges(low: float, high: float, side: int) -> tuple[int, int]:
+    first, last = round(low * side), round(high * side)
+    if first == last and low < high:
+        pixel = min(int((low + high) / 2 * side), side - 1)
+        return pixel, pixel + 1
+    return first, last
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +128,22 @@ class Region:
     label: str = ""
     picture_index: int = 0
     """Which picture of the question it lies on, counted from 0."""
+    doubts: tuple[str, ...] = ()
+    """Codes of what was mended to draw it, or why a person should look twice; see the catalogue of `answers`."""
 
     @property
     def is_point(self) -> bool:
         """True where the model gave a point and not a rectangle."""
         return self.box.x1 == self.box.x2 and self.box.y1 == self.box.y2
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A place that cannot be right and is therefore not drawn: what the model wrote, and the code of why."""
+
+    written: str
+    code: str
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +164,8 @@ class ParsedAnswer:
     regions: tuple[Region, ...] = ()
     tables: tuple[Table, ...] = ()
     notes: tuple[Reason, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    """Places that could not be drawn, the first hundred."""
 
 
 @dataclass(frozen=True, slots=True)

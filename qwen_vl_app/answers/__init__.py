@@ -3,26 +3,39 @@
 Does not know pictures, models or pages.
 """
 
+from qwen_vl_app.answers.coco import to_coco
 from qwen_vl_app.answers.code import CodeBlock, code_blocks
 from qwen_vl_app.answers.confidence import ValueScore, value_scores
-from qwen_vl_app.answers.exports import regions_to_json, to_csv
+from qwen_vl_app.answers.exports import regions_to_json, to_csv, to_markdown, to_records, unique_names
 from qwen_vl_app.answers.json_text import Path
 from qwen_vl_app.answers.links import without_remote_links
 from qwen_vl_app.answers.parse import parse_answer
+from qwen_vl_app.answers.places import Place, PlacedPicture, PlaceSource, places_of, places_table
 from qwen_vl_app.answers.schemas import canonical_schema, nullable_schema
 from qwen_vl_app.answers.tables import table_from_json
+from qwen_vl_app.answers.workbook import to_xlsx
 
 __all__ = [
     "CodeBlock",
     "Path",
+    "Place",
+    "PlaceSource",
+    "PlacedPicture",
     "ValueScore",
     "canonical_schema",
     "code_blocks",
     "nullable_schema",
     "parse_answer",
+    "places_of",
+    "places_table",
     "regions_to_json",
     "table_from_json",
+    "to_coco",
     "to_csv",
+    "to_markdown",
+    "to_records",
+    "to_xlsx",
+    "unique_names",
     "value_scores",
     "without_remote_links",
 ]

@@ -1,4 +1,4 @@
-"""Tables and regions as files to take away: CSV for Excel, boxes in pixels of the original.
+"""Tables and regions as files to take away: CSV for Excel, Markdown, JSON, boxes in pixels of the original.
 
 Knows what a spreadsheet would run as a formula. Does not know where the bytes go.
 """
@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Sequence
 
 from qwen_vl_app.chat import JsonValue, Region, Size, Table
 
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_INSIDE = re.compile(r"([;\t|])(?=\s*[=+@＝＋＠]|\s*[-－](?![\d.,]))")
+"""Where Excel begins a new cell in countries that separate with a semicolon: a formula may stand behind it."""
+_MARKS = re.compile(r"([\\`*_\[\]<>|~])")
 _PLAIN_NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d+)*|[.,]\d+)(?:[eE][+-]?\d{1,3})?\s?%?\Z")
 
 
@@ -33,9 +37,63 @@ def defused(cell: str) -> str:
     cell = cell.replace("\0", "")
     if _PLAIN_NUMBER.match(cell):
         return cell
+    cell = _INSIDE.sub(r"\1'", cell)
+    return f"'{cell}" if may_run(cell) else cell
+
+
+def may_run(cell: str) -> bool:
+    """Return whether a spreadsheet might take the cell for a formula; a plain number such as -12.5 is none."""
+    if _PLAIN_NUMBER.match(cell):
+        return False
     # Some spreadsheets cut leading spaces off before they look for a formula.
-    is_formula = cell.startswith(_FORMULA_SIGNS) or cell.lstrip().startswith(_FORMULA_SIGNS)
-    return f"'{cell}" if is_formula else cell
+    return cell.startswith(_FORMULA_SIGNS) or cell.lstrip().startswith(_FORMULA_SIGNS)
+
+
+def to_markdown(table: Table) -> str:
+    """Return the table with pipes; signs that Markdown knows mean themselves, and a line break is a space."""
+    rule = f"|{' --- |' * len(table.columns)}"
+    return "".join(f"{line}\n" for line in (_pipes(table.columns), rule, *map(_pipes, table.rows)))
+
+
+def _pipes(cells: Sequence[str]) -> str:
+    plain = (_MARKS.sub(r"\\\1", " ".join(cell.split())) for cell in cells)
+    return f"| {' | '.join(plain)} |"
+
+
+def to_records(table: Table, data: JsonValue = None) -> list[JsonValue]:
+    """Return one object a row. `data` is the list that the table was made of: values that were not changed stay its own.
+
+    Columns of one name get a number, so that none is lost.
+    """
+    names = unique_names(table.columns)
+    kept = data if isinstance(data, list) and len(data) == len(table.rows) else [None] * len(table.rows)
+    records: list[JsonValue] = []
+    for row, was in zip(table.rows, kept, strict=True):
+        own = was if isinstance(was, dict) and len(set(table.columns)) == len(table.columns) else {}
+        record: dict[str, JsonValue] = {}
+        for name, column, cell in zip(names, table.columns, row, strict=True):
+            if column in own and as_cell(own[column]) == cell:
+                record[name] = own[column]
+            elif cell or not own:
+                record[name] = cell
+        records.append(record)
+    return records
+
+
+def unique_names(columns: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns' names, each once and none empty."""
+    names: list[str] = []
+    for at, column in enumerate(columns, 1):
+        name = column or str(at)
+        names.append(name if name not in names else f"{name} ({at})")
+    return tuple(names)
+
+
+def as_cell(value: JsonValue) -> str:
+    """Return a value of JSON as the text of its cell."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def regions_to_json(regions: Sequence[Region], sizes: Sequence[Size]) -> list[dict[str, JsonValue]]:

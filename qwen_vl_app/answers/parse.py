@@ -51,11 +51,12 @@ def _parse(text: str, *, space: CoordinateSpace, seen: Sequence[Size]) -> Parsed
     tables: list[tuple[int, Table]] = []
     for start, part in stretches:
         tables += [(start, table) for table in (*markdown_tables(part, repairs), *html_tables(part, repairs))]
-    regions = find_regions(text, values, space=space, seen=seen, repairs=repairs)
+    places = find_regions(text, values, space=space, seen=seen, repairs=repairs)
     return ParsedAnswer(
         data=data,
         has_data=bool(values),
-        regions=regions,
+        regions=places.regions,
         tables=tuple(table for _, table in sorted(tables, key=lambda found: found[0])),
         notes=tuple(Reason(f"answers.{code}", count=count) for code, count in sorted(repairs.items()) if count),
+        left_out=places.left_out,
     )

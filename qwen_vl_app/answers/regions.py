@@ -1,12 +1,13 @@
 """Boxes and points in an answer, as fractions of the upright original.
 
 Knows the forms in which both families write them and the space that their numbers live in. Does not know pictures: only the
-sizes at which the model saw them. A value that cannot be right is counted and left out, never drawn.
+sizes at which the model saw them. A value that cannot be right is counted, left out and listed, never drawn.
 """
 
 from __future__ import annotations
 
 import html
+import json
 import math
 import re
 from collections import Counter
@@ -15,9 +16,13 @@ from dataclasses import dataclass
 
 from qwen_vl_app.answers.json_blocks import JsonBlock
 from qwen_vl_app.answers.pictures import PictureNames, as_picture_hint, picture_key
-from qwen_vl_app.chat import Box, CoordinateSpace, JsonValue, Region, Size
+from qwen_vl_app.chat import Box, CoordinateSpace, JsonValue, LeftOut, Region, Size
 
 MAX_REGIONS = 5_000
+MAX_LISTED = 100
+_TINY_PX = 3
+"""Seen pixels along a side below which a box is smaller than what the model can tell apart."""
+_MAX_WRITTEN = 120
 _BOX_KEYS = ("bbox_2d", "bbox", "box_2d", "box", "bbox2d", "box2d", "bounding_box", "boundingbox", "bboxes", "boxes")
 _POINT_KEYS = ("point_2d", "point", "point2d", "points_2d", "points", "keypoint")
 _LABEL_KEYS = ("label", "text_content", "text", "name", "category", "class", "ref", "description")
@@ -48,31 +53,68 @@ class _Located:
     numbers: tuple[float, ...]
     label: str
     picture: int | None = None
+    problem: str = ""
+    """The code of why it cannot be a place; then `written` is what stands there."""
+    written: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """What an answer locates: regions to draw, and what cannot be right."""
+
+    regions: tuple[Region, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def find_regions(
     text: str, values: Sequence[JsonBlock], *, space: CoordinateSpace, seen: Sequence[Size], repairs: Counter[str]
-) -> tuple[Region, ...]:
+) -> Places:
     """Return every box and point that can be drawn. `seen` are the sizes that the model saw, in the question's order."""
     if not seen:
-        return ()
+        return Places()
     names = PictureNames(text, values, len(seen))
-    located = [*_from_json(values, names, repairs), *_from_marks(text, names, repairs)]
+    located = [*_from_json(values, names), *_from_marks(text, names)]
     if len(located) > MAX_REGIONS:
         repairs["boxes_too_many"] += len(located) - MAX_REGIONS
         located = located[:MAX_REGIONS]
     regions: list[Region] = []
+    left_out: list[LeftOut] = []
+    known: set[tuple[Box, str, int]] = set()
     for item in located:
         index = 0 if item.picture is None else item.picture
+        own: Counter[str] = Counter()
+        box = None
+        if item.problem:
+            own[item.problem] = 1
+        elif not 0 <= index < len(seen):
+            own["boxes_unknown_picture"] = 1
+        else:
+            box = to_fractions(item.numbers, space=space, seen=seen[index], repairs=own)
         if item.picture is None and len(seen) > 1:
             repairs["boxes_picture_guessed"] += 1
-        if not 0 <= index < len(seen):
-            repairs["boxes_unknown_picture"] += 1
+        repairs.update(own)
+        if box is None:
+            left_out.append(LeftOut(item.written or _numbers(item.numbers), next(iter(own), ""), item.label))
             continue
-        box = to_fractions(item.numbers, space=space, seen=seen[index], repairs=repairs)
-        if box is not None:
-            regions.append(Region(box, item.label, index))
-    return tuple(regions)
+        if item.picture is None and len(seen) > 1:
+            own["boxes_picture_guessed"] = 1
+        doubts = [*own, *_doubts(box, item.label, index, seen=seen[index], known=known)]
+        regions.append(Region(box, item.label, index, tuple(doubts)))
+    return Places(tuple(regions), tuple(left_out[:MAX_LISTED]))
+
+
+def _doubts(box: Box, label: str, index: int, *, seen: Size, known: set[tuple[Box, str, int]]) -> Iterator[str]:
+    """Yield why a box that can be drawn should be looked at twice; `known` grows with it."""
+    wide, high = (box.x2 - box.x1) * seen.width, (box.y2 - box.y1) * seen.height
+    if (wide, high) != (0, 0) and min(wide, high) < _TINY_PX:
+        yield "boxes_tiny"
+    if (box, label, index) in known:
+        yield "boxes_repeated"
+    known.add((box, label, index))
+
+
+def _numbers(numbers: Sequence[float]) -> str:
+    return f"[{', '.join(f'{number:.10g}' for number in numbers)}]"
 
 
 def to_fractions(numbers: Sequence[float], *, space: CoordinateSpace, seen: Size, repairs: Counter[str]) -> Box | None:
@@ -111,7 +153,7 @@ def to_fractions(numbers: Sequence[float], *, space: CoordinateSpace, seen: Size
     return box
 
 
-def _from_json(values: Sequence[JsonBlock], names: PictureNames, repairs: Counter[str]) -> Iterator[_Located]:
+def _from_json(values: Sequence[JsonBlock], names: PictureNames) -> Iterator[_Located]:
     for number, block in enumerate(values):
         waiting: list[tuple[JsonValue, int | None]] = [(block.value, names.of_block(number))]
         if isinstance(block.value, list) and names.is_list_of_pictures(block.value) and len(values) == 1:
@@ -123,7 +165,7 @@ def _from_json(values: Sequence[JsonBlock], names: PictureNames, repairs: Counte
             elif isinstance(value, dict):
                 hint = as_picture_hint(value)
                 own = names.resolve(hint) if hint is not None else picture
-                yield from _of_object(value, own, repairs)
+                yield from _of_object(value, own)
                 waiting.extend(_children(value, own, names))
 
 
@@ -141,7 +183,7 @@ def _children(
     return children
 
 
-def _of_object(value: dict[str, JsonValue], picture: int | None, repairs: Counter[str]) -> Iterator[_Located]:
+def _of_object(value: dict[str, JsonValue], picture: int | None) -> Iterator[_Located]:
     label = _label(value)
     for key, item in value.items():
         name = key.lower()
@@ -150,10 +192,12 @@ def _of_object(value: dict[str, JsonValue], picture: int | None, repairs: Counte
         for group in groups or ():
             numbers = tuple(_number(part) for part in group)
             known = tuple(number for number in numbers if number is not None)
-            if len(numbers) != sides:
-                repairs["boxes_wrong_count"] += 1
-            elif len(known) != sides:
-                repairs["boxes_not_numbers"] += 1
+            problem = (
+                "boxes_wrong_count" if len(numbers) != sides else "boxes_not_numbers" if len(known) != sides else ""
+            )
+            if problem:
+                written = json.dumps(group, ensure_ascii=False)[:_MAX_WRITTEN]
+                yield _Located((), label, picture, problem=problem, written=written)
             else:
                 yield _Located(known, label, picture)
 
@@ -201,7 +245,7 @@ def _short(text: str) -> str:
     return " ".join(html.unescape(text).split())[:_MAX_LABEL] if "&" in text else " ".join(text.split())[:_MAX_LABEL]
 
 
-def _from_marks(text: str, names: PictureNames, repairs: Counter[str]) -> Iterator[_Located]:
+def _from_marks(text: str, names: PictureNames) -> Iterator[_Located]:
     for tag in _POINTS_TAG.finditer(text) if "<point" in text.lower() else ():
         alt = _ALT.search(tag[1])
         label = _short(tag[2]) or (_short(alt[1] or alt[2] or "") if alt else "")
@@ -212,7 +256,8 @@ def _from_marks(text: str, names: PictureNames, repairs: Counter[str]) -> Iterat
             if len(point) == 2:
                 yield _Located((point["x"], point["y"]), label, names.before(tag.start()))
             else:
-                repairs["boxes_wrong_count"] += 1
+                written = tag[0][:_MAX_WRITTEN]
+                yield _Located((), label, names.before(tag.start()), problem="boxes_wrong_count", written=written)
     for mark in _MARKED_BOX.finditer(text) if "<|box_start|>" in text else ():
         figures = tuple(float(figure) for figure in mark.groups()[1:] if figure is not None)
         yield _Located(figures, _short(mark[1] or ""), names.before(mark.start()))

@@ -6,12 +6,12 @@ Knows rows and cells as text. Does not know where on a picture a table stood, or
 from __future__ import annotations
 
 import html
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from qwen_vl_app.answers.exports import as_cell
 from qwen_vl_app.chat import JsonValue, Table
 
 MAX_CELLS = 50_000
@@ -195,7 +195,7 @@ def table_from_json(data: JsonValue) -> Table | None:
         columns.update(dict.fromkeys(row))
     if not columns or len(columns) > _MAX_COLUMNS or len(columns) * len(data) > MAX_CELLS:
         return None
-    rows = tuple(tuple(_as_text(row.get(name, "")) for name in columns) for row in data if isinstance(row, dict))
+    rows = tuple(tuple(as_cell(row.get(name, "")) for name in columns) for row in data if isinstance(row, dict))
     return Table(tuple(columns), rows)
 
 
@@ -203,9 +203,3 @@ def _is_flat(value: JsonValue) -> bool:
     if isinstance(value, list):
         return not any(isinstance(item, list | dict) for item in value)
     return not isinstance(value, dict)
-
-
-def _as_text(value: JsonValue) -> str:
-    if isinstance(value, str):
-        return value
-    return "" if value is None else json.dumps(value, ensure_ascii=False)

@@ -14,6 +14,7 @@ from qwen_vl_app.chat import (
     Box,
     FinishReason,
     JsonValue,
+    LeftOut,
     ParsedAnswer,
     Region,
     SamplingParams,
@@ -39,6 +40,7 @@ def dump_answer(answer: Answer) -> str:
             regions=answer.parsed.regions,
             tables=answer.parsed.tables,
             notes=(*answer.parsed.notes, Reason("history.structure_not_kept")),
+            left_out=answer.parsed.left_out,
         )
         return _dumps(_answer_document(answer, parsed))
 
@@ -55,7 +57,9 @@ def load_answer(document: str, text: str) -> Answer:
                 data=parsed["data"],
                 has_data=parsed["has_data"],
                 regions=tuple(
-                    Region(Box(*region["box"]), region["label"], region["picture_index"])
+                    Region(
+                        Box(*region["box"]), region["label"], region["picture_index"], tuple(region.get("doubts", ()))
+                    )
                     for region in parsed["regions"]
                 ),
                 tables=tuple(
@@ -63,6 +67,7 @@ def load_answer(document: str, text: str) -> Answer:
                     for table in parsed["tables"]
                 ),
                 notes=_reasons(parsed["notes"]),
+                left_out=tuple(LeftOut(**each) for each in parsed.get("left_out", ())),
             ),
             usage=Usage(**kept["usage"]),
             timing=Timing(**kept["timing"]),
@@ -126,11 +131,13 @@ def _answer_document(answer: Answer, parsed: ParsedAnswer) -> dict[str, Any]:
                     "box": [region.box.x1, region.box.y1, region.box.x2, region.box.y2],
                     "label": region.label,
                     "picture_index": region.picture_index,
+                    **({"doubts": list(region.doubts)} if region.doubts else {}),
                 }
                 for region in parsed.regions
             ],
             "tables": [{"columns": table.columns, "rows": table.rows} for table in parsed.tables],
             "notes": [_reason_document(note) for note in parsed.notes],
+            **({"left_out": [asdict(each) for each in parsed.left_out]} if parsed.left_out else {}),
         },
         "usage": asdict(answer.usage),
         "timing": asdict(answer.timing),

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-from qwen_vl_app.chat import Box, Region
+from qwen_vl_app.chat import Box, Region, Size
 from qwen_vl_app.errors import UnreadableImageError
 from qwen_vl_app.imaging.fonts import font_for, writable
 from qwen_vl_app.imaging.label_places import LabelPlaces, Rectangle
@@ -38,14 +38,16 @@ def draw_regions(
     labels: bool = True,
     numbers: bool = False,
     max_side: int | None = None,
+    as_png: bool = False,
 ) -> bytes:
-    """Return the view with its regions drawn in, in the format it came in (PNG or JPEG).
+    """Return the view with its regions drawn in, in the format it came in (PNG or JPEG), or `as_png` without loss.
 
-    Regions with one label share a colour. With `numbers` each carries its place in `regions`, counted from 1, before its
-    label or, without `labels`, alone. A label of which this machine's fonts can write nothing is its number. `max_side` makes the result smaller first, so that lines and letters keep their
-    width. Raises UnreadableImageError where the view itself is damaged.
+    A box's line lies on the outermost pixels of `Box.to_pixels`, inwards. Regions with one label share a colour. With
+    `numbers` each carries its place in `regions`, counted from 1, before its label or, without `labels`, alone. A label of
+    which this machine's fonts can write nothing is its number. `max_side` makes the result smaller first, so that lines
+    and letters keep their width. Raises UnreadableImageError where the view itself is damaged.
     """
-    image, source = open_view(view)
+    image, source = open_view(view, max_side=max_side)
     if max_side is not None and max(image.size) > max(1, max_side):
         shrink = max(1, max_side) / max(image.size)
         smaller = (max(1, round(image.width * shrink)), max(1, round(image.height * shrink)))
@@ -67,32 +69,77 @@ def draw_regions(
             shown = _shown(region.label if labels else "", number, has_number=numbers)
             if shown:
                 _draw_label(draw, shown, box, colour=colours[region.label], places=places)
-    return encode_view(image, source)
+    return encode_view(image, "PNG" if as_png else source)
 
 
 def crop_region(view: bytes, box: Box, *, margin: float = 0.05) -> bytes:
     """Return the part of a view in a box with a margin around it, in the view's format; at least one pixel.
 
-    `margin` is a fraction of the box's longer side. Raises UnreadableImageError where the view itself is damaged.
+    Without a margin it has exactly the pixels of `Box.to_pixels`. `margin` is a fraction of the box's longer side. Raises
+    UnreadableImageError where the view itself is damaged.
     """
     image, source = open_view(view)
-    pixels = _pixels(box, image) or (0, 0, image.width - 1, image.height - 1)
-    x1, y1, x2, y2 = pixels
-    around = round(max(0.0, margin if math.isfinite(margin) else 0.0) * max(x2 - x1, y2 - y1))
-    cut = (
+    return encode_view(image.crop(_cut(image, box, margin)), source)
+
+
+def _cut(image: Image.Image, box: Box, margin: float) -> _Pixels:
+    x1, y1, x2, y2 = _pixels(box, image) or (0, 0, image.width - 1, image.height - 1)
+    around = round(max(0.0, margin if math.isfinite(margin) else 0.0) * max(x2 + 1 - x1, y2 + 1 - y1))
+    return (
         max(0, x1 - around),
         max(0, y1 - around),
         min(image.width, x2 + around + 1),
         min(image.height, y2 + around + 1),
     )
-    return encode_view(image.crop(cut), source)
 
 
-def open_view(view: bytes) -> tuple[Image.Image, str]:
-    """Return a view of our own making and its format. Raises UnreadableImageError where it is damaged."""
+def blank_outside(view: bytes, box: Box, *, margin: float = 0.05) -> bytes:
+    """Return the view with everything outside a box and its margin painted in the box's own ground colour, as PNG.
+
+    For models that know pictures of one size only: what is inside stays where and as large as it was. `margin` as in
+    `crop_region`. Raises UnreadableImageError where the view itself is damaged.
+    """
+    image, _ = open_view(view)
+    cut = _cut(image, box, margin)
+    inside = image.crop(cut)
+    sheet = Image.new("RGB", image.size, _ground(inside))
+    sheet.paste(inside, cut[:2])
+    return encode_view(sheet, "PNG")
+
+
+def _ground(image: Image.Image) -> tuple[int, int, int]:
+    """Return the colour that most of a picture has, as its median: letters are the smaller part of a plate."""
+    middle = image.width * image.height // 2
+    levels: list[int] = []
+    histogram = image.histogram()
+    for channel in range(3):
+        seen = 0
+        for level, count in enumerate(histogram[channel * 256 : channel * 256 + 256]):
+            seen += count
+            if seen > middle:
+                levels.append(level)
+                break
+    red, green, blue = levels
+    return red, green, blue
+
+
+def size_of(view: bytes) -> Size:
+    """Return the size of a view of our own making. Raises UnreadableImageError where it is damaged."""
+    image, _ = open_view(view)
+    return Size(image.width, image.height)
+
+
+def open_view(view: bytes, *, max_side: int | None = None) -> tuple[Image.Image, str]:
+    """Return a view of our own making and its format. Raises UnreadableImageError where it is damaged.
+
+    Where no more than `max_side` is wanted, a JPEG may come smaller, though never below that: it is read much faster.
+    """
     try:
         with Image.open(io.BytesIO(view), formats=("PNG", "JPEG")) as opened:
             source = opened.format or "PNG"
+            if max_side is not None and max(opened.size) > max_side:
+                shrink = max_side / max(opened.size)
+                opened.draft("RGB", (math.ceil(opened.width * shrink), math.ceil(opened.height * shrink)))
             return opened.convert("RGB"), source
     except Exception as error:  # decoders raise nearly anything, and a damaged rendition is all of it
         raise UnreadableImageError("image.seen_damaged") from error
@@ -114,17 +161,20 @@ def _colours(regions: Sequence[Region]) -> dict[str, tuple[int, int, int]]:
 
 
 def _pixels(box: Box, image: Image.Image) -> _Pixels | None:
-    """Return the corners as pixels inside the picture, in order; None for a box of no numbers."""
+    """Return the first and last pixels of a box, in order and inside the picture; None for a box of no numbers."""
     corners = (box.x1, box.y1, box.x2, box.y2)
     if not all(isinstance(value, int | float) and math.isfinite(value) for value in corners):
         return None
-    x1, x2 = sorted((_inside(box.x1, image.width), _inside(box.x2, image.width)))
-    y1, y2 = sorted((_inside(box.y1, image.height), _inside(box.y2, image.height)))
-    return x1, y1, x2, y2
+    x1, x2 = sorted((_inside(box.x1), _inside(box.x2)))
+    y1, y2 = sorted((_inside(box.y1), _inside(box.y2)))
+    left, top, right, bottom = Box(x1, y1, x2, y2).to_pixels(Size(image.width, image.height))
+    # The pixels lie between the edges; a point at the very edge is in the last one.
+    left, top = min(left, image.width - 1), min(top, image.height - 1)
+    return left, top, max(left, right - 1), max(top, bottom - 1)
 
 
-def _inside(fraction: float, side: int) -> int:
-    return round(min(1.0, max(0.0, fraction)) * (side - 1))
+def _inside(fraction: float) -> float:
+    return min(1.0, max(0.0, fraction))
 
 
 def _draw_shape(

@@ -120,4 +120,6 @@ def _show_ending(answer: Answer, words: Words) -> None:
     elif answer.finish_reason is not FinishReason.STOP:
         st.caption(f":material/info: {words(f'answer.ended_{answer.finish_reason.value}')}")
     for note in dict.fromkeys((*answer.notes, *answer.parsed.notes)):
+        if note.code == "history.from_cache":  # a badge beside the answer's buttons tells it
+            continue
         st.caption(f":material/info: {words.render(note)}")

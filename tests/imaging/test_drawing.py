@@ -48,7 +48,7 @@ def test_labels_of_one_name_share_a_colour_and_others_differ() -> None:
     image = decode(
         draw_regions(VIEW, [Region(place, name) for place, name in zip(places, "aba", strict=True)], labels=False)
     ).convert("RGB")
-    edges = [image.getpixel((round(place.x1 * 399), 165)) for place in places]
+    edges = [image.getpixel((round(place.x1 * 400), 165)) for place in places]
     assert edges[0] == edges[2] != edges[1]
     assert set(edges) <= set(drawing.COLOURS)
 

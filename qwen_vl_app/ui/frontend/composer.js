@@ -7,8 +7,9 @@
 const UPLOADS = "/app/uploads";
 const UPLOADS_AT_ONCE = 2;
 const KEPT = "qvl-composer";
+const JUMP_WITHIN_MS = 5000;
 
-const store = (window.qvlComposer ??= { text: "", chips: [], detail: "", restored: 0, nextKey: 1, isRead: false });
+const store = (window.qvlComposer ??= { text: "", chips: [], detail: "", restored: 0, jumped: 0, nextKey: 1, isRead: false });
 const instances = new WeakMap();
 
 export default function composer(component) {
@@ -105,6 +106,7 @@ class Composer {
     this.data = data;
     this.tell = setTriggerValue;
     const say = data.labels;
+    this.box.hidden = !data.is_shown;
     this.text.placeholder = data.placeholder;
     this.text.setAttribute("aria-label", data.placeholder);
     this.text.disabled = !data.can_ask;
@@ -134,6 +136,10 @@ class Composer {
       this.readKept();
     }
     store.isRead = true;
+    if (data.jump && data.jump.token > store.jumped) {
+      store.jumped = data.jump.token;
+      this.jumpTo(data.jump.turn);
+    }
     if (this.text.value !== store.text) this.text.value = store.text;
     this.refresh();
   }
@@ -152,7 +158,7 @@ class Composer {
     for (const [event, listener] of Object.entries(this.listeners)) document.addEventListener(event, listener, true);
     this.onBack = () => {
       const asked = new URL(location.href).searchParams;
-      this.tell("went", { c: asked.get("c") ?? "", view: asked.get("view") ?? "" });
+      this.tell("went", { c: asked.get("c") ?? "", view: asked.get("view") ?? "", run: asked.get("run") ?? "" });
     };
     window.addEventListener("popstate", this.onBack);
     this.followEnd();
@@ -169,7 +175,7 @@ class Composer {
 
   onPaste(event) {
     const files = [...(event.clipboardData?.files ?? [])];
-    if (!files.length || !this.data.can_ask) return;
+    if (!files.length || !this.data.can_ask || !this.data.is_shown) return;
     event.preventDefault();
     event.stopPropagation();
     this.add(files);
@@ -177,7 +183,7 @@ class Composer {
   }
 
   onDrag(event, step) {
-    if (!carriesFiles(event)) return;
+    if (!carriesFiles(event) || !this.data.is_shown) return;
     event.preventDefault();
     this.dragDepth = Math.max(0, this.dragDepth + step);
     this.showOverlay(this.dragDepth > 0 && this.data.can_ask);
@@ -185,7 +191,8 @@ class Composer {
 
   onDrop(event) {
     if (!carriesFiles(event)) return;
-    event.preventDefault();
+    event.preventDefault(); // else the browser would leave the page for the file
+    if (!this.data.is_shown) return;
     event.stopPropagation();
     this.dragDepth = 0;
     this.showOverlay(false);
@@ -521,30 +528,48 @@ class Composer {
     }
   }
 
-  /* The page around: copying an answer, and following the end while one reads there. */
+  /* The page around: its buttons, and following the end while one reads there. */
 
   onPageClick(event) {
-    const copier = event.target.closest?.('[class*="st-key-copy-"]');
-    const turn = copier && [...copier.classList].map((name) => /^st-key-copy-(\d+)$/.exec(name)?.[1]).find(Boolean);
-    if (!turn || !event.target.closest("button")) return;
+    const button = event.target.closest?.("button[data-act]");
+    if (!button) return;
     event.preventDefault();
     event.stopPropagation();
-    this.copy(turn);
+    if (button.dataset.act === "copy") this.copy(button);
+    else this.tell("did", { ...button.dataset });
   }
 
-  async copy(turn) {
+  async copy(button) {
     let said = this.data.labels.not_copied;
     try {
-      const reply = await fetch(`/app/answers/${turn}`, { credentials: "same-origin" });
+      const reply = await fetch(`/app/answers/${button.dataset.turn}`, { credentials: "same-origin" });
       if (reply.ok) {
         await navigator.clipboard.writeText(await reply.text());
         said = this.data.labels.copied;
+        const drawing = button.querySelector(".qvl-icon");
+        drawing?.classList.replace("qvl-icon-copy", "qvl-icon-done");
+        setTimeout(() => drawing?.classList.replace("qvl-icon-done", "qvl-icon-copy"), 2500);
       }
     } catch {
       // the browser keeps its clipboard to itself: the sentence says so
     }
     this.hint.textContent = said;
     setTimeout(() => { if (this.hint.textContent === said) this.hint.textContent = ""; }, 2500);
+  }
+
+  /* Go to a turn that was found by a search, as soon as the page has it. */
+  jumpTo(turn) {
+    const until = Date.now() + JUMP_WITHIN_MS;
+    const look = () => {
+      const place = document.querySelector(`[data-turn-place="${turn}"]`);
+      if (!place && Date.now() < until) return requestAnimationFrame(look);
+      if (!place) return undefined;
+      this.isAtEnd = false;
+      place.scrollIntoView({ block: "start" });
+      place.classList.add("qvl-found");
+      return undefined;
+    };
+    look();
   }
 
   followEnd() {
