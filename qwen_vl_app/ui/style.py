@@ -52,6 +52,15 @@ _RULES = """
 [class*="st-key-ask-sample-"] { position: absolute; inset: 0; width: 100% !important; }
 [class*="st-key-ask-sample-"] > div, [class*="st-key-ask-sample-"] button { height: 100%; width: 100%; }
 [class*="st-key-ask-sample-"] button { opacity: 0; cursor: pointer; }
+/* A form under review: the crop never pushes the value off the screen, and the row under review is marked. */
+.st-key-forms-crop img { max-height: 24vh; width: auto !important; max-width: 100%; object-fit: contain; }
+.st-key-forms-picture img { max-height: 52vh; width: auto !important; max-width: 100%; }
+.st-key-forms-sample img { max-height: 60vh; width: auto !important; max-width: 100%; }
+.st-key-forms-fields { padding-top: 0.75rem; }
+[class*="st-key-forms-row-"] { border-top: 1px solid rgb(128 128 128 / 22%); padding: 0.3rem 0.4rem; }
+[class*="st-key-forms-row-now-"] { background: rgb(47 127 209 / 10%); border-radius: 0.5rem; }
+[class*="st-key-forms-row-"] img { max-height: 3.2rem; width: auto !important; max-width: 100%; object-fit: contain; }
+[class*="st-key-forms-choose-"] button { justify-content: flex-start; text-align: left; padding: 0; }
 /* Streamlit's own hints are in English whatever the page speaks. */
 [data-testid="InputInstructions"] { display: none; }
 /* An empty conversation stands where one looks, not under the upper edge. */

@@ -68,15 +68,15 @@ class Sampler:
         possible = logits if self._form is None else self._form.narrowed(logits)
         if possible is None:
             return None
-        token = _largest(possible) if self._generator is None else int(self._drawn(possible))
+        index = int((possible.argmax() if self._generator is None else self._drawn(possible)).item())
         all_of_it = logits.logsumexp(dim=-1)
-        logprob = float(logits[token] - all_of_it)
+        logprob = float(logits[index] - all_of_it)
         likely = self._likely(logits - all_of_it) if self._params.top_logprobs > 0 else ()
         if self._form is None or possible is logits:
-            return Choice(token, logprob, likely=likely)
-        self._form.accept(token)
+            return Choice(index, logprob, likely=likely)
+        self._form.accept(index)
         allowed = float(possible.logsumexp(dim=-1) - all_of_it)
-        return Choice(token, logprob, allowed=min(allowed, 0.0), likely=likely, is_last=self._form.is_over)
+        return Choice(index, logprob, allowed=min(allowed, 0.0), likely=likely, is_last=self._form.is_over)
 
     def _likely(self, logprobs: torch.Tensor) -> tuple[Likely, ...]:
         found = logprobs.topk(min(self._params.top_logprobs, logprobs.shape[-1]))
