@@ -15,6 +15,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -140,7 +141,7 @@ def report(found: list[Marked], absent: list[Absent]) -> None:
     print(f"\nwrong values caught: {_share(caught, len(wrong))}; right values doubted: {_share(doubted, len(right))}")
     print("\n| confidence | values | right |\n|---|---|---|")
     known = [mark for mark in found if mark.confidence is not None]
-    for low, high in zip(BANDS, BANDS[1:], strict=False):
+    for low, high in pairwise(BANDS):
         band = [mark for mark in known if mark.confidence is not None and low <= mark.confidence < high]
         if band:
             print(f"| {low:g} to {min(high, 1):g} | {len(band)} | {_share(sum(m.is_right for m in band), len(band))} |")

@@ -70,13 +70,13 @@ class Sampler:
             return None
         index = int((possible.argmax() if self._generator is None else self._drawn(possible)).item())
         all_of_it = logits.logsumexp(dim=-1)
-        logprob = float(logits[index] - all_of_it)
+        logprob_of_it = float(logits[index] - all_of_it)
         likely = self._likely(logits - all_of_it) if self._params.top_logprobs > 0 else ()
         if self._form is None or possible is logits:
-            return Choice(index, logprob, likely=likely)
+            return Choice(index, logprob_of_it, likely=likely)
         self._form.accept(index)
         allowed = float(possible.logsumexp(dim=-1) - all_of_it)
-        return Choice(index, logprob, allowed=min(allowed, 0.0), likely=likely, is_last=self._form.is_over)
+        return Choice(index, logprob_of_it, allowed=min(allowed, 0.0), likely=likely, is_last=self._form.is_over)
 
     def _likely(self, logprobs: torch.Tensor) -> tuple[Likely, ...]:
         found = logprobs.topk(min(self._params.top_logprobs, logprobs.shape[-1]))
