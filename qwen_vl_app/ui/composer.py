@@ -103,6 +103,7 @@ def composer_data(visit: Visit) -> Mapping[str, Any]:
             "ids": list(restore.staged_ids),
             "token": restore.token,
             "replaces": restore.replaces,
+            "detail": restore.detail,
         },
     }
 

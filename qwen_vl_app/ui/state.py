@@ -16,6 +16,7 @@ import streamlit as st
 
 from qwen_vl_app.answer_job import AnswerJob
 from qwen_vl_app.chat import ErasureReceipt, StagedPicture
+from qwen_vl_app.corrections import CorrectedTable
 from qwen_vl_app.doctor import Finding
 from qwen_vl_app.errors import AppError, Reason
 from qwen_vl_app.records import Verification
@@ -76,6 +77,8 @@ class Restored:
     token: int
     replaces: bool = False
     """True where it takes the place of what is typed there."""
+    detail: str = ""
+    """The rung that goes with it; empty where it stays as it is."""
 
 
 @dataclass(slots=True)
@@ -111,6 +114,7 @@ class FormsState:
         """Turn to another part of the page."""
         self.section = section
         self.turns += 1
+<<<<<<< HEAD
 
 
 @dataclass(slots=True)
@@ -126,6 +130,8 @@ class RecordsState:
     """What came of the last thing that leaves no receipt."""
     upload: int = 0
     """Grows with each archive that was brought in, so that the next finds an empty place."""
+=======
+>>>>>>> main
 
 
 @dataclass(slots=True)
@@ -144,6 +150,10 @@ class PageState:
     last_question: str = ""
     """The open conversation's, for the arrow up."""
     view: View = View.CHAT
+    looked_at: str = ""
+    """The key of the picture or table that is open to work on; empty for the newest answer's, `-` for none."""
+    table_drafts: dict[str, tuple[int, CorrectedTable]] = field(default_factory=dict)
+    """Tables that rows were added to and that are not saved yet, with how often that was."""
     turns_shown: int = TURNS_AT_ONCE
     conversations_shown: int = CONVERSATIONS_AT_ONCE
     loose: list[LooseQuestion] = field(default_factory=list)
@@ -173,6 +183,7 @@ class PageState:
             self.loose = [each for each in self.loose if each.conversation_id is not None]
         self.conversation_id = conversation_id
         self.view = View.CHAT
+        self.looked_at = ""
         self.turns_shown = TURNS_AT_ONCE
         self.problems = []
         self.last_question = ""
@@ -232,9 +243,9 @@ class PageState:
         """Let the composer have again what could not be sent."""
         self.restore = Restored(text, staged_ids, token=_token())
 
-    def write(self, text: str) -> None:
-        """Write a question into the composer, for a person to go on with."""
-        self.restore = Restored(text, (), token=_token(), replaces=True)
+    def write(self, text: str, *, detail: str = "") -> None:
+        """Write a question into the composer, for a person to go on with, and choose its rung where one is named."""
+        self.restore = Restored(text, (), token=_token(), replaces=True, detail=detail)
 
     def read_address(self) -> None:
         """Take conversation and language from the address, at the first run only: a bookmark, a reload, a shared link.
