@@ -114,7 +114,6 @@ class FormsState:
         """Turn to another part of the page."""
         self.section = section
         self.turns += 1
-<<<<<<< HEAD
 
 
 @dataclass(slots=True)
@@ -130,8 +129,6 @@ class RecordsState:
     """What came of the last thing that leaves no receipt."""
     upload: int = 0
     """Grows with each archive that was brought in, so that the next finds an empty place."""
-=======
->>>>>>> main
 
 
 @dataclass(slots=True)
