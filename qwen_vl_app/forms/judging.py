@@ -143,6 +143,8 @@ def _doubts_of(
     form: FilledForm, field: FormField, reading: FieldReading, value: FieldValue
 ) -> list[tuple[float, Reason]]:
     found: list[tuple[float, Reason]] = []
+    if reading.forced:
+        found.append((65.0, Reason("forms.doubt.forced", written=reading.forced[:60])))
     look = reading.look
     if look is not None and look.outcome is LookOutcome.DIFFER:
         found.append((_LOOK_WEIGHTS[look.outcome], Reason("forms.doubt.differ", read=look.written[:60])))
