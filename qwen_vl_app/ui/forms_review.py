@@ -27,10 +27,11 @@ from qwen_vl_app.forms import (
     export_forms,
 )
 from qwen_vl_app.forms.evidence import doubt_texts, form_state_text, look_text, name_of, state_text
+from qwen_vl_app.forms.judging import LOW_CONFIDENCE
 from qwen_vl_app.imaging import draw_regions
 from qwen_vl_app.ui.forms_proof import show_verdict
 from qwen_vl_app.ui.markdown import plain
-from qwen_vl_app.ui.state import value_of
+from qwen_vl_app.ui.state import FormsState, value_of
 from qwen_vl_app.ui.visit import Visit
 
 ALL = ""
@@ -281,9 +282,14 @@ def _decide(visit: Visit, desk: FormDesk, judged: JudgedForm, each: JudgedField,
 
     if visit.state.attempt(act):
         forms = visit.state.forms
-        forms.form_id, forms.field_key = form_id, ""
-        forms.decided += 1
+        _go_on(forms, form_id)
     st.rerun()
+
+
+def _go_on(forms: FormsState, form_id: str) -> None:
+    """Stay with the form, whose next field then shows; also where it was the last that waited."""
+    forms.section, forms.form_id, forms.field_key = "review", form_id, ""
+    forms.decided += 1
 
 
 def _show_steps(visit: Visit, desk: FormDesk, judged: JudgedForm, each: JudgedField) -> None:
@@ -325,8 +331,7 @@ def _choose(visit: Visit, key: str) -> None:
 def _accept_rest(visit: Visit, desk: FormDesk, form_id: str) -> None:
     forms = visit.state.forms
     if visit.state.attempt(lambda: desk.accept_rest(form_id, who=forms.who)):
-        forms.form_id, forms.field_key = form_id, ""
-        forms.decided += 1
+        _go_on(forms, form_id)
 
 
 def _show_finished(visit: Visit, desk: FormDesk, judged: JudgedForm, forms: Sequence[JudgedForm]) -> None:
@@ -400,7 +405,10 @@ def _show_badges(visit: Visit, each: JudgedField, *, has_state: bool = True) -> 
             st.badge(state_text(each.state, words.language), color=_STATE_COLOURS[each.state])  # type: ignore[arg-type]
         if each.reading.confidence is not None:
             percent = round(100 * each.reading.confidence)
-            st.badge(words("forms.sure", percent=percent), color="gray" if percent >= 90 else "orange")
+            st.badge(
+                words("forms.sure", percent=percent),
+                color="gray" if each.reading.confidence >= LOW_CONFIDENCE else "orange",
+            )
         look = each.reading.look
         if look is not None:
             st.badge(
