@@ -203,6 +203,13 @@ def pass_on(overrides: Mapping[str, Any]) -> None:
             os.environ[f"{ENVIRONMENT_PREFIX}{key.upper()}"] = str(value)
 
 
+def environment_for(settings: Settings, **changes: Any) -> dict[str, str]:
+    """Return this process's environment with what an app of these settings, and of some changes, has to be told."""
+    told = {"model": settings.model, "models_dir": settings.models_dir, "device": settings.device}
+    told |= {"precision": settings.precision, "language": settings.language, **changes}
+    return dict(os.environ) | {f"{ENVIRONMENT_PREFIX}{key.upper()}": str(value) for key, value in told.items()}
+
+
 def configured_port() -> int:
     """Return the port that the settings name; the default where they cannot be read, since the page then says why."""
     try:
