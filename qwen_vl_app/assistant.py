@@ -54,7 +54,9 @@ from qwen_vl_app.private import is_private as is_private_id
 from qwen_vl_app.prompts import pictures_of
 from qwen_vl_app.records import Records, ReplayResult, compare, refuse_replay
 from qwen_vl_app.samples import Sample, load_samples
+from qwen_vl_app.scratch import SCRATCH_NAME, Scratch
 from qwen_vl_app.staging import StagingArea
+from qwen_vl_app.tiles import parts_of
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +128,8 @@ class Assistant:
             is_busy=self.is_running,
         )
         """Conversations of this process's memory, for the doors: touching, leaving and ending them."""
+        self.scratch = Scratch(settings.data_dir / SCRATCH_NAME)
+        """Room for files that are made to be handed over."""
         self.records = Records(history, halt=self._halt, let_go=self._let_go, private=self.private)
         """What is kept, for the doors: finding, branches, taking away, erasing."""
 
@@ -142,6 +146,7 @@ class Assistant:
         except HistoryError as error:
             self._history_problem = error.reason
         else:
+            self.scratch.sweep()  # nobody else is using the folder
             self.records.start_expiring()
         self._decoder.start()
         self._queue.start(partial(self._bring_up, self._engine.load, courtesy_s=courtesy_s))
@@ -313,6 +318,13 @@ class Assistant:
             return self._engine.predict(picture_tokens).first_token_s
         except ModelNotLoadedError:
             return None
+
+    def part_count(self, picture: StagedPicture) -> int:
+        """Return in how many parts a question `in_parts` would look at a picture; 0 where the whole shows as much."""
+        plan = self._engine.status.plan
+        if plan is None:
+            return 0
+        return len(parts_of(picture.size, picture.seen.size, max_pixels=plan.rung().max_pixels))
 
     def _detail(self) -> Detail | None:
         return None if self.settings.detail == "auto" else Detail(self.settings.detail)
@@ -515,6 +527,7 @@ class Assistant:
     def _let_go(self, owner: str) -> tuple[Reason, ...]:
         """Drop an owner's staged pictures and what the model holds of earlier questions; return what cannot be promised."""
         self.staging.discard_all(owner)
+        self.scratch.empty()
         return self._let_model_forget()
 
     def _let_model_forget(self) -> tuple[Reason, ...]:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from qwen_vl_app import offline
 from qwen_vl_app.assistant import Assistant
-from qwen_vl_app.batch import BatchRuns
+from qwen_vl_app.batch import RUNS_NAME, BatchRuns, RunErasing
 from qwen_vl_app.chat import EngineStatus
-from qwen_vl_app.config import Settings, load_settings
+from qwen_vl_app.config import ROOT, Settings, load_settings
 from qwen_vl_app.doctor import Fit, Probe, TorchFacts
 from qwen_vl_app.engine.base import Engine
 from qwen_vl_app.engine.deferred import DeferredEngine
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+DEMO_MODEL = ROOT / "models" / "demo"
+HELD_OUT = ROOT / "tests" / "data" / "demo"
+"""Pictures that the demo model never saw; they come with the tests, and a copy of the app without those measures no quality."""
 COURTESY_S = 2.0
 """How long loading waits for the first page: people who start the app open it at once."""
 _lock = threading.Lock()
@@ -108,11 +111,13 @@ def _build_history(settings: Settings) -> HistoryStore:
     from qwen_vl_app.history import HistoryStore, Keeping, KeepingMode
 
     mode = KeepingMode(settings.keep)
-    return HistoryStore(
+    history = HistoryStore(
         None if mode is KeepingMode.NOTHING else settings.data_dir,
         cache_bytes=settings.cache_mb * 2**20,
         keeping=Keeping(mode, days=settings.keep_days),
     )
+    history.erase_runs_with(RunErasing(settings.data_dir / RUNS_NAME))
+    return history
 
 
 def _build_engine(settings: Settings) -> Engine:
@@ -208,6 +213,7 @@ def bench(
         tokens=tokens,
         rounds=rounds,
         threads=threads,
+        quality=(DEMO_MODEL, HELD_OUT) if (HELD_OUT / "expected.json").is_file() and DEMO_MODEL.is_dir() else None,
         on_progress=on_progress,
     )
     return {**report, "ratios": ratios(report)}
@@ -222,9 +228,8 @@ def current() -> Assistant:
     """Return the one assistant of this process, opened at the first call. Any thread."""
     with _lock:
         if not _instances:
-            settings = load_settings()
-            _begin_log(settings)
-            assistant = build_assistant(settings)
+            assistant = build_assistant(load_settings())
+            _begin_log(assistant.settings)
             assistant.open(courtesy_s=COURTESY_S)
             _instances.append(assistant)
         return _instances[0]

@@ -17,6 +17,7 @@ from typer.main import get_command
 from qwen_vl_app import __version__
 from qwen_vl_app.batch import ExportKind
 from qwen_vl_app.chat import Detail
+from qwen_vl_app.cli import accept as accepting
 from qwen_vl_app.cli import ask as asking
 from qwen_vl_app.cli import batch as batching
 from qwen_vl_app.cli import bench as benching
@@ -24,12 +25,14 @@ from qwen_vl_app.cli import checkup
 from qwen_vl_app.cli import look as looking
 from qwen_vl_app.cli import prove_offline as proving
 from qwen_vl_app.cli import serve as serving
+from qwen_vl_app.cli.forms_program import forms_app
 from qwen_vl_app.cli.history_program import history_app
 from qwen_vl_app.cli.models_program import models_app
 from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.cli.status import FAILED, INTERRUPTED
 from qwen_vl_app.cli.terminal import Terminal, speak_utf8, system_language
 from qwen_vl_app.errors import Reason
+from qwen_vl_app.forms import LookAt
 from qwen_vl_app.texts import Language, t
 
 log = logging.getLogger(__name__)
@@ -43,6 +46,7 @@ _app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_app.add_typer(forms_app, name="forms")
 _app.add_typer(history_app, name="history")
 _app.add_typer(models_app, name="models")
 
@@ -127,6 +131,7 @@ def _ask(
     *,
     is_json: JsonFlag = False,
     is_anew: Annotated[bool, typer.Option("--anew")] = False,
+    in_parts: Annotated[bool, typer.Option("--parts")] = False,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, max=32768, metavar="N")] = None,
     page: PageFlag = 1,
     detail: DetailFlag = None,
@@ -142,7 +147,13 @@ def _ask(
         model=model, device=device, precision=precision, data_dir=data_dir, models_dir=models_dir, language=language
     )
     request = asking.Request(
-        tuple(words[:-1]), words[-1], page=page - 1, detail=detail, max_new_tokens=max_tokens, is_anew=is_anew
+        tuple(words[:-1]),
+        words[-1],
+        page=page - 1,
+        detail=detail,
+        max_new_tokens=max_tokens,
+        is_anew=is_anew,
+        in_parts=in_parts,
     )
     _end(context, asking.ask(_parts(context), request, overrides=overrides, is_json=is_json, is_verbose=is_verbose))
 
@@ -187,6 +198,8 @@ def _batch(
     retry_failed: Annotated[bool, typer.Option("--retry-failed")] = False,
     compare: Annotated[str, typer.Option("--compare", metavar="RUN", show_default=False)] = "",
     tag: Annotated[str, typer.Option("--tag", metavar="FIELD", show_default=False)] = "",
+    template: Annotated[str, typer.Option("--template", metavar="NAME|FILE", show_default=False)] = "",
+    second_look: Annotated[LookAt, typer.Option("--look")] = LookAt.DEFAULT,
     is_listing: Annotated[bool, typer.Option("--list")] = False,
     is_json: JsonFlag = False,
     model: ModelFlag = None,
@@ -215,9 +228,36 @@ def _batch(
         retry_failed=retry_failed,
         compare=compare,
         tag=tag,
+        template=template,
+        look=second_look,
         is_listing=is_listing,
     )
     _end(context, batching.batch(_parts(context), request, overrides=overrides, is_json=is_json, is_verbose=is_verbose))
+
+
+@_app.command("accept")
+def _accept(
+    context: typer.Context,
+    folder: Annotated[str, typer.Argument(metavar="[FOLDER]", show_default=False)] = "",
+    *,
+    template: Annotated[str, typer.Option("--template", metavar="NAME", show_default=False)] = "",
+    activate_anyway: Annotated[bool, typer.Option("--activate-anyway")] = False,
+    only_compare: Annotated[bool, typer.Option("--only-compare")] = False,
+    reviewer: Annotated[str, typer.Option("--who", metavar="NAME", show_default=False)] = "",
+    out: Annotated[str, typer.Option("--out", metavar="FILE", show_default=False)] = "",
+    is_json: JsonFlag = False,
+    model: ModelFlag = None,
+    device: DeviceFlag = None,
+    precision: PrecisionFlag = None,
+    data_dir: DataDirFlag = None,
+    models_dir: ModelsDirFlag = None,
+    language: LanguageFlag = None,
+) -> None:
+    overrides = _overrides(
+        model=model, device=device, precision=precision, data_dir=data_dir, models_dir=models_dir, language=language
+    )
+    request = accepting.Request(folder, template, activate_anyway, only_compare, reviewer, out)
+    _end(context, accepting.accept(_parts(context), request, overrides=overrides, is_json=is_json))
 
 
 @_app.command("doctor")

@@ -14,7 +14,7 @@ from qwen_vl_app.doctor.finding import Finding, Verdict
 from qwen_vl_app.doctor.probe import Fit
 from qwen_vl_app.engine.folders import DEMO_MARK, ModelFolder
 from qwen_vl_app.engine.manifest import MANIFEST_NAME
-from qwen_vl_app.errors import Reason
+from qwen_vl_app.errors import Fact, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,12 @@ def model_findings(models: tuple[ModelFolder, ...]) -> Iterator[Finding]:
 def fit_findings(fits: Sequence[Fit]) -> Iterator[Finding]:
     """Tell for every model and precision whether there is room for it, and for how large pictures."""
     for fit in fits:
-        facts = {"model": fit.model, "precision": fit.precision, "needed": fit.needed_bytes, "free": fit.free_bytes}
+        facts: dict[str, Fact] = {
+            "model": fit.model,
+            "precision": fit.precision,
+            "needed": fit.needed_bytes,
+            "free": fit.free_bytes,
+        }
         if fit.largest is None:
             yield Finding("fit", Verdict.OK, Reason("doctor.fit.no_room", **facts))
         else:

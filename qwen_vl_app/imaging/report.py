@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from PIL import Image, ImageDraw
 
@@ -20,8 +21,11 @@ DPI = 150
 PAGE = (1240, 1754)
 """A4 at 150 dots per inch."""
 _MARGIN, _PICTURE, _GAP = 80, 300, 24
+_WIDE = (PAGE[0] - 2 * _MARGIN, 820)
 _TEXT_PX, _TITLE_PX, _HEAD_PX = 22, 24, 34
 _LEADING = 1.4
+_SIGNATURE = 200
+"""Room to write on, above and below the line."""
 PAGES_AT_ONCE = 8
 """Pages held before they are written: 6.5 MB each."""
 
@@ -33,10 +37,23 @@ class ReportEntry:
     title: str
     lines: tuple[str, ...]
     picture: bytes | None = None
+    is_wide: bool = False
+    """True where the picture stands above the text, as wide as the page lets it: what is drawn on it can be read then."""
 
 
-def write_report(target: Path, entries: Iterable[ReportEntry], *, title: str, footer: str) -> int:
-    """Write the PDF and return its number of pages. Memory does not grow with the number of entries. Raises OSError."""
+def write_report(
+    target: Path | IO[bytes],
+    entries: Iterable[ReportEntry],
+    *,
+    title: str,
+    footer: str,
+    signatures: tuple[str, ...] = (),
+) -> int:
+    """Write the PDF and return its number of pages. Memory does not grow with the number of entries. Raises OSError.
+
+    `signatures` are the words under the lines to write on, side by side at the end. A target that is no path is one in
+    memory, and empty.
+    """
     pages: list[Image.Image] = []
     count = 0
     is_begun = False
@@ -50,7 +67,7 @@ def write_report(target: Path, entries: Iterable[ReportEntry], *, title: str, fo
             is_begun = True
             pages.clear()
 
-    for page in _pages(entries, title=title, footer=footer):
+    for page in _pages(entries, title=title, footer=footer, signatures=signatures):
         pages.append(page)
         count += 1
         if len(pages) >= PAGES_AT_ONCE:
@@ -59,14 +76,25 @@ def write_report(target: Path, entries: Iterable[ReportEntry], *, title: str, fo
     return count
 
 
-def _pages(entries: Iterable[ReportEntry], *, title: str, footer: str) -> Iterator[Image.Image]:
+def _pages(
+    entries: Iterable[ReportEntry], *, title: str, footer: str, signatures: tuple[str, ...]
+) -> Iterator[Image.Image]:
     number = 1
     page, draw = _new_page(footer, number)
     y = _write(draw, title, _MARGIN, _MARGIN, width=PAGE[0] - 2 * _MARGIN, size=_HEAD_PX) + _GAP
     bottom = PAGE[1] - _MARGIN - 2 * _TEXT_PX
     for entry in entries:
-        picture = _fitted(entry.picture)
-        text_x = _MARGIN + _PICTURE + _GAP
+        picture = _fitted(entry.picture, _WIDE if entry.is_wide else (_PICTURE, _PICTURE))
+        if picture is not None and entry.is_wide:
+            if y + picture.height + 4 * _step(_TEXT_PX) > bottom:
+                yield page
+                number += 1
+                page, draw = _new_page(footer, number)
+                y = _MARGIN
+            page.paste(picture, (_MARGIN, y))
+            y += picture.height + _GAP // 2
+            picture = None
+        text_x = _MARGIN if entry.is_wide else _MARGIN + _PICTURE + _GAP
         width = PAGE[0] - _MARGIN - text_x
         lines = [(line, _TITLE_PX) for line in _broken(entry.title, _TITLE_PX, width)]
         lines += [(line, _TEXT_PX) for told in entry.lines for line in _broken(told, _TEXT_PX, width)]
@@ -92,7 +120,22 @@ def _pages(entries: Iterable[ReportEntry], *, title: str, footer: str) -> Iterat
         y = max(y, top + (picture.height if picture is not None else 0)) + _GAP // 2
         draw.line((_MARGIN, y, PAGE[0] - _MARGIN, y), fill=(200, 200, 200))
         y += _GAP // 2
+    if signatures:
+        if y + _SIGNATURE > bottom:
+            yield page
+            number += 1
+            page, draw = _new_page(footer, number)
+            y = _MARGIN
+        _sign(draw, signatures, y + _SIGNATURE - 2 * _TEXT_PX)
     yield page
+
+
+def _sign(draw: ImageDraw.ImageDraw, signatures: tuple[str, ...], y: int) -> None:
+    room = (PAGE[0] - 2 * _MARGIN) // len(signatures)
+    for at, words in enumerate(signatures):
+        x = _MARGIN + at * room
+        draw.line((x, y, x + room - 2 * _GAP, y), fill=(0, 0, 0), width=2)
+        _write(draw, words, x, y + 8, width=room - 2 * _GAP, size=18)
 
 
 def _new_page(footer: str, number: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
@@ -114,7 +157,7 @@ def _step(size: int) -> int:
     return round(size * _LEADING)
 
 
-def _fitted(picture: bytes | None) -> Image.Image | None:
+def _fitted(picture: bytes | None, most: tuple[int, int]) -> Image.Image | None:
     if picture is None:
         return None
     try:
@@ -122,7 +165,7 @@ def _fitted(picture: bytes | None) -> Image.Image | None:
             image = opened.convert("RGB")
     except Exception:  # noqa: BLE001 - decoders raise nearly anything; a damaged thumbnail is left out of the report
         return None
-    image.thumbnail((_PICTURE, _PICTURE))
+    image.thumbnail(most)
     return image
 
 

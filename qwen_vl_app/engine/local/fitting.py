@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from qwen_vl_app.chat import Detail
 from qwen_vl_app.engine.folders import ModelFolder, list_models
 from qwen_vl_app.engine.local import hardware
 from qwen_vl_app.engine.local.assembling import CHUNK_TOKENS
 from qwen_vl_app.engine.local.memory import Budget, make_plan, read_image_settings, read_limits
-from qwen_vl_app.engine.local.products import int8_works
+from qwen_vl_app.engine.local.sizing import weight_bytes
 from qwen_vl_app.errors import ModelError
 
 
@@ -34,17 +36,18 @@ def find_fits(models_dir: Path, *, device: str, reserve_bytes: int) -> Iterator[
     """Give a line for every whole model and precision. Raises ModelError where the device asked for is not there."""
     where = hardware.choose_device(device).device
     free = hardware.free_bytes(where)
-    precisions = ("fp32", "bf16") if where.type == "cuda" or not int8_works() else ("fp32", "bf16", "int8")
+    precisions = ("fp32", "bf16", *hardware.compact_precisions(where))
     for folder in list_models(models_dir):
         if folder.problem is None:
             for precision in precisions:
-                yield _fit(folder, precision, where.type, free=free, reserve_bytes=reserve_bytes)
+                yield _fit(folder, precision, where, free=free, reserve_bytes=reserve_bytes)
 
 
-def _fit(folder: ModelFolder, name: str, device: str, *, free: int, reserve_bytes: int) -> Fit:
+def _fit(folder: ModelFolder, name: str, device: torch.device, *, free: int, reserve_bytes: int) -> Fit:
     assert folder.family is not None and folder.shape is not None  # noqa: S101 - it is whole
-    precision = hardware.precision_named(name)
-    weights = int(folder.parameters * precision.parameter_bytes)
+    precision = hardware.precision_named(name, device)
+    is_cpu = device.type == "cpu"
+    weights = weight_bytes(name, folder, is_cpu=is_cpu)
     reserve = min(reserve_bytes, max(free - weights, 0) // 4)
     needed = weights + reserve
     if weights >= free:
@@ -53,8 +56,8 @@ def _fit(folder: ModelFolder, name: str, device: str, *, free: int, reserve_byte
         free_bytes=free - weights,
         reserve_bytes=reserve,
         dtype_bytes=precision.activation_bytes,
-        chunk_tokens=CHUNK_TOKENS[device],
-        is_cpu=device == "cpu",
+        chunk_tokens=CHUNK_TOKENS[device.type],
+        is_cpu=is_cpu,
         parameters=folder.parameters,
     )
     try:
