@@ -50,6 +50,8 @@ class Settings(BaseModel):
     port: int = Field(default=8501, ge=1, le=65535)
     language: Literal["auto", "en", "zh"] = "auto"
 
+    exit_on_driver_loss: bool = False
+    """Whether the app ends with status 75 when the graphics driver has fallen over: for who starts it again, as run.py does."""
     switch_models: bool = True
     """Whether people may change the model on the page while the app runs, for everybody who uses it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -176,7 +176,7 @@ def app_command(python: Path, *, port: int, further: list[str]) -> list[str]:
 
 def app_environment(inherited: "Mapping[str, str]", *, port: int, model: str | None) -> dict[str, str]:
     """Return the environment for the app. A model given as a folder is made absolute; a name stays a name."""
-    surroundings = dict(inherited) | {"QWEN_VL_PORT": str(port)}
+    surroundings = dict(inherited) | {"QWEN_VL_PORT": str(port), "QWEN_VL_EXIT_ON_DRIVER_LOSS": "true"}
     if model:
         folder = Path(model).expanduser()
         surroundings["QWEN_VL_MODEL"] = str(folder.resolve()) if folder.is_dir() else model

@@ -215,7 +215,7 @@ class _Tab:
                 text, since = now, time.monotonic()
             if text.strip() and time.monotonic() - since > _STILL_S:
                 return text
-            self.listen(0.3)
+            self.listen(1.0)
         raise BrowserError("no answer came")
 
     def pick(self, file: Path) -> None:

@@ -39,7 +39,7 @@ from qwen_vl_app.offline import go_offline, is_loopback
 from qwen_vl_app.texts import Language, t
 
 START_TIMEOUT_S = 180.0
-WATCH_EVERY_S = 0.1
+WATCH_EVERY_S = 0.2
 SHIPPED = ("app.py", "qwen_vl_app", "scripts", ".streamlit", "requirements.txt", "requirements-gpu.txt")
 SHIPPED_SUFFIXES = frozenset({".py", ".toml", ".txt", ".css", ".js", ".html", ".json", ".svg"})
 
