@@ -18,7 +18,7 @@ from qwen_vl_app.batch import RUNS_NAME, BatchRuns, RunErasing
 from qwen_vl_app.chat import EngineStatus
 from qwen_vl_app.config import ROOT, Settings, load_settings
 from qwen_vl_app.doctor import Fit, Probe, TorchFacts
-from qwen_vl_app.engine.base import Engine
+from qwen_vl_app.engine.base import DRIVER_LOST, Engine
 from qwen_vl_app.engine.deferred import DeferredEngine
 from qwen_vl_app.engine.exchange import EngineExchange
 from qwen_vl_app.engine.folders import ModelFolder, list_models
@@ -233,6 +233,16 @@ def current() -> Assistant:
             assistant.open(courtesy_s=COURTESY_S)
             _instances.append(assistant)
         return _instances[0]
+
+
+def driver_is_lost() -> bool:
+    """Return whether this process's engine can compute no more, and whoever started the app wants to start it again."""
+    with _lock:
+        lost = [assistant for assistant in _instances if assistant.settings.exit_on_driver_loss]
+    return any(
+        status.error is not None and status.error.code == DRIVER_LOST
+        for status in (assistant.status.engine for assistant in lost)
+    )
 
 
 def current_batches() -> BatchRuns:
