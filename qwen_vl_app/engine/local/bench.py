@@ -50,6 +50,7 @@ def run_bench(
     device: str = "cpu",
     cap_bytes: int = 0,
     quality: tuple[Path, Path] | None = None,
+    is_apart: bool = True,
     on_progress: Progress = lambda reason: None,
 ) -> dict[str, Any]:
     """Measure every arm at every size and return the report, ready for JSON.
@@ -57,7 +58,7 @@ def run_bench(
     `sides` are of square pictures in pixels; `model` is a folder, else random weights of `shape` are made and thrown away
     again. Each round runs all arms, every second one backwards, so that a machine that warms up or slows down does so to
     all of them; the best of all rounds counts. `quality` is a model's folder and a folder of held-out pictures, of which
-    each precision is asked, on the processor. `cap_bytes` is what an arm may have of a graphics card, 0 for all. Arms that do not fit into memory are left out and named in the report.
+    each precision is asked, on the processor. `cap_bytes` is what an arm may have of a graphics card, 0 for all. Without `is_apart` arms run in this process, which is quick and measures no peak of memory. Arms that do not fit into memory are left out and named in the report.
     Raises ModelFolderError.
     """
     with _folder(shape, model, on_progress) as folder:
@@ -73,7 +74,8 @@ def run_bench(
             smart_resize(Size(side, side), factor, min_pixels=factor**2, max_pixels=16384 * factor**2) for side in sides
         )
         graded = [] if quality is None else _quality(*quality, threads=threads, on_progress=on_progress)
-        limit = _in_child(measure_bandwidth, Reading(threads, where.type))
+        reading = Reading(threads, where.type)
+        limit = _in_child(measure_bandwidth, reading) if is_apart else measure_bandwidth(reading)
         arms: dict[str, dict[str, Any]] = {}
         left_out: list[str] = []
         for number in range(rounds):
@@ -85,7 +87,7 @@ def run_bench(
                 on_progress(Reason("engine.bench.arm", arm=arm.name, round=number + 1, rounds=rounds))
                 work = Work(arm, folder, sizes, tokens, repeats, threads, number, where.type, cap_bytes)
                 try:
-                    found = _in_child(measure_arm, work)
+                    found = _in_child(measure_arm, work) if is_apart else measure_arm(work)
                 except ModelError as error:  # a precision or a way to decode that this card cannot do
                     on_progress(error.reason)
                     left_out.append(arm.name)
