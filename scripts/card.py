@@ -240,11 +240,14 @@ def faults(job: Job) -> dict[str, Any]:
         raise RuntimeError("there is no plan")
     rung = plan.rungs[-1]
     side = max(plan.factor, int(rung.max_pixels**0.5) // plan.factor * plan.factor)
+    words = plan.context_tokens + 1000
+    if job.is_dry:
+        side, words = 4 * plan.factor, words // 2  # no word of "very" is a token there
     many = max(1, (plan.context_tokens - 200) // max(1, side * side // plan.factor**2))
     large = tuple(_picture(500 + n, Size(side, side)) for n in range(min(many, 1 if job.is_dry else 24)))
     found: dict[str, Any] = {"precision": engine.status.dtype, "context_tokens": plan.context_tokens}
     found["as many large pictures as fit"] = _told(engine, Message("user", QUESTION, large), job)
-    found["a context too long"] = _told(engine, Message("user", "very " * (plan.context_tokens + 1000)), job)
+    found["a context too long"] = _told(engine, Message("user", "very " * words), job)
     with _less_memory(engine, job):
         found["memory taken away"] = _failing(engine, _question(77, Size(side, side)))
     found["memory taken away"]["next_answered"] = _answers(engine, job)

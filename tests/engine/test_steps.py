@@ -199,6 +199,25 @@ def test_a_step_that_fails_harms_nobody_else(stepped: Pair, way: str) -> None:
     assert said == stepped.expected(stay, max_new_tokens=20)
 
 
+def test_memory_that_runs_out_at_the_very_end_leaves_nothing_behind(stepped: Pair) -> None:
+    """Where an answer cannot be brought out of the slab, its row is free, nothing counts as running, and the next works."""
+    seat_steppers(stepped, "static", rows=1)
+    parts = stepped.engine._parts
+    assert parts is not None
+    stepper = parts.rounds._steppers[0]
+
+    def fails(seat: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    stepper._copy_out = fails  # type: ignore[attr-defined]
+    question = Message("user", "What is it?", (stepped.picture(91),))
+    with pytest.raises(OutOfMemoryError):
+        ask(stepped.engine, question)
+    del stepper._copy_out  # type: ignore[attr-defined]
+    assert parts.prefixes.running_bytes == 0
+    assert ask(stepped.engine, question).ids == stepped.expected(question)
+
+
 def test_sampling_in_turns_follows_each_seed(stepped: Pair) -> None:
     """Answers with seeds of their own draw what they would draw alone."""
     seat_steppers(stepped, "static")
