@@ -141,6 +141,11 @@ def choose_precision(
     return _precision("fp32", Reason("engine.choice.dtype.cpu_fp32"), device)
 
 
+def precision_named(name: str, device: torch.device) -> PrecisionChoice:
+    """Return what a precision means on a device, whether or not this machine would choose it."""
+    return _precision(name, Reason("engine.choice.dtype.wanted", dtype=name), device)
+
+
 def _precision_on_card(device: torch.device, memory_bytes: int, needed: Callable[[str], int]) -> PrecisionChoice:
     if not torch.cuda.is_bf16_supported(including_emulation=False):
         return _precision("fp32", Reason("engine.choice.dtype.gpu_old"), device)
