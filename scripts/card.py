@@ -1,6 +1,6 @@
 """Measures everything that only a graphics card can tell, in under ten minutes: python scripts/card.py --json card.json.
 
-Speed at 7B and 3B shape, captured steps against plain ones, the vision tower's ways, several callers, memory predicted
+Single parts run on a processor as well: `--device cpu --parts callers --shapes 0.4b`. Speed at 7B and 3B shape, captured steps against plain ones, the vision tower's ways, several callers, memory predicted
 against taken, and faults under a cap. `--dry` does the same in small on the processor, to see that it would run: its
 figures mean nothing. Each part has a process of its own, and one that fails says so and leaves the others standing.
 """
@@ -8,6 +8,7 @@ figures mean nothing. Each part has a process of its own, and one that fails say
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import random
@@ -40,6 +41,8 @@ from qwen_vl_app.errors import AppError, ModelError
 GB = 10**9
 PEAKS = {"H200": (4800, 989), "H100": (3350, 989), "A100": (2039, 312), "RTX 4090": (1008, 165)}
 """GB/s of memory and dense TFLOP/s in bf16 that the makers publish; the 4090's with sums in fp32."""
+CALLERS = (1, 2, 4, 8)
+PARTS = ("steps", "vision", "callers", "mixes", "faults", "speed")
 TOWER = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584}
 TINY_TOWER = {"depth": 2, "hidden_size": 64, "intermediate_size": 96, "num_heads": 4, "out_hidden_size": 64}
 
@@ -52,10 +55,14 @@ class Job:
     device: str
     cap_bytes: int = 0
     is_dry: bool = False
+    precision: str = ""
+    """Empty takes bf16, or under a cap what fits."""
 
     def engine(self, **options: Any) -> LocalEngine:
         """Return a loaded engine that answers to any length."""
-        given = {"precision": "bf16", "memory_reserve_mb": 0, "runs_to_length": True, "threads": 1, **options}
+        precision = self.precision or ("auto" if self.cap_bytes else "bf16")
+        given = {"precision": precision, "memory_reserve_mb": 0, "runs_to_length": True, **options}
+        given["threads"] = 1 if self.is_dry else 0
         engine = LocalEngine(self.folder.parent, model=self.folder.name, device=self.device, **given)
         engine.load()
         return engine
@@ -130,7 +137,7 @@ def steps(job: Job) -> dict[str, Any]:
     job.begin()
     found: dict[str, Any] = {}
     said: dict[str, list[int]] = {}
-    for way in ("plain", "auto") if job.is_dry else ("plain", "graph"):
+    for way in ("plain", "auto" if job.device == "cpu" else "graph"):
         began = time.perf_counter()
         engine = job.engine(decode=way)
         load_s = time.perf_counter() - began
@@ -154,30 +161,26 @@ def steps(job: Job) -> dict[str, Any]:
 def callers(job: Job) -> dict[str, Any]:
     """Count tokens a second of 1, 2, 4 and 8 answers at a time, and how long a newcomer waits for a first token."""
     job.begin()
-    engine = job.engine(decode_batch=8, precision="auto" if job.cap_bytes else "bf16")
-    side, tokens = (64, 6) if job.is_dry else (512, 96)
-    found: dict[str, Any] = {}
-    for count in (1, 2, 4, 8):
-        best = 0.0
-        for turn in range(2):
-            runs = [
-                _run(
-                    engine, _question(1000 * turn + 10 * count + n, Size(side, side)), tokens=tokens, key=f"{turn}-{n}"
-                )
-                for n in range(count)
-            ]
-            for run in runs:
-                next(step for step in run if isinstance(step, TokenStep))
-            began, said = time.perf_counter(), 0
-            while runs:
-                for run in tuple(runs):
-                    step = next(run, None)
-                    said += isinstance(step, TokenStep)
-                    if step is None:
-                        runs.remove(run)
-            best = max(best, said / (time.perf_counter() - began))
-        found[str(count)] = {"tokens_per_s": best}
-    for count in (2, 4, 8):
+    engine = job.engine(decode_batch=8)
+    side, tokens = (64, 6) if job.is_dry else (512, 96 if job.device != "cpu" else 32)
+    found: dict[str, Any] = {str(count): {"tokens_per_s": 0.0} for count in CALLERS}
+    for turn, count in itertools.product(range(2), CALLERS):
+        runs = [
+            _run(engine, _question(1000 * turn + 10 * count + n, Size(side, side)), tokens=tokens, key=f"{turn}-{n}")
+            for n in range(count)
+        ]
+        for run in runs:
+            next(step for step in run if isinstance(step, TokenStep))
+        began, said = time.perf_counter(), 0
+        while runs:
+            for run in tuple(runs):
+                step = next(run, None)
+                said += isinstance(step, TokenStep)
+                if step is None:
+                    runs.remove(run)
+        rate = said / (time.perf_counter() - began)
+        found[str(count)]["tokens_per_s"] = max(found[str(count)]["tokens_per_s"], rate)
+    for count in CALLERS:
         found[str(count)]["times_one"] = found[str(count)]["tokens_per_s"] / found["1"]["tokens_per_s"]
     found["newcomer"] = _newcomer(engine, Size(side, side), tokens=10 * tokens)
     return found
@@ -204,7 +207,7 @@ def _newcomer(engine: LocalEngine, size: Size, *, tokens: int) -> dict[str, floa
 def mixes(job: Job) -> dict[str, Any]:
     """Compare the memory that was predicted with what was taken, over mixes of pictures and words."""
     job.begin()
-    engine = job.engine(precision="auto" if job.cap_bytes else "bf16")
+    engine = job.engine()
     parts = engine._parts
     if parts is None:
         raise RuntimeError("nothing is loaded")
@@ -234,7 +237,7 @@ def mixes(job: Job) -> dict[str, Any]:
 def faults(job: Job) -> dict[str, Any]:
     """Ask too much in three ways under a cap; each time the next question has to be answered."""
     job.begin()
-    engine = job.engine(precision="auto")
+    engine = job.engine()
     plan = engine.status.plan
     if plan is None:
         raise RuntimeError("there is no plan")
@@ -351,9 +354,17 @@ def _in_child(part: Callable[[Job], dict[str, Any]], job: Job) -> dict[str, Any]
     return {**found, "took_s": round(time.perf_counter() - began, 1)}
 
 
-def measure(shapes: tuple[str, ...], parent: Path, *, is_dry: bool, limit_s: float) -> dict[str, Any]:
-    """Run every part, the most wanted first, until the time is up; return the report."""
-    device = "cpu" if is_dry else "cuda"
+def measure(
+    shapes: tuple[str, ...],
+    parent: Path,
+    *,
+    is_dry: bool,
+    limit_s: float,
+    device: str = "cpu",
+    precision: str = "",
+    parts: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """Run every part, or those that are named, the most wanted first, until the time is up; return the report."""
     began = time.perf_counter()
     report: dict[str, Any] = {
         "device": hardware.device_name(hardware.choose_device(device).device),
@@ -364,7 +375,7 @@ def measure(shapes: tuple[str, ...], parent: Path, *, is_dry: bool, limit_s: flo
     for shape in shapes:
         _say(f"making a random model of the shape {shape}")
         make_model(shape, parent / f"random-{shape}")
-        jobs[shape] = Job(parent / f"random-{shape}", device, is_dry=is_dry)
+        jobs[shape] = Job(parent / f"random-{shape}", device, is_dry=is_dry, precision=precision)
     first = jobs[shapes[0]]
     tight, tighter = replace(first, cap_bytes=24 * GB), replace(first, cap_bytes=12 * GB)
     plan: list[tuple[str, Callable[[Job], dict[str, Any]], Job]] = [
@@ -378,12 +389,14 @@ def measure(shapes: tuple[str, ...], parent: Path, *, is_dry: bool, limit_s: flo
         *((f"speed {shape}", speed, job) for shape, job in jobs.items() if shape != shapes[0]),
     ]
     for name, part, job in plan:
+        if parts and part.__name__ not in parts:
+            continue
         if time.perf_counter() - began > limit_s:
             report[name] = {"left_out": "the time was up"}
             continue
         _say(f"{time.perf_counter() - began:5.0f} s  {name}")
         report[name] = _in_child(part, job)
-    main_speed = report[f"speed {shapes[0]} at 24 GB"]
+    main_speed = report.get(f"speed {shapes[0]} at 24 GB", {})
     report["projection"] = projected(main_speed, report["device"]) if "arms" in main_speed else {}
     return {**report, "took_s": round(time.perf_counter() - began, 1)}
 
@@ -413,20 +426,37 @@ def main(arguments: list[str] | None = None) -> int:
     """Read the command line, measure, and write the report. Returns 1 where there is no card or a part failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", default="7b,3b", help="random models of these shapes, the main one first")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument(
+        "--precision", default="", help="of the parts that do not compare precisions; bf16 if not given"
+    )
+    parser.add_argument("--parts", default="", help=f"only these, with commas: {', '.join(PARTS)}")
     parser.add_argument("--dry", action="store_true", help="in small on the processor, to see that everything runs")
     parser.add_argument("--minutes", type=float, default=9.0, help="no part begins after so long")
     parser.add_argument("--json", type=Path, help="where to write the report")
     given = parser.parse_args(arguments)
-    if not given.dry and not torch.cuda.is_available():
+    device = "cpu" if given.dry else given.device
+    if device == "cuda" and not torch.cuda.is_available():
         print("There is no graphics card that torch can use here. Try --dry.", file=sys.stderr)
         return 1
     shapes = ("tiny",) if given.dry else tuple(given.shapes.split(","))
     if unknown := [shape for shape in shapes if shape not in SHAPES]:
         print(f"There is no shape called {unknown[0]}. There are: {', '.join(SHAPES)}.", file=sys.stderr)
         return 1
+    if wrong := [part for part in given.parts.split(",") if part and part not in PARTS]:
+        print(f"There is no part called {wrong[0]}. There are: {', '.join(PARTS)}.", file=sys.stderr)
+        return 1
     parent = Path(tempfile.mkdtemp(prefix="qwen-vl-card-"))
     try:
-        report = measure(shapes, parent, is_dry=given.dry, limit_s=given.minutes * 60)
+        report = measure(
+            shapes,
+            parent,
+            is_dry=given.dry,
+            limit_s=given.minutes * 60,
+            device=device,
+            precision=given.precision,
+            parts=tuple(part for part in given.parts.split(",") if part),
+        )
     finally:
         shutil.rmtree(parent, ignore_errors=True)
     if given.json is not None:

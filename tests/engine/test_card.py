@@ -89,5 +89,22 @@ def test_without_a_card_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert card.main([]) == 1
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert card.main(["--shapes", "9b"]) == 1
+    assert card.main(["--dry", "--parts", "callers,everything"]) == 1
     said = capsys.readouterr().err
-    assert "--dry" in said and "9b" in said
+    assert "--dry" in said and "9b" in said and "everything" in said
+
+
+def test_one_part_alone_on_a_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part that a processor can tell as well is run alone, in the precision that is asked for."""
+    jobs: list[card.Job] = []
+
+    def callers(job: card.Job) -> dict[str, Any]:
+        jobs.append(job)
+        return {}
+
+    monkeypatch.setattr(card, "callers", callers)
+    report = card.measure(
+        ("tiny",), tmp_path, is_dry=True, limit_s=60, device="cpu", precision="int8", parts=("callers",)
+    )
+    assert [(job.device, job.precision) for job in jobs] == [("cpu", "int8")]
+    assert "callers" in report and "steps" not in report
