@@ -197,6 +197,7 @@ def bench(
     tokens: int,
     rounds: int,
     threads: int,
+    device: str = "auto",
     on_progress: Callable[[Reason], None],
 ) -> Mapping[str, Any]:
     """Measure this machine and return the report, with what is gained under `ratios`. The process is offline from here on.
@@ -213,6 +214,7 @@ def bench(
         tokens=tokens,
         rounds=rounds,
         threads=threads,
+        device=device,
         quality=(DEMO_MODEL, HELD_OUT) if (HELD_OUT / "expected.json").is_file() and DEMO_MODEL.is_dir() else None,
         on_progress=on_progress,
     )
