@@ -14,6 +14,7 @@ from typing import Any
 import streamlit as st
 
 from qwen_vl_app.chat import EngineState, EngineStatus
+from qwen_vl_app.private import is_private
 from qwen_vl_app.ui.acts import act
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.pages import PAGES
@@ -32,6 +33,8 @@ _LABELS = (
     "send",
     "drop",
     "detail",
+    "private",
+    "private_on",
     "pictures",
     "alt",
     "staging",
@@ -91,6 +94,7 @@ def composer_data(visit: Visit) -> Mapping[str, Any]:
         "is_shown": _is_shown(visit),
         "details": details,
         "detail": default,
+        "private": _private(visit),
         "jump": None if state.jump is None else {"turn": state.jump[0], "token": state.jump[1]},
         "last_question": state.last_question,
         "follows": state.conversation_id is not None or bool(state.loose),
@@ -108,6 +112,14 @@ def composer_data(visit: Visit) -> Mapping[str, Any]:
 def _is_shown(visit: Visit) -> bool:
     page = PAGES.get(visit.state.view)
     return page is None or page.has_composer
+
+
+def _private(visit: Visit) -> str:
+    """Return how the next question is kept: in an ordinary way, privately, or `choice` where that may be chosen."""
+    state = visit.state
+    if is_private(state.conversation_id) or (state.conversation_id is None and state.asks_privately):
+        return "fixed" if state.conversation_id is not None else "on"
+    return "choice" if state.conversation_id is None and visit.assistant.private.may_begin else ""
 
 
 def _details(engine: EngineStatus, words: Words) -> tuple[list[list[str]], str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from qwen_vl_app.chat import Conversation, Turn, TurnPicture, TurnState
+from qwen_vl_app.private import is_private
 from qwen_vl_app.ui.answer_view import show_answer
 from qwen_vl_app.ui.live_answer import OpenTurn
 from qwen_vl_app.ui.markdown import plain
@@ -20,7 +21,7 @@ from qwen_vl_app.ui.quiet_answer import ANSWER_FOLD, quiet_answer_html
 from qwen_vl_app.ui.sending import ask_edited, ask_loose_again
 from qwen_vl_app.ui.state import LooseQuestion, value_of
 from qwen_vl_app.ui.takeaway import as_json, as_markdown
-from qwen_vl_app.ui.turn_html import actions_html, is_long, question_html, thumbnails_html, unfolder_html
+from qwen_vl_app.ui.turn_html import actions_html, button, is_long, question_html, thumbnails_html, unfolder_html
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
 
@@ -115,6 +116,9 @@ def _show_head(visit: Visit, conversation: Conversation) -> None:
 
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="head", wrap=False):
         st.header(plain(conversation.title), anchor=False, width="stretch")
+        if is_private(conversation.id):
+            end = words("turn.end_private")
+            st.html(f'<span class="qvl-acts">{button("end-private", end, text=end)}</span>', width="content")
         with st.popover(words("turn.take_away"), icon=":material/download:", type="tertiary"):
             st.caption(words("turn.take_away_what"))
             for label, make, ending, mime in (
