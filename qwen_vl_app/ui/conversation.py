@@ -164,14 +164,15 @@ def _show_turn(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture]) -> Non
         _show_editor(visit, turn)
     else:
         st.html(question_html(turn, words))
-    if turn.answer is not None:
+    is_interrupted = turn.state in (TurnState.INTERRUPTED, TurnState.QUEUED, TurnState.RUNNING)  # nobody is at it
+    if turn.answer is not None and (turn.answer.text or not is_interrupted):
         shown = tuple(kept_picture(visit.assistant, visit.owner, picture) for picture in pictures)
         with st.container(key=f"fold-{turn.id}", gap="xsmall"):
             with st.container(key=f"folded-{turn.id}"):
                 show_answer(turn.answer, shown, words, key=str(turn.id))
             if is_long(turn.answer.text, times=ANSWER_FOLD):
                 st.html(unfolder_html(words))
-    if turn.state in (TurnState.INTERRUPTED, TurnState.QUEUED, TurnState.RUNNING):  # nobody is at it any more
+    if is_interrupted:
         st.caption(f":material/info: {words('turn.interrupted')}")
     st.html(actions_html(turn, words))
 

@@ -48,6 +48,11 @@ _RULES = """
 [data-testid="InputInstructions"] { display: none; }
 /* An empty conversation stands where one looks, not under the upper edge. */
 .st-key-page:has(.st-key-welcome) { padding-top: clamp(0.5rem, 7vh, 9rem); }
+/* A conversation is as wide as one likes to read, and a little wider where there is room; at 4K everything grows. */
+[data-testid="stMain"]:has(.st-key-turns, .st-key-welcome) :is([data-testid="stMainBlockContainer"], [data-testid="stBottomBlockContainer"]) {
+  max-width: clamp(46rem, 46vw, 74rem);
+}
+@media (min-width: 3000px) { html { font-size: 21px !important; } }
 @media (prefers-reduced-motion: reduce) { * { animation: none !important; transition: none !important; } }
 </style>
 """
