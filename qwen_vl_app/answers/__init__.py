@@ -6,7 +6,14 @@ Does not know pictures, models or pages.
 from qwen_vl_app.answers.coco import to_coco
 from qwen_vl_app.answers.code import CodeBlock, code_blocks
 from qwen_vl_app.answers.confidence import ValueScore, value_scores
-from qwen_vl_app.answers.exports import regions_to_json, to_csv, to_markdown, to_records, unique_names
+from qwen_vl_app.answers.exports import (
+    regions_as_answer,
+    regions_to_json,
+    to_csv,
+    to_markdown,
+    to_records,
+    unique_names,
+)
 from qwen_vl_app.answers.json_text import Path
 from qwen_vl_app.answers.links import without_remote_links
 from qwen_vl_app.answers.parse import parse_answer
@@ -28,6 +35,7 @@ __all__ = [
     "parse_answer",
     "places_of",
     "places_table",
+    "regions_as_answer",
     "regions_to_json",
     "table_from_json",
     "to_coco",

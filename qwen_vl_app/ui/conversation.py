@@ -20,7 +20,7 @@ from qwen_vl_app.ui.pictures import ShownPicture, kept_picture, open_large, show
 from qwen_vl_app.ui.quiet_answer import ANSWER_FOLD, quiet_answer_html
 from qwen_vl_app.ui.sending import ask_edited, ask_loose_again
 from qwen_vl_app.ui.state import LooseQuestion, value_of
-from qwen_vl_app.ui.takeaway import as_json, as_markdown
+from qwen_vl_app.ui.takeaway import show_take_away
 from qwen_vl_app.ui.turn_html import actions_html, button, is_long, question_html, thumbnails_html, unfolder_html
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
@@ -106,34 +106,12 @@ def show_conversation(visit: Visit, shown: OpenConversation) -> None:
 
 
 def _show_head(visit: Visit, conversation: Conversation) -> None:
-    assistant, words = visit.assistant, visit.words
-
-    def markdown() -> str:
-        return as_markdown(conversation, assistant.turns(visit.owner, conversation.id), words)
-
-    def data() -> str:
-        return as_json(conversation, assistant.turns(visit.owner, conversation.id))
-
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="head", wrap=False):
         st.header(plain(conversation.title), anchor=False, width="stretch")
         if is_private(conversation.id):
-            end = words("turn.end_private")
+            end = visit.words("turn.end_private")
             st.html(f'<span class="qvl-acts">{button("end-private", end, text=end)}</span>', width="content")
-        with st.popover(words("turn.take_away"), icon=":material/download:", type="tertiary"):
-            st.caption(words("turn.take_away_what"))
-            for label, make, ending, mime in (
-                ("Markdown", markdown, "md", "text/markdown"),
-                ("JSON", data, "json", "application/json"),
-            ):
-                st.download_button(
-                    label,
-                    make,
-                    file_name=f"conversation-{conversation.id}.{ending}",
-                    mime=mime,
-                    key=f"take-{ending}",
-                    on_click="ignore",
-                    width="stretch",
-                )
+        show_take_away(visit, conversation)
 
 
 def _is_quiet(visit: Visit, turn: Turn, *, from_end: int) -> bool:

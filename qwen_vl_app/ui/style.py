@@ -53,6 +53,9 @@ _RULES = """
   max-width: clamp(46rem, 46vw, 74rem);
 }
 @media (min-width: 3000px) { html { font-size: 21px !important; } }
+/* A hit of a search: a small picture, and a title that reads from the left. */
+.qvl-hit { width: 2.75rem; height: 2.75rem; object-fit: cover; border-radius: 0.35rem; display: block; }
+[class*="st-key-open-hit-"] button { text-align: left; justify-content: flex-start; min-height: 1.6rem; padding: 0; }
 @media (prefers-reduced-motion: reduce) { * { animation: none !important; transition: none !important; } }
 </style>
 """
