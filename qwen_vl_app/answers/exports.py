@@ -80,6 +80,15 @@ def to_records(table: Table, data: JsonValue = None) -> list[JsonValue]:
     return records
 
 
+def to_fields(table: Table, data: JsonValue = None) -> dict[str, JsonValue]:
+    """Return a table of fields and values as one object; values that were not changed stay as they are in `data`."""
+    own = data if isinstance(data, dict) else {}
+    fields: dict[str, JsonValue] = {}
+    for name, cell in table.rows:
+        fields[name] = own[name] if name in own and as_cell(own[name]) == cell else cell
+    return fields
+
+
 def unique_names(columns: Sequence[str]) -> tuple[str, ...]:
     """Return the columns' names, each once and none empty."""
     names: list[str] = []

@@ -14,6 +14,7 @@ import streamlit as st
 from qwen_vl_app.chat import Conversation, Turn, TurnPicture, TurnState
 from qwen_vl_app.private import is_private
 from qwen_vl_app.ui.answer_view import show_answer
+from qwen_vl_app.ui.desk import Desk
 from qwen_vl_app.ui.live_answer import OpenTurn
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.pictures import ShownPicture, kept_picture, open_large, show_pictures, staged_picture
@@ -95,7 +96,7 @@ def show_conversation(visit: Visit, shown: OpenConversation) -> None:
                 quiet.append(_quiet_html(turn, pictures, words))
             else:
                 _flush(quiet)
-                _show_turn(visit, turn, pictures)
+                _show_turn(visit, turn, pictures, is_latest=at == len(shown.turns) - 1)
         _flush(quiet)
     last = tuple(kept_picture(visit.assistant, visit.owner, picture) for picture in pictures)
     for at, question in enumerate(shown.loose):
@@ -135,7 +136,7 @@ def _flush(quiet: list[str]) -> None:
         quiet.clear()
 
 
-def _show_turn(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture]) -> None:
+def _show_turn(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture], *, is_latest: bool) -> None:
     """Show a turn as elements that one works with. `pictures` are those that its answer speaks about."""
     words = visit.words
     if turn.id == visit.state.editing:
@@ -147,7 +148,8 @@ def _show_turn(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture]) -> Non
         shown = tuple(kept_picture(visit.assistant, visit.owner, picture) for picture in pictures)
         with st.container(key=f"fold-{turn.id}", gap="xsmall"):
             with st.container(key=f"folded-{turn.id}"):
-                show_answer(turn.answer, shown, words, key=str(turn.id))
+                desk = Desk(visit, turn.question, turn.id, is_latest=is_latest)
+                show_answer(turn.answer, shown, words, key=str(turn.id), desk=desk)
             if is_long(turn.answer.text, times=ANSWER_FOLD):
                 st.html(unfolder_html(words))
     if is_interrupted:
@@ -194,7 +196,7 @@ def _show_loose_question(question: LooseQuestion, words: Words) -> None:
 def _show_loose_answer(visit: Visit, question: LooseQuestion, *, pictures: Sequence[ShownPicture], key: str) -> None:
     words, answer = visit.words, question.job.answer
     assert answer is not None  # noqa: S101 - the caller looked
-    show_answer(answer, pictures, words, key=key)
+    show_answer(answer, pictures, words, key=key, desk=Desk(visit, question.text))
     if answer.error is not None:
         st.button(
             words("turn.ask_again"),

@@ -113,7 +113,7 @@ def _ask(visit: Visit, *, text: str, pictures: Sequence[StagedPicture]) -> bool:
         visit.state.problems = [Problem(error.reason)]
         return False
     visit.state.conversation_id = job.conversation_id
-    visit.state.last_question, visit.state.view = text, View.CHAT
+    visit.state.last_question, visit.state.view, visit.state.looked_at = text, View.CHAT, ""
     if job.turn_id is None:
         visit.state.loose.append(LooseQuestion(text, question.pictures, job.conversation_id, job))
     return True
