@@ -14,7 +14,7 @@ import streamlit as st
 from qwen_vl_app.chat import Conversation, Turn, TurnPicture, TurnState
 from qwen_vl_app.private import is_private
 from qwen_vl_app.ui.answer_view import show_answer
-from qwen_vl_app.ui.desk import Desk
+from qwen_vl_app.ui.desk import Desk, standing_of
 from qwen_vl_app.ui.live_answer import OpenTurn
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.pictures import ShownPicture, kept_picture, open_large, show_pictures, staged_picture
@@ -93,7 +93,7 @@ def show_conversation(visit: Visit, shown: OpenConversation) -> None:
                 if shown.live[0].key == str(turn.id):
                     quiet.append(question_html(turn, words))
             elif _is_quiet(visit, turn, from_end=len(shown.turns) - at):
-                quiet.append(_quiet_html(turn, pictures, words))
+                quiet.append(_quiet_html(visit, turn, pictures))
             else:
                 _flush(quiet)
                 _show_turn(visit, turn, pictures, is_latest=at == len(shown.turns) - 1)
@@ -123,9 +123,12 @@ def _is_quiet(visit: Visit, turn: Turn, *, from_end: int) -> bool:
     )
 
 
-def _quiet_html(turn: Turn, pictures: Sequence[TurnPicture], words: Words) -> str:
+def _quiet_html(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture]) -> str:
     assert turn.answer is not None  # noqa: S101 - only such turns are quiet
-    answer = quiet_answer_html(turn, turn.answer, pictures, words)
+    words = visit.words
+    shown = tuple(kept_picture(visit.assistant, visit.owner, picture) for picture in pictures)
+    standing = standing_of(Desk(visit, turn.question, turn.id), turn.answer, shown)
+    answer = quiet_answer_html(turn, turn.answer, pictures, standing, words)
     return f"{question_html(turn, words)}{answer}{actions_html(turn, words)}"
 
 
