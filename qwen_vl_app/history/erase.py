@@ -155,7 +155,9 @@ class Eraser:
         with opened.database.reading() as session:
             pending = session.scalars(select(ReceiptRow).where(ReceiptRow.completed_at.is_(None))).all()
         self._is_aside_doomed = any((row.owner, row.scope) == (_SITE, "everything") for row in pending)
-        self._folder.is_settled = not pending or self._settle(opened)
+        # Runs are moved aside before the receipt is written, so they may be left over without one.
+        is_clean = self.runs.settle() and not pending
+        self._folder.is_settled = is_clean or self._settle(opened)
 
     def _erase(
         self,
