@@ -24,6 +24,7 @@ from qwen_vl_app.api.guard import make_middleware  # noqa: E402
 from qwen_vl_app.api.records_doors import records_routes  # noqa: E402
 from qwen_vl_app.api.routes import make_routes  # noqa: E402
 from qwen_vl_app.api.uploads import upload_routes  # noqa: E402
+from qwen_vl_app.api.views import view_routes  # noqa: E402
 from qwen_vl_app.config import configured_port  # noqa: E402
 
 
@@ -41,6 +42,7 @@ app = st.App(
     routes=[
         *make_routes(bootstrap.current),
         *upload_routes(bootstrap.current),
+        *view_routes(bootstrap.current),
         *records_routes(bootstrap.current),
         *dropped_routes(bootstrap.current, bootstrap.current_batches),
     ],

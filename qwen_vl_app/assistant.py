@@ -34,6 +34,8 @@ from qwen_vl_app.chat import (
 )
 from qwen_vl_app.config import Settings
 from qwen_vl_app.engine.base import Engine
+from qwen_vl_app.engine.exchange import EngineExchange
+from qwen_vl_app.engine.folders import ModelFolder, list_models
 from qwen_vl_app.errors import (
     AppError,
     HistoryError,
@@ -46,6 +48,7 @@ from qwen_vl_app.errors import (
 from qwen_vl_app.history import HistoryStore, KeepingMode, PictureBytes
 from qwen_vl_app.imaging import PictureDecoder, PictureFacts, clean_name
 from qwen_vl_app.jobs import JobQueue, Priority
+from qwen_vl_app.model_switch import ModelSwitch, SwitchStatus
 from qwen_vl_app.private import PrivateConversations
 from qwen_vl_app.private import is_private as is_private_id
 from qwen_vl_app.prompts import pictures_of
@@ -53,6 +56,7 @@ from qwen_vl_app.records import Records, ReplayResult, compare, refuse_replay
 from qwen_vl_app.samples import Sample, load_samples
 from qwen_vl_app.scratch import SCRATCH_NAME, Scratch
 from qwen_vl_app.staging import StagingArea
+from qwen_vl_app.tiles import parts_of
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +93,7 @@ class Assistant:
         decoder: PictureDecoder,
         history: HistoryStore,
         settings: Settings,
+        exchange: EngineExchange | None = None,
     ) -> None:
         self.settings = settings
         self.staging = StagingArea()
@@ -115,6 +120,7 @@ class Assistant:
             status=lambda: self._engine_status,
             forget=self._forget,
         )
+        self._switch = None if exchange is None else ModelSwitch(exchange, self._queue, self._note_model)
         self.private = PrivateConversations(
             may_begin=KeepingMode(settings.keep) is not KeepingMode.RECORDS,
             halt=self._halt,
@@ -235,7 +241,37 @@ class Assistant:
                 raise ModelNotLoadedError("model.still_loading")
             time.sleep(0.02)
 
-    # 2. Pictures
+    # 2. Its model
+
+    @property
+    def switch_status(self) -> SwitchStatus | None:
+        """The last change of models that was asked for. Never blocks."""
+        return None if self._switch is None else self._switch.status
+
+    def switch_model(self, name: str, *, unloads_first: bool = False) -> None:
+        """Bring another model in, a folder's name or a path; returns at once, `switch_status` tells the rest.
+
+        The one there is answers until the new one has answered. Where both do not fit into memory beside each other, nothing
+        is changed and the status says `needs_room`, unless the old one is to be unloaded first. Raises UsageError where
+        models cannot be changed here or another change is under way, QueueFullError.
+        """
+        if self._switch is None or self.settings.remote_address or not self.settings.switch_models:
+            raise UsageError("switch.not_here")
+        self._switch.begin(name, unloads_first=unloads_first)
+
+    def wait_for_switch(self, timeout_s: float | None = None) -> SwitchStatus | None:
+        """Wait until a change of models is over."""
+        return None if self._switch is None else self._switch.wait(timeout_s)
+
+    def models(self) -> tuple[ModelFolder, ...]:
+        """Return the model folders there are, damaged ones with their problem."""
+        return list_models(self.settings.models_dir)
+
+    def _note_model(self, name: str) -> None:
+        self.settings = self.settings.model_copy(update={"model": name})
+        self._load_problem = None
+
+    # 3. Pictures
 
     def look(
         self, data: bytes, name: str, *, page: int = 0, detail: Detail | None = None
@@ -283,6 +319,13 @@ class Assistant:
         except ModelNotLoadedError:
             return None
 
+    def part_count(self, picture: StagedPicture) -> int:
+        """Return in how many parts a question `in_parts` would look at a picture; 0 where the whole shows as much."""
+        plan = self._engine.status.plan
+        if plan is None:
+            return 0
+        return len(parts_of(picture.size, picture.seen.size, max_pixels=plan.rung().max_pixels))
+
     def _detail(self) -> Detail | None:
         return None if self.settings.detail == "auto" else Detail(self.settings.detail)
 
@@ -299,7 +342,7 @@ class Assistant:
             return None
         return given if given.is_absolute() else self.settings.models_dir / status.model
 
-    # 3. Asking
+    # 4. Asking
 
     def ask(
         self,
@@ -425,7 +468,7 @@ class Assistant:
         turn = self._history_of(turn_id).turn(owner, turn_id)
         return compare(turn, answer, fingerprint=status.fingerprint, precision=status.dtype)
 
-    # 4. What is kept
+    # 5. What is kept
 
     def conversations(self, owner: str, *, limit: int = 50, before: int | None = None) -> tuple[Conversation, ...]:
         """Return an owner's conversations, the latest first; private ones are in no list."""

@@ -222,6 +222,8 @@ class StagedPicture:
     page: int = 0
     page_count: int = 1
     notes: tuple[Reason, ...] = ()
+    in_parts: bool = False
+    """A person chose to have it looked at part by part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +252,8 @@ class Question:
     earlier: tuple[EarlierMessage, ...] = ()
     schema: str | None = None
     is_schema_exact: bool = False
+    in_parts: bool = False
+    """Look at its one large picture part by part, each at full size, and make one answer of what they show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -546,3 +550,7 @@ class EngineStatus:
     error: Reason | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
     """Measured at load, for estimates: seconds and bytes by name."""
+    needed_bytes: int = 0
+    """What the weights take in memory at the chosen precision, with the reserve of the plan."""
+    free_bytes: int = 0
+    """What was free on the device when this was planned."""

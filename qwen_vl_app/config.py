@@ -50,8 +50,10 @@ class Settings(BaseModel):
     port: int = Field(default=8501, ge=1, le=65535)
     language: Literal["auto", "en", "zh"] = "auto"
 
+    switch_models: bool = True
+    """Whether people may change the model on the page while the app runs, for everybody who uses it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "int8", "fp8", "nf4"] = "auto"
     attention: Literal["auto", "flash_attn", "varlen", "batched_windows", "sdpa"] = "auto"
     decode: Literal["auto", "graph", "compiled", "plain"] = "auto"
     """How the steps of an answer are run on a graphics card."""

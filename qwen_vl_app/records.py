@@ -226,6 +226,7 @@ class Records:
             sampling=turn.sampling,
             schema=turn.schema,
             is_schema_exact=turn.is_schema_exact,
+            in_parts=turn.answer is not None and any(note.code == "tiles.asked" for note in turn.answer.notes),
         )
 
     def _staged(self, owner: str, picture: TurnPicture) -> StagedPicture:

@@ -31,6 +31,7 @@ from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.cli.status import FAILED, INTERRUPTED
 from qwen_vl_app.cli.terminal import Terminal, speak_utf8, system_language
 from qwen_vl_app.errors import Reason
+from qwen_vl_app.forms import LookAt
 from qwen_vl_app.texts import Language, t
 
 log = logging.getLogger(__name__)
@@ -129,6 +130,7 @@ def _ask(
     *,
     is_json: JsonFlag = False,
     is_anew: Annotated[bool, typer.Option("--anew")] = False,
+    in_parts: Annotated[bool, typer.Option("--parts")] = False,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, max=32768, metavar="N")] = None,
     page: PageFlag = 1,
     detail: DetailFlag = None,
@@ -144,7 +146,13 @@ def _ask(
         model=model, device=device, precision=precision, data_dir=data_dir, models_dir=models_dir, language=language
     )
     request = asking.Request(
-        tuple(words[:-1]), words[-1], page=page - 1, detail=detail, max_new_tokens=max_tokens, is_anew=is_anew
+        tuple(words[:-1]),
+        words[-1],
+        page=page - 1,
+        detail=detail,
+        max_new_tokens=max_tokens,
+        is_anew=is_anew,
+        in_parts=in_parts,
     )
     _end(context, asking.ask(_parts(context), request, overrides=overrides, is_json=is_json, is_verbose=is_verbose))
 
@@ -189,6 +197,8 @@ def _batch(
     retry_failed: Annotated[bool, typer.Option("--retry-failed")] = False,
     compare: Annotated[str, typer.Option("--compare", metavar="RUN", show_default=False)] = "",
     tag: Annotated[str, typer.Option("--tag", metavar="FIELD", show_default=False)] = "",
+    template: Annotated[str, typer.Option("--template", metavar="NAME|FILE", show_default=False)] = "",
+    second_look: Annotated[LookAt, typer.Option("--look")] = LookAt.DEFAULT,
     is_listing: Annotated[bool, typer.Option("--list")] = False,
     is_json: JsonFlag = False,
     model: ModelFlag = None,
@@ -217,6 +227,8 @@ def _batch(
         retry_failed=retry_failed,
         compare=compare,
         tag=tag,
+        template=template,
+        look=second_look,
         is_listing=is_listing,
     )
     _end(context, batching.batch(_parts(context), request, overrides=overrides, is_json=is_json, is_verbose=is_verbose))
@@ -253,6 +265,7 @@ def _doctor(
     *,
     is_json: JsonFlag = False,
     load: Annotated[bool, typer.Option("--load")] = False,
+    report: Annotated[Path | None, typer.Option("--report", metavar="FILE")] = None,
     model: ModelFlag = None,
     device: DeviceFlag = None,
     precision: PrecisionFlag = None,
@@ -266,7 +279,9 @@ def _doctor(
     )
     _end(
         context,
-        checkup.doctor(_parts(context), overrides=overrides, loads=load, is_json=is_json, is_verbose=is_verbose),
+        checkup.doctor(
+            _parts(context), overrides=overrides, loads=load, report=report, is_json=is_json, is_verbose=is_verbose
+        ),
     )
 
 

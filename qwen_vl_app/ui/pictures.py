@@ -7,13 +7,13 @@ when something is deleted.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import streamlit as st
 
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.chat import Region, Rendition, SeenSize, Size, StagedPicture, TurnPicture
-from qwen_vl_app.errors import HistoryError
+from qwen_vl_app.errors import AppError, HistoryError
 from qwen_vl_app.imaging import draw_regions
 from qwen_vl_app.private import is_private
 from qwen_vl_app.ui.markdown import plain
@@ -21,7 +21,7 @@ from qwen_vl_app.ui.words import Words
 
 CARD_WIDTH_PX = 240
 THUMBNAIL_HEIGHT_PX = 144
-DRAWN_SIDE_PX = 2000
+DRAWN_SIDE_PX = 1400
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,8 @@ class ShownPicture:
     bytes_of: Callable[[Rendition], bytes]
     is_cached: bool = True
     """False for a private one: what goes with its tab is in no cache that outlives it."""
+    address: str = ""
+    """Where a browser gets its renditions from; empty where it is not kept."""
 
 
 def kept_picture(assistant: Assistant, owner: str, picture: TurnPicture) -> ShownPicture:
@@ -57,6 +59,7 @@ def kept_picture(assistant: Assistant, owner: str, picture: TurnPicture) -> Show
         page_count=picture.page_count,
         bytes_of=bytes_of,
         is_cached=is_cached,
+        address=f"/app/pictures/{picture.id}",
     )
 
 
@@ -139,15 +142,26 @@ def sizes_line(picture: ShownPicture, words: Words) -> str:
     )
 
 
-def show_regions(picture: ShownPicture, regions: Sequence[Region], words: Words, *, key: str) -> None:
-    """Show the upright view with the regions drawn on it."""
+def show_regions(
+    picture: ShownPicture,
+    regions: Sequence[Region],
+    words: Words,
+    *,
+    key: str,
+    on_open: Callable[[], None] | None = None,
+) -> None:
+    """Show the upright view with the regions drawn on it; a click on it calls `on_open`."""
+    plainly = tuple(replace(region, doubts=()) for region in regions)
     try:
-        drawn = _drawn(picture, picture.key, tuple(regions)) if picture.is_cached else _draw(picture, tuple(regions))
-    except HistoryError as error:
+        drawn = _drawn(picture, picture.key, plainly) if picture.is_cached else _draw(picture, plainly)
+    except AppError as error:
         st.caption(words.render(error))
         return
     with st.container(key=f"regions-{key}"):
         st.image(drawn, alt=words("answer.regions_alt", name=picture.name, count=len(regions)))
+        if on_open is not None:
+            # The button lies over the picture (see `style`), as over a thumbnail.
+            st.button(words("view.open", name=plain(picture.name)), key=f"look-{key}", on_click=on_open)
 
 
 def _name_line(picture: ShownPicture, words: Words) -> str:

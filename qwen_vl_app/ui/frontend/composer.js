@@ -131,6 +131,10 @@ class Composer {
       store.restored = data.restore.token;
       store.text = data.restore.replaces ? data.restore.text : store.text || data.restore.text;
       if (data.restore.replaces) this.text.focus();
+      if (data.details.some(([value]) => value === data.restore.detail)) {
+        this.detail.value = data.restore.detail;
+        this.chooseDetail(data.restore.detail);
+      }
       this.fetchChips(data.restore.ids);
     } else if (!store.isRead) {
       this.readKept();
@@ -585,7 +589,9 @@ class Composer {
       top = main.scrollTop;
     }, { passive: true });
     this.endObserver = new ResizeObserver(() => {
-      if (this.isAtEnd && this.data.follows) main.scrollTop = main.scrollHeight;
+      // Who works on a picture or a table above keeps it where it is.
+      const isAtWork = document.activeElement?.closest?.('[class*="st-key-looked-at-"]');
+      if (this.isAtEnd && this.data.follows && !isAtWork) main.scrollTop = main.scrollHeight;
     });
     this.endObserver.observe(content);
   }

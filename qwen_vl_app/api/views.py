@@ -1,0 +1,141 @@
+"""The routes behind answers to look at: a kept picture's renditions, a part cut out of it, and pages that a model wrote.
+
+Knows the browser's profile and whose picture or turn is asked for. A page goes out only into a frame of the app, under a
+policy that lets it run nothing and load nothing. Does not know what the page around it shows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from urllib.parse import quote
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from qwen_vl_app.answers import page_of
+from qwen_vl_app.api.guard import profile_of
+from qwen_vl_app.assistant import Assistant
+from qwen_vl_app.chat import Box, Rendition
+from qwen_vl_app.errors import AppError, UsageError
+from qwen_vl_app.imaging import crop_region
+from qwen_vl_app.texts import Language, render
+
+PICTURES = "/app/pictures"
+PAGES = "/app/pages"
+_RENDITIONS = {"view": Rendition.VIEW, "seen": Rendition.SEEN}
+_NO_STORE = {"Cache-Control": "no-store"}
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+    "form-action 'none'; base-uri 'none'; frame-ancestors 'self'"
+)
+PAGE_POLICY = f"sandbox; {_POLICY}"
+SCRIPTS_POLICY = f"sandbox allow-scripts; script-src 'unsafe-inline'; {_POLICY}"
+_HEAD = '<!doctype html><meta charset="utf-8"><base target="_blank">'
+"""Links then want a window of their own, which the sandbox gives to nobody."""
+_HINTS = re.compile(r"<(?=(?:link|meta|base)\b)", re.I)
+"""Tags by which a page asks for names and connections ahead of any policy, or to be sent elsewhere."""
+_TAG_OR_STYLE = re.compile(r"<style\b.*?(?:</style|\Z)|<[a-z!/][^>]*>", re.I | re.S)
+_OUTSIDE = re.compile(r"(?:\b(?:https?|ftp|wss?):|(?<![:\w+/])(?<!base64,))[\\/]{2}(?=[^\s\\/])", re.I)
+_TARGET = re.compile(r"\btarget(?=\s*=)", re.I)
+
+
+def view_routes(current: Callable[[], Assistant]) -> list[Route]:
+    """Return the routes; `current` returns the assistant and is called in a thread, for it may have to open it."""
+    doors = _Views(current)
+    return [
+        Route(PICTURES + "/{picture_id:int}/cut", doors.cut, methods=["GET"]),
+        Route(PICTURES + "/{picture_id:int}/{rendition}", doors.picture, methods=["GET"]),
+        Route(PAGES + "/{turn_id:int}/{number:int}", doors.page, methods=["GET"]),
+    ]
+
+
+class _Views:
+    def __init__(self, current: Callable[[], Assistant]) -> None:
+        self._current = current
+
+    async def picture(self, request: Request) -> Response:
+        return await self._answering(request, _picture)
+
+    async def cut(self, request: Request) -> Response:
+        return await self._answering(request, _cut)
+
+    async def page(self, request: Request) -> Response:
+        return await self._answering(request, _page)
+
+    async def _answering(self, request: Request, work: Callable[[Assistant, str, Request], Response]) -> Response:
+        """Do the work in a thread for the browser that asks; a refusal is one sentence in its language."""
+
+        def in_thread() -> Response:
+            owner = profile_of(request.headers.get("cookie", ""))
+            if owner is None:
+                raise UsageError("staging.no_browser")
+            return work(self._current(), owner, request)
+
+        try:
+            return await run_in_threadpool(in_thread)
+        except AppError as error:
+            language = Language.from_locale(request.headers.get("accept-language"))
+            return PlainTextResponse(f"{render(error, language)}\n", status_code=404, headers=_NO_STORE)
+
+
+def _picture(assistant: Assistant, owner: str, request: Request) -> Response:
+    rendition = _RENDITIONS.get(request.path_params["rendition"])
+    if rendition is None:
+        raise UsageError("preview.not_here")
+    picture = assistant.picture(owner, request.path_params["picture_id"], rendition)
+    return Response(picture.data, media_type=picture.mime, headers=_NO_STORE)
+
+
+def _cut(assistant: Assistant, owner: str, request: Request) -> Response:
+    """Cut a box out of a picture; `box` is left, top, right, bottom in pixels of an original of `size`."""
+    numbers = [*_whole(request.query_params.get("box", ""), 4), *_whole(request.query_params.get("size", ""), 2)]
+    x1, y1, x2, y2, width, height = numbers
+    if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
+        raise UsageError("staging.bad_request")
+    view = assistant.picture(owner, request.path_params["picture_id"], Rendition.VIEW).data
+    box = Box(x1 / width, y1 / height, x2 / width, y2 / height)
+    cut = crop_region(view, box, margin=0.0, as_png=True)
+    stem = request.query_params.get("name", "")[:100].rpartition(".")[0] or "picture"
+    name = quote(f"{stem}-{x1}-{y1}-{x2}-{y2}.png", safe="")
+    headers = {**_NO_STORE, "Content-Disposition": f"attachment; filename*=utf-8''{name}"}
+    return Response(cut, media_type="image/png", headers=headers)
+
+
+def _whole(text: str, count: int) -> list[int]:
+    parts = text.split(",")
+    if len(parts) != count or not all(re.fullmatch(r"[0-9]{1,7}", part) for part in parts):
+        raise UsageError("staging.bad_request")
+    return [int(part) for part in parts]
+
+
+def _page(assistant: Assistant, owner: str, request: Request) -> Response:
+    """Show a page of one of the owner's answers, in a frame only: alone in a tab, a link in it could lead away."""
+    if request.headers.get("sec-fetch-dest") != "iframe":
+        raise UsageError("preview.only_inside")
+    turn = assistant.turn(owner, request.path_params["turn_id"])
+    page = page_of(turn.answer.text, request.path_params["number"]) if turn.answer is not None else None
+    if page is None:
+        raise UsageError("preview.not_here")
+    runs = request.query_params.get("scripts") == "1"
+    headers = {
+        **_NO_STORE,
+        "Content-Security-Policy": SCRIPTS_POLICY if runs else PAGE_POLICY,
+        "X-DNS-Prefetch-Control": "off",
+    }
+    return Response(_HEAD + at_home(page.source), media_type="text/html; charset=utf-8", headers=headers)
+
+
+def at_home(source: str) -> str:
+    """Return a page whose tags and styles name no other machine: a broken picture then shows its words, a link does nothing.
+
+    The policy is the wall; this keeps a browser from even trying, and from asking for names where policies are not asked.
+    """
+
+    def without(tag: re.Match[str]) -> str:
+        return _TARGET.sub("data-target", _OUTSIDE.sub("data:,", tag[0]))
+
+    source = source.encode("utf-8", "replace").decode()
+    return _HINTS.sub("<x-", _TAG_OR_STYLE.sub(without, source))
