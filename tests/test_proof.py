@@ -210,6 +210,6 @@ def test_what_a_kill_leaves_behind_is_nowhere_after_the_next_start(tmp_path: Pat
         folder.mkdir(parents=True)
         (folder / "file").write_text(WORDS)
     history = HistoryStore(data)
-    history.erase_runs_with(RunErasing(data / "batches"))
+    history.erase_also("batches", RunErasing(data / "batches"))
     with an_assistant(AnsweringEngine(reply_to), data, history=history):
         assert find_traces([data], WORDS).files == ()
