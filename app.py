@@ -7,6 +7,10 @@ from qwen_vl_app.offline import go_offline
 
 go_offline()  # before anything else is imported
 
+from qwen_vl_app.logs import keep_words_out  # noqa: E402
+
+keep_words_out()
+
 import asyncio  # noqa: E402
 from collections.abc import AsyncIterator  # noqa: E402
 from contextlib import asynccontextmanager  # noqa: E402
@@ -15,6 +19,7 @@ from pathlib import Path  # noqa: E402
 import streamlit as st  # noqa: E402
 
 from qwen_vl_app import bootstrap  # noqa: E402
+from qwen_vl_app.api.dropped import dropped_routes  # noqa: E402
 from qwen_vl_app.api.guard import make_middleware  # noqa: E402
 from qwen_vl_app.api.routes import make_routes  # noqa: E402
 from qwen_vl_app.api.uploads import upload_routes  # noqa: E402
@@ -33,7 +38,12 @@ async def lifespan(_: st.App) -> AsyncIterator[None]:
 
 app = st.App(
     Path(__file__).resolve().parent / "qwen_vl_app" / "ui" / "page.py",
-    routes=[*make_routes(bootstrap.current), *upload_routes(bootstrap.current), *view_routes(bootstrap.current)],
+    routes=[
+        *make_routes(bootstrap.current),
+        *view_routes(bootstrap.current),
+        *upload_routes(bootstrap.current),
+        *dropped_routes(bootstrap.current, bootstrap.current_batches),
+    ],
     middleware=make_middleware(),
     lifespan=lifespan,
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+from qwen_vl_app.logs import keep_words_out
 from qwen_vl_app.texts import Language, t
 
 INTERRUPTED = 130
@@ -29,4 +30,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    keep_words_out()
     sys.exit(main())

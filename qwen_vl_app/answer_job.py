@@ -213,13 +213,13 @@ class AnswerJob:
             self._read_fraction = min(max(fraction, self._read_fraction), 1.0)
             self._tell()
 
-    def add(self, text: str, *, is_token: bool = True, logprob: float | None = None) -> None:
-        """Add what a token said."""
+    def add(self, text: str, *, is_token: bool = True, token: ScoredToken | None = None) -> None:
+        """Add what a token said; `token` is all that is known of it."""
         with self._changed:
             self._state = JobState.ANSWERING
             self._text += text
             if is_token:
-                self._tokens.append(ScoredToken(text, logprob))
+                self._tokens.append(token or ScoredToken(text, None))
                 self._last_token_at = time.monotonic()
                 self._first_token_at = self._first_token_at or self._last_token_at
             self._tell()

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Protocol, TypeAlias
 
 from qwen_vl_app.answer_job import AnswerJob, JobState
-from qwen_vl_app.answers import parse_answer
+from qwen_vl_app.answers import nullable_schema, parse_answer
 from qwen_vl_app.chat import (
     Answer,
     Detail,
@@ -27,6 +27,7 @@ from qwen_vl_app.chat import (
     ParsedAnswer,
     Question,
     Rendition,
+    ScoredToken,
     Size,
     StagedPicture,
     StoredAnswer,
@@ -64,6 +65,8 @@ class Run:
 
     job: AnswerJob
     question: Question
+    history: HistoryStore
+    """Where its conversation is: on the disk, or in memory alone."""
     turn: Turn | None
     not_kept: Reason | None
     answered: tuple[Turn, ...] = ()
@@ -73,6 +76,8 @@ class Run:
     beside: int | None = None
     """The turn whose place it takes, on a branch of its own."""
     is_anew: bool = False
+    is_private: bool = False
+    """True where storage may neither answer it nor keep its answer for others: using an entry leaves a trace, too."""
     is_looked_up: bool = False
     cache_key: str | None = None
     """What the question and all that it is told is known by, where its answer may be given again."""
@@ -87,7 +92,6 @@ class Answering:
         self,
         *,
         engine: Engine,
-        history: HistoryStore,
         settings: Settings,
         stage: Stage,
         status: Callable[[], EngineStatus],
@@ -96,7 +100,6 @@ class Answering:
         self.is_closing = False
         """Set once the app ends: what is stopped from then on was stopped by nobody."""
         self._engine = engine
-        self._history = history
         self._settings = settings
         self._stage = stage
         self._status = status
@@ -111,7 +114,7 @@ class Answering:
             if status.state is not EngineState.READY:
                 raise why_not_loaded(status)
             if run.turn is not None:
-                self._keeping(run, partial(self._history.mark_running, run.turn.id))
+                self._keeping(run, partial(run.history.mark_running, run.turn.id))
             run.answered = self._earlier(run)
             run.cache_key = self._key(run, status)
             if not run.is_looked_up and self._look_up(run):
@@ -143,6 +146,7 @@ class Answering:
                 messages=messages,
                 sampling=run.question.sampling,
                 conversation_key=None if run.job.conversation_id is None else str(run.job.conversation_id),
+                schema=enforced_schema(run.question),
             )
             try:
                 yield from self._steps(run, request)
@@ -164,14 +168,16 @@ class Answering:
             match step:
                 case StageStep(done=done, total=total):
                     job.read_to(done / max(total, 1))
-                case TokenStep(text=text, logprob=logprob):
-                    job.add(text, logprob=logprob)
+                case TokenStep(text=text):
+                    token = ScoredToken(text, step.logprob, step.raw, step.allowed, step.likely)
+                    job.add(text, token=token)
                     if run.turn is not None and time.monotonic() - kept_at >= PARTIAL_EVERY_S:
                         kept_at = time.monotonic()
-                        self._keeping(run, partial(self._history.keep_partial, run.turn.id, job.text))
+                        self._keeping(run, partial(run.history.keep_partial, run.turn.id, job.text))
                 case FinishedStep(finish_reason=reason, usage=usage, text=rest):
                     if rest:
                         job.add(rest, is_token=False)
+                    run.notes += step.notes
                     self.finish(run, reason, usage=usage)
             yield
 
@@ -182,6 +188,7 @@ class Answering:
         """
         if (
             run.turn is None
+            or run.is_private
             or not self._settings.cache_answers
             or not status.fingerprint
             or self._settings.remote_address
@@ -192,6 +199,7 @@ class Answering:
             outline_of(run.question, run.answered),
             sampling=run.question.sampling,
             fingerprint=f"{status.fingerprint} {status.dtype}",
+            schema=enforced_schema(run.question),
         )
 
     def look_up_now(self, run: Run) -> bool:
@@ -209,7 +217,7 @@ class Answering:
             return False
         days = self._settings.cache_days
         try:
-            found = self._history.answer_cache.find(
+            found = run.history.answer_cache.find(
                 run.job.owner, run.cache_key, max_age=timedelta(days=days) if days else None
             )
         except HistoryError as error:
@@ -235,14 +243,14 @@ class Answering:
         """Return the turns that the model is told of. Read only now: while this one waited, another may have ended."""
         if run.question.conversation_id is None:
             return ()
-        turns = self._history.turns(
+        turns = run.history.turns(
             run.job.owner, run.question.conversation_id, before=run.beside if run.turn is None else run.turn.id
         )
         return answered(turns)
 
     def _messages(self, run: Run) -> tuple[Message, ...]:
         def seen_png(picture: TurnPicture) -> bytes:
-            return self._history.picture_bytes(run.job.owner, picture.id, Rendition.SEEN).data
+            return run.history.picture_bytes(run.job.owner, picture.id, Rendition.SEEN).data
 
         return prompt_of(run.question, run.answered, seen_png=seen_png)
 
@@ -279,20 +287,20 @@ class Answering:
             run.question = replace(run.question, pictures=pictures, earlier=earlier)
             run.job.pictures = pictures
             if run.turn is not None:
-                self._keeping(run, partial(self._history.replace_seen, run.turn.id, pictures))
+                self._keeping(run, partial(run.history.replace_seen, run.turn.id, pictures))
         messages = list(self._messages(run))
         for number, turn in enumerate(run.answered):
             at = len(run.question.earlier) + 2 * number
             images = tuple(
-                self._lowered(run.job.owner, picture, rung.detail) if is_above(picture.seen.detail) else image
+                self._lowered(run, picture, rung.detail) if is_above(picture.seen.detail) else image
                 for picture, image in zip(turn.pictures, messages[at].images, strict=True)
             )
             messages[at] = replace(messages[at], images=images)
         run.notes.append(Reason("inference.smaller_after_out_of_memory", tokens=rung.max_tokens))
         return tuple(messages)
 
-    def _lowered(self, owner: str, picture: TurnPicture, detail: Detail) -> ImageInput:
-        upload = self._history.picture_bytes(owner, picture.id, Rendition.UPLOAD).data
+    def _lowered(self, run: Run, picture: TurnPicture, detail: Detail) -> ImageInput:
+        upload = run.history.picture_bytes(run.job.owner, picture.id, Rendition.UPLOAD).data
         lowered = self._stage(upload, picture.name, page=picture.page, detail=detail)
         return to_image_input(lowered.seen_png)
 
@@ -325,6 +333,7 @@ class Answering:
             model=status.model,
             notes=notes,
             error=error,
+            tokens=job.news().tokens,
         )
         self._end(run, answer)
 
@@ -336,7 +345,7 @@ class Answering:
             kept = TurnState.INTERRUPTED  # nobody stopped it: the app ended
         if run.turn is not None:
             try:
-                self._history.finish_turn(
+                run.history.finish_turn(
                     run.turn.id, answer, state=kept, fingerprint=status.fingerprint, precision=status.dtype
                 )
             except HistoryError as failure:
@@ -344,7 +353,7 @@ class Answering:
         job.finish(answer, state)
         if run.turn is not None and run.cache_key is not None and answer.finish_reason is FinishReason.STOP:
             try:  # only now: nobody shall wait for it
-                self._history.answer_cache.keep(job.owner, run.cache_key, run.turn.id)
+                run.history.answer_cache.keep(job.owner, run.cache_key, run.turn.id)
             except HistoryError as failure:
                 log.warning("an answer was not kept for repeated questions: %s", failure.code)
         self._forget(job)
@@ -364,6 +373,13 @@ _STATES: dict[FinishReason, tuple[TurnState, JobState]] = {
     FinishReason.STOPPED: (TurnState.STOPPED, JobState.STOPPED),
     FinishReason.FAILED: (TurnState.FAILED, JobState.FAILED),
 }
+
+
+def enforced_schema(question: Question) -> str | None:
+    """Return the schema that the engine holds an answer to: the question's, with null for every property."""
+    if question.schema is None or question.is_schema_exact:
+        return question.schema
+    return nullable_schema(question.schema)
 
 
 def why_not_loaded(status: EngineStatus) -> ModelNotLoadedError:

@@ -43,9 +43,12 @@ from qwen_vl_app.errors import (
     Reason,
     UsageError,
 )
-from qwen_vl_app.history import HistoryStore, PictureBytes
+from qwen_vl_app.history import HistoryStore, KeepingMode, PictureBytes
 from qwen_vl_app.imaging import PictureDecoder, PictureFacts, clean_name
 from qwen_vl_app.jobs import JobQueue, Priority
+from qwen_vl_app.own_tasks import OwnTasks
+from qwen_vl_app.private import PrivateConversations
+from qwen_vl_app.private import is_private as is_private_id
 from qwen_vl_app.prompts import pictures_of
 from qwen_vl_app.records import Records, ReplayResult, compare, refuse_replay
 from qwen_vl_app.samples import Sample, load_samples
@@ -97,6 +100,7 @@ class Assistant:
             limit=settings.queue_limit,
             limit_per_owner=settings.queue_limit_per_owner,
             lanes=settings.remote_lanes if settings.remote_address else 1,
+            turns=1 if settings.remote_address else settings.decode_batch,
         )
         self._history_problem: Reason | None = None
         self._jobs: dict[AnswerJob, int | None] = {}
@@ -106,13 +110,23 @@ class Assistant:
         self._page_stands = threading.Event()
         self._answering = Answering(
             engine=engine,
-            history=history,
             settings=settings,
             stage=self.stage,
             status=lambda: self._engine_status,
             forget=self._forget,
         )
-        self.records = Records(history, halt=self._halt, let_go=self._let_go)
+        self.private = PrivateConversations(
+            may_begin=KeepingMode(settings.keep) is not KeepingMode.RECORDS,
+            halt=self._halt,
+            let_go=self._let_model_forget,
+            is_busy=self.is_running,
+        )
+        """Conversations of this process's memory, for the doors: touching, leaving and ending them."""
+        self.own_tasks = OwnTasks(None if settings.keep == "nothing" else settings.data_dir / "tasks")
+        """The questions that people saved under a name."""
+        self.records = Records(
+            history, halt=self._halt, let_go=self._let_go, private=self.private, erase_more=self.own_tasks.erase
+        )
         """What is kept, for the doors: finding, branches, taking away, erasing."""
 
     # 1. Its life
@@ -156,6 +170,7 @@ class Assistant:
             job.finish(Answer(job.text, FinishReason.STOPPED, model=self._engine.status.model), JobState.STOPPED)
             self._forget(job)
         self.staging.clear()
+        self.private.close()
         self._engine.close()
         self._decoder.close()
         try:
@@ -274,10 +289,16 @@ class Assistant:
 
     def samples(self) -> tuple[Sample, ...]:
         """Return the sample pictures that came with the model; none before it is known which one runs."""
+        folder = self.model_folder()
+        return load_samples(folder) if folder is not None else ()
+
+    def model_folder(self) -> Path | None:
+        """Return the folder of the model that runs, None before it is known which one does."""
         status = self._engine.status
         given = Path(self.settings.model)
-        folder = given if given.is_absolute() else self.settings.models_dir / status.model
-        return load_samples(folder) if status.model else ()
+        if not status.model:
+            return None
+        return given if given.is_absolute() else self.settings.models_dir / status.model
 
     # 3. Asking
 
@@ -287,14 +308,16 @@ class Assistant:
         *,
         owner: str = LOCAL_OWNER,
         is_kept: bool = True,
+        is_private: bool = False,
         priority: Priority = Priority.PAGE,
         beside: int | None = None,
         is_anew: bool = False,
     ) -> AnswerJob:
         """Keep a question, queue it, and return its job at once.
 
-        `is_kept=False` leaves no trace in the history: for programs, who keep their conversations themselves. With
-        `beside` it takes the place of that turn, on a branch of its own: the model is told only of the turns before it.
+        `is_kept=False` leaves no trace in the history: for programs, who keep their conversations themselves. A new
+        conversation that `is_private` lives in memory until `private` lets it go, and every question that continues it
+        does as well; it is never answered from storage. With `beside` it takes the place of that turn, on a branch of its own: the model is told only of the turns before it.
         The very same question with a deterministic answer is answered from storage, which a note `history.from_cache`
         says, unless it `is_anew`.
 
@@ -307,18 +330,23 @@ class Assistant:
         if len(pictures_of(question)) > self.settings.max_pictures:
             raise UsageError("question.too_many_pictures", limit=self.settings.max_pictures)
         question = replace(question, text=text)
-        not_kept: Reason | None = self._history_problem if is_kept else None
+        continued = question.conversation_id if beside is None else beside
+        if continued is not None:
+            is_private = is_private_id(continued)
+        history = self._history_of(continued)
+        not_kept: Reason | None = self._history_problem if is_kept and not is_private else None
         turn: Turn | None = None
         if beside is not None:
-            conversation_id = self._history.turn(owner, beside).conversation_id
+            conversation_id = history.turn(owner, beside).conversation_id
             if question.conversation_id not in (None, conversation_id):
                 raise HistoryError("history.not_found")
             question = replace(question, conversation_id=conversation_id)
         elif question.conversation_id is not None:
-            self._history.conversation(owner, question.conversation_id)
+            history.conversation(owner, question.conversation_id)
         if is_kept and not_kept is None:
+            begin = self.private.begin_turn if is_private else history.begin_turn
             try:
-                turn = self._history.begin_turn(owner, question, title=_title(text), beside=beside)
+                turn = begin(owner, question, title=_title(text), beside=beside)
             except HistoryError as error:
                 if error.code == "history.not_found":
                     raise
@@ -335,7 +363,16 @@ class Assistant:
             # Only an answer of this owner's own that is still being made could change what storage knows.
             is_alone = all(other.owner != owner for other in self._jobs)
             self._jobs[job] = told_of
-        run = Run(job=job, question=question, not_kept=not_kept, turn=turn, beside=beside, is_anew=is_anew)
+        run = Run(
+            job=job,
+            question=question,
+            history=self.private.history if is_private else history,
+            not_kept=not_kept,
+            turn=turn,
+            beside=beside,
+            is_anew=is_anew,
+            is_private=is_private,
+        )
         if is_alone and self._engine_status.state is EngineState.READY and self._answering.look_up_now(run):
             return job
         try:
@@ -373,7 +410,7 @@ class Assistant:
 
     def start_replay(self, owner: str, turn_id: int) -> AnswerJob:
         """Begin to run a kept turn again; the job is for `compare_replay`. Raises as `replay`, and QueueFullError."""
-        if (refusal := refuse_replay(self._history.turn(owner, turn_id))) is not None:
+        if (refusal := refuse_replay(self._history_of(turn_id).turn(owner, turn_id))) is not None:
             raise refusal
         return self.ask(self.records.question_of(owner, turn_id), owner=owner, is_kept=False, beside=turn_id)
 
@@ -386,44 +423,50 @@ class Assistant:
         if answer.finish_reason is FinishReason.STOPPED:
             raise UsageError("records.replay_stopped")
         status = self._engine.status
-        turn = self._history.turn(owner, turn_id)
+        turn = self._history_of(turn_id).turn(owner, turn_id)
         return compare(turn, answer, fingerprint=status.fingerprint, precision=status.dtype)
 
     # 4. What is kept
 
     def conversations(self, owner: str, *, limit: int = 50, before: int | None = None) -> tuple[Conversation, ...]:
-        """Return an owner's conversations, the latest first."""
+        """Return an owner's conversations, the latest first; private ones are in no list."""
         return () if self._history_problem else self._history.conversations(owner, limit=limit, before_id=before)
 
     def conversation(self, owner: str, conversation_id: int) -> Conversation:
         """Return the head of one conversation. Raises HistoryError where it is not this owner's."""
-        return self._history.conversation(owner, conversation_id)
+        self.private.touch(owner, conversation_id)
+        return self._history_of(conversation_id).conversation(owner, conversation_id)
 
     def turns(
         self, owner: str, conversation_id: int, *, limit: int | None = None, before: int | None = None
     ) -> tuple[Turn, ...]:
         """Return turns of a conversation, oldest first; `before` pages back from that turn."""
-        return self._history.turns(owner, conversation_id, limit=limit, before=before)
+        self.private.touch(owner, conversation_id)
+        return self._history_of(conversation_id).turns(owner, conversation_id, limit=limit, before=before)
 
     def turn(self, owner: str, turn_id: int) -> Turn:
         """Return one turn. Raises HistoryError where it is not this owner's."""
-        return self._history.turn(owner, turn_id)
+        return self._history_of(turn_id).turn(owner, turn_id)
 
     def picture(self, owner: str, turn_picture_id: int, rendition: Rendition) -> PictureBytes:
         """Return a kept picture's bytes and media type. Raises HistoryError."""
-        return self._history.picture_bytes(owner, turn_picture_id, rendition)
+        return self._history_of(turn_picture_id).picture_bytes(owner, turn_picture_id, rendition)
 
     def rename(self, owner: str, conversation_id: int, title: str) -> None:
         """Give a conversation another title. Raises UsageError for an empty one, HistoryError."""
         title = " ".join(title.split())
         if not title:
             raise UsageError("title.empty")
-        self._history.rename(owner, conversation_id, title)
+        self._history_of(conversation_id).rename(owner, conversation_id, title)
 
     def delete(self, owner: str, conversation_id: int) -> None:
         """Delete a conversation with its pictures for good; what still runs in it is stopped first. Raises HistoryError."""
         if not self.records.erase_conversation(owner, conversation_id).is_complete:
             raise HistoryError("history.erase_pending")
+
+    def _history_of(self, number: int | None) -> HistoryStore:
+        """Return where a conversation, a turn or a picture of that id is: on the disk, or private in memory."""
+        return self.private.history if is_private_id(number) else self._history
 
     def _halt(self, owner: str, conversations: Collection[int] | None) -> None:
         """Stop an owner's questions that are told of these conversations, all of them for None, and wait for their end."""
@@ -442,6 +485,9 @@ class Assistant:
     def _let_go(self, owner: str) -> tuple[Reason, ...]:
         """Drop an owner's staged pictures and what the model holds of earlier questions; return what cannot be promised."""
         self.staging.discard_all(owner)
+        return self._let_model_forget()
+
+    def _let_model_forget(self) -> tuple[Reason, ...]:
         if self.settings.remote_address:
             return (Reason("records.server_may_remember"),)
         if self._engine_status.state is not EngineState.READY:

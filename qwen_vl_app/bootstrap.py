@@ -5,6 +5,7 @@ Knows how the parts fit; does not know what they do. Nothing heavy is imported b
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -20,11 +21,15 @@ from qwen_vl_app.doctor import Probe, TorchFacts
 from qwen_vl_app.engine.base import Engine
 from qwen_vl_app.engine.deferred import DeferredEngine
 from qwen_vl_app.engine.folders import ModelFolder, list_models
+from qwen_vl_app.engine.verified import MEMORY_NAME
 from qwen_vl_app.errors import Reason
+from qwen_vl_app.logs import write_to
 from qwen_vl_app.records import Records
 
 if TYPE_CHECKING:
     from qwen_vl_app.history import HistoryStore
+
+log = logging.getLogger(__name__)
 
 COURTESY_S = 2.0
 """How long loading waits for the first page: people who start the app open it at once."""
@@ -33,6 +38,9 @@ _instances: list[Assistant] = []
 """Empty, or the one assistant of this process."""
 _batch_runs: list[BatchRuns] = []
 """Empty, or its runs of folders."""
+_logs: list[Callable[[], None]] = []
+"""Empty, or what ends the log of this process."""
+LOGS_NAME = "logs"
 
 
 def build_assistant(settings: Settings) -> Assistant:
@@ -52,10 +60,43 @@ def build_assistant(settings: Settings) -> Assistant:
     )
 
 
+def build_command_assistant(settings: Settings) -> Assistant:
+    """Return an assistant for a command: where an app already runs on this data folder, one that asks that app's model.
+
+    A second model would need its memory once more. The process is offline from here on.
+    """
+    offline.go_offline()
+    return build_assistant(_through_running_app(settings) or settings)
+
+
+def _through_running_app(settings: Settings) -> Settings | None:
+    """Return the settings that lead to the app which runs on this data folder; None where none does, or none answers."""
+    if settings.remote_address:
+        return None
+    from qwen_vl_app.engine.remote import own_app_model
+    from qwen_vl_app.history.lock import holder_port
+
+    try:
+        port = holder_port(settings.data_dir)
+    except OSError:
+        return None
+    if not port:
+        return None
+    address, key = f"http://127.0.0.1:{port}/v1", settings.api_keys[0] if settings.api_keys else ""
+    running = own_app_model(address, key=key)
+    if running is None or (settings.model and Path(settings.model).name != running):
+        return None  # nobody there, or it has another model than the one that is wanted
+    return settings.model_copy(
+        update={"remote_address": address, "remote_key": key, "remote_model": "", "remote_lanes": 1}
+    )
+
+
 def build_records(settings: Settings) -> Records:
     """Return what is kept, without a model, as a context manager. The process is offline from here on."""
     offline.go_offline()
-    return Records(_build_history(settings))
+    from qwen_vl_app.own_tasks import OwnTasks
+
+    return Records(_build_history(settings), erase_more=OwnTasks(settings.data_dir / "tasks").erase)
 
 
 def _build_history(settings: Settings) -> HistoryStore:
@@ -88,9 +129,12 @@ def _build_engine(settings: Settings) -> Engine:
         device=settings.device,
         precision=settings.precision,
         attention=settings.attention,
+        decode=settings.decode,
+        decode_batch=settings.decode_batch,
         threads=settings.threads,
         detail=settings.detail,
         memory_reserve_mb=settings.memory_reserve_mb,
+        verified=settings.data_dir / MEMORY_NAME,
     )
 
 
@@ -161,7 +205,9 @@ def current() -> Assistant:
     """Return the one assistant of this process, opened at the first call. Any thread."""
     with _lock:
         if not _instances:
-            assistant = build_assistant(load_settings())
+            settings = load_settings()
+            _begin_log(settings)
+            assistant = build_assistant(settings)
             assistant.open(courtesy_s=COURTESY_S)
             _instances.append(assistant)
         return _instances[0]
@@ -172,17 +218,32 @@ def current_batches() -> BatchRuns:
     assistant = current()
     with _lock:
         if not _batch_runs:
-            _batch_runs.append(BatchRuns(assistant))
+            runs = BatchRuns(assistant)
+            runs.sweep()
+            _batch_runs.append(runs)
         return _batch_runs[0]
 
 
 def close_current() -> None:
     """Close the assistant of this process, if there is one, and let its runs of folders be resumable."""
     with _lock:
-        closing, ending = list(_instances), list(_batch_runs)
+        closing, ending, logs = list(_instances), list(_batch_runs), list(_logs)
+        _logs.clear()
         _instances.clear()
         _batch_runs.clear()
     for runs in ending:
         runs.close()
     for assistant in closing:
         assistant.close()
+    for end in logs:
+        end()
+
+
+def _begin_log(settings: Settings) -> None:
+    """Write the log of an app beside what it keeps; a site that keeps nothing has none."""
+    if settings.keep == "nothing" or _logs:
+        return
+    try:
+        _logs.append(write_to(settings.data_dir / LOGS_NAME))
+    except OSError as error:  # a folder that cannot be written is told by the history, to everybody who looks
+        log.warning("there will be no log (errno %s)", error.errno)

@@ -69,6 +69,8 @@ class SamplingParams:
     top_k: int = 0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    top_logprobs: int = 0
+    """How many of the likeliest tokens are told of with every token; changes nothing of the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +237,10 @@ class EarlierMessage:
 class Question:
     """What a person asks: a text, pictures, and the conversation that it continues (None begins a new one).
 
-    `earlier` is for callers whose conversation is not kept here: what was said before, oldest first.
+    `earlier` is for callers whose conversation is not kept here: what was said before, oldest first. `schema` is a JSON
+    Schema as JSON text, in which the order of the properties is their order in the answer: the answer is one JSON value
+    that fits it. Whatever it says, every property is there and may be null, so that nothing has to be invented; only with
+    `is_schema_exact` does it hold to the letter.
     """
 
     text: str
@@ -243,14 +248,33 @@ class Question:
     conversation_id: int | None = None
     sampling: SamplingParams = SamplingParams()
     earlier: tuple[EarlierMessage, ...] = ()
+    schema: str | None = None
+    is_schema_exact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LikelyToken:
+    """A token that could have been chosen: its bytes, and the natural logarithm of its probability."""
+
+    raw: bytes
+    logprob: float
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredToken:
-    """One token of an answer: what it added to the text, and the natural logarithm of its probability, where known."""
+    """One token of an answer: what it added to the text, and the natural logarithm of its probability, where known.
+
+    `raw` are its own bytes, which may be a part of a character; those of all tokens make the text. The probability is the
+    model's own. Where a schema left only some tokens, `allowed` is the logarithm of their probability together (0.0 is all
+    of it, far below means that the model wanted something else), so that `logprob - allowed` is how sure it was among
+    them. `likely` are the most probable tokens, the likeliest first, where they were asked for.
+    """
 
     text: str
     logprob: float | None
+    raw: bytes = b""
+    allowed: float = 0.0
+    likely: tuple[LikelyToken, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +290,8 @@ class Answer:
     notes: tuple[Reason, ...] = ()
     error: Reason | None = None
     """Why it failed, where `finish_reason` is FAILED."""
+    tokens: tuple[ScoredToken, ...] = field(default=(), compare=False, repr=False)
+    """What it was made of. Not kept: an answer from the history or from storage has none."""
 
 
 class TurnState(StrEnum):
@@ -325,6 +351,8 @@ class Turn:
     fingerprint: str = ""
     """Which weights answered."""
     precision: str = ""
+    schema: str | None = None
+    is_schema_exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)

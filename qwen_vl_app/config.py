@@ -53,6 +53,10 @@ class Settings(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
     attention: Literal["auto", "flash_attn", "varlen", "batched_windows", "sdpa"] = "auto"
+    decode: Literal["auto", "graph", "compiled", "plain"] = "auto"
+    """How the steps of an answer are run on a graphics card."""
+    decode_batch: int = Field(default=1, ge=1, le=8)
+    """Answers that the model makes at a time, sharing each reading of its weights."""
     threads: int = Field(default=0, ge=0, le=1024)
     """CPU threads for the model; 0 takes the physical cores this process may use."""
     detail: Detail | Literal["auto"] = "auto"
@@ -76,6 +80,10 @@ class Settings(BaseModel):
     cache_days: int = Field(default=0, ge=0, le=36500)
     """How old such an answer may be; 0 sets no limit."""
     cache_mb: int = Field(default=64, ge=1, le=4096)
+
+    batch_folders: tuple[Path, ...] = ()
+    """The only folders of this machine that runs of the page may go over; empty allows any where `public_origins` is
+    empty, too, since then whoever sees the page sits at this machine, and none otherwise."""
 
     queue_limit: int = Field(default=32, ge=1)
     queue_limit_per_owner: int = Field(default=8, ge=1)
@@ -108,7 +116,7 @@ class Settings(BaseModel):
             raise ValueError("loopback only")
         return address
 
-    @field_validator("api_keys", "public_origins", "model_aliases", mode="before")
+    @field_validator("api_keys", "public_origins", "model_aliases", "batch_folders", mode="before")
     @classmethod
     def _from_commas(cls, value: object) -> object:
         """Take `a, b` from the environment for what is a list in the file."""
@@ -136,6 +144,14 @@ class Settings(BaseModel):
         if host not in LOOPBACK_HOSTS:
             raise ValueError("loopback only")
         return host
+
+    @field_validator("batch_folders")
+    @classmethod
+    def _are_absolute(cls, folders: tuple[Path, ...]) -> tuple[Path, ...]:
+        expanded = [folder.expanduser() for folder in folders]
+        if not all(folder.is_absolute() for folder in expanded):
+            raise ValueError("whole paths only")
+        return tuple(expanded)
 
     @field_validator("models_dir", "data_dir", "api_file_folder")
     @classmethod

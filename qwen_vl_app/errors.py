@@ -136,5 +136,9 @@ class BatchError(AppError):
     """Raised by `batch`: a run of a folder cannot begin, go on or be read. What was answered stays in its journal."""
 
 
+class FormError(AppError):
+    """Raised by `forms`: a template cannot be meant, or a form cannot be filled, kept or read. What was kept stays."""
+
+
 class OfflineError(AppError):
     """Raised by `offline`: code tried to open a connection to the outside. It was refused."""

@@ -1,8 +1,9 @@
 """The queue in front of the one model: fair between owners, with positions, expected waits and limits.
 
 Knows owners, priorities and resumable work; does not know what a piece of work computes. One thread, the inference
-thread, runs everything: first the preparation (loading the model), then one job after the other, a step at a time. Where
-the model is a server that answers several at once, there are as many threads as it shall be asked at a time.
+thread, runs everything: first the preparation (loading the model), then one job after the other, a step at a time, or a
+few in turns where the model gains from several answers under way. Where the model is a server that answers several at
+once, there are as many threads as it shall be asked at a time.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
 from enum import IntEnum
 from itertools import zip_longest
 
@@ -54,14 +54,16 @@ class JobQueue:
     """Runs jobs on its own thread, one at a time: by priority, and among equals taking owners in turn.
 
     `limit` bounds the waiting jobs of everybody, `limit_per_owner` those of one owner, whatever their priorities. With
-    more than one lane, so many jobs run at a time, each on a thread of its own.
+    more than one lane, so many jobs run at a time, each on a thread of its own. With more than one turn, each thread has
+    so many jobs under way and runs a step of each in turn.
     """
 
-    def __init__(self, *, limit: int, limit_per_owner: int, lanes: int = 1) -> None:
+    def __init__(self, *, limit: int, limit_per_owner: int, lanes: int = 1, turns: int = 1) -> None:
         self._limit = limit
         self._limit_per_owner = limit_per_owner
         self._waiting: dict[Priority, OrderedDict[str, deque[Ticket]]] = {each: OrderedDict() for each in Priority}
         self._lanes = lanes
+        self._turns = turns
         self._running: dict[Ticket, float] = {}
         """What runs, and since when."""
         self._durations_s: deque[float] = deque(maxlen=RECENT_JOBS)
@@ -164,7 +166,7 @@ class JobQueue:
                 before = self.waiting + len(self._running)
             now, mean_s = time.monotonic(), sum(self._durations_s) / len(self._durations_s)
             taken_s = sum(min(now - since, mean_s) for since in self._running.values())
-            return max(before * mean_s - taken_s, 0.0) / self._lanes
+            return max(before * mean_s - taken_s, 0.0) / (self._lanes * self._turns)
 
     def _in_order(self) -> Iterator[Ticket]:
         for owners in self._waiting.values():
@@ -192,19 +194,45 @@ class JobQueue:
 
     def _run(self) -> None:
         self._prepared.wait()
-        while (ticket := self._next()) is not None:
-            try:
-                with closing(ticket.work()) as steps:
-                    for _ in steps:
-                        self._do_asides()
-                        if self._closed:
-                            break
-            except Exception:  # the thread that owns the model must outlive any mistake in a job
-                log.exception("a job let an error escape")
-            finally:
-                with self._changed:
-                    self._durations_s.append(time.monotonic() - self._running.pop(ticket))
+        under_way: deque[tuple[Ticket, Generator[object, None, None]]] = deque()
+        while self._take_up(under_way):
+            ticket, steps = under_way.popleft()
+            if self._advance(ticket, steps):
+                under_way.append((ticket, steps))
+            self._do_asides()
+        for ticket, steps in under_way:
+            self._end(ticket, steps)
         self._do_asides()
+
+    def _take_up(self, under_way: deque[tuple[Ticket, Generator[object, None, None]]]) -> bool:
+        """Begin jobs until there are enough under way; False once the queue is closed."""
+        while len(under_way) < self._turns and not self._closed:
+            ticket = self._next(can_wait=not under_way)
+            if ticket is None:
+                break
+            under_way.append((ticket, _steps(ticket)))
+        return not self._closed
+
+    def _advance(self, ticket: Ticket, steps: Generator[object, None, None]) -> bool:
+        """Run one step of a job; False where it was the last."""
+        try:
+            next(steps)
+        except StopIteration:
+            self._end(ticket, steps)
+            return False
+        except Exception:  # the thread that owns the model must outlive any mistake in a job
+            log.exception("a job let an error escape")
+            self._end(ticket, steps)
+            return False
+        return True
+
+    def _end(self, ticket: Ticket, steps: Generator[object, None, None]) -> None:
+        try:
+            steps.close()
+        except Exception:  # as above
+            log.exception("a job let an error escape")
+        with self._changed:
+            self._durations_s.append(time.monotonic() - self._running.pop(ticket))
 
     def _do_asides(self) -> None:
         while True:
@@ -219,16 +247,17 @@ class JobQueue:
             finally:
                 done.set()
 
-    def _next(self) -> Ticket | None:
+    def _next(self, *, can_wait: bool) -> Ticket | None:
+        """Take the next job, waiting for one where that is allowed; None where there is none, or no more."""
         while True:
             self._do_asides()
             with self._changed:
-                while not (self.waiting or self._asides or self._closed):
+                while can_wait and not (self.waiting or self._asides or self._closed):
                     self._changed.wait()
                 if self._closed:
                     return None
                 if not self._asides:
-                    return self._take()
+                    return self._take() if self.waiting else None
 
     def _take(self) -> Ticket:
         """Take the first in line. Called with the lock held, where somebody waits."""
@@ -239,3 +268,8 @@ class JobQueue:
             equals[owner] = own  # to the end: the next owner comes first
         self._running[ticket] = time.monotonic()
         return ticket
+
+
+def _steps(ticket: Ticket) -> Generator[object, None, None]:
+    # Only the first step calls the work, so that one that fails at once fails like one that fails later.
+    yield from ticket.work()

@@ -33,6 +33,7 @@ from qwen_vl_app.chat import (
 )
 from qwen_vl_app.errors import AppError, HistoryError, Reason, UsageError
 from qwen_vl_app.history import AuditReport, HistoryStore, Keeping, KeepingMode, PictureBytes
+from qwen_vl_app.private import PrivateConversations, is_private
 from qwen_vl_app.texts import Language
 
 log = logging.getLogger(__name__)
@@ -95,8 +96,12 @@ class Records:
         *,
         halt: Halt = lambda _owner, _conversations: None,
         let_go: LetGo = lambda _owner: (),
+        private: PrivateConversations | None = None,
+        erase_more: Callable[[str], None] = lambda _owner: None,
     ) -> None:
         self._history = history
+        self._private = private
+        self._erase_more = erase_more
         self._halt = halt
         self._let_go = let_go
         self._ended = threading.Event()
@@ -162,19 +167,19 @@ class Records:
 
     def conversation(self, owner: str, conversation_id: int) -> Conversation:
         """Return the head of one conversation."""
-        return self._history.conversation(owner, conversation_id)
+        return self._of(conversation_id).conversation(owner, conversation_id)
 
     def turns(self, owner: str, conversation_id: int) -> tuple[Turn, ...]:
         """Return the turns of the shown branch, oldest first."""
-        return self._history.turns(owner, conversation_id)
+        return self._of(conversation_id).turns(owner, conversation_id)
 
     def turn(self, owner: str, turn_id: int) -> Turn:
         """Return one turn."""
-        return self._history.turn(owner, turn_id)
+        return self._of(turn_id).turn(owner, turn_id)
 
     def picture(self, owner: str, turn_picture_id: int, rendition: Rendition) -> PictureBytes:
         """Return a kept picture's bytes and media type."""
-        return self._history.picture_bytes(owner, turn_picture_id, rendition)
+        return self._of(turn_picture_id).picture_bytes(owner, turn_picture_id, rendition)
 
     def search(
         self,
@@ -194,33 +199,35 @@ class Records:
 
     def pin(self, owner: str, conversation_id: int, *, is_pinned: bool = True) -> None:
         """Keep a conversation at the top of the list, or let it go from there."""
-        self._history.pin(owner, conversation_id, is_pinned=is_pinned)
+        self._of(conversation_id).pin(owner, conversation_id, is_pinned=is_pinned)
 
     # 3. Asking again
 
     def branches(self, owner: str, turn_id: int) -> tuple[Turn, ...]:
         """Return the turns that stand in one place of a conversation, oldest first, that one among them."""
-        return self._history.branches(owner, turn_id)
+        return self._of(turn_id).branches(owner, turn_id)
 
     def switch(self, owner: str, turn_id: int) -> None:
         """Show the branch of a turn from now on; the next question continues it."""
-        self._history.switch_branch(owner, turn_id)
+        self._of(turn_id).switch_branch(owner, turn_id)
 
     def question_of(self, owner: str, turn_id: int, *, text: str | None = None) -> Question:
         """Return a kept turn's question to be asked again, with exactly the pictures that the model saw then.
 
         `text` takes the place of its words. Ask it with `beside=turn_id`, so that it stands in the turn's place.
         """
-        turn = self._history.turn(owner, turn_id)
+        turn = self._of(turn_id).turn(owner, turn_id)
         return Question(
             turn.question if text is None else text,
             pictures=tuple(self._staged(owner, picture) for picture in turn.pictures),
             conversation_id=turn.conversation_id,
             sampling=turn.sampling,
+            schema=turn.schema,
+            is_schema_exact=turn.is_schema_exact,
         )
 
     def _staged(self, owner: str, picture: TurnPicture) -> StagedPicture:
-        forms = {form: self._history.picture_bytes(owner, picture.id, form).data for form in Rendition}
+        forms = {form: self._of(picture.id).picture_bytes(owner, picture.id, form).data for form in Rendition}
         return StagedPicture(
             staged_id=uuid.uuid4().hex,
             picture_id=picture.picture_id,
@@ -253,7 +260,7 @@ class Records:
         Links to other machines that a model wrote are shown as text and lead nowhere. Raises what `target` raises too.
         """
         ids = None if conversation_id is None else (conversation_id,)
-        return self._history.export(
+        return self._of(conversation_id).export(
             target, owner=owner, conversation_ids=ids, language=language, clean=without_remote_links
         )
 
@@ -273,11 +280,13 @@ class Records:
         As with everything that erases: what still runs in the conversation is stopped first, and at last the model lets
         go of the pictures and words that it holds. Raises HistoryError `history.records_are_kept`.
         """
-        conversation_id = self._history.turn(owner, turn_id).conversation_id
-        return self._erase(owner, {conversation_id}, lambda: self._history.erase_turn(owner, turn_id))
+        conversation_id = self._of(turn_id).turn(owner, turn_id).conversation_id
+        return self._erase(owner, {conversation_id}, lambda: self._of(turn_id).erase_turn(owner, turn_id))
 
     def erase_conversation(self, owner: str, conversation_id: int) -> ErasureReceipt:
         """Erase a conversation with all its branches."""
+        if self._private is not None and is_private(conversation_id):
+            return self._private.end(owner, conversation_id)
         self._history.conversation(owner, conversation_id)
         return self._erase(owner, {conversation_id}, lambda: self._history.erase_conversation(owner, conversation_id))
 
@@ -287,13 +296,19 @@ class Records:
         return self.erase_period(owner, since=since, until=until)
 
     def erase_period(self, owner: str, *, since: datetime, until: datetime) -> ErasureReceipt:
-        """Erase everything an owner asked from `since` on and before `until`."""
+        """Erase everything an owner asked from `since` on and before `until`; the receipt counts what was kept."""
+        if self._private is not None:
+            self._private.erase_period(owner, since=since, until=until)
         touched = self._conversations_of(owner, since, until)
         return self._erase(owner, touched, lambda: self._history.erase_period(owner, since=since, until=until))
 
     def erase_everything(self, owner: str) -> ErasureReceipt:
-        """Erase all that an owner has; the receipts stay."""
-        return self._erase(owner, None, lambda: self._history.erase_everything(owner))
+        """Erase all that an owner has, private conversations too; the receipt counts what was kept, and stays."""
+        if self._private is not None:
+            self._private.end_all(owner)
+        receipt = self._erase(owner, None, lambda: self._history.erase_everything(owner))
+        self._erase_more(owner)
+        return receipt
 
     def receipts(self, owner: str, *, limit: int = 50) -> tuple[ErasureReceipt, ...]:
         """Return an owner's receipts of erasures, the newest first."""
@@ -302,6 +317,10 @@ class Records:
     def settle(self) -> bool:
         """Try to finish pending erasures; return whether none are left."""
         return self._history.settle()
+
+    def _of(self, number: int | None) -> HistoryStore:
+        """Return where a conversation, a turn or a picture of that id is."""
+        return self._private.history if self._private is not None and is_private(number) else self._history
 
     def _conversations_of(self, owner: str, since: datetime, until: datetime) -> frozenset[int]:
         found: set[int] = set()
@@ -330,11 +349,11 @@ class Records:
 
     def correct(self, owner: str, turn_id: int, text: str) -> None:
         """Add a correction to a turn that stays as it is; a blank one is refused."""
-        self._history.correct(owner, turn_id, text)
+        self._of(turn_id).correct(owner, turn_id, text)
 
     def corrections(self, owner: str, turn_id: int) -> tuple[Correction, ...]:
         """Return what was added to a turn, oldest first."""
-        return self._history.corrections(owner, turn_id)
+        return self._of(turn_id).corrections(owner, turn_id)
 
     def verify(self) -> Verification:
         """Read the audit file, the database and the picture files through. Takes seconds where there is much."""

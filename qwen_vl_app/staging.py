@@ -48,7 +48,7 @@ class StagingArea:
 
     def put(self, owner: str, picture: StagedPicture) -> None:
         """Hold a picture. An owner's own longest untouched ones make room; raises UsageError where that is not enough."""
-        count = _bytes_of(picture)
+        count = bytes_of(picture)
         with self._lock:
             self._sweep()
             if count > min(self._bytes_per_owner, self._bytes_in_all):
@@ -102,5 +102,6 @@ class StagingArea:
         return sum(waiting.byte_count for waiting in self._waiting.values())
 
 
-def _bytes_of(picture: StagedPicture) -> int:
+def bytes_of(picture: StagedPicture) -> int:
+    """Return how much memory a staged picture takes."""
     return len(picture.upload) + len(picture.view) + len(picture.thumbnail) + len(picture.seen_png)

@@ -1,15 +1,15 @@
 """Makes the virtual environment that app, tests and checks run in. Downloads packages, through pip.
 
 Knows requirement files, the stamp and the lock; standard library only, because it runs before anything is installed. Does
-not know what the environment is for, nor how pip is talked to (`packages`).
+not know what the environment is for, nor how pip is talked to (`packages`), nor what makes a kit whole (`kit.folder`).
 
 A stamp file, written last and in one step, says what is installed. While it is there and still true, nothing is done at
-all; where it is missing, an earlier run was cut off, and what that left behind is mended.
+all; where it is missing, an earlier run was cut off, and what that left behind is mended. An update never changes what
+works: that is put aside (`last_good`), a new environment is made and tested in its place, and it comes back where that fails.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -20,14 +20,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from scripts.kit import folder as kits
+from scripts.last_good import LastGood
 from scripts.packages import Installer, SetupError, fit_torchvision, forget_half_installed, say
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".venv"
 STAMP = FOLDER / "setup.json"
-LOCK = FOLDER / "setup.lock"
-LOG = FOLDER / "setup.log"
+SETUP = ROOT / ".setup"
+"""What setting up keeps beside the environment: the lock, the log, the last good environment, the tools of the kit."""
 KIT = ROOT / "offline_pkgs"
+SELF_TEST = ROOT / "scripts" / "self_test.py"
+ANSWERS_WRONGLY = 2
+"""What the self-test ends with where everything runs, but the demo model says something else than it should."""
 REQUIREMENTS = "requirements.txt"
 GPU_REQUIREMENTS = "requirements-gpu.txt"
 DEV_REQUIREMENTS = "requirements-dev.txt"
@@ -42,11 +47,39 @@ def ensure(*, dev: bool = False) -> Path:
     if is_ready(dev=dev):
         return environment_python()
     _require_venv()
-    FOLDER.mkdir(exist_ok=True)
+    SETUP.mkdir(exist_ok=True)
     with _lock():
         if is_ready(dev=dev):  # another set-up, that this one waited for, has done it
             return environment_python()
         return _set_up(dev=dev or "dev" in _read_stamp())
+
+
+def roll_back() -> Path:
+    """Return the Python of the environment from before the last update, which takes the place of the present one.
+
+    A second call goes forward again. Raises SetupError where there is none.
+    """
+    SETUP.mkdir(exist_ok=True)
+    with _lock():
+        last = last_good()
+        if last.exists:
+            last.swap()
+        stamp = _read_stamp()
+        if not stamp or not _is_sound():
+            raise SetupError("There is no environment from before the last update to go back to.")
+        _write_stamp(stamp | {"accepted": _mark_of(_wanted(dev=False))})
+        say(f"Back to the environment from before: {stamp.get('torch', 'torch unknown')}.")
+    return environment_python()
+
+
+def last_good() -> LastGood:
+    """Return the place of the environment from before the last update."""
+    return LastGood(environment=FOLDER, aside=SETUP / "last", mark=SETUP / "updating")
+
+
+def log_file() -> Path:
+    """Return where the whole output of setting up goes."""
+    return SETUP / "setup.log"
 
 
 def environment_python() -> Path:
@@ -60,10 +93,14 @@ def environment_program(name: str) -> Path:
 
 
 def is_ready(*, dev: bool) -> bool:
-    """Return whether the stamp says that everything wanted is installed."""
+    """Return whether the stamp says that everything wanted is installed, or that a person wants what is there."""
     stamp = _read_stamp()
+    if not stamp or not environment_python().exists() or (dev and "dev" not in stamp):
+        return False
     wanted = _wanted(dev=dev)
-    return bool(stamp) and environment_python().exists() and all(stamp.get(key) == wanted[key] for key in wanted)
+    if stamp.get("accepted") == _mark_of(_wanted(dev=False)):
+        return stamp.get("root") == wanted["root"]
+    return all(stamp.get(key) == wanted[key] for key in wanted)
 
 
 def _wanted(*, dev: bool) -> dict[str, str]:
@@ -73,7 +110,13 @@ def _wanted(*, dev: bool) -> dict[str, str]:
         "base": _digest(REQUIREMENTS),
         "gpu": _digest(GPU_REQUIREMENTS),
     }
+    if "kit" in _read_stamp() and (mark := kits.mark_of(KIT)):  # another kit may bring another build of the same torch
+        wanted["kit"] = mark
     return wanted | ({"dev": _digest(DEV_REQUIREMENTS)} if dev else {})
+
+
+def _mark_of(wanted: dict[str, str]) -> str:
+    return " ".join(wanted.get(key, "")[:16] for key in ("base", "gpu", "kit"))
 
 
 def _version() -> str:
@@ -81,8 +124,7 @@ def _version() -> str:
 
 
 def _digest(name: str) -> str:
-    # Line ends differ between checkouts of one and the same file.
-    return hashlib.sha256((ROOT / name).read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+    return kits.digest_of(ROOT / name)
 
 
 def _read_stamp() -> dict[str, str]:
@@ -116,7 +158,7 @@ def _require_venv() -> None:
 @contextmanager
 def _lock() -> Iterator[None]:
     """Let one set-up work at a time. The system drops the lock when a process ends, however it ends."""
-    with LOCK.open("a+b") as file:
+    with (SETUP / "lock").open("a+b") as file:
         told = False
         while not _try_lock(file.fileno()):
             if not told:
@@ -144,36 +186,128 @@ def _try_lock(descriptor: int) -> bool:
 
 def _set_up(*, dev: bool) -> Path:
     started = time.monotonic()
-    python = environment_python()
-    installer = Installer(python=python, log=LOG, kit=KIT)
+    kit = _open_kit(dev=dev)
     stamp = _read_stamp()
+    last = last_good()
+    is_update = bool(stamp) and _differs(stamp) and _is_usable(environment_python())
+    _announce(has_kit=kit is not None or any(KIT.glob("*.whl")), dev=dev, is_update=bool(stamp))
+    log_file().unlink(missing_ok=True)
+    if is_update:
+        say("What is there stays aside until the new environment has passed its test.")
+        last.put_aside()
+    try:
+        torch = _make(dev=dev, kit=kit)
+    except SetupError as error:
+        if not last.is_awaited:
+            raise
+        last.bring_back()
+        raise SetupError(
+            f"{error}\nThe environment from before is back in its place. To start the app with it all the same: "
+            "python scripts/run.py --rollback"
+        ) from error
+    _write_stamp(_wanted(dev=dev) | {"torch": torch} | ({} if kit is None else {"kit": kits.mark_of(KIT)}))
+    last.is_replaced()
+    seconds = time.monotonic() - started
+    say(f"Ready after {seconds:.0f} s: {torch}." if seconds < 90 else f"Ready after {seconds / 60:.1f} min: {torch}.")
+    return environment_python()
+
+
+def _open_kit(*, dev: bool) -> kits.Kit | None:
+    """Return the kit that lies here, checked to the last byte; None where there is none. Raises SetupError."""
+    kit = kits.read_kit(KIT)
+    if kit is None:
+        return None
+    names = {name: _digest(name) for name in (REQUIREMENTS, GPU_REQUIREMENTS, DEV_REQUIREMENTS)}
+    if why := kits.misfit(kit, requirements=names):
+        raise SetupError(why)
+    if dev and not kit.has_tests:
+        raise SetupError("The kit in offline_pkgs holds no tools for tests. Build it with --with-tests.")
+    say(f"Checking the kit in offline_pkgs: {kit.packages} packages, {kit.wheel_bytes / (1 << 30):.1f} GB.")
+    kits.verify(KIT)
+    say(f"Every file is what it should be; the kit's mark is {kits.mark_of(KIT)}")
+    return kit
+
+
+def _differs(stamp: dict[str, str]) -> bool:
+    """Return whether more is wanted than what is only added to an environment: other pins, another kit."""
+    wanted = _wanted(dev=False)
+    return any(stamp.get(key) != wanted[key] for key in wanted if key not in ("python", "root"))
+
+
+def _is_usable(python: Path) -> bool:
+    return python.exists() and _is_sound() and _works(python)
+
+
+def _make(*, dev: bool, kit: kits.Kit | None) -> str:
+    """Make or mend the environment and test it; return what it ended up with. Raises SetupError."""
+    python = environment_python()
+    installer = Installer(python=python, log=log_file(), kit=KIT)
+    is_whole = bool(_read_stamp())
     STAMP.unlink(missing_ok=True)
-    LOG.unlink(missing_ok=True)
-    _announce(has_kit=installer.has_kit, dev=dev, is_update=bool(stamp))
-    if python.exists() and not (_is_sound() and _works(python)):
-        say("The environment there is cut off, moved or of another Python; making it anew.")
-        _clear()
+    if FOLDER.exists() and any(FOLDER.iterdir()):
+        if not _is_usable(python):
+            say("The environment there is cut off, moved or of another Python; making it anew.")
+            _clear()
+        elif _has_other_torch():
+            say("A torch of another version was left there; making the environment anew.")
+            _clear()
     if not python.exists():
         say(f"Making the virtual environment .venv (Python {_version()}).")
         installer.run(
             ["-m", "venv", str(FOLDER)], failure="No virtual environment could be made.", python=_base_python()
         )
-    elif not stamp:
+    elif not is_whole:
         for name in forget_half_installed(site_packages()):
             say(f"An earlier run was cut off while {name} went in; installing it again.")
-    files = [REQUIREMENTS, *([DEV_REQUIREMENTS] if dev else [])]
     say("Installing packages.")
-    installer.install([argument for name in files for argument in ("-r", str(ROOT / name))])
+    if kit is not None:
+        installer.install(["--require-hashes", "-r", str(KIT / kits.LOCK_NAME)])
+    else:
+        files = [REQUIREMENTS, *([DEV_REQUIREMENTS] if dev else [])]
+        installer.install([argument for name in files for argument in ("-r", str(ROOT / name))])
     torch = fit_torchvision(installer, requirements=ROOT / GPU_REQUIREMENTS, site_packages=site_packages())
-    _write_stamp(_wanted(dev=dev) | {"torch": torch})
-    seconds = time.monotonic() - started
-    say(f"Ready after {seconds:.0f} s: {torch}." if seconds < 90 else f"Ready after {seconds / 60:.1f} min: {torch}.")
-    return python
+    _test(python)
+    return torch
+
+
+def _has_other_torch() -> bool:
+    """Return whether a torch lies there that is not the pinned one: it is never swapped for another in place."""
+    pins = (ROOT / REQUIREMENTS).read_text(encoding="utf-8").splitlines()
+    pinned = next((line.partition("==")[2].strip() for line in pins if line.startswith("torch==")), "")
+    found = [
+        record.name.removesuffix(".dist-info").partition("-")[2] for record in site_packages().glob("torch-*.dist-info")
+    ]
+    return bool(pinned) and any(version.partition("+")[0] != pinned for version in found)
+
+
+def _test(python: Path) -> None:
+    """Let the new environment show that it works: everything is imported, and the demo model answers. Raises SetupError."""
+    if not SELF_TEST.is_file():
+        return
+    say("Testing the new environment.")
+    done = subprocess.run(
+        [str(python), str(SELF_TEST)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        env={key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")},
+        check=False,
+    )
+    with log_file().open("a", encoding="utf-8") as log:
+        log.write(done.stdout)
+    told = done.stdout.strip().splitlines()[-1:] or ["it said nothing"]
+    if done.returncode == ANSWERS_WRONGLY and not last_good().is_awaited:
+        say(f"It works, but: {told[0]}")
+    elif done.returncode:
+        raise SetupError(f"The new environment did not pass its test: {told[0]}\nAll of its output: {log_file()}")
 
 
 def _announce(*, has_kit: bool, dev: bool, is_update: bool) -> None:
     if is_update:
-        say("The requirements have changed; bringing .venv up to date.")
+        say("What the app needs has changed; bringing .venv up to date.")
     if has_kit:
         say("Installing from offline_pkgs alone, without network.")
     else:
@@ -205,14 +339,14 @@ def _base_python() -> str:
 
 
 def _clear() -> None:
-    """Empty the environment's folder, but for the lock that this process holds in it."""
+    """Empty the environment's folder."""
     if Path(sys.prefix).resolve() == FOLDER.resolve():
         raise SetupError("The environment must be made anew. Start this script with the Python outside of .venv.")
     for entry in FOLDER.iterdir():
         try:
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
-            elif entry != LOCK:
+            else:
                 entry.unlink()
         except OSError as error:
             raise SetupError(

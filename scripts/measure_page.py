@@ -107,7 +107,7 @@ def click_full(page: Page, turns: int) -> float:
     page.get_by_role("button", name="New conversation").click()
     expect(page.get_by_role("heading", name="Ask about your pictures")).to_be_visible(timeout=60_000)
     started = time.monotonic()
-    page.locator("[class*=st-key-open-] button").first.click()
+    page.get_by_test_id("conversation").first.click()
     expect(page.get_by_text(f"Question {turns - 1}", exact=True)).to_be_visible(timeout=60_000)
     return time.monotonic() - started
 
@@ -132,7 +132,7 @@ def main(turns: int) -> None:
             base.goto(bare)
             expect(base.get_by_text("run-0", exact=True)).to_be_visible(timeout=60_000)
             ours.goto(full)
-            expect(ours.locator("[class*=st-key-open-] button").first).to_be_visible(timeout=60_000)
+            expect(ours.get_by_test_id("conversation").first).to_be_visible(timeout=60_000)
             times = [(click_empty(base, number), click_full(ours, turns)) for number in range(ROUNDS)][1:]
             middle_empty = statistics.median(each[0] for each in times)
             middle_full = statistics.median(each[1] for each in times)

@@ -1,6 +1,7 @@
 """Sets everything up (downloading packages the first time) and opens the app: python scripts/run.py.
 
-Knows the port and the browser; what is installed and how is `environment`'s knowledge. Standard library only.
+Knows the port, the browser, and what to do when the app falls over; what is installed and how is `environment`'s knowledge.
+Standard library only.
 """
 
 import sys
@@ -13,6 +14,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - an older Python gets a sentence,
 
 import argparse
 import http.client
+import json
 import os
 import signal
 import socket
@@ -21,6 +23,7 @@ import time
 import tomllib
 import webbrowser
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -32,6 +35,11 @@ APP_HEADER = "x-qwen-vl-app"
 """The app's guard marks every reply with it, so that a taken port can be told from a running app."""
 DEFAULT_PORT = 8501
 START_TIMEOUT_S = 120.0
+PORTS_TRIED = 20
+RESTART_STATUS = 75
+"""The app ends with it where only a new process can help: the graphics card's driver has fallen over."""
+CONSOLE_CLOSED = 0xC000013A
+RESTARTS, RESTARTS_WITHIN_S = 3, 600.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,26 +47,33 @@ def main(arguments: list[str] | None = None) -> int:
     options, further = _parser().parse_known_args(arguments)
     try:
         port = options.port or configured_port()
-        python = environment.ensure()
+        python = environment.roll_back() if options.rollback else environment.ensure()
+        place = find_place(port, is_fixed=options.port is not None)
     except SetupError as error:
         print(f"[setup] {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\n[setup] Stopped. Run this again; it goes on where it stopped.", file=sys.stderr)
         return 130
-    address = f"http://127.0.0.1:{port}"
-    if is_taken(port):
-        if not is_this_app(port):
-            print(f"Port {port} is taken by another program. Try another one: --port {port + 1}", file=sys.stderr)
-            return 1
-        print(f"The app is running already at {address}")
+    if place.is_running:
+        print(f"The app is running already at {place.address}")
         if not options.no_browser:
-            webbrowser.open(address)
+            webbrowser.open(place.address)
         return 0
-    command = app_command(python, port=port, further=further)
-    surroundings = app_environment(os.environ, port=port, model=options.model)
+    if place.port != port:
+        print(f"Port {port} is taken by another program; taking {place.port}.")
+    command = app_command(python, port=place.port, further=further)
+    if options.no_egress:
+        command = [str(python), str(environment.ROOT / "scripts" / "no_egress.py"), str(place.port), "--", *command]
+    surroundings = app_environment(os.environ, port=place.port, model=options.model)
     os.chdir(environment.ROOT)  # Streamlit looks for .streamlit/config.toml here
-    return _run(command, surroundings, port=port, opens_browser=not options.no_browser)
+    note = _running_file()
+    note.parent.mkdir(exist_ok=True)
+    try:
+        note.write_text(json.dumps({"port": place.port}), encoding="utf-8")
+        return _keep_running(command, surroundings, port=place.port, opens_browser=not options.no_browser)
+    finally:
+        note.unlink(missing_ok=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,6 +84,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=_port, help="port on this machine (8501, or what config.toml says)")
     parser.add_argument("--model", help="folder of the model to load, or its name under models/")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
+    parser.add_argument(
+        "--rollback", action="store_true", help="go back to the environment from before the last update"
+    )
+    parser.add_argument(
+        "--no-egress", action="store_true", help="let the system itself cut the app off from every network (Linux)"
+    )
     return parser
 
 
@@ -95,6 +116,51 @@ def configured_port() -> int:
     if not str(given).isdecimal() or not 1 <= int(str(given)) <= 65535:
         raise SetupError(f"The port in {source} must be a number from 1 to 65535.")
     return int(str(given))
+
+
+@dataclass(frozen=True)
+class Place:
+    """A port on this machine, and whether the app runs at it already."""
+
+    port: int
+    is_running: bool
+
+    @property
+    def address(self) -> str:
+        """What a browser opens."""
+        return f"http://127.0.0.1:{self.port}"
+
+
+def find_place(port: int, *, is_fixed: bool) -> Place:
+    """Return where the app runs, or the first free port from `port` on; with `is_fixed`, that port or none.
+
+    Raises SetupError where everything is taken by other programs.
+    """
+    for noted in [] if is_fixed else _noted_ports():
+        if is_this_app(noted):
+            return Place(noted, is_running=True)
+    for candidate in range(port, min(port + PORTS_TRIED, 65536)):
+        if not is_taken(candidate):
+            return Place(candidate, is_running=False)
+        if is_this_app(candidate):
+            return Place(candidate, is_running=True)
+        if is_fixed:
+            raise SetupError(f"Port {port} is taken by another program. Try another one: --port {port + 1}")
+    raise SetupError(
+        f"The ports from {port} on are all taken by other programs. Try one far away: --port {port % 30000 + 20000}"
+    )
+
+
+def _running_file() -> Path:
+    return environment.SETUP / "running.json"
+
+
+def _noted_ports() -> list[int]:
+    """Return the port that a running app was started at, which may be another than the usual one."""
+    try:
+        return [int(json.loads(_running_file().read_text(encoding="utf-8"))["port"])]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def app_command(python: Path, *, port: int, further: list[str]) -> list[str]:
@@ -134,6 +200,31 @@ def is_this_app(port: int) -> bool:
         return False
     finally:
         connection.close()
+
+
+def _keep_running(command: list[str], surroundings: dict[str, str], *, port: int, opens_browser: bool) -> int:
+    """Run the app; start it again where it fell over in a way that a new process mends. Returns its exit status."""
+    falls: list[float] = []
+    while True:
+        status = _run(command, surroundings, port=port, opens_browser=opens_browser and not falls)
+        if not is_crash(status):
+            return status
+        falls = [*(fall for fall in falls if time.monotonic() - fall < RESTARTS_WITHIN_S), time.monotonic()]
+        if len(falls) > RESTARTS:
+            print("The app fell over again and again; it is not started any more. Run the doctor:", file=sys.stderr)
+            print(f"  {command[0]} -m qwen_vl_app doctor", file=sys.stderr)
+            return status
+        what = "The graphics driver fell over" if status == RESTART_STATUS else f"The app fell over (status {status})"
+        print(f"{what}; starting it again. Questions that were under way are kept and say so.", file=sys.stderr)
+
+
+def is_crash(status: int) -> bool:
+    """Return whether an exit status means that the process was torn down rather than ended: by itself or by the system."""
+    if status == RESTART_STATUS:
+        return True
+    if sys.platform == "win32":
+        return status & 0xFFFFFFFF >= 0xC0000000 and status & 0xFFFFFFFF != CONSOLE_CLOSED
+    return status < 0 and -status in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 
 
 def _run(command: list[str], surroundings: dict[str, str], *, port: int, opens_browser: bool) -> int:

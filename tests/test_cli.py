@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -29,6 +30,7 @@ from qwen_vl_app.engine.base import GenerationRequest, Step, TokenStep
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.errors import ModelFolderError, OutOfMemoryError, UsageError
 from qwen_vl_app.history import HistoryStore
+from scripts import cli_reference
 from tests.hub_parts import WAIT_S, FakeProbe, a_file, an_assistant
 
 
@@ -554,3 +556,27 @@ class TestProgram:
         assert (told["name"], told["is_complete"]) == ("half-a-model", False)
         assert told["error"].startswith("engine.folder.")
         assert stat.S_ISDIR(folder.stat().st_mode)
+
+    def test_a_model_is_recorded_and_checked(self, run: Run, tmp_path: Path) -> None:
+        """Recorded once, whole afterwards; a changed byte is named and the status is 1, for a program as well."""
+        folder = shutil.copytree(ROOT / "models" / "demo", tmp_path / "models" / "mine")
+        assert run(["models", "verify", "mine"]).status == 1, "nothing to check it against is no yes"
+        assert run(["models", "record", "mine"]).status == 0
+        assert run(["models", "record", "mine"]).status == 1, "a manifest is not written over by mistake"
+        assert run(["models", "verify", "mine", "--json"]).json["is_checked"] is True
+        weights = folder / "model.safetensors"
+        data = bytearray(weights.read_bytes())
+        data[-1] ^= 1
+        weights.write_bytes(data)
+        told = run(["models", "verify", "--json"])
+        assert told.status == 1
+        assert told.json["code"] == "engine.manifest.changed"
+        assert "model.safetensors" in told.json["message"]
+        assert run(["models", "verify", "nobody"]).status == 2
+
+
+def test_the_document_has_every_command_and_every_flag() -> None:
+    """`docs/cli.md` ends with what `scripts/cli_reference.py` writes; run it after a change of a command."""
+    document = cli_reference.DOCUMENT.read_text(encoding="utf-8")
+    assert document == cli_reference.written(document)
+    assert "--retry-failed" in document and "### `ask`" in document

@@ -304,6 +304,81 @@ def assert_is(truth: bool) -> None:
     assert truth
 
 
+class TestTurns:
+    def test_jobs_under_way_run_a_step_each_in_turn_on_one_thread(self) -> None:
+        """Three at a time, a fourth once one of them is over, and a mistake in one ends only that one."""
+        queue = JobQueue(limit=6, limit_per_owner=6, turns=3)
+        told: list[tuple[str, str]] = []
+        over = threading.Event()
+
+        def steps(name: str, count: int) -> Callable[[], Generator[object, None, None]]:
+            def run() -> Generator[object, None, None]:
+                for _ in range(count):
+                    told.append((name, threading.current_thread().name))
+                    yield None
+                if name == "b":
+                    raise ValueError("a mistake")
+                if name == "d":
+                    over.set()
+
+            return run
+
+        for name, count in (("a", 4), ("b", 2), ("c", 4), ("d", 4)):
+            queue.submit(name, steps(name, count))
+        queue.start()
+        assert_set(over)
+        queue.close()
+        assert "".join(name for name, _ in told) == "abcabcacadcddd"
+        assert {thread for _, thread in told} == {"inference"}
+        assert not queue.is_busy
+
+    def test_a_job_that_comes_later_joins_those_under_way(self) -> None:
+        """Whoever comes does not wait for the answer that runs to end."""
+        queue = JobQueue(limit=6, limit_per_owner=6, turns=2)
+        running, joined = threading.Event(), threading.Event()
+
+        def endless() -> Generator[object, None, None]:
+            while not joined.is_set():
+                running.set()
+                yield None
+
+        def newcomer() -> Generator[object, None, None]:
+            joined.set()
+            yield None
+
+        queue.submit("a", endless)
+        queue.start()
+        assert_set(running)
+        queue.submit("b", newcomer)
+        assert_set(joined)
+        queue.close()
+
+    def test_closing_ends_all_that_are_under_way(self) -> None:
+        """Every generator is closed between two of its steps."""
+        queue = JobQueue(limit=6, limit_per_owner=6, turns=2)
+        running, closed = [threading.Event(), threading.Event()], [threading.Event(), threading.Event()]
+
+        def endless(number: int) -> Callable[[], Generator[object, None, None]]:
+            def run() -> Generator[object, None, None]:
+                try:
+                    while True:
+                        running[number].set()
+                        yield None
+                finally:
+                    closed[number].set()
+
+            return run
+
+        for number in range(2):
+            queue.submit(str(number), endless(number))
+        queue.start()
+        for event in running:
+            assert_set(event)
+        queue.close()
+        assert all(event.is_set() for event in closed)
+        assert not queue.is_busy
+
+
 class TestAsides:
     def test_something_short_is_done_between_two_steps_of_a_job(self, bench: Bench) -> None:
         """On the queue's own thread, without waiting for the job's end."""

@@ -101,7 +101,11 @@ def parts_of(text: str) -> tuple[str | CodeBlock, ...]:
         page = CodeBlock(
             "html", prose[found.start() : stop].strip() + "\n", end is not None, start + found.start(), start + stop
         )
-        around = [(start, prose[: found.start()]), (start + found.start(), page), (start + stop, prose[stop:])]
+        around: list[tuple[int, str | CodeBlock]] = [
+            (start, prose[: found.start()]),
+            (start + found.start(), page),
+            (start + stop, prose[stop:]),
+        ]
         parts += [part for part in around if part[1]]
     return tuple(part for _, part in sorted(parts, key=lambda part: part[0]))
 

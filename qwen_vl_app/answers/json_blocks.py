@@ -20,11 +20,15 @@ _OPENING = re.compile(r"[\[{]")
 
 @dataclass(frozen=True, slots=True)
 class JsonBlock:
-    """One value and the stretch of the answer that it was read from (for a fence, the whole fence)."""
+    """One value and the stretch of the answer that it was read from (for a fence, the whole fence).
+
+    `opening` is where its first bracket stands; -1 where a fence is indented, so that its text is not the answer's.
+    """
 
     value: JsonValue
     start: int
     end: int
+    opening: int = -1
 
 
 def json_blocks(text: str, blocks: tuple[CodeBlock, ...], repairs: Counter[str]) -> list[JsonBlock]:
@@ -36,7 +40,10 @@ def json_blocks(text: str, blocks: tuple[CodeBlock, ...], repairs: Counter[str])
         if is_json or (block.language in _OPEN_FENCES and source.startswith(("{", "["))):
             # Python that begins with a bracket may be code: only what reads as a whole counts there.
             values = _values(source, repairs, is_json=is_json or block.language == "")
-            fenced.extend(JsonBlock(value, block.start, block.end) for value in values)
+            at = text.find(source, block.start, block.end)
+            fenced.extend(
+                JsonBlock(value, block.start, block.end, at + opening if at >= 0 else -1) for opening, value in values
+            )
             if is_json and not values and source:
                 repairs["json_unreadable"] += 1
     if fenced:
@@ -44,8 +51,9 @@ def json_blocks(text: str, blocks: tuple[CodeBlock, ...], repairs: Counter[str])
     return [found for at, part in outside_code(text, blocks) for found in _bare(part, at, repairs)]
 
 
-def _values(source: str, repairs: Counter[str], *, is_json: bool) -> list[JsonValue]:
-    values: list[JsonValue] = []
+def _values(source: str, repairs: Counter[str], *, is_json: bool) -> list[tuple[int, JsonValue]]:
+    """Return each value and where it begins."""
+    values: list[tuple[int, JsonValue]] = []
     position = 0
     while (found := _OPENING.search(source, position)) is not None:
         reading = read_json(source, found.start())
@@ -56,7 +64,7 @@ def _values(source: str, repairs: Counter[str], *, is_json: bool) -> list[JsonVa
             return []
         if reading.ending is Ending.WHOLE or reading.value:
             _count(reading, repairs)
-            values.append(reading.value)
+            values.append((found.start(), reading.value))
         elif reading.ending is Ending.CUT:
             repairs["json_cut"] += 1
         position = reading.end
@@ -75,7 +83,7 @@ def _bare(part: str, offset: int, repairs: Counter[str]) -> list[JsonBlock]:
             break
         if _is_data(part, start, reading):
             _count(reading, repairs)
-            found.append(JsonBlock(reading.value, offset + start, offset + reading.end))
+            found.append(JsonBlock(reading.value, offset + start, offset + reading.end, offset + start))
     return found
 
 

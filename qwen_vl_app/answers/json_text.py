@@ -15,8 +15,12 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeAlias
 
 from qwen_vl_app.chat import JsonValue
+
+Path: TypeAlias = tuple[str | int, ...]
+"""Where a value stands within another: keys and places, from the outside inwards."""
 
 MAX_DEPTH = 100
 """Containers within containers; deeper is an accident or an attack."""
@@ -59,6 +63,8 @@ class JsonReading:
     end: int = 0
     ending: Ending = Ending.WHOLE
     repairs: Counter[str] = field(default_factory=Counter)
+    spans: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    """Where in the text each text, number, true, false and null stands, quotation marks included."""
 
 
 @dataclass(slots=True)
@@ -77,9 +83,9 @@ class _CannotRead(Exception):  # noqa: N818 (a signal within this file, never an
         self.ending = ending
 
 
-def read_json(text: str, start: int = 0) -> JsonReading:
+def read_json(text: str, start: int = 0, *, with_spans: bool = False) -> JsonReading:
     """Read the list or object that begins at `start` (a `[` or `{`). Never raises; the time is linear in the text."""
-    reader = _Reader(text, start)
+    reader = _Reader(text, start, with_spans=with_spans)
     try:
         reader.run()
     except _CannotRead as stop:
@@ -92,7 +98,8 @@ def read_json(text: str, start: int = 0) -> JsonReading:
 class _Reader:
     """The state of one reading: the position and the open containers."""
 
-    def __init__(self, text: str, start: int) -> None:
+    def __init__(self, text: str, start: int, *, with_spans: bool = False) -> None:
+        self.with_spans = with_spans
         self.text = text
         self.at = start
         self.frames: list[_Frame] = []
@@ -118,7 +125,15 @@ class _Reader:
             elif sign in "[{(":
                 self.open_or_fail()
             else:
-                self.put(self.read_scalar(isinstance(frame.value, dict)))
+                start = self.at
+                value = self.read_scalar(isinstance(frame.value, dict))
+                if self.with_spans:
+                    self.reading.spans[self.path()] = (start, self.at)
+                self.put(value)
+
+    def path(self) -> Path:
+        """Return where the next value goes."""
+        return tuple(len(frame.value) if isinstance(frame.value, list) else str(frame.key) for frame in self.frames)
 
     def mended(self, code: str) -> None:
         self.reading.repairs[code] += 1

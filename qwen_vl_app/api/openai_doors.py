@@ -27,10 +27,10 @@ from qwen_vl_app.api.openai_replies import (
     Choice,
     Completion,
     CompletionMessage,
-    Model,
     ModelList,
     Note,
     logprobs_of,
+    model_of,
     usage_of,
 )
 from qwen_vl_app.api.openai_requests import DETAILS, ChatCompletionRequest, ChatMessage, ImagePart, ResponseFormat
@@ -57,7 +57,7 @@ async def list_models(call: Call) -> Response:
     """Return every name under which the loaded model answers; none before it is known which one it is."""
     status = call.assistant.status.engine
     names = model_names(call.settings, status) if status.model else ()
-    models = [Model(id=name, created=_STARTED, root=status.model) for name in names]
+    models = [model_of(name, status, created=_STARTED) for name in names]
     return JSONResponse(ModelList(data=models).model_dump())
 
 
@@ -68,7 +68,7 @@ async def show_model(call: Call) -> Response:
     known = {each.lower(): each for each in model_names(call.settings, status)} if status.model else {}
     if name.lower() not in known:
         raise UsageError("api.unknown_model", field="model")
-    return JSONResponse(Model(id=known[name.lower()], created=_STARTED, root=status.model).model_dump())
+    return JSONResponse(model_of(known[name.lower()], status, created=_STARTED).model_dump())
 
 
 async def complete(call: Call) -> Response:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from qwen_vl_app.chat import FinishReason, ScoredToken, Usage
+from qwen_vl_app.chat import EngineStatus, FinishReason, ScoredToken, Usage
 
 FINISH_REASONS: dict[FinishReason, Literal["stop", "length"]] = {
     FinishReason.STOP: "stop",
@@ -26,6 +26,15 @@ class Shape(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
+class ModelSizes(Shape):
+    """What this app tells beside OpenAI's fields, so that a command can prepare pictures as the app itself would."""
+
+    family: str
+    default: str
+    rungs: list[tuple[str, int, int]]
+    """Name, most pixels, most tokens, ascending."""
+
+
 class Model(Shape):
     """One name under which the loaded model answers; `root` is its own."""
 
@@ -34,6 +43,18 @@ class Model(Shape):
     created: int
     owned_by: str = "local"
     root: str
+    max_model_len: int | None = None
+    sizes: ModelSizes | None = None
+
+
+def model_of(name: str, status: EngineStatus, *, created: int) -> Model:
+    """Return the entry of one name of the loaded model."""
+    plan = status.plan
+    if plan is None:
+        return Model(id=name, created=created, root=status.model)
+    rungs = [(rung.detail.value, rung.max_pixels, rung.max_tokens) for rung in plan.rungs]
+    sizes = ModelSizes(family=status.family, default=plan.default.value, rungs=rungs)
+    return Model(id=name, created=created, root=status.model, max_model_len=plan.context_tokens, sizes=sizes)
 
 
 class ModelList(Shape):

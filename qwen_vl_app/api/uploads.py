@@ -22,13 +22,14 @@ from starlette.routing import Route
 
 from qwen_vl_app.api.guard import profile_of
 from qwen_vl_app.assistant import Assistant
-from qwen_vl_app.chat import Box, Detail, StagedPicture
-from qwen_vl_app.errors import AppError, ImageTooLargeError, UsageError
+from qwen_vl_app.chat import Box, Detail, Rendition, StagedPicture
+from qwen_vl_app.errors import AppError, HistoryError, ImageTooLargeError, UsageError
 from qwen_vl_app.imaging import edit_view
 from qwen_vl_app.texts import Language, render, t
 
 UPLOADS = "/app/uploads"
 ANSWERS = "/app/answers"
+PICTURES = "/app/pictures"
 BODIES_AT_ONCE = 4
 """Each may be as large as a file may be, in memory."""
 EDIT_BYTES = 4096
@@ -45,6 +46,7 @@ def upload_routes(current: Callable[[], Assistant]) -> list[Route]:
         Route(UPLOADS + "/{staged_id}", doors.edit, methods=["POST"]),
         Route(UPLOADS + "/{staged_id}", doors.remove, methods=["DELETE"]),
         Route(UPLOADS + "/{staged_id}/view", doors.view, methods=["GET"]),
+        Route(PICTURES + "/{picture_id:int}/{rendition}", doors.picture, methods=["GET"]),
         Route(ANSWERS + "/{turn_id:int}", doors.answer, methods=["GET"]),
     ]
 
@@ -74,7 +76,7 @@ class _Uploads:
         async def work(assistant: Assistant, owner: str) -> Response:
             async with self._bodies:
                 limit = assistant.settings.max_upload_mb * 2**20
-                data = await _body(request, limit=limit)
+                data = await body_of(request, limit=limit)
                 name = request.query_params.get("name", "")[:255]
                 detail = _detail(request.query_params.get("detail", ""))
                 picture = await run_in_threadpool(assistant.stage, data, name, detail=detail)
@@ -97,7 +99,7 @@ class _Uploads:
 
     async def edit(self, request: Request) -> Response:
         async def work(assistant: Assistant, owner: str) -> Response:
-            wanted = _edit(await _body(request, limit=EDIT_BYTES))
+            wanted = _edit(await body_of(request, limit=EDIT_BYTES))
             old = assistant.staging.get(owner, request.path_params["staged_id"])
             new = await run_in_threadpool(_edited, assistant, old, wanted)
             assistant.staging.put(owner, new)
@@ -129,6 +131,19 @@ class _Uploads:
 
         return await self._answering(request, work)
 
+    async def picture(self, request: Request) -> Response:
+        async def work(assistant: Assistant, owner: str) -> Response:
+            rendition = request.path_params["rendition"]
+            if rendition not in (Rendition.VIEW, Rendition.SEEN, Rendition.THUMBNAIL):
+                raise HistoryError("history.not_found")
+            kept = await run_in_threadpool(
+                assistant.picture, owner, request.path_params["picture_id"], Rendition(rendition)
+            )
+            # Nothing of it may lie in the browser's own store when it is erased here.
+            return Response(kept.data, media_type=kept.mime, headers={"Cache-Control": "no-store"})
+
+        return await self._answering(request, work)
+
     async def _answering(self, request: Request, work: Callable[[Assistant, str], Awaitable[Response]]) -> Response:
         """Do the work for the browser that asks; a refusal is one sentence in its language."""
         try:
@@ -140,13 +155,13 @@ class _Uploads:
         except AppError as error:
             # A file that is no picture is an ordinary answer to the composer: browsers cry out over any other status.
             status = 200 if request.method == "POST" else 404
-            return JSONResponse({"problem": render(error, _language(request))}, status_code=status)
+            return JSONResponse({"problem": render(error, language_of(request))}, status_code=status)
         except ClientDisconnect:
             return Response(status_code=499)
 
 
 def _chip(assistant: Assistant, picture: StagedPicture, request: Request) -> dict[str, Any]:
-    return chip(picture, _language(request), seconds=assistant.expected_seconds([picture.seen.tokens]))
+    return chip(picture, language_of(request), seconds=assistant.expected_seconds([picture.seen.tokens]))
 
 
 def chip(picture: StagedPicture, language: Language, *, seconds: float | None = None) -> dict[str, Any]:
@@ -225,7 +240,7 @@ def _edit(body: bytes) -> _Edit:
         raise UsageError("staging.bad_request") from error
 
 
-async def _body(request: Request, *, limit: int) -> bytes:
+async def body_of(request: Request, *, limit: int) -> bytes:
     """Return a body of at most `limit` bytes. Raises ImageTooLargeError without having held more than that."""
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit:
@@ -242,7 +257,8 @@ def _detail(name: str) -> Detail | None:
     return Detail(name) if name in list(Detail) else None
 
 
-def _language(request: Request) -> Language:
+def language_of(request: Request) -> Language:
+    """Return the language that the page was asked in, else the browser's."""
     chosen = request.query_params.get("lang", "")
     if chosen in list(Language):
         return Language(chosen)

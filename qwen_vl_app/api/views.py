@@ -1,4 +1,4 @@
-"""The routes behind answers to look at: a kept picture's renditions, a part cut out of it, and pages that a model wrote.
+"""The routes behind answers to look at: a part cut out of a kept picture, and pages that a model wrote.
 
 Knows the browser's profile and whose picture or turn is asked for. A page goes out only into a frame of the app, under a
 policy that lets it run nothing and load nothing. Does not know what the page around it shows.
@@ -25,7 +25,6 @@ from qwen_vl_app.texts import Language, render
 
 PICTURES = "/app/pictures"
 PAGES = "/app/pages"
-_RENDITIONS = {"view": Rendition.VIEW, "seen": Rendition.SEEN}
 _NO_STORE = {"Cache-Control": "no-store"}
 _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
@@ -47,7 +46,6 @@ def view_routes(current: Callable[[], Assistant]) -> list[Route]:
     doors = _Views(current)
     return [
         Route(PICTURES + "/{picture_id:int}/cut", doors.cut, methods=["GET"]),
-        Route(PICTURES + "/{picture_id:int}/{rendition}", doors.picture, methods=["GET"]),
         Route(PAGES + "/{turn_id:int}/{number:int}", doors.page, methods=["GET"]),
     ]
 
@@ -55,9 +53,6 @@ def view_routes(current: Callable[[], Assistant]) -> list[Route]:
 class _Views:
     def __init__(self, current: Callable[[], Assistant]) -> None:
         self._current = current
-
-    async def picture(self, request: Request) -> Response:
-        return await self._answering(request, _picture)
 
     async def cut(self, request: Request) -> Response:
         return await self._answering(request, _cut)
@@ -79,14 +74,6 @@ class _Views:
         except AppError as error:
             language = Language.from_locale(request.headers.get("accept-language"))
             return PlainTextResponse(f"{render(error, language)}\n", status_code=404, headers=_NO_STORE)
-
-
-def _picture(assistant: Assistant, owner: str, request: Request) -> Response:
-    rendition = _RENDITIONS.get(request.path_params["rendition"])
-    if rendition is None:
-        raise UsageError("preview.not_here")
-    picture = assistant.picture(owner, request.path_params["picture_id"], rendition)
-    return Response(picture.data, media_type=picture.mime, headers=_NO_STORE)
 
 
 def _cut(assistant: Assistant, owner: str, request: Request) -> Response:

@@ -4,7 +4,8 @@ Stands in the hub above the assistant, whom it asks like everybody else, behind 
 pages or how a picture is decoded. A folder that is run over is only ever read.
 """
 
-from qwen_vl_app.batch.exports import Export, ExportKind, left_out_text, rounds_csv
+from qwen_vl_app.batch.dropped import Dropped
+from qwen_vl_app.batch.exports import Export, ExportKind, left_out_text, rounds_csv, rounds_pdf
 from qwen_vl_app.batch.plan import BatchPlan
 from qwen_vl_app.batch.progress import BatchProgress, RunState
 from qwen_vl_app.batch.rounds import FieldChange, RoundChange, RoundRow
@@ -17,6 +18,7 @@ __all__ = [
     "BatchRow",
     "BatchRuns",
     "BatchSummary",
+    "Dropped",
     "Export",
     "ExportKind",
     "FieldChange",
@@ -28,4 +30,5 @@ __all__ = [
     "left_out_text",
     "refuse_within",
     "rounds_csv",
+    "rounds_pdf",
 ]

@@ -30,10 +30,10 @@ from qwen_vl_app.batch.columns import (
     text,
 )
 from qwen_vl_app.batch.plan import BatchPlan
-from qwen_vl_app.batch.rounds import RoundRow
+from qwen_vl_app.batch.rounds import RoundChange, RoundRow
 from qwen_vl_app.batch.rows import BatchRow, RowOutcome
 from qwen_vl_app.batch.source import SourceFolder, reading_order
-from qwen_vl_app.chat import Region, Table
+from qwen_vl_app.chat import Region, StagedPicture, Table
 from qwen_vl_app.errors import AppError, BatchError, PictureError, Reason
 from qwen_vl_app.imaging import clean_name, draw_regions
 from qwen_vl_app.imaging.encoding import THUMBNAIL_SIDE
@@ -105,6 +105,47 @@ def rounds_csv(rows: tuple[RoundRow, ...], target: Path, *, language: Language) 
         return _whole(target, lambda partial: partial.write_bytes(to_csv(Table(titles, tuple(cells)))) and len(cells))
     except OSError as error:
         raise BatchError("batch.target_unwritable", name=target.name) from error
+
+
+def rounds_pdf(
+    rows: tuple[RoundRow, ...],
+    target: Path,
+    *,
+    title: str,
+    before: _Thumbnail,
+    after: _Thumbnail,
+    language: Language,
+) -> int:
+    """Write the report of a round as PDF, what is the same left out; return the number of entries.
+
+    Each entry has the picture of this round, or of the earlier one where it has vanished. Raises BatchError
+    `batch.target_unwritable`.
+    """
+    changed = [row for row in rows if row.change is not RoundChange.SAME]
+
+    def entries() -> Iterator[ReportEntry]:
+        for row in changed:
+            lines = [text(row.question)] if row.question else []
+            for _, _, change, field, was, now, delta, percent in round_cells([row], language):
+                moved = (
+                    ""
+                    if delta is None
+                    else f" ({float(delta):+.4g}" + (")" if percent is None else f", {float(percent):+.1f} %)")
+                )
+                lines.append(f"{change}: {field} {was} → {now}{moved}" if field else f"{change}: {was} → {now}")
+            side, thumbnail, new = (row.after, after, True) if row.after is not None else (row.before, before, False)
+            picture = None if side is None else thumbnail(side)
+            regions = row.new_regions if new else row.vanished_regions
+            if picture is not None and regions:
+                picture = draw_regions(picture, regions, labels=False)
+            yield ReportEntry(title=text(row.key), lines=tuple(lines), picture=picture)
+
+    footer = t("batch.report.footer", language)
+    try:
+        _whole(target, lambda partial: write_report(partial, entries(), title=title, footer=footer))
+    except OSError as error:
+        raise BatchError("batch.target_unwritable", name=target.name) from error
+    return len(changed)
 
 
 def _whole(target: Path, write: Callable[[Path], int]) -> int:
@@ -246,10 +287,19 @@ def _annotated(target: Path, *, rows: _Rows, assistant: Assistant, plan: BatchPl
 def _drawn(
     name: str, page: int, *, content_hash: str, regions: tuple[Region, ...], assistant: Assistant, plan: BatchPlan
 ) -> bytes:
+    picture = read_picture(name, page, content_hash=content_hash, assistant=assistant, plan=plan)
+    return draw_regions(picture.view, regions)
+
+
+def read_picture(name: str, page: int, *, content_hash: str, assistant: Assistant, plan: BatchPlan) -> StagedPicture:
+    """Return a picture that was asked about, read anew where it is still the same.
+
+    Raises UsageError where the folder is gone, BatchError `batch.file.*`, PictureError, ModelNotLoadedError.
+    """
     _, data = SourceFolder(plan.folder).read(name, max_bytes=assistant.settings.max_upload_mb * 2**20)
     if hashlib.sha256(data).hexdigest() != content_hash:
         raise BatchError("batch.file.changed")
-    return draw_regions(assistant.stage(data, name, page=page, detail=plan.detail).view, regions)
+    return assistant.stage(data, name, page=page, detail=plan.detail)
 
 
 def _free_name(name: str, page: int, *, ending: str, taken: set[str]) -> str:

@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from qwen_vl_app.assistant import LOCAL_OWNER
 from qwen_vl_app.chat import Detail
 from qwen_vl_app.errors import BatchError
 
@@ -26,6 +27,8 @@ class BatchPlan:
     is_watching: bool = False
     """Go on looking for new pictures until somebody stops it."""
     max_new_tokens: int = 1024
+    owner: str = LOCAL_OWNER
+    """Whose run it is: a browser's profile, or the local owner of the command line."""
 
 
 def dump_plan(plan: BatchPlan) -> str:
@@ -39,6 +42,7 @@ def dump_plan(plan: BatchPlan) -> str:
             "is_recursive": plan.is_recursive,
             "is_watching": plan.is_watching,
             "max_new_tokens": plan.max_new_tokens,
+            "owner": plan.owner,
         }
     )
 
@@ -55,6 +59,7 @@ def load_plan(document: str) -> BatchPlan:
             is_recursive=bool(kept["is_recursive"]),
             is_watching=bool(kept["is_watching"]),
             max_new_tokens=int(kept["max_new_tokens"]),
+            owner=str(kept.get("owner", LOCAL_OWNER)),  # plans of before had none
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BatchError("batch.plan_damaged") from error

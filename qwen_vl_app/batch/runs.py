@@ -6,17 +6,19 @@ how a run works or what an export looks like.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import shutil
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from qwen_vl_app.assistant import Assistant
-from qwen_vl_app.batch.exports import Export, ExportKind, export_rows
+from qwen_vl_app.batch.dropped import DroppedFiles
+from qwen_vl_app.batch.exports import Export, ExportKind, export_rows, read_picture
 from qwen_vl_app.batch.journal import Journal, read_journal
 from qwen_vl_app.batch.ledger import Ledger, current_rows
 from qwen_vl_app.batch.plan import BatchPlan, dump_plan, load_plan
@@ -25,6 +27,7 @@ from qwen_vl_app.batch.rounds import RoundRow, compare_rounds
 from qwen_vl_app.batch.rows import BatchRow, RowOutcome, load_row
 from qwen_vl_app.batch.run import POLL_S, THUMBNAILS_NAME, BatchRun
 from qwen_vl_app.batch.source import SourceFolder
+from qwen_vl_app.chat import StagedPicture
 from qwen_vl_app.errors import BatchError, UsageError
 from qwen_vl_app.texts import Language
 
@@ -66,6 +69,12 @@ class BatchRuns:
         self._lock = threading.Lock()
         self._runs: dict[str, BatchRun] = {}
         self._is_closed = False
+        self.dropped = DroppedFiles(self._folder)
+        """Pictures that came through the page, for runs to go over."""
+
+    def sweep(self) -> int:
+        """Delete what was dropped a day ago or earlier and never run over; return how many drops."""
+        return self.dropped.sweep(used={summary.plan.folder for summary in self.list()}.__contains__)
 
     # 1. Its life
 
@@ -78,17 +87,9 @@ class BatchRuns:
         if not questions:
             raise UsageError("question.empty")
         source = SourceFolder(plan.folder)
-        if source.holds(self._folder):
+        if source.holds(self._folder) or (source.is_within(self._folder) and not self.dropped.holds(source.path)):
             raise UsageError("batch.folder.holds_data", name=source.path.name)
-        plan = BatchPlan(
-            folder=source.path,
-            questions=questions,
-            task=plan.task,
-            detail=plan.detail,
-            is_recursive=plan.is_recursive,
-            is_watching=plan.is_watching,
-            max_new_tokens=plan.max_new_tokens,
-        )
+        plan = replace(plan, folder=source.path, questions=questions)
         now = datetime.now(UTC)  # ids sort by the time of the start, to the microsecond
         run_id = f"{now:%Y%m%d-%H%M%S}-{now.microsecond:05x}{secrets.token_hex(2)}"
         folder = self._folder / run_id
@@ -156,7 +157,7 @@ class BatchRuns:
                 log.warning("a run of a folder did not end in time")
 
     def delete(self, run_id: str) -> None:
-        """Delete a run with its journal and thumbnails; never anything of the folder it was about.
+        """Delete a run with its journal and thumbnails, and what was dropped for it; never anything of another folder.
 
         Raises BatchError `batch.unknown`, `batch.in_use` while it runs anywhere.
         """
@@ -169,6 +170,8 @@ class BatchRuns:
             journal.open()  # refuses where another process works on it
             journal.close()
             self._runs.pop(run_id, None)
+            with contextlib.suppress(BatchError):  # a damaged plan names no folder
+                self.dropped.delete(self.plan(run_id).folder)
             try:
                 shutil.rmtree(folder)
             except OSError as error:
@@ -176,19 +179,25 @@ class BatchRuns:
 
     # 2. Looking
 
-    def list(self) -> tuple[BatchSummary, ...]:
-        """Return all runs, the latest first; folders that are no runs are passed over."""
+    def list(self, *, owner: str | None = None) -> tuple[BatchSummary, ...]:
+        """Return all runs, or one owner's, the latest first; folders that are no runs are passed over."""
         try:
-            names = sorted((entry.name for entry in self._folder.iterdir() if entry.is_dir()), reverse=True)
+            names = sorted(
+                (entry.name for entry in self._folder.iterdir() if entry.is_dir() and _is_id(entry.name)), reverse=True
+            )
         except FileNotFoundError:
             return ()
         except OSError as error:
             raise BatchError("batch.journal.unreadable") from error
-        return tuple(summary for name in names if (summary := self._summary(name)) is not None)
+        summaries = (self._summary(name, owner) for name in names)
+        return tuple(summary for summary in summaries if summary is not None)
 
-    def _summary(self, run_id: str) -> BatchSummary | None:
+    def _summary(self, run_id: str, owner: str | None) -> BatchSummary | None:
         try:
-            return BatchSummary(run_id, _started_at(run_id), self.plan(run_id), self.progress(run_id))
+            plan = self.plan(run_id)
+            if owner not in (None, plan.owner):
+                return None
+            return BatchSummary(run_id, _started_at(run_id), plan, self.progress(run_id))
         except (BatchError, ValueError) as error:
             log.warning("a run could not be listed: %s", error)
             return None
@@ -250,6 +259,11 @@ class BatchRuns:
         except OSError:
             return None
 
+    def picture(self, run_id: str, row: BatchRow) -> StagedPicture:
+        """Return the picture of a row, read anew. Raises BatchError where it is gone or has changed, PictureError."""
+        plan = self.plan(run_id)
+        return read_picture(row.name, row.page, content_hash=row.content_hash, assistant=self._assistant, plan=plan)
+
     # 3. Taking away
 
     def export(self, run_id: str, kind: ExportKind, target: Path, *, language: Language = Language.ENGLISH) -> Export:
@@ -285,7 +299,7 @@ class BatchRuns:
     def _known(self, run_id: str) -> Path:
         """Return a run's folder. An id that was typed leads nowhere else."""
         folder = self._folder_of(run_id)
-        if not run_id or not _ID_CHARACTERS.issuperset(run_id) or not folder.is_dir():
+        if not _is_id(run_id) or not folder.is_dir():
             raise BatchError("batch.unknown", run=run_id)
         return folder
 
@@ -305,6 +319,10 @@ def refuse_within(plan: BatchPlan, target: Path) -> None:
         return
     if source.holds(target):
         raise UsageError("batch.target_within_folder", name=target.name)
+
+
+def _is_id(name: str) -> bool:
+    return bool(name) and _ID_CHARACTERS.issuperset(name)
 
 
 def _started_at(run_id: str) -> datetime:

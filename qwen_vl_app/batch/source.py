@@ -67,6 +67,10 @@ class SourceFolder:
         """True where a path, its links followed, lies in the folder or is the folder."""
         return path.expanduser().resolve().is_relative_to(self.path)
 
+    def is_within(self, path: Path) -> bool:
+        """True where the folder is a path, its links followed, or lies in it."""
+        return self.path.is_relative_to(path.expanduser().resolve())
+
     def find(self, *, is_recursive: bool) -> Listing:
         """Return the pictures. Raises BatchError `batch.folder.gone` where the folder cannot be read now."""
         files: list[FoundFile] = []

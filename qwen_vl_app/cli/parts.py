@@ -21,7 +21,7 @@ from qwen_vl_app.records import Records
 class Parts:
     """How a command comes by its settings (`file` None is `config.toml` beside the app) and its assistant."""
 
-    build_assistant: Callable[[Settings], Assistant] = bootstrap.build_assistant
+    build_assistant: Callable[[Settings], Assistant] = bootstrap.build_command_assistant
     build_records: Callable[[Settings], Records] = bootstrap.build_records
     probe: Callable[[Settings], Probe] = bootstrap.probe
     bench: Callable[..., Mapping[str, Any]] = bootstrap.bench

@@ -17,14 +17,16 @@ from typer.main import get_command
 from qwen_vl_app import __version__
 from qwen_vl_app.batch import ExportKind
 from qwen_vl_app.chat import Detail
+from qwen_vl_app.cli import accept as accepting
 from qwen_vl_app.cli import ask as asking
 from qwen_vl_app.cli import batch as batching
 from qwen_vl_app.cli import bench as benching
 from qwen_vl_app.cli import checkup
 from qwen_vl_app.cli import look as looking
-from qwen_vl_app.cli import models as listing
 from qwen_vl_app.cli import serve as serving
+from qwen_vl_app.cli.forms_program import forms_app
 from qwen_vl_app.cli.history_program import history_app
+from qwen_vl_app.cli.models_program import models_app
 from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.cli.status import FAILED, INTERRUPTED
 from qwen_vl_app.cli.terminal import Terminal, speak_utf8, system_language
@@ -42,7 +44,9 @@ _app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_app.add_typer(forms_app, name="forms")
 _app.add_typer(history_app, name="history")
+_app.add_typer(models_app, name="models")
 
 # The flags. Their help is put in by `_speak`, in the language of this machine.
 ModelFlag = Annotated[str | None, typer.Option("--model", metavar="DIR")]
@@ -65,8 +69,7 @@ def main(arguments: Sequence[str] | None = None, *, parts: Parts | None = None) 
         level=logging.INFO if is_verbose else logging.CRITICAL, format="%(levelname)s %(name)s: %(message)s"
     )
     language = system_language()
-    command = get_command(_app)
-    _speak(command, language)
+    command = spoken(language)
     try:
         command.main(
             args=None if arguments is None else list(arguments), prog_name="python -m qwen_vl_app", obj=parts or Parts()
@@ -80,6 +83,13 @@ def main(arguments: Sequence[str] | None = None, *, parts: Parts | None = None) 
         Terminal(language=language).note(Reason("app.unexpected_command"))
         return FAILED
     return 0
+
+
+def spoken(language: Language) -> Any:
+    """Return all commands with their help in a language, as click has them."""
+    command = get_command(_app)
+    _speak(command, language)
+    return command
 
 
 def _speak(command: Any, language: Language, *, code: str = "") -> None:
@@ -212,18 +222,29 @@ def _batch(
     _end(context, batching.batch(_parts(context), request, overrides=overrides, is_json=is_json, is_verbose=is_verbose))
 
 
-@_app.command("models")
-def _models(
+@_app.command("accept")
+def _accept(
     context: typer.Context,
+    folder: Annotated[str, typer.Argument(metavar="[FOLDER]", show_default=False)] = "",
     *,
+    template: Annotated[str, typer.Option("--template", metavar="NAME", show_default=False)] = "",
+    activate_anyway: Annotated[bool, typer.Option("--activate-anyway")] = False,
+    only_compare: Annotated[bool, typer.Option("--only-compare")] = False,
+    reviewer: Annotated[str, typer.Option("--who", metavar="NAME", show_default=False)] = "",
+    out: Annotated[str, typer.Option("--out", metavar="FILE", show_default=False)] = "",
     is_json: JsonFlag = False,
+    model: ModelFlag = None,
+    device: DeviceFlag = None,
+    precision: PrecisionFlag = None,
+    data_dir: DataDirFlag = None,
     models_dir: ModelsDirFlag = None,
     language: LanguageFlag = None,
 ) -> None:
     overrides = _overrides(
-        model=None, device=None, precision=None, data_dir=None, models_dir=models_dir, language=language
+        model=model, device=device, precision=precision, data_dir=data_dir, models_dir=models_dir, language=language
     )
-    _end(context, listing.list_models(_parts(context), overrides=overrides, is_json=is_json))
+    request = accepting.Request(folder, template, activate_anyway, only_compare, reviewer, out)
+    _end(context, accepting.accept(_parts(context), request, overrides=overrides, is_json=is_json))
 
 
 @_app.command("doctor")

@@ -14,12 +14,14 @@ from qwen_vl_app.chat import (
     Detail,
     EngineStatus,
     FinishReason,
+    LikelyToken,
     Message,
     SamplingParams,
     SeenSize,
     Size,
     Usage,
 )
+from qwen_vl_app.errors import Reason
 
 
 class Stage(StrEnum):
@@ -42,20 +44,30 @@ class StageStep:
 
 @dataclass(frozen=True, slots=True)
 class TokenStep:
-    """One token was chosen. `text` is what it adds to the answer: whole characters only, often empty."""
+    """One token was chosen. `text` is what it adds to the answer: whole characters only, often empty.
+
+    The others are as in `ScoredToken`.
+    """
 
     text: str
     token_id: int
     logprob: float | None = None
+    raw: bytes = b""
+    allowed: float = 0.0
+    likely: tuple[LikelyToken, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedStep:
-    """The last step of every run that did not raise. `text` is what detokenising still held back."""
+    """The last step of every run that did not raise. `text` is what detokenising still held back.
+
+    `notes` disclose what a person should know of the way: a rule of the schema that could not be enforced, say.
+    """
 
     finish_reason: FinishReason
     usage: Usage
     text: str = ""
+    notes: tuple[Reason, ...] = ()
 
 
 Step: TypeAlias = StageStep | TokenStep | FinishedStep
@@ -63,11 +75,17 @@ Step: TypeAlias = StageStep | TokenStep | FinishedStep
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One prompt to continue. `conversation_key` lets an engine find what it still holds of the same conversation."""
+    """One prompt to continue. `conversation_key` lets an engine find what it still holds of the same conversation.
+
+    `schema` is a JSON Schema as JSON text. An engine holds the answer to it as far as it can, its properties in their
+    order and no others, and tells in the notes of its last step what it could not enforce. It adds nothing to the schema:
+    where null is no possible value of a property, the model has to write something there.
+    """
 
     messages: tuple[Message, ...]
     sampling: SamplingParams = SamplingParams()
     conversation_key: str | None = None
+    schema: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from qwen_vl_app.engine.contents import check_contents
 from qwen_vl_app.engine.families import Family, Shape, family_of, shape_of
 from qwen_vl_app.errors import ModelFolderError, Reason
 
@@ -27,15 +29,11 @@ MAX_HEADER_BYTES = 100_000_000
 MAX_JSON_BYTES = 64_000_000
 FIXED_COST_BYTES = 256 * 2**20
 """What a loaded model needs beside its weights, at the least."""
-DTYPE_NAMES = {
-    "F32": "fp32",
-    "BF16": "bf16",
-    "F16": "fp16",
-    "F64": "fp64",
-    "F8_E4M3": "fp8",
-    "I8": "int8",
-    "U8": "uint8",
-}
+DTYPE_NAMES = {"F32": "fp32", "BF16": "bf16", "F16": "fp16", "F64": "fp64"}
+
+
+BYTES_OF_TYPE = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2}
+"""The number formats that weights may be stored in. Others were made for another program, with scales that it alone knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +110,27 @@ def _inspect(folder: Path) -> ModelFolder:
         shape = shape_of(config)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFolderError("engine.folder.bad_config", model=name) from error
+    if config.get("quantization_config"):
+        raise ModelFolderError("engine.folder.quantised", model=name)
     files = _weight_files(folder)
+    check_contents(folder)
     if not (folder / "tokenizer.json").is_file():
         raise ModelFolderError("engine.folder.no_tokenizer", model=name)
     parameters = weight_bytes = 0
     dtypes: dict[str, int] = {}
-    for file in files:
-        for entry in read_safetensors_header(file, model=name).values():
-            count = 1
-            for side in entry["shape"]:
-                count *= int(side)
+    headers = {file.name: read_safetensors_header(file, model=name) for file in files}
+    _check_index(folder, headers)
+    for file_name, header in headers.items():
+        for tensor, entry in header.items():
+            count = math.prod(int(side) for side in entry["shape"])
+            size = entry["data_offsets"][1] - entry["data_offsets"][0]
+            if entry["dtype"] not in BYTES_OF_TYPE:
+                dtype = entry["dtype"][:20]
+                raise ModelFolderError("engine.folder.wrong_type", model=name, tensor=tensor[:80], dtype=dtype)
+            if size != count * BYTES_OF_TYPE[entry["dtype"]]:
+                raise ModelFolderError("engine.folder.bad_file", model=name, file=file_name)
             parameters += count
-            weight_bytes += entry["data_offsets"][1] - entry["data_offsets"][0]
+            weight_bytes += size
             dtypes[entry["dtype"]] = dtypes.get(entry["dtype"], 0) + count
     main = max(dtypes, key=lambda dtype: dtypes[dtype], default="")
     return ModelFolder(
@@ -138,6 +145,17 @@ def _inspect(folder: Path) -> ModelFolder:
         config=config,
         weight_files=files,
     )
+
+
+def _check_index(folder: Path, headers: Mapping[str, Mapping[str, Any]]) -> None:
+    """Compare the index with what the shards hold: a tensor that is promised and not there was lost on the way."""
+    index = folder / INDEX_NAME
+    if not index.is_file():
+        return
+    promised = read_json(index, model=folder.name)["weight_map"]
+    lost = sorted(name for name, shard in promised.items() if name not in headers[str(shard)])
+    if lost:
+        raise ModelFolderError("engine.folder.missing_tensors", model=folder.name, tensor=lost[0][:80], count=len(lost))
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:

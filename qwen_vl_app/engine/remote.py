@@ -32,7 +32,7 @@ from qwen_vl_app.chat import (
 from qwen_vl_app.engine.base import FinishedStep, GenerationRequest, Prediction, Stage, StageStep, Step
 from qwen_vl_app.engine.families import FAMILIES, Family, smart_resize
 from qwen_vl_app.engine.remote_exchange import Exchange
-from qwen_vl_app.engine.remote_words import FINISHES, tokens_of, usage_of, written, written_sampling
+from qwen_vl_app.engine.remote_words import FINISHES, tokens_of, told_plan, usage_of, written, written_sampling
 from qwen_vl_app.errors import ModelError, ModelNotLoadedError, Reason
 
 ADDRESS = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\]):([0-9]{1,5})(/[\w./-]*)?")
@@ -86,6 +86,8 @@ class RemoteEngine:
         self._detail = detail
         self._patience_s = patience_s
         self._closing = threading.Event()
+        self._is_own = False
+        """True where the server is an app of this kind, which tells its plan of sizes."""
         self._status = EngineStatus(state=EngineState.EMPTY)
 
     @property
@@ -171,9 +173,12 @@ class RemoteEngine:
             if chosen is None:
                 raise ModelError("engine.remote.no_such_model", address=self._place, model=self._wanted)
             name, context = str(chosen["id"]), int(chosen.get("max_model_len") or DEFAULT_CONTEXT_TOKENS)
+            own = told_plan(chosen)
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError("engine.remote.no_answer", address=self._place) from error
-        family = self._family(f"{name} {chosen.get('root', '')}")
+        self._is_own = own is not None
+        family = self._family(f"{name} {chosen.get('root', '')}") if own is None else FAMILIES[own[0]]
+        plan = _plan(family, context, self._detail) if own is None else own[1]
         return EngineStatus(
             state=EngineState.LOADING,
             model=name,
@@ -181,7 +186,7 @@ class RemoteEngine:
             coordinates=family.coordinates,
             fingerprint=hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest(),
             device=self._place,
-            plan=_plan(family, context, self._detail),
+            plan=replace(plan, default=plan.rung(self._detail).detail) if self._detail else plan,
             choices=(Reason("engine.remote.used", address=self._place, model=name),),
         )
 
@@ -192,7 +197,7 @@ class RemoteEngine:
         them without a word, but its count of tokens tells. Raises ModelError where it changes even the smallest.
         """
         plan = status.plan
-        if plan is None:
+        if plan is None or self._is_own:  # an app of this kind has told its sizes, and keeps them
             return status
         text_tokens = self._prompt_tokens(status.model, None)
         for kept in range(len(plan.rungs), 0, -1):
@@ -269,13 +274,39 @@ class RemoteEngine:
     def _body(self, request: GenerationRequest) -> bytes:
         wanted: dict[str, Any] = {
             "model": self._status.model,
-            "messages": [written(message) for message in request.messages],
+            "messages": [written(message, is_own=self._is_own) for message in request.messages],
             "stream": True,
             "stream_options": {"include_usage": True},
             "logprobs": True,
             **written_sampling(request.sampling),
         }
         return json.dumps(wanted).encode()
+
+
+def own_app_model(address: str, *, key: str = "") -> str | None:
+    """Return the name of the model of an app of this kind at an address on loopback; empty while it still begins to load.
+
+    None where no such app answers.
+    """
+    found = ADDRESS.fullmatch(address)
+    if found is None:
+        return None
+    connection = http.client.HTTPConnection(found[1].strip("[]"), int(found[2]), timeout=CONNECT_TIMEOUT_S)
+    try:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        connection.request("GET", f"{found[3] or ''}/models", headers=headers)
+        response = connection.getresponse()
+        body = response.read()
+        if response.status != http.client.OK:
+            return None
+        models = json.loads(body)["data"]
+        if not models:
+            return ""
+        return str(models[0]["root"]) if isinstance(models[0].get("sizes"), dict) else None
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    finally:
+        connection.close()
 
 
 class _UnreachableError(ModelError):

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from qwen_vl_app.chat import FinishReason, ImageInput, Message, SamplingParams, Usage
+from qwen_vl_app.chat import Detail, FinishReason, ImageInput, Message, Rung, SamplingParams, SizePlan, Usage
 from qwen_vl_app.engine.base import TokenStep
+from qwen_vl_app.engine.families import FAMILIES
 
 TOKEN_ID_UNKNOWN = -1
 
@@ -58,15 +59,39 @@ def written_sampling(params: SamplingParams) -> dict[str, Any]:
     }
 
 
-def written(message: Message) -> dict[str, Any]:
-    """Return a message in OpenAI's form, its pictures before its text."""
+def written(message: Message, *, is_own: bool = False) -> dict[str, Any]:
+    """Return a message in OpenAI's form, its pictures before its text. `is_own` asks an app of this kind to keep their sizes."""
     if not message.images:
         return {"role": message.role, "content": message.text}
     parts: list[dict[str, Any]] = [
-        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(png_of(image)).decode()}"}}
+        {
+            "type": "image_url",
+            "image_url": {
+                "url": f"data:image/png;base64,{base64.b64encode(png_of(image)).decode()}",
+                **({"detail": "original"} if is_own else {}),
+            },
+        }
         for image in message.images
     ]
     return {"role": message.role, "content": [*parts, {"type": "text", "text": message.text}]}
+
+
+def told_plan(model: Mapping[str, Any]) -> tuple[str, SizePlan] | None:
+    """Return the family's name and the plan that an app of this kind tells of its model; None of any other server.
+
+    Raises KeyError, TypeError or ValueError where it tells them and they make no sense.
+    """
+    sizes = model.get("sizes")
+    if not isinstance(sizes, Mapping):
+        return None
+    family = next((each for each in FAMILIES.values() if each.display_name == sizes["family"]), None)
+    if family is None:
+        return None
+    rungs = tuple(Rung(Detail(name), int(pixels), int(tokens)) for name, pixels, tokens in sizes["rungs"])
+    if not rungs:
+        raise ValueError("no sizes")
+    plan = SizePlan(family.factor, 4 * family.factor**2, rungs, Detail(sizes["default"]), int(model["max_model_len"]))
+    return family.model_type, plan
 
 
 def png_of(image: ImageInput) -> bytes:

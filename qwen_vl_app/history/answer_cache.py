@@ -26,19 +26,24 @@ CACHE_BYTES = 64 * 2**20
 _KEY_VERSION = 1
 
 
-def answer_key(owner: str, messages: Sequence[Message], *, sampling: SamplingParams, fingerprint: str) -> str | None:
+def answer_key(
+    owner: str, messages: Sequence[Message], *, sampling: SamplingParams, fingerprint: str, schema: str | None = None
+) -> str | None:
     """Return the hash of everything that decides an answer, or None where the answer is left to chance.
 
     `messages` is the whole prompt; a picture stands in it by its `picture_id`, which is the hash of the pixels that the
-    model sees and of their size. `fingerprint` names weights and precision.
+    model sees and of their size. `fingerprint` names weights and precision, `schema` is what the answer was held to.
     """
     if sampling.temperature > 0 or not fingerprint:
         return None
+    chosen = asdict(sampling) | {"seed": None, "top_p": None, "top_k": None}
+    del chosen["top_logprobs"]  # it tells more of an answer, and changes none
     document = {
         "version": _KEY_VERSION,
         "owner": owner,
         "fingerprint": fingerprint,
-        "sampling": asdict(sampling) | {"seed": None, "top_p": None, "top_k": None},
+        "sampling": chosen,
+        **({} if schema is None else {"schema": schema}),
         "messages": [
             [message.role, message.text, [image.picture_id for image in message.images]] for message in messages
         ],

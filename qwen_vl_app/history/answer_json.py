@@ -25,6 +25,8 @@ from qwen_vl_app.chat import (
 from qwen_vl_app.errors import HistoryError, Reason
 from qwen_vl_app.history.tables import storable
 
+_HELD = ("schema", "is_schema_exact")
+
 
 def dump_answer(answer: Answer) -> str:
     """Return the document of an answer without its text.
@@ -77,17 +79,31 @@ def load_answer(document: str, text: str) -> Answer:
         raise HistoryError("history.record_damaged") from error
 
 
-def dump_sampling(sampling: SamplingParams) -> str:
-    """Return the document of how tokens were chosen."""
-    return _dumps(asdict(sampling))
+def dump_sampling(sampling: SamplingParams, *, schema: str | None = None, is_schema_exact: bool = False) -> str:
+    """Return the document of how tokens were chosen, and of the schema that they were held to."""
+    held = {} if schema is None else {"schema": schema, "is_schema_exact": is_schema_exact}
+    return _dumps(asdict(sampling) | held)
 
 
 def load_sampling(document: str) -> SamplingParams:
     """Return how tokens were chosen. Raises HistoryError `history.record_damaged`."""
     try:
         kept = json.loads(document)
-        return SamplingParams(**{**kept, "stop": tuple(kept["stop"])})
-    except (ValueError, KeyError, TypeError) as error:
+        chosen = {name: value for name, value in kept.items() if name not in _HELD}
+        return SamplingParams(**{**chosen, "stop": tuple(kept["stop"])})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise HistoryError("history.record_damaged") from error
+
+
+def load_schema(document: str) -> tuple[str | None, bool]:
+    """Return the schema that tokens were held to and whether to the letter. Raises HistoryError `history.record_damaged`."""
+    try:
+        kept = json.loads(document)
+        schema = kept.get("schema")
+        if not isinstance(schema, str | None):
+            raise HistoryError("history.record_damaged")
+        return schema, kept.get("is_schema_exact") is True
+    except (ValueError, AttributeError) as error:
         raise HistoryError("history.record_damaged") from error
 
 

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from qwen_vl_app.chat import Rendition, TurnState
 from qwen_vl_app.errors import HistoryError
-from qwen_vl_app.history.answer_json import load_answer, load_reasons, load_sampling
+from qwen_vl_app.history.answer_json import load_answer, load_reasons, load_sampling, load_schema
 from qwen_vl_app.history.conversations import own_conversation, path_to
 from qwen_vl_app.history.folder import DataFolder, OpenFolder
 from qwen_vl_app.history.markdown import MIME_SUFFIXES, Taken, to_markdown
@@ -235,6 +235,7 @@ def _turn_row(turn: Mapping[str, Any], pictures: list[PictureRow]) -> TurnRow:
     sampling = _text(turn["sampling"])
     try:
         load_sampling(sampling)
+        load_schema(sampling)
         if answer is not None:
             load_answer(answer, answer_text or "")
     except HistoryError as error:

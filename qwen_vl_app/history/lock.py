@@ -66,6 +66,18 @@ class FolderLock:
             os.close(descriptor)
 
 
+def holder_port(folder: Path) -> int | None:
+    """Return the port that whoever works in a folder wrote down; None where nobody does. Raises OSError."""
+    try:
+        descriptor = os.open(folder / LOCK_NAME, os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        return None if _try_lock(descriptor) else _number(_read(descriptor), "port")
+    finally:
+        os.close(descriptor)
+
+
 def _lock_patiently(descriptor: int) -> bool:
     # A process that has just been killed may need a moment to be gone.
     for _ in range(_TRIES - 1):

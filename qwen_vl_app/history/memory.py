@@ -18,7 +18,7 @@ from qwen_vl_app.history.picture_files import PictureFiles
 from qwen_vl_app.history.schema import create_in_memory
 
 FIRST_ID = 1 << 40
-"""Ids begin here, so that those of a history on disk, which begin at 1, are never taken for them."""
+"""Ids begin here where nothing else is said, so that those of a history on disk, which begin at 1, are never taken for them."""
 _NOWHERE = Path("nowhere")
 
 
@@ -65,8 +65,9 @@ class MemoryFolder(DataFolder):
 
     is_on_disk = False
 
-    def __init__(self) -> None:
+    def __init__(self, *, first_id: int = FIRST_ID) -> None:
         super().__init__(_NOWHERE)
+        self._first_id = first_id
 
     def open(self, *, port: int = 0, first: Callable[[OpenFolder], tuple[Reason, ...]]) -> tuple[Reason, ...]:
         """Make the tables. Raises HistoryError."""
@@ -78,7 +79,7 @@ class MemoryFolder(DataFolder):
             for table in ("conversations", "turns", "turn_pictures"):
                 session.execute(
                     text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :seq)"),
-                    {"name": table, "seq": FIRST_ID},
+                    {"name": table, "seq": self._first_id},
                 )
         opened = OpenFolder(_NOWHERE, FolderLock(_NOWHERE), database, MemoryPictures(), 0, is_trusted=True)
         notices = first(opened)

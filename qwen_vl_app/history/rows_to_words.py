@@ -16,7 +16,7 @@ from qwen_vl_app.chat import (
     TurnState,
 )
 from qwen_vl_app.errors import HistoryError, Reason
-from qwen_vl_app.history.answer_json import dump_reasons, load_answer, load_reasons, load_sampling
+from qwen_vl_app.history.answer_json import dump_reasons, load_answer, load_reasons, load_sampling, load_schema
 from qwen_vl_app.history.tables import ConversationRow, PictureRow, RenditionRow, TurnRow
 
 _UPLOAD_MIME = {
@@ -85,6 +85,7 @@ def see_anew(row: PictureRow, picture: StagedPicture, *, key: str) -> None:
 
 def to_turn(row: TurnRow, *, branch_ids: tuple[int, ...]) -> Turn:
     """Return the turn of a row whose pictures are loaded. Raises HistoryError `history.record_damaged`."""
+    schema, is_schema_exact = load_schema(row.sampling)
     try:
         return Turn(
             id=row.id,
@@ -100,6 +101,8 @@ def to_turn(row: TurnRow, *, branch_ids: tuple[int, ...]) -> Turn:
             branch_ids=branch_ids,
             fingerprint=row.fingerprint,
             precision=row.precision,
+            schema=schema,
+            is_schema_exact=is_schema_exact,
         )
     except ValueError as error:
         # A state or a size's name that no version of the app ever wrote.

@@ -5,7 +5,7 @@ function how large a picture is seen), the database or the page. Strangers' byte
 """
 
 from qwen_vl_app.imaging.decoder import PictureDecoder
-from qwen_vl_app.imaging.drawing import COLOURS, crop_region, draw_regions
+from qwen_vl_app.imaging.drawing import COLOURS, blank_outside, crop_region, draw_regions, size_of
 from qwen_vl_app.imaging.editing import edit_view
 from qwen_vl_app.imaging.encoding import view_size
 from qwen_vl_app.imaging.formats import ACCEPTED_EXTENSIONS
@@ -19,11 +19,13 @@ __all__ = [
     "PictureDecoder",
     "PictureFacts",
     "RenderedPicture",
+    "blank_outside",
     "clean_name",
     "crop_region",
     "draw_regions",
     "edit_view",
     "picture_id",
+    "size_of",
     "to_image_input",
     "view_size",
 ]

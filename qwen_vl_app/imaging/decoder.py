@@ -239,7 +239,7 @@ class _Conversation:
                 raise refusal from failure
             if deadline.has_passed:
                 raise UnreadableImageError("image.timeout", limit=self._limit_s) from failure
-            log.warning("a decoder child died over a file ending in %r", self._ending)
+            log.warning("a decoder child died over a file")
             raise UnreadableImageError("image.child_failed") from failure
         if answer.head.get("kind") == "error":
             raise self._error_of(answer)

@@ -75,19 +75,58 @@ def draw_regions(
 def crop_region(view: bytes, box: Box, *, margin: float = 0.05, as_png: bool = False) -> bytes:
     """Return the part of a view in a box with a margin around it, in the view's format or `as_png`; at least one pixel.
 
-    Without a margin it has exactly the pixels of `Box.to_pixels`. `margin` is a fraction of the box's longer side. Raises UnreadableImageError where the view itself is damaged.
+    Without a margin it has exactly the pixels of `Box.to_pixels`. `margin` is a fraction of the box's longer side. Raises
+    UnreadableImageError where the view itself is damaged.
     """
     image, source = open_view(view)
-    pixels = _pixels(box, image) or (0, 0, image.width - 1, image.height - 1)
-    x1, y1, x2, y2 = pixels
+    return encode_view(image.crop(_cut(image, box, margin)), "PNG" if as_png else source)
+
+
+def _cut(image: Image.Image, box: Box, margin: float) -> _Pixels:
+    x1, y1, x2, y2 = _pixels(box, image) or (0, 0, image.width - 1, image.height - 1)
     around = round(max(0.0, margin if math.isfinite(margin) else 0.0) * max(x2 + 1 - x1, y2 + 1 - y1))
-    cut = (
+    return (
         max(0, x1 - around),
         max(0, y1 - around),
         min(image.width, x2 + around + 1),
         min(image.height, y2 + around + 1),
     )
-    return encode_view(image.crop(cut), "PNG" if as_png else source)
+
+
+def blank_outside(view: bytes, box: Box, *, margin: float = 0.05) -> bytes:
+    """Return the view with everything outside a box and its margin painted in the box's own ground colour, as PNG.
+
+    For models that know pictures of one size only: what is inside stays where and as large as it was. `margin` as in
+    `crop_region`. Raises UnreadableImageError where the view itself is damaged.
+    """
+    image, _ = open_view(view)
+    cut = _cut(image, box, margin)
+    inside = image.crop(cut)
+    sheet = Image.new("RGB", image.size, _ground(inside))
+    sheet.paste(inside, cut[:2])
+    return encode_view(sheet, "PNG")
+
+
+def _ground(image: Image.Image) -> tuple[int, int, int]:
+    """Return the colour that most of a picture has, as its median: letters are the smaller part of a plate."""
+    middle = image.width * image.height // 2
+    levels: list[int] = []
+    histogram = image.histogram()
+    for channel in range(3):
+        seen = 0
+        for level, count in enumerate(histogram[channel * 256 : channel * 256 + 256]):
+            seen += count
+            if seen > middle:
+                levels.append(level)
+                break
+    red, green, blue = levels
+    return red, green, blue
+
+
+def size_of(view: bytes) -> Size:
+    """Return the size of a view of our own making. Raises UnreadableImageError where it is damaged."""
+    image, _ = open_view(view)
+    return Size(image.width, image.height)
 
 
 def open_view(view: bytes, *, max_side: int | None = None) -> tuple[Image.Image, str]:

@@ -22,6 +22,8 @@ PAGE = (1240, 1754)
 _MARGIN, _PICTURE, _GAP = 80, 300, 24
 _TEXT_PX, _TITLE_PX, _HEAD_PX = 22, 24, 34
 _LEADING = 1.4
+_SIGNATURE = 200
+"""Room to write on, above and below the line."""
 PAGES_AT_ONCE = 8
 """Pages held before they are written: 6.5 MB each."""
 
@@ -35,8 +37,13 @@ class ReportEntry:
     picture: bytes | None = None
 
 
-def write_report(target: Path, entries: Iterable[ReportEntry], *, title: str, footer: str) -> int:
-    """Write the PDF and return its number of pages. Memory does not grow with the number of entries. Raises OSError."""
+def write_report(
+    target: Path, entries: Iterable[ReportEntry], *, title: str, footer: str, signatures: tuple[str, ...] = ()
+) -> int:
+    """Write the PDF and return its number of pages. Memory does not grow with the number of entries. Raises OSError.
+
+    `signatures` are the words under the lines to write on, side by side at the end.
+    """
     pages: list[Image.Image] = []
     count = 0
     is_begun = False
@@ -50,7 +57,7 @@ def write_report(target: Path, entries: Iterable[ReportEntry], *, title: str, fo
             is_begun = True
             pages.clear()
 
-    for page in _pages(entries, title=title, footer=footer):
+    for page in _pages(entries, title=title, footer=footer, signatures=signatures):
         pages.append(page)
         count += 1
         if len(pages) >= PAGES_AT_ONCE:
@@ -59,7 +66,9 @@ def write_report(target: Path, entries: Iterable[ReportEntry], *, title: str, fo
     return count
 
 
-def _pages(entries: Iterable[ReportEntry], *, title: str, footer: str) -> Iterator[Image.Image]:
+def _pages(
+    entries: Iterable[ReportEntry], *, title: str, footer: str, signatures: tuple[str, ...]
+) -> Iterator[Image.Image]:
     number = 1
     page, draw = _new_page(footer, number)
     y = _write(draw, title, _MARGIN, _MARGIN, width=PAGE[0] - 2 * _MARGIN, size=_HEAD_PX) + _GAP
@@ -92,7 +101,22 @@ def _pages(entries: Iterable[ReportEntry], *, title: str, footer: str) -> Iterat
         y = max(y, top + (picture.height if picture is not None else 0)) + _GAP // 2
         draw.line((_MARGIN, y, PAGE[0] - _MARGIN, y), fill=(200, 200, 200))
         y += _GAP // 2
+    if signatures:
+        if y + _SIGNATURE > bottom:
+            yield page
+            number += 1
+            page, draw = _new_page(footer, number)
+            y = _MARGIN
+        _sign(draw, signatures, y + _SIGNATURE - 2 * _TEXT_PX)
     yield page
+
+
+def _sign(draw: ImageDraw.ImageDraw, signatures: tuple[str, ...], y: int) -> None:
+    room = (PAGE[0] - 2 * _MARGIN) // len(signatures)
+    for at, words in enumerate(signatures):
+        x = _MARGIN + at * room
+        draw.line((x, y, x + room - 2 * _GAP, y), fill=(0, 0, 0), width=2)
+        _write(draw, words, x, y + 8, width=room - 2 * _GAP, size=18)
 
 
 def _new_page(footer: str, number: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:

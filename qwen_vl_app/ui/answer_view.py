@@ -28,7 +28,7 @@ def show_answer(
     `key` is unique on the page. Without a desk there is nothing to open, to correct or to preview.
     """
     parsed = answer.parsed
-    standing = standing_of(desk, answer, pictures)
+    standing = standing_of(desk, answer, [picture.size for picture in pictures])
     is_structured = bool(parsed.has_data or parsed.regions or parsed.tables)
     show_text(answer, words, desk=desk, key=key)
     show_places(answer, standing, pictures, words, desk=desk, key=key)
@@ -74,4 +74,6 @@ def _show_ending(answer: Answer, words: Words) -> None:
     elif answer.finish_reason is not FinishReason.STOP:
         st.caption(f":material/info: {words(f'answer.ended_{answer.finish_reason.value}')}")
     for note in dict.fromkeys((*answer.notes, *answer.parsed.notes)):
+        if note.code == "history.from_cache":  # a badge beside the answer's buttons tells it
+            continue
         st.caption(f":material/info: {words.render(note)}")

@@ -14,9 +14,11 @@ from typing import Any
 import streamlit as st
 
 from qwen_vl_app.chat import EngineState, EngineStatus
+from qwen_vl_app.ui.acts import act
 from qwen_vl_app.ui.markdown import plain
+from qwen_vl_app.ui.pages import PAGES
 from qwen_vl_app.ui.sending import send
-from qwen_vl_app.ui.state import COMPOSER
+from qwen_vl_app.ui.state import COMPOSER, acted
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
 
@@ -63,7 +65,7 @@ def show_composer(visit: Visit) -> None:
     """Show the composer at the foot of the page."""
     words = visit.words
     with st.bottom.container(key="waiting", gap="small"):
-        for problem in visit.state.problems:
+        for problem in visit.state.problems if _is_shown(visit) else ():
             sentence = words.render(problem.reason)
             st.warning(f"**{plain(problem.name)}** · {sentence}" if problem.name else sentence, icon=":material/info:")
         _component()(
@@ -71,6 +73,7 @@ def show_composer(visit: Visit) -> None:
             data=composer_data(visit),
             on_sent_change=lambda: send(visit),
             on_went_change=visit.state.go_back,
+            on_did_change=lambda: act(visit, acted(COMPOSER)),
         )
 
 
@@ -81,12 +84,15 @@ def composer_data(visit: Visit) -> Mapping[str, Any]:
     details, default = _details(engine, words)
     restore = state.restore
     return {
-        "labels": {name: words(f"composer.{name}", name="{name}") for name in _LABELS},
+        "labels": {name: words(f"composer.{name}", name="{name}") for name in _LABELS}
+        | {"tasks": words("tasks.button")},
         "lang": words.language.value,
         "placeholder": words("composer.placeholder" if can_ask else "composer.no_model"),
         "can_ask": can_ask,
+        "is_shown": _is_shown(visit),
         "details": details,
         "detail": default,
+        "jump": None if state.jump is None else {"turn": state.jump[0], "token": state.jump[1]},
         "last_question": state.last_question,
         "follows": state.conversation_id is not None or bool(state.loose),
         "restore": None
@@ -99,6 +105,11 @@ def composer_data(visit: Visit) -> Mapping[str, Any]:
             "detail": restore.detail,
         },
     }
+
+
+def _is_shown(visit: Visit) -> bool:
+    page = PAGES.get(visit.state.view)
+    return page is None or page.has_composer
 
 
 def _details(engine: EngineStatus, words: Words) -> tuple[list[list[str]], str]:

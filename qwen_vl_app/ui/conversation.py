@@ -1,6 +1,7 @@
 """One conversation: its turns from the history, what is in the making, and what could not be kept.
 
-Knows how a turn is laid out. Does not know how pictures and answers look in detail.
+Knows how turns follow each other: the newest as elements that one works with, those above as plain HTML. Does not know how
+pictures and answers look in detail.
 """
 
 from __future__ import annotations
@@ -9,29 +10,34 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from qwen_vl_app.answer_job import AnswerJob
-from qwen_vl_app.chat import Conversation, Turn, TurnState
+from qwen_vl_app.chat import Conversation, Turn, TurnPicture, TurnState
 from qwen_vl_app.errors import HistoryError
 from qwen_vl_app.ui.answer_view import show_answer
-from qwen_vl_app.ui.desk import Desk
-from qwen_vl_app.ui.live_answer import show_live_answer
+from qwen_vl_app.ui.desk import Desk, as_corrected, standing_of
+from qwen_vl_app.ui.live_answer import OpenTurn
 from qwen_vl_app.ui.markdown import plain
-from qwen_vl_app.ui.pictures import ShownPicture, kept_picture, show_pictures, staged_picture
-from qwen_vl_app.ui.sending import ask_again, ask_loose_again, show_version
-from qwen_vl_app.ui.state import TURNS_AT_ONCE, LooseQuestion, PageState
+from qwen_vl_app.ui.pictures import ShownPicture, kept_picture, open_large, show_pictures, staged_picture
+from qwen_vl_app.ui.quiet_answer import ANSWER_FOLD, quiet_answer_html
+from qwen_vl_app.ui.sending import ask_edited, ask_loose_again
+from qwen_vl_app.ui.state import LooseQuestion, value_of
 from qwen_vl_app.ui.takeaway import as_json, as_markdown
+from qwen_vl_app.ui.turn_html import actions_html, is_long, question_html, thumbnails_html, unfolder_html
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
 
-_PERSON = ":material/person:"
-_MODEL = ":material/visibility:"
+FULL_TURNS = 2
+"""So many of the newest turns are elements to work with."""
 
 
-def show_conversation(visit: Visit) -> bool:
-    """Show the open conversation; return whether there is anything in it. Raises HistoryError where it cannot be read."""
+def show_conversation(visit: Visit) -> tuple[bool, Sequence[OpenTurn]]:
+    """Show what is finished of the open conversation; return whether there is anything, and what is in the making.
+
+    Raises HistoryError where it cannot be read.
+    """
     assistant, owner, state, words = visit.assistant, visit.owner, visit.state, visit.words
-    shown: tuple[ShownPicture, ...] = ()
+    pictures: tuple[TurnPicture, ...] = ()
     turns: tuple[Turn, ...] = ()
+    live: list[OpenTurn] = []
     if state.conversation_id is not None:
         _show_head(visit, assistant.conversation(owner, state.conversation_id))
         # The jobs come first: one that ends between the two lines is then found finished in the history.
@@ -39,24 +45,33 @@ def show_conversation(visit: Visit) -> bool:
         # One more than is shown tells whether there are earlier ones.
         turns = assistant.turns(owner, state.conversation_id, limit=state.turns_shown + 1)
         if len(turns) > state.turns_shown:
-            st.button(words("turn.earlier"), key="earlier", on_click=_show_earlier, args=(state,), type="tertiary")
+            with st.container(horizontal_alignment="center", key="earlier-turns"):
+                st.button(words("turn.earlier"), key="earlier", on_click=state.show_earlier, type="tertiary")
             turns = turns[1:]
         state.last_question = turns[-1].question if turns else ""
-        for turn in turns:
-            own = tuple(kept_picture(assistant, owner, picture) for picture in turn.pictures)
-            shown = own or shown
-            _show_question(turn.question, own, words, asked=words.time(turn.asked_at))
-            with st.chat_message(words("turn.model"), avatar=_MODEL):
-                is_latest = turn is turns[-1]
-                _show_kept_answer(visit, turn, pictures=shown, job=jobs.get(turn.id), is_latest=is_latest)
+        _show_large_view(visit, turns)
+        quiet: list[str] = []
+        for at, turn in enumerate(turns):
+            pictures = turn.pictures or pictures
+            job = jobs.get(turn.id)
+            if job is not None and turn.state in (TurnState.QUEUED, TurnState.RUNNING):
+                live.append(OpenTurn(str(turn.id), job, question_html(turn, words)))
+            elif _is_quiet(visit, turn, from_end=len(turns) - at):
+                quiet.append(_quiet_html(visit, turn, pictures))
+            else:
+                _flush(quiet)
+                _show_turn(visit, turn, pictures, is_latest=turn is turns[-1])
+        _flush(quiet)
     loose = [each for each in state.loose if each.conversation_id == state.conversation_id]
+    last = tuple(kept_picture(assistant, owner, picture) for picture in pictures)
     for at, question in enumerate(loose):
-        own = tuple(staged_picture(picture) for picture in question.pictures)
-        shown = own or shown
-        _show_question(question.text, own, words)
-        with st.chat_message(words("turn.model"), avatar=_MODEL):
-            _show_loose_answer(visit, question, pictures=shown, key=f"loose-{at}")
-    return bool(turns or loose)
+        last = tuple(staged_picture(picture) for picture in question.pictures) or last
+        _show_loose_question(question, words)
+        if question.job.answer is None:
+            live.append(OpenTurn(f"loose-{at}", question.job))
+        else:
+            _show_loose_answer(visit, question, pictures=last, key=f"loose-{at}")
+    return bool(turns or loose), live
 
 
 def _show_head(visit: Visit, conversation: Conversation) -> None:
@@ -87,70 +102,88 @@ def _show_head(visit: Visit, conversation: Conversation) -> None:
                 )
 
 
-def _show_question(text: str, pictures: Sequence[ShownPicture], words: Words, *, asked: str = "") -> None:
-    with st.chat_message(words("turn.person"), avatar=_PERSON):
-        show_pictures(pictures, words)
-        with st.container(gap="xxsmall"):
-            st.text(text)
-            if asked:
-                st.caption(asked)
+def _is_quiet(visit: Visit, turn: Turn, *, from_end: int) -> bool:
+    """Return whether a turn is finished, further up, and nobody works with it."""
+    state = visit.state
+    return (
+        from_end > FULL_TURNS and turn.answer is not None and turn.id not in state.opened and turn.id != state.editing
+    )
 
 
-def _show_kept_answer(
-    visit: Visit, turn: Turn, *, pictures: Sequence[ShownPicture], job: AnswerJob | None, is_latest: bool = False
-) -> None:
+def _quiet_html(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture]) -> str:
+    assert turn.answer is not None  # noqa: S101 - only such turns are quiet
     words = visit.words
-    is_open = turn.state in (TurnState.QUEUED, TurnState.RUNNING)
-    if is_open and job is not None:
-        show_live_answer(visit, job, key=str(turn.id))
-        return
+    standing = standing_of(Desk(visit, turn_id=turn.id), turn.answer, [picture.size for picture in pictures])
+    answer = quiet_answer_html(turn, as_corrected(turn.answer, standing), pictures, words)
+    return f"{question_html(turn, words)}{answer}{actions_html(turn, words)}"
+
+
+def _flush(quiet: list[str]) -> None:
+    """Show the turns that have gathered as one element."""
+    if quiet:
+        st.html("".join(quiet))
+        quiet.clear()
+
+
+def _show_turn(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture], *, is_latest: bool) -> None:
+    """Show a turn as elements that one works with. `pictures` are those that its answer speaks about."""
+    words = visit.words
+    if turn.id == visit.state.editing:
+        _show_editor(visit, turn)
+    else:
+        st.html(question_html(turn, words))
     if turn.answer is not None:
-        desk = Desk(visit, turn.question, turn.id, is_latest=is_latest)
-        show_answer(turn.answer, pictures, words, key=str(turn.id), desk=desk)
-    if turn.state is TurnState.INTERRUPTED or (is_open and job is None):
+        shown = tuple(kept_picture(visit.assistant, visit.owner, picture) for picture in pictures)
+        with st.container(key=f"fold-{turn.id}", gap="xsmall"):
+            with st.container(key=f"folded-{turn.id}"):
+                desk = Desk(visit, turn.question, turn.id, is_latest=is_latest)
+                show_answer(turn.answer, shown, words, key=str(turn.id), desk=desk)
+            if is_long(turn.answer.text, times=ANSWER_FOLD):
+                st.html(unfolder_html(words))
+    if turn.state in (TurnState.INTERRUPTED, TurnState.QUEUED, TurnState.RUNNING):  # nobody is at it any more
         st.caption(f":material/info: {words('turn.interrupted')}")
-    with st.container(horizontal=True, vertical_alignment="center", gap="xxsmall", key=f"actions-{turn.id}"):
-        if turn.answer is not None and turn.answer.text:
-            st.button(words("turn.copy"), key=f"copy-{turn.id}", icon=":material/content_copy:", type="tertiary")
-        st.button(
-            words("turn.ask_again"),
-            key=f"again-{turn.id}",
-            icon=":material/refresh:",
-            type="tertiary" if turn.state is TurnState.DONE else "secondary",
-            on_click=ask_again,
-            args=(visit,),
-            kwargs={"turn": turn},
-        )
-        _show_versions(visit, turn)
+    st.html(actions_html(turn, words))
 
 
-def _show_versions(visit: Visit, turn: Turn) -> None:
-    """Where a question was asked more than once: which of its answers this is, and the way to the others."""
-    words, count = visit.words, len(turn.branch_ids)
-    if count < 2:
-        return
-    at = turn.branch_ids.index(turn.id)
-    for step, name, icon in ((-1, "before", ":material/chevron_left:"), (1, "after", ":material/chevron_right:")):
-        other = at + step
-        st.button(
-            words(f"turn.version_{name}"),
-            key=f"version-{name}-{turn.id}",
-            icon=icon,
-            type="tertiary",
-            disabled=not 0 <= other < count,
-            on_click=show_version,
-            args=(visit,),
-            kwargs={"turn_id": turn.branch_ids[other % count]},
-        )
-    st.caption(words("turn.version", number=at + 1, count=count))
+def _show_editor(visit: Visit, turn: Turn) -> None:
+    """Let a question be asked in other words, in its place, beside its pictures."""
+    state, words = visit.state, visit.words
+    key = f"edited-{turn.id}"
+
+    def ask() -> None:
+        ask_edited(visit, turn_id=turn.id, text=str(value_of(key) or ""))
+
+    def leave() -> None:
+        state.editing = None
+
+    with st.form(f"edit-{turn.id}", enter_to_submit=True):
+        if turn.pictures:
+            st.html(thumbnails_html(turn, words))
+        st.text_area(words("turn.edit"), value=turn.question, key=key, height="content", label_visibility="collapsed")
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.form_submit_button(words("turn.ask_edited"), type="primary", on_click=ask, key=f"ask-edited-{turn.id}")
+            st.form_submit_button(words("turn.leave_edit"), on_click=leave, key=f"leave-edit-{turn.id}")
+            st.caption(words("turn.edit_what"))
+
+
+def _show_large_view(visit: Visit, turns: Sequence[Turn]) -> None:
+    """Open the picture that was clicked on, once."""
+    wanted, visit.state.large = visit.state.large, None
+    for turn in turns:
+        for picture in turn.pictures:
+            if wanted == (turn.id, picture.id):
+                open_large(kept_picture(visit.assistant, visit.owner, picture), visit.words)
+
+
+def _show_loose_question(question: LooseQuestion, words: Words) -> None:
+    show_pictures(tuple(staged_picture(picture) for picture in question.pictures), words)
+    with st.container(key=f"loose-question-{id(question)}"):
+        st.text(question.text)
 
 
 def _show_loose_answer(visit: Visit, question: LooseQuestion, *, pictures: Sequence[ShownPicture], key: str) -> None:
-    words = visit.words
-    answer = question.job.answer
-    if answer is None:
-        show_live_answer(visit, question.job, key=key)
-        return
+    words, answer = visit.words, question.job.answer
+    assert answer is not None  # noqa: S101 - the caller looked
     show_answer(answer, pictures, words, key=key, desk=Desk(visit, question.text))
     if answer.error is not None:
         st.button(
@@ -161,10 +194,6 @@ def _show_loose_answer(visit: Visit, question: LooseQuestion, *, pictures: Seque
             args=(visit,),
             kwargs={"question": question},
         )
-
-
-def _show_earlier(state: PageState) -> None:
-    state.turns_shown += TURNS_AT_ONCE
 
 
 def show_unreadable(error: HistoryError, words: Words) -> None:

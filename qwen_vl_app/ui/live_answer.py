@@ -7,6 +7,8 @@ know how answers are made.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import streamlit as st
 
@@ -22,31 +24,52 @@ _JUST_OPENED = re.compile(r"(?:^|\n)[ \t]*(?:`{1,2}|```[\w-]*\s*)\Z")
 """A code block of which nothing has come yet: shown, it would be an empty box."""
 
 
-def show_live_answer(visit: Visit, job: AnswerJob, *, key: str) -> None:
-    """Show a running job until it is over; then the whole page runs again and shows the finished answer."""
-    words = visit.words
+@dataclass(frozen=True, slots=True)
+class OpenTurn:
+    """A question whose answer is in the making."""
 
-    @st.fragment(run_every=POLL_S)
-    def live() -> None:
-        progress = job.progress()
-        if progress.state.is_over:
+    key: str
+    job: AnswerJob
+    question: str = ""
+    """Its HTML; nothing where the question stands above already."""
+
+
+def show_live_answers(visit: Visit, live: Sequence[OpenTurn]) -> None:
+    """Show what is in the making until it is over; then the whole page runs again and shows the finished answer.
+
+    Call it in every run, at one place of the page, also with nothing to show: a timer of the browser may come late, and
+    then finds this fragment instead of none.
+    """
+
+    @st.fragment(run_every=POLL_S if live else None)
+    def pulse() -> None:
+        progress = [each.job.progress() for each in live]
+        if any(each.state.is_over for each in progress):
             st.rerun()
-        said = _JUST_OPENED.sub("", progress.text)
-        if said.strip():
-            st.markdown(shown_answer(said), anchors=False)
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.button(
-                words("live.stop"),
-                key=f"stop-{key}",
-                icon=":material/stop_circle:",
-                on_click=job.cancel,
-                disabled=job.is_cancelled,
-            )
-            st.caption(words("live.stopping") if job.is_cancelled else _stage(visit.assistant, progress, words))
-        if progress.state is JobState.READING:
-            st.progress(progress.read_fraction)
+        for each, at in zip(live, progress, strict=True):
+            _show_one(visit, each, at)
 
-    live()
+    pulse()
+
+
+def _show_one(visit: Visit, shown: OpenTurn, progress: JobProgress) -> None:
+    words, job = visit.words, shown.job
+    if shown.question:
+        st.html(shown.question)
+    said = _JUST_OPENED.sub("", progress.text)
+    if said.strip():
+        st.markdown(shown_answer(said), anchors=False)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.button(
+            words("live.stop"),
+            key=f"stop-{shown.key}",
+            icon=":material/stop_circle:",
+            on_click=job.cancel,
+            disabled=job.is_cancelled,
+        )
+        st.caption(words("live.stopping") if job.is_cancelled else _stage(visit.assistant, progress, words))
+    if progress.state is JobState.READING:
+        st.progress(progress.read_fraction)
 
 
 def _stage(assistant: Assistant, progress: JobProgress, words: Words) -> str:

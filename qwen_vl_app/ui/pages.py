@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from qwen_vl_app.bootstrap import current_batches
+from qwen_vl_app.ui.batch_page import show_batch_page
 from qwen_vl_app.ui.settings_page import show_settings_page
 from qwen_vl_app.ui.state import View
 from qwen_vl_app.ui.visit import Visit
@@ -20,8 +22,17 @@ class PageEntry:
     title_code: str
     icon: str
     show: Callable[[Visit], None]
+    has_composer: bool = True
+    """False where files are dropped for something else than a question."""
+    is_wide: bool = False
+    """True for pages of tables."""
+
+
+def _show_batch(visit: Visit) -> None:
+    show_batch_page(visit, current_batches())
 
 
 PAGES: Mapping[View, PageEntry] = {
+    View.BATCH: PageEntry("batch.title", ":material/folder_open:", _show_batch, has_composer=False, is_wide=True),
     View.SETTINGS: PageEntry("settings.title", ":material/settings:", show_settings_page),
 }

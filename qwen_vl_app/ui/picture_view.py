@@ -121,6 +121,7 @@ def view_data(
         "pixels": words("view.pixels", width=size.width, height=size.height),
         "palette": [list(colour) for colour in COLOURS],
         "can_correct": desk.can_correct,
+        "is_private": not picture.is_cached,
         "is_corrected": told != own,
         "version": hashlib.sha256(json.dumps([told, own]).encode()).hexdigest()[:16],
         "places": told,

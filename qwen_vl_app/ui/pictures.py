@@ -15,6 +15,7 @@ from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.chat import Region, Rendition, SeenSize, Size, StagedPicture, TurnPicture
 from qwen_vl_app.errors import AppError, HistoryError
 from qwen_vl_app.imaging import draw_regions
+from qwen_vl_app.private import is_private
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.words import Words
 
@@ -36,12 +37,17 @@ class ShownPicture:
     bytes_of: Callable[[Rendition], bytes]
     address: str = ""
     """Where a browser gets its renditions from; empty where it is not kept."""
+    is_cached: bool = True
+    """False for a private one: what goes with its tab is in no cache that outlives it."""
 
 
 def kept_picture(assistant: Assistant, owner: str, picture: TurnPicture) -> ShownPicture:
-    """Return a picture of a kept turn."""
+    """Return a picture of a kept turn, or of a private one."""
+    is_cached = not is_private(picture.id)
 
     def bytes_of(rendition: Rendition) -> bytes:
+        if not is_cached:
+            return assistant.picture(owner, picture.id, rendition).data
         return _kept_bytes(assistant, owner, picture.id, rendition.value)
 
     return ShownPicture(
@@ -53,6 +59,7 @@ def kept_picture(assistant: Assistant, owner: str, picture: TurnPicture) -> Show
         page_count=picture.page_count,
         bytes_of=bytes_of,
         address=f"/app/pictures/{picture.id}",
+        is_cached=is_cached,
     )
 
 
@@ -83,7 +90,11 @@ def _kept_bytes(_assistant: Assistant, owner: str, picture_id: int, rendition: s
 @st.cache_data(max_entries=64, show_spinner=False)
 def _drawn(_shown: ShownPicture, key: str, regions: tuple[Region, ...]) -> bytes:
     del key  # it is here for the cache alone
-    return draw_regions(_shown.bytes_of(Rendition.VIEW), regions, numbers=len(regions) > 1, max_side=DRAWN_SIDE_PX)
+    return _draw(_shown, regions)
+
+
+def _draw(shown: ShownPicture, regions: tuple[Region, ...]) -> bytes:
+    return draw_regions(shown.bytes_of(Rendition.VIEW), regions, numbers=len(regions) > 1, max_side=DRAWN_SIDE_PX)
 
 
 def forget_pictures() -> None:
@@ -115,7 +126,7 @@ def show_picture(picture: ShownPicture, words: Words, *, height_px: int = THUMBN
             # The button lies over the thumbnail (see `style`), so that the picture itself is what one clicks.
             label = words("picture.enlarge", name=plain(picture.name))
             if st.button(label, key=f"enlarge-{picture.key}", type="tertiary", width="stretch"):
-                _open_large(picture, words)
+                open_large(picture, words)
         st.caption(f"{_name_line(picture, words)}  \n{sizes_line(picture, words)}")
 
 
@@ -142,7 +153,7 @@ def show_regions(
     """Show the upright view with the regions drawn on it; a click on it calls `on_open`."""
     plainly = tuple(replace(region, doubts=()) for region in regions)
     try:
-        drawn = _drawn(picture, picture.key, plainly)
+        drawn = _drawn(picture, picture.key, plainly) if picture.is_cached else _draw(picture, plainly)
     except AppError as error:
         st.caption(words.render(error))
         return
@@ -160,7 +171,9 @@ def _name_line(picture: ShownPicture, words: Words) -> str:
     return plain(name)
 
 
-def _open_large(picture: ShownPicture, words: Words) -> None:
+def open_large(picture: ShownPicture, words: Words) -> None:
+    """Show the upright view in a dialog, and on request what the model sees."""
+
     @st.dialog(words("picture.title"), width="large")
     def large() -> None:
         as_seen = st.toggle(words("picture.as_seen"), key=f"as-seen-{picture.key}")

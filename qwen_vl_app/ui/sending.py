@@ -7,8 +7,9 @@ of its visit and never the session's state, for a click elsewhere may end the ru
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from qwen_vl_app.chat import Question, SamplingParams, StagedPicture, Turn
+from qwen_vl_app.chat import Question, SamplingParams, StagedPicture
 from qwen_vl_app.errors import AppError, UsageError
 from qwen_vl_app.samples import Sample
 from qwen_vl_app.ui.state import LooseQuestion, Problem, View, submitted
@@ -51,16 +52,29 @@ def ask_sample(visit: Visit, *, sample: Sample, question: str) -> None:
     _ask(visit, text=question, pictures=[picture])
 
 
-def ask_again(visit: Visit, *, turn: Turn) -> None:
+def ask_again(visit: Visit, *, turn_id: int) -> None:
     """Ask a kept question anew, with exactly the pictures that the model saw then; the new answer stands beside the old."""
+    _ask_beside(visit, turn_id=turn_id, text=None)
+
+
+def ask_edited(visit: Visit, *, turn_id: int, text: str) -> None:
+    """Ask a kept question in other words, about the same pictures; what was asked and answered before stays within reach."""
+    if _ask_beside(visit, turn_id=turn_id, text=text.strip()):
+        visit.state.editing = None
+
+
+def _ask_beside(visit: Visit, *, turn_id: int, text: str | None) -> bool:
     visit.state.problems = []
     try:
-        question = visit.assistant.records.question_of(visit.owner, turn.id)
-        job = visit.assistant.ask(question, owner=visit.owner, beside=turn.id, is_anew=True)
+        question = visit.assistant.records.question_of(visit.owner, turn_id, text=text)
+        if not question.text and question.pictures:
+            question = replace(question, text=default_question(visit))
+        job = visit.assistant.ask(question, owner=visit.owner, beside=turn_id, is_anew=text is None)
     except AppError as error:
         visit.state.problems = [Problem(error.reason)]
-        return
+        return False
     visit.state.conversation_id, visit.state.view = job.conversation_id, View.CHAT
+    return True
 
 
 def show_version(visit: Visit, *, turn_id: int) -> None:

@@ -8,7 +8,7 @@ changes that object.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -17,11 +17,13 @@ import streamlit as st
 from qwen_vl_app.answer_job import AnswerJob
 from qwen_vl_app.chat import StagedPicture
 from qwen_vl_app.corrections import CorrectedTable
-from qwen_vl_app.errors import Reason
+from qwen_vl_app.errors import AppError, Reason
 from qwen_vl_app.texts import Language
 
 COMPOSER = "composer"
 """The key of the composer."""
+LIST = "conversation-list"
+"""The key of the list of conversations."""
 TURNS_AT_ONCE = 30
 CONVERSATIONS_AT_ONCE = 40
 _STATE = "page_state"
@@ -31,6 +33,7 @@ class View(StrEnum):
     """The pages there are."""
 
     CHAT = "chat"
+    BATCH = "batch"
     SETTINGS = "settings"
 
 
@@ -40,6 +43,14 @@ class Problem:
 
     reason: Reason
     name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RowRequest:
+    """What was asked of a conversation in the list, and wants a dialog first: `rename` or `delete`."""
+
+    act: str
+    conversation_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +93,27 @@ class PageState:
     """The key of the picture or table that is open to work on; empty for the newest answer's, `-` for none."""
     table_drafts: dict[str, tuple[int, CorrectedTable]] = field(default_factory=dict)
     """Tables that rows were added to and that are not saved yet, with how often that was."""
+    tasks: str | None = None
+    """The ready-made task that is open in a dialog; empty for the list of them, None while it is closed."""
     turns_shown: int = TURNS_AT_ONCE
     conversations_shown: int = CONVERSATIONS_AT_ONCE
     loose: list[LooseQuestion] = field(default_factory=list)
+    run_id: str = ""
+    """The run over a folder that is open; empty for the list of them."""
+    drop_token: str = ""
+    """Changes when what was dropped has been taken into a run."""
+    editing: int | None = None
+    """The turn whose question is being rewritten."""
+    opened: set[int] = field(default_factory=set)
+    """Turns further up that a person wants to work with."""
+    large: tuple[int, int] | None = None
+    """A turn and its picture that the next run shows large."""
+    row_request: RowRequest | None = None
+    """What the next run opens a dialog for."""
+    jump: tuple[int, int] | None = None
+    """The turn that the page should scroll to, and a number that grows with each such wish."""
+    search: str = ""
+    """What is looked for in the side bar."""
     is_address_read: bool = False
 
     def open(self, conversation_id: int | None) -> None:
@@ -97,32 +126,64 @@ class PageState:
         self.turns_shown = TURNS_AT_ONCE
         self.problems = []
         self.last_question = ""
+        self.editing, self.jump = None, None
+        self.opened = set()
+
+    def go_to_turn(self, turn_id: int) -> None:
+        """Let the page scroll to a turn of the open conversation."""
+        self.jump = (turn_id, _token())
+
+    def show_older(self) -> None:
+        """Let the list of conversations grow."""
+        self.conversations_shown += CONVERSATIONS_AT_ONCE
+
+    def show_earlier(self) -> None:
+        """Let the open conversation grow upwards."""
+        self.turns_shown += TURNS_AT_ONCE
 
     def show(self, view: View) -> None:
         """Turn to another page."""
         self.view = view
+        self.run_id = ""
         self.problems = []
+
+    def open_run(self, run_id: str) -> None:
+        """Turn to a run over a folder, or with no id to the list of them."""
+        self.view = View.BATCH
+        self.run_id = run_id
+        self.problems = []
+
+    def attempt(self, act: Callable[[], object]) -> bool:
+        """Do something that may be refused; return whether it was done. A refusal stands on the page."""
+        self.problems = []
+        try:
+            act()
+        except AppError as error:
+            self.problems = [Problem(error.reason)]
+            return False
+        return True
 
     def go_back(self) -> None:
         """Follow the browser's back and forward buttons, in the composer's callback: its address says where they led."""
         value = st.session_state.get(COMPOSER)
         went = value.get("went") if isinstance(value, Mapping) else None
         if isinstance(went, Mapping):
-            self._take_address(str(went.get("c") or ""), str(went.get("view") or ""))
+            self._take_address(str(went.get("c") or ""), str(went.get("view") or ""), str(went.get("run") or ""))
 
-    def _take_address(self, number: str, view: str) -> None:
+    def _take_address(self, number: str, view: str, run_id: str) -> None:
         is_number = number.isascii() and number.isdigit() and len(number) < 16
         self.open(int(number) if is_number else None)
         if view in list(View):
             self.view = View(view)
+        self.run_id = run_id if self.view is View.BATCH else ""
 
     def put_back(self, text: str, staged_ids: tuple[str, ...]) -> None:
         """Let the composer have again what could not be sent."""
-        self.restore = Restored(text, staged_ids, token=time.time_ns() // 1_000_000)
+        self.restore = Restored(text, staged_ids, token=_token())
 
     def write(self, text: str, *, detail: str = "") -> None:
         """Write a question into the composer, for a person to go on with, and choose its rung where one is named."""
-        self.restore = Restored(text, (), token=time.time_ns() // 1_000_000, replaces=True, detail=detail)
+        self.restore = Restored(text, (), token=_token(), replaces=True, detail=detail)
 
     def read_address(self) -> None:
         """Take conversation and language from the address, at the first run only: a bookmark, a reload, a shared link.
@@ -133,7 +194,9 @@ class PageState:
             return
         self.is_address_read = True
         language = st.query_params.get("lang", "")
-        self._take_address(st.query_params.get("c", ""), st.query_params.get("view", ""))
+        self._take_address(
+            st.query_params.get("c", ""), st.query_params.get("view", ""), st.query_params.get("run", "")
+        )
         if language in list(Language):
             self.language = Language(language)
 
@@ -144,10 +207,16 @@ class PageState:
             wanted["c"] = str(self.conversation_id)
         if self.view is not View.CHAT:
             wanted["view"] = self.view.value
+        if self.run_id:
+            wanted["run"] = self.run_id
         if self.language is not None:
             wanted["lang"] = self.language.value
         if wanted != st.query_params.to_dict():
             st.query_params.from_dict(wanted)
+
+
+def _token() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def page_state() -> PageState:
@@ -167,6 +236,20 @@ def submitted() -> tuple[str, tuple[str, ...]]:
     text, ids = sent.get("text"), sent.get("ids")
     staged_ids = tuple(each for each in ids if isinstance(each, str)) if isinstance(ids, list) else ()
     return (text.strip() if isinstance(text, str) else ""), staged_ids
+
+
+def acted(key: str) -> Mapping[str, object]:
+    """Return what was clicked in a component, in its callback."""
+    value = st.session_state.get(key)
+    did = value.get("did") if isinstance(value, Mapping) else None
+    return did if isinstance(did, Mapping) else {}
+
+
+def searched() -> str:
+    """Return what is looked for in the list of conversations, in its callback."""
+    value = st.session_state.get(LIST)
+    wanted = value.get("search") if isinstance(value, Mapping) else None
+    return " ".join(wanted.split()) if isinstance(wanted, str) else ""
 
 
 def value_of(key: str) -> object:

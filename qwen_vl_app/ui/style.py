@@ -5,6 +5,9 @@ Only classes that our own keys make are named, never Streamlit's private ones.
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
+
 import streamlit as st
 
 _RULES = """
@@ -26,21 +29,14 @@ _RULES = """
 [class*="st-key-regions-"]:focus-within { outline: 2px solid #2f7fd1; outline-offset: 2px; }
 /* The grid's own CSV lets cells run as formulas; ours is under "Take away". */
 [data-testid="stElementToolbarButton"]:has([aria-label="Download as CSV"]) { display: none; }
-/* A conversation's title is one line that reads from the left. */
-[class*="st-key-open-"] button { justify-content: flex-start; text-align: left; min-height: 2.2rem; }
-[class*="st-key-open-"] button > * { justify-content: flex-start; width: 100%; min-width: 0; }
-[class*="st-key-open-"] button p { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-[class*="st-key-row-"] img { border-radius: 0.35rem; aspect-ratio: 1; object-fit: cover; }
-/* The list scrolls by itself, so that the status stays where it is. */
-.st-key-conversations { flex: none; height: calc(100vh - 28.75rem) !important; min-height: 7rem; overflow: hidden auto; }
+/* The side bar fills its height: the list takes what is left, so that what stands below it stays where it is. */
+.st-key-side { height: calc(100vh - 4.6rem); flex-wrap: nowrap; }
+.st-key-side > :has(> .st-key-conversations), .st-key-conversations { flex: 1 1 0 !important; min-height: 6rem; overflow: hidden auto; }
 /* A conversation's title is small and calm, in one line; what is done with an answer is smaller than the answer. */
 .st-key-head { padding-top: 0.4rem; border-bottom: 1px solid rgb(128 128 128 / 22%); }
 .st-key-head h2 { font-size: 1.05rem; padding: 0.45rem 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .st-key-head [data-testid="stHeading"] { min-width: 0; }
-[class*="st-key-actions-"] button { min-height: 1.9rem; padding: 0.1rem 0.5rem 0.1rem 0; opacity: 0.85; }
-[class*="st-key-actions-"] button p { font-size: 0.87rem; }
-.st-key-pages button { min-height: 2rem; padding: 0.15rem 0.25rem; }
-[data-testid="stSidebar"]:has(.st-key-notices) .st-key-conversations { height: calc(100vh - 31rem) !important; }
+.st-key-pages button { justify-content: flex-start; min-height: 2rem; padding: 0.15rem 0.25rem; }
 /* The chosen language is told by its border and ground: blue letters on dark blue would be hard to read. */
 .st-key-language button { color: inherit !important; }
 /* What explains itself on click reads from the left. */
@@ -54,6 +50,8 @@ _RULES = """
 [class*="st-key-ask-sample-"] { position: absolute; inset: 0; width: 100% !important; }
 [class*="st-key-ask-sample-"] > div, [class*="st-key-ask-sample-"] button { height: 100%; width: 100%; }
 [class*="st-key-ask-sample-"] button { opacity: 0; cursor: pointer; }
+/* Streamlit's own hints are in English whatever the page speaks. */
+[data-testid="InputInstructions"] { display: none; }
 @media (prefers-reduced-motion: reduce) { * { animation: none !important; transition: none !important; } }
 </style>
 """
@@ -62,3 +60,10 @@ _RULES = """
 def apply_style() -> None:
     """Add the rules to the page."""
     st.html(_RULES)
+    st.html(_turn_rules())
+
+
+@cache
+def _turn_rules() -> str:
+    rules = Path(__file__).with_name("frontend").joinpath("turns.css").read_text(encoding="utf-8")
+    return f"<style>{rules}</style>"

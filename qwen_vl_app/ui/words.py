@@ -28,6 +28,10 @@ class Words:
         """Return the sentence of the page's own catalogue."""
         return t(f"ui.{code}", self.language, **facts)
 
+    def say(self, code: str, /, **facts: Fact) -> str:
+        """Return a sentence of any room's catalogue."""
+        return t(code, self.language, **facts)
+
     def render(self, about: Reason | AppError) -> str:
         """Return the sentence for an error or a reason of any room."""
         return render(about, self.language)
@@ -35,6 +39,12 @@ class Words:
     def time(self, at: datetime) -> str:
         """Return a moment to the second, where the reader is."""
         return at.astimezone(self.zone).strftime("%Y-%m-%d %H:%M:%S")
+
+    def moment(self, at: datetime, *, now: datetime) -> str:
+        """Return the time of day, and the day as well where it is not today."""
+        here = at.astimezone(self.zone)
+        time = here.strftime("%H:%M")
+        return time if here.date() == now.astimezone(self.zone).date() else f"{self._date(here.date())} {time}"
 
     def day(self, at: datetime, *, now: datetime) -> str:
         """Return today, yesterday, or the date."""

@@ -13,20 +13,21 @@ import numpy as np
 from scripts.demo_model.drawing import CELL, TAUGHT_FONTS, Box, Cell, Glyph, Line, Picture, Rgb, Row, grey_like
 from scripts.demo_model.panels import DIGITS, random_label, random_value
 from scripts.demo_model.phrases import LABELS_ZH, WORDS_EN, WORDS_ZH
-from scripts.demo_model.sheets import Sheet
+from scripts.demo_model.sheets import Places, Sheet
 
 CELL_FONTS = (*TAUGHT_FONTS, "RobotoCondensed-Bold", "NotoSerif-Bold", "NotoSans-Bold")
 
 
 @dataclass(frozen=True)
 class Type:
-    """How a plate's text is drawn, and how far the whole of it is shifted from the grid."""
+    """How a plate's text is drawn, and how far the whole of it is shifted from its places."""
 
     face: str
     size: float
     ink: Rgb
     value_ink: Rgb
     shift: tuple[float, float]
+    stroke: int = 0
 
 
 def wide_label(rng: np.random.Generator, taken: set[str], *, chinese: bool, longest: int = 4) -> str:
@@ -47,32 +48,60 @@ def wide_value(rng: np.random.Generator, longest: int, *, chinese: bool) -> str:
     return random_value(rng, length) if length > 1 else DIGITS[int(rng.integers(0, 10))]
 
 
-def _type(rng: np.random.Generator, fonts: tuple[str, ...]) -> tuple[Type, Rgb]:
+def _type(rng: np.random.Generator, fonts: tuple[str, ...], places: Places, scale: float) -> tuple[Type, Rgb]:
     light = rng.random() < 0.55
     plate = grey_like(rng, 165, 248, 27) if light else grey_like(rng, 8, 82, 25)
     ink = grey_like(rng, 0, 72, 25) if light else grey_like(rng, 190, 255, 32)
     share = float(rng.uniform(0, 0.25)) if rng.random() < 0.3 else 0.0
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(ink, plate, strict=True))
-    shift_x, shift_y = (float(v) for v in rng.uniform(-4, 4, 2))
+    shift_x, shift_y = (float(v) for v in rng.uniform(-4, 4, 2)) if places.is_aligned else (0.0, 0.0)
     face = fonts[int(rng.integers(0, len(fonts)))]
-    return Type(face, float(rng.uniform(22, 27.4)), ink, (red, green, blue), (shift_x, shift_y)), plate
+    size = float(rng.uniform(22, 27.4)) * min(places.across, places.down * 1.05) / CELL
+    stroke = round(float(rng.uniform(0.4, 1.0)) * scale) if rng.random() < 0.15 else 0
+    return Type(face, size, ink, (red, green, blue), (shift_x, shift_y), stroke), plate
 
 
-def _write(sheet: Sheet, kind: Type, text: str, cell: Cell, *, value: bool = False) -> None:
-    """Write a text, a character to each cell from `cell` on."""
+def _sheet(
+    rng: np.random.Generator,
+    columns: int,
+    lines: int,
+    *,
+    scale: float,
+    angle: float,
+    fonts: tuple[str, ...],
+    places: Places | None,
+) -> tuple[Sheet, Type, Places]:
+    """Return an empty plate with its type and the places of its characters, those of the visual tokens unless told."""
+    places = places or Places(columns, lines)
+    kind, plate = _type(rng, fonts, places, scale)
+    stretch = float(rng.uniform(0.78, 1.12)) if rng.random() < 0.3 else 1.0
+    return Sheet(rng, columns, lines, scale=scale, plate=plate, angle=angle, stretch=stretch), kind, places
+
+
+def _write(sheet: Sheet, kind: Type, places: Places, text: str, cell: Cell, *, value: bool = False) -> list[Glyph]:
+    """Write a text, a character to each place from `cell` on; return the characters in their visual tokens."""
+    glyphs = []
     for i, character in enumerate(text):
-        x = (cell.column + i + 0.5) * CELL + kind.shift[0] + float(sheet.rng.uniform(-1, 1))
-        y = (cell.row + 0.5) * CELL + kind.shift[1] + float(sheet.rng.uniform(-1, 1))
+        place = cell._replace(column=cell.column + i)
+        x, y = places.centre(place)
+        at = place if places.is_aligned else sheet.cell_at(x, y)
+        x += kind.shift[0] + float(sheet.rng.uniform(-1, 1))
+        y += kind.shift[1] + float(sheet.rng.uniform(-1, 1))
         fill = kind.value_ink if value else kind.ink
-        sheet.character(character, (x, y), face=kind.face, size=kind.size, fill=fill)
+        sheet.character(character, (x, y), face=kind.face, size=kind.size, fill=fill, stroke=kind.stroke)
+        glyphs.append(Glyph(character, at, 0, i))
+    return glyphs
 
 
-def _cells(text: str, cell: Cell) -> tuple[Cell, ...]:
-    return tuple(Cell(cell.row, cell.column + i) for i in range(len(text)))
-
-
-def _glyphs(text: str, cell: Cell) -> list[Glyph]:
-    return [Glyph(c, place, 0, i) for i, (c, place) in enumerate(zip(text, _cells(text, cell), strict=True))]
+def _box(sheet: Sheet, places: Places, first: Cell, last: Cell) -> Box:
+    """Return the box around the places from `first` to `last` of a line."""
+    (left, top), (right, bottom) = places.centre(first), places.centre(last)
+    half_x, half_y = places.across / 2, places.down / 2
+    if (
+        places.is_aligned
+    ):  # a turned one keeps its box as well: it is turned so little that its letters stay in their tokens
+        return Box(int(left - half_x), int(top - half_y), int(right + half_x), int(bottom + half_y))
+    return sheet.box_around(left - half_x, top - half_y, right + half_x, bottom + half_y)
 
 
 def draw_cell_panel(
@@ -87,10 +116,11 @@ def draw_cell_panel(
     worn: bool = True,
     most_rows: int = 5,
     fixed: tuple[tuple[str, str], ...] | None = None,
+    places: Places | None = None,
 ) -> Picture:
-    """Draw a panel of rows `label value`; `fixed` names the rows. `columns` must be at least 6."""
-    kind, plate = _type(rng, fonts)
-    sheet = Sheet(rng, columns, lines, scale=scale, plate=plate, angle=angle)
+    """Draw a panel of rows `label value`; `fixed` names the rows. There must be 6 places across at least."""
+    sheet, kind, places = _sheet(rng, columns, lines, scale=scale, angle=angle, fonts=fonts, places=places)
+    columns, lines = places.columns, places.lines
     texts = fixed if fixed is not None else _texts(rng, columns, lines, chinese=chinese, most_rows=most_rows)
     rows_at = sorted(int(i) for i in rng.choice(lines, len(texts), replace=False))
     label_width, value_width = max(len(t[0]) for t in texts), max(len(t[1]) for t in texts)
@@ -107,11 +137,11 @@ def draw_cell_panel(
                 Cell(line, first),
                 Cell(line, int(rng.integers(first + len(label) + 1, columns - len(value) + 1))),
             )
-        _write(sheet, kind, label, start)
-        _write(sheet, kind, value, at, value=True)
-        box = Box(start.column * CELL, line * CELL, (at.column + len(value)) * CELL, (line + 1) * CELL)
-        rows.append(Row(label, value, _cells(label, start), _cells(value, at), box))
-        glyphs += _glyphs(label, start) + _glyphs(value, at)
+        named = _write(sheet, kind, places, label, start)
+        told = _write(sheet, kind, places, value, at, value=True)
+        box = _box(sheet, places, start, at._replace(column=at.column + len(value) - 1))
+        rows.append(Row(label, value, tuple(g.cell for g in named), tuple(g.cell for g in told), box))
+        glyphs += named + told
     image, large = sheet.finish(worn=worn)
     return Picture(image, large, rows=tuple(rows), glyphs=tuple(glyphs))
 
@@ -138,10 +168,11 @@ def draw_cell_table(
     chinese: bool = False,
     fonts: tuple[str, ...] = CELL_FONTS,
     worn: bool = True,
+    places: Places | None = None,
 ) -> Picture:
-    """Draw a table of two or three columns and two to five rows, the first of which names the columns. `columns` at least 7."""
-    kind, plate = _type(rng, fonts)
-    sheet = Sheet(rng, columns, lines, scale=scale, plate=plate)
+    """Draw a table of two or three columns and two to five rows, the first of which names the columns; 7 places across at least."""
+    sheet, kind, places = _sheet(rng, columns, lines, scale=scale, angle=0.0, fonts=fonts, places=places)
+    columns, lines = places.columns, places.lines
     across = 3 if columns >= 11 and rng.random() < 0.6 else 2
     down = int(rng.integers(2, min(5, lines) + 1))
     width = (columns - across + 1) // across
@@ -154,16 +185,16 @@ def draw_cell_table(
     slack = columns - (across * (longest + 1) - 1)
     left = int(rng.integers(0, slack + 1))
     starts = [left + i * (longest + 1) for i in range(across)]
-    _rules(rng, sheet, kind, plate, top=top, down=down, starts=starts, width=longest)
+    _rules(rng, sheet, kind, places, top=top, down=down, starts=starts, width=longest)
     table, written, glyphs = [], [], []
     for r, row in enumerate(texts):
         cells = [Cell(top + r, start) for start in starts]
         pieces = []
         for text, cell in zip(row, cells, strict=True):
-            _write(sheet, kind, text, cell, value=r > 0)
-            box = Box(cell.column * CELL, cell.row * CELL, (cell.column + len(text)) * CELL, (cell.row + 1) * CELL)
-            pieces.append(Line(text, _cells(text, cell), box))
-            glyphs += _glyphs(text, cell)
+            told = _write(sheet, kind, places, text, cell, value=r > 0)
+            box = _box(sheet, places, cell, cell._replace(column=cell.column + len(text) - 1))
+            pieces.append(Line(text, tuple(g.cell for g in told), box))
+            glyphs += told
         table.append(tuple(pieces))
         written.append(joined(pieces))
     image, large = sheet.finish(worn=worn)
@@ -185,7 +216,7 @@ def _rules(
     rng: np.random.Generator,
     sheet: Sheet,
     kind: Type,
-    plate: Rgb,
+    places: Places,
     *,
     top: int,
     down: int,
@@ -193,30 +224,33 @@ def _rules(
     width: int,
 ) -> None:
     """Draw the line under a table's header, and sometimes those between its rows."""
-    s, everywhere = sheet.scale, rng.random() < 0.5
-    red, green, blue = (round((a + b) / 2) for a, b in zip(kind.ink, plate, strict=True))
-    left, right = starts[0] * CELL, (starts[-1] + width) * CELL
+    everywhere = rng.random() < 0.5
+    red, green, blue = (round((a + b) / 2) for a, b in zip(kind.ink, sheet.plate, strict=True))
+    left = places.left + starts[0] * places.across
+    right = places.left + (starts[-1] + width) * places.across
     for r in range(1, down):
         if r == 1 or everywhere:
-            y = ((top + r) * CELL + kind.shift[1]) * s
-            sheet.draw.line((left * s, y, right * s, y), fill=(red, green, blue), width=max(1, round(s)))
+            sheet.line(left, right, places.top + (top + r) * places.down + kind.shift[1], (red, green, blue))
 
 
 def draw_cell_letters(
-    rng: np.random.Generator, columns: int, lines: int, *, alphabet: str, fonts: tuple[str, ...] = CELL_FONTS
+    rng: np.random.Generator,
+    columns: int,
+    lines: int,
+    *,
+    alphabet: str,
+    fonts: tuple[str, ...] = CELL_FONTS,
+    places: Places | None = None,
 ) -> Picture:
-    """Fill a plate with random characters, a fifth of the cells left empty: the lesson that teaches letter shapes."""
-    kind, plate = _type(rng, fonts)
-    sheet = Sheet(
-        rng, columns, lines, scale=1.0, plate=plate, angle=float(rng.uniform(-2, 2)) if rng.random() < 0.15 else 0.0
-    )
+    """Fill a plate with random characters, a fifth of the places left empty: the lesson that teaches letter shapes."""
+    angle = float(rng.uniform(-2, 2)) if rng.random() < 0.15 else 0.0
+    sheet, kind, places = _sheet(rng, columns, lines, scale=1.0, angle=angle, fonts=fonts, places=places)
     glyphs = []
-    for row in range(lines):
-        for column in range(columns):
+    for row in range(places.lines):
+        for column in range(places.columns):
             if rng.random() < 0.2:
                 continue
             character = alphabet[int(rng.integers(0, len(alphabet)))]
-            _write(sheet, kind, character, Cell(row, column))
-            glyphs.append(Glyph(character, Cell(row, column)))
+            glyphs += _write(sheet, kind, places, character, Cell(row, column))
     image, _ = sheet.finish()
     return Picture(image, image, glyphs=tuple(glyphs))

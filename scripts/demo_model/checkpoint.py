@@ -102,9 +102,13 @@ def _blocks(state: Mapping[str, Tensor], prefix: str) -> int:
 def grown(state: Mapping[str, Tensor], seed: int) -> Qwen2_5_VLForConditionalGeneration:
     """Return a model of the wide shape that answers exactly as the first one does.
 
-    New blocks begin with outputs of zero, so they pass on what they get until training gives them something to add.
+    New blocks begin with outputs of zero, so they pass on what they get until training gives them something to add. A model that
+    has the wide shape already stays as it is.
     """
     model = new_model(seed, WIDE)
+    if shape_of(state) == WIDE:
+        model.load_state_dict(state)
+        return model
     fresh = model.state_dict()
     moved = {0: 0, 1: 2, 2: 3, 3: 4}
     for name, value in state.items():

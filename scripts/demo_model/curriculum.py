@@ -6,15 +6,16 @@ It knows no tensors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
 
-from scripts.demo_model import cell_plates, panels, questions, scenes, surfaces, wide_questions
-from scripts.demo_model.lessons import Conversation, Lesson
+from scripts.demo_model import cell_plates, outside, panels, questions, scenes, surfaces, wide_questions
+from scripts.demo_model.lessons import Conversation, Lesson, length
 from scripts.demo_model.phrases import LABELS_ZH, WORDS_ZH
 from scripts.demo_model.questions import Exchange
+from scripts.demo_model.sheets import free_places
 
 
 class Split(IntEnum):
@@ -53,7 +54,9 @@ FIRST_STAGES = (
     Stage("asked labels", 450, muon=0.005, adam=0.0016, last=0.0, guide=0.3),
     Stage("surfaces", 900, muon=0.005, adam=0.0016, last=0.0, guide=0.3),
 )
-WIDE_STAGES = (Stage("wide", 0, muon=0.005, adam=0.0015, last=0.0, guide=0.3, align=0.5, letters=0.5, to_the_end=True),)
+WIDE_STAGES = (
+    Stage("wide", 0, muon=0.004, adam=0.0012, last=0.03, guide=0.3, align=0.5, letters=0.25, to_the_end=True),
+)
 
 LETTERS_LATIN = panels.LETTERS + panels.DIGITS * 2 + ".-"
 LETTERS_CHINESE = "".join(sorted({c for word in (*LABELS_ZH, *WORDS_ZH) for c in word}))
@@ -61,7 +64,14 @@ PICTURES_PER_SHARE = 12
 PANELS_SHARE = {"asked labels": 0.7, "surfaces": 0.35}
 """The part of a stage's pictures that are panels, where it is not a half."""
 WIDE_TOKENS = (55, 65)
-"""Fewest and most visual tokens of a picture: what the processor's limits of 43,008 and 50,960 pixels allow, in any shape."""
+"""Fewest and most visual tokens of a picture: what the first processor's limits of 43,008 and 50,960 pixels allow, in any shape."""
+LARGER_TOKENS = (60, 110)
+"""Those of the larger sizes, where characters stand anywhere."""
+LARGER_SHARE = 0.2
+WIDEST_PLACE = 40.0
+"""Pixels between the middles of two characters, at most."""
+LONGEST = 250
+"""Tokens of a lesson, from which on it gets no further conversation: a step is as long as its longest lesson."""
 
 
 def generator(split: Split, seed: int, index: int) -> np.random.Generator:
@@ -75,12 +85,24 @@ def make_lessons(stage: str, seed: int, first: int) -> list[Lesson]:
     if not stage.startswith("wide"):
         return [make_lesson(stage, rng) for rng in rngs]
     rng = rngs[0]
-    columns, lines = random_grid(rng)
+    is_larger = rng.random() < (0.55 if stage == "wide letters" else LARGER_SHARE)
+    columns, lines = random_grid(rng, tokens=LARGER_TOKENS, known=0.2) if is_larger else random_grid(rng)
     if stage == "wide letters":
-        return [letters_lesson(r, columns, lines) for r in rngs]
-    if rng.random() < 0.06:
-        return [pair_lesson(r, columns, lines) for r in rngs[:8]]
-    return [wide_lesson(r, columns, lines) for r in rngs]
+        return [letters_lesson(r, columns, lines, is_free=is_larger) for r in rngs]
+    if not is_larger and rng.random() < 0.09:
+        return [shortened(pair_lesson(r, columns, lines), LONGEST + columns * lines) for r in rngs[:8]]
+    most = PICTURES_PER_SHARE if columns * lines <= WIDE_TOKENS[1] else 9
+    limit = LONGEST + max(0, columns * lines - WIDE_TOKENS[1])
+    return [shortened(wide_lesson(r, columns, lines, is_free=is_larger), limit) for r in rngs[:most]]
+
+
+def shortened(lesson: Lesson, longest: int) -> Lesson:
+    """Leave out conversations, never the first, that would make a lesson longer than `longest` tokens."""
+    kept: tuple[Conversation, ...] = lesson.conversations[:1]
+    for conversation in lesson.conversations[1:]:
+        if length(replace(lesson, conversations=(*kept, conversation))) <= longest:
+            kept = (*kept, conversation)
+    return replace(lesson, conversations=kept)
 
 
 def make_lesson(stage: str, rng: np.random.Generator) -> Lesson:
@@ -111,45 +133,56 @@ def singly(exchanges: list[Exchange]) -> tuple[Conversation, ...]:
     return tuple((exchange,) for exchange in exchanges)
 
 
-def random_grid(rng: np.random.Generator) -> tuple[int, int]:
-    """Choose how many visual tokens a picture has across and down."""
-    if rng.random() < 0.5:
+def random_grid(
+    rng: np.random.Generator, *, tokens: tuple[int, int] = WIDE_TOKENS, known: float = 0.5
+) -> tuple[int, int]:
+    """Choose how many visual tokens a picture has across and down: with the chance `known` those of the first domain."""
+    if rng.random() < known:
         return panels.COLUMNS, panels.LINES
-    fewest, most = WIDE_TOKENS
-    shapes = [(c, n) for c in range(6, 20) for n in range(3, 12) if fewest <= c * n <= most and 0.4 <= c / n <= 7.5]
+    fewest, most = tokens
+    shapes = [(c, n) for c in range(6, 24) for n in range(3, 13) if fewest <= c * n <= most and 0.5 <= c / n <= 7.5]
     return shapes[int(rng.integers(0, len(shapes)))]
 
 
-def letters_lesson(rng: np.random.Generator, columns: int, lines: int) -> Lesson:
-    """Draw a lesson for vision alone."""
-    alphabet = LETTERS_CHINESE if rng.random() < 0.5 else LETTERS_LATIN
-    return Lesson((cell_plates.draw_cell_letters(rng, columns, lines, alphabet=alphabet),), ())
+def letters_lesson(rng: np.random.Generator, columns: int, lines: int, *, is_free: bool = False) -> Lesson:
+    """Draw a lesson for vision alone; characters stand anywhere when it `is_free`."""
+    alphabet = LETTERS_CHINESE if rng.random() < 0.45 else LETTERS_LATIN
+    places = free_places(rng, columns, lines, widest=WIDEST_PLACE) if is_free else None
+    return Lesson((cell_plates.draw_cell_letters(rng, columns, lines, alphabet=alphabet, places=places),), ())
 
 
-def wide_lesson(rng: np.random.Generator, columns: int, lines: int) -> Lesson:
+def wide_lesson(rng: np.random.Generator, columns: int, lines: int, *, is_free: bool = False) -> Lesson:
     """Draw one lesson of the wider domain on a grid; the first domain stays among them."""
     scale = float(rng.uniform(1.0, 3.0)) if rng.random() < 0.4 else 1.0
-    if (columns, lines) == (panels.COLUMNS, panels.LINES) and rng.random() < 0.62:
-        lesson = first_lesson(rng, scale, panels_share=0.55)
+    if not is_free and (columns, lines) == (panels.COLUMNS, panels.LINES) and rng.random() < 0.5:
+        lesson = first_lesson(rng, scale, panels_share=0.5)
         if rng.random() < 0.5:
             return lesson
         picture = lesson.pictures[0]
         talk = wide_questions.about_plate if picture.rows else wide_questions.about_surface
         return Lesson((picture,), tuple(talk(rng, picture)), _alone(rng))
-    angle = float(rng.uniform(-2, 2)) if rng.random() < 0.15 else 0.0
+    places, angle = None, 0.0
+    if is_free:
+        places = free_places(rng, columns, lines, widest=WIDEST_PLACE)
+        angle = float(rng.uniform(-3, 3)) if rng.random() < 0.3 else 0.0
+    elif rng.random() < 0.15:
+        angle = float(rng.uniform(-2, 2))
+    across, down = (places.columns, places.lines) if places else (columns, lines)
     chinese = rng.random() < 0.35
     chance = rng.random()
-    if chance < 0.42 and columns >= 6:
-        picture = cell_plates.draw_cell_panel(rng, columns, lines, scale=scale, angle=angle, chinese=chinese)
+    if chance < 0.42:
+        picture = cell_plates.draw_cell_panel(
+            rng, columns, lines, scale=scale, angle=angle, chinese=chinese, places=places
+        )
         conversations = wide_questions.about_plate(rng, picture)
-    elif chance < 0.5 and lines >= 4 and columns >= 7:
-        picture = cell_plates.draw_cell_table(rng, columns, lines, scale=scale, chinese=chinese)
+    elif chance < 0.54 and down >= 3 and across >= 7:
+        picture = cell_plates.draw_cell_table(rng, columns, lines, scale=scale, chinese=chinese, places=places)
         conversations = wide_questions.about_table(rng, picture)
-    elif chance < 0.9:
+    elif chance < 0.86:
         picture = surfaces.draw_surface(rng, columns, lines, scale=scale)
         conversations = wide_questions.about_surface(rng, picture)
     else:
-        picture = surfaces.draw_outside(rng, columns, lines)
+        picture = outside.draw_outside(rng, columns, lines)
         conversations = wide_questions.about_outside(rng, picture)
     return Lesson((picture,), tuple(conversations), _alone(rng))
 

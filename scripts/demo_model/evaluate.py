@@ -12,8 +12,9 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +22,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT))  # run as a file, the project's root is not on the path
 
 from scripts.demo_model.examination import Paper, papers, wide_papers
-from scripts.demo_model.scoring import Marks, Reply, mark, mark_wide
+from scripts.demo_model.scoring import Marks, Reply, is_honest, mark, mark_wide
 
 
 class Shown(Protocol):
@@ -30,6 +31,13 @@ class Shown(Protocol):
     @property
     def files(self) -> tuple[tuple[bytes, str], ...]:
         """Return the files with their names, in order."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A picture file that was not drawn here."""
+
+    files: tuple[tuple[bytes, str], ...]
 
 
 class Asker(Protocol):
@@ -44,15 +52,15 @@ SUMMARY = ("values_exact", "boxes_iou50")
 
 
 @contextmanager
-def ask_through_app(model: Path) -> Iterator[Asker]:
-    """Open the app's assistant on one model folder; its history goes to a folder that is thrown away."""
+def ask_through_app(model: Path, settings: Mapping[str, Any] | None = None) -> Iterator[Asker]:
+    """Open the app's assistant on one model folder, with some of its settings changed; its history is thrown away."""
     from qwen_vl_app.bootstrap import open_assistant
     from qwen_vl_app.chat import Question, SamplingParams, StagedPicture
     from qwen_vl_app.config import load_settings
 
     with tempfile.TemporaryDirectory() as data:
-        settings = load_settings(overrides={"models_dir": model.parent, "model": model.name, "data_dir": Path(data)})
-        with open_assistant(settings) as assistant:
+        chosen = {"models_dir": model.parent, "model": model.name, "data_dir": Path(data), **(settings or {})}
+        with open_assistant(load_settings(overrides=chosen)) as assistant:
             assistant.wait_until_loaded(120.0)
             staged: dict[int, tuple[StagedPicture, ...]] = {}
             conversation: list[int | None] = [None]
@@ -146,13 +154,44 @@ def examine(ask: Asker, asked: list[Paper], *, wide: bool = False, show_wrong: b
         for i, exchange in enumerate(paper.exchanges):
             reply = ask(paper, exchange.question, goes_on=i in paper.continues)
             if wide:
-                right = mark_wide(marks, exchange, kind_of(paper), paper.picture, reply)
+                goes_on = i in paper.continues
+                right = mark_wide(marks, exchange, kind_of(paper), paper.picture, reply, goes_on=goes_on)
             else:
                 right = mark(marks, exchange, paper.picture, reply)
             if not right and show_wrong:
                 print(
                     f"{number} {exchange.skill} {exchange.question!r}\n  wanted {exchange.answer!r}\n  got    {reply.text!r}"
                 )
+    return marks
+
+
+PHOTO_QUESTIONS = (
+    "Read all the text in the image.",
+    "请识别出图中所有的文字。",
+    'Extract the key-value information in the format:{"SN": "", "VOLT": ""}',
+    "What is the value of TEMP?",
+    "型号是多少？",
+    "Outline the position of each object and output all the coordinates in JSON format.",
+    "框出每个灯的位置，以JSON格式输出所有坐标。",
+    "How many lamps are there?",
+    "Is there rust?",
+    "Describe this image.",
+)
+"""What is asked about pictures that are not drawn here: one question of each skill, none of which can be answered."""
+
+
+def examine_photos(ask: Asker, folder: Path, *, show_wrong: bool = False) -> Marks:
+    """Ask about every picture of a folder, none of which is of the domain; count answers that claim nothing as honest."""
+    marks = Marks()
+    for file in sorted(folder.iterdir()):
+        shown = Photo(((file.read_bytes(), file.name),))
+        for question in PHOTO_QUESTIONS:
+            reply = ask(shown, question)
+            right = is_honest(reply)
+            marks.add("honest", right)
+            marks.add(f"honest_{file.name.split('_')[0]}", right)
+            if not right and show_wrong:
+                print(f"{file.name} {question!r}\n  got    {reply.text!r}")
     return marks
 
 
@@ -181,16 +220,26 @@ def main() -> None:
     parser.add_argument(
         "--wide", action="store_true", help="the wider domain: plates, tables, more defects, pairs, pictures outside"
     )
+    parser.add_argument(
+        "--photos", type=Path, help="a folder of pictures not drawn here: how many answers claim nothing"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the app")
     parser.add_argument("--wrong", action="store_true", help="print every wrong answer")
     arguments = parser.parse_args()
-    if arguments.wide:
-        asked = wide_papers(arguments.seed, arguments.pictures)
+    if arguments.photos is not None:
+        asked = []
+    elif arguments.wide:
+        asked = wide_papers(arguments.seed, arguments.pictures, unseen_fonts=arguments.unseen_fonts)
     else:
         asked = papers(arguments.seed, arguments.pictures, unseen_fonts=arguments.unseen_fonts)
-    opened = ask_through_library if arguments.library else ask_through_app
-    with opened(arguments.model.resolve()) as ask:
+    settings = dict(given.split("=", 1) for given in arguments.set)
+    model = arguments.model.resolve()
+    with ask_through_library(model) if arguments.library else ask_through_app(model, settings) as ask:
         started = time.monotonic()
-        marks = examine(ask, asked, wide=arguments.wide, show_wrong=arguments.wrong)
+        if arguments.photos is not None:
+            marks = examine_photos(ask, arguments.photos, show_wrong=arguments.wrong)
+        else:
+            marks = examine(ask, asked, wide=arguments.wide, show_wrong=arguments.wrong)
         seconds = time.monotonic() - started
     scores = marks.scores()
     if arguments.json:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scripts.demo_model import cell_plates, panels, questions, scenes, surfaces, wide_questions
-from scripts.demo_model.curriculum import Split, generator, pair_lesson, random_grid
+from scripts.demo_model import cell_plates, outside, panels, questions, scenes, surfaces, wide_questions
+from scripts.demo_model.curriculum import WIDEST_PLACE, Split, generator, pair_lesson, random_grid
 from scripts.demo_model.drawing import HELD_OUT_FONTS, TAUGHT_FONTS, Picture
 from scripts.demo_model.phrases import KINDS, Language
 from scripts.demo_model.questions import Exchange
+from scripts.demo_model.sheets import Places, free_places
 
 BATCH_LANGUAGES: tuple[tuple[Language, Language], ...] = (("en", "zh"), ("zh", "en"))
 
@@ -99,8 +100,11 @@ def papers(seed: int, pictures: int, *, unseen_fonts: bool = False) -> list[Pape
     return [panel_paper(seed, i // 2) if i % 2 == 0 else scene_paper(seed, i // 2) for i in range(pictures)]
 
 
-def wide_papers(seed: int, pictures: int) -> list[Paper]:
-    """Draw papers of the wider domain: plates, tables, surfaces, pairs, pictures outside the domain, and small talk by turns."""
+def wide_papers(seed: int, pictures: int, *, unseen_fonts: bool = False) -> list[Paper]:
+    """Draw papers of the wider domain: plates, tables, surfaces, pairs, pictures outside the domain, and small talk by turns.
+
+    Plates only, in fonts never taught, with `unseen_fonts`.
+    """
     makers = (
         _plate_paper,
         _surface_paper,
@@ -114,6 +118,9 @@ def wide_papers(seed: int, pictures: int) -> list[Paper]:
     made = []
     for i in range(pictures):
         rng = generator(Split.EXAMINATION, seed + 1_000_000, i)
+        if unseen_fonts:
+            made.append(_plate_paper(rng, fonts=HELD_OUT_FONTS))
+            continue
         made.append(makers[i % len(makers)](rng))
         if i % len(makers) == 0:
             made.append(_talk_paper(rng))
@@ -131,20 +138,38 @@ def _paper(rng: np.random.Generator, picture: Picture, talks: list[tuple[Exchang
     return Paper(picture, *file_of(rng, picture), tuple(exchanges), continues=frozenset(continues))
 
 
-def _drawn_as(rng: np.random.Generator) -> tuple[int, int, float, float]:
-    """Choose a grid, a scale and an angle."""
+@dataclass(frozen=True)
+class _Drawn:
+    """How a picture of the wider domain is drawn; `places` are None where each character has its visual token."""
+
+    columns: int
+    lines: int
+    scale: float
+    angle: float
+    places: Places | None
+
+
+def _drawn_as(rng: np.random.Generator) -> _Drawn:
     columns, lines = random_grid(rng)
-    return (
-        columns,
-        lines,
-        1.0 if rng.random() < 0.5 else float(rng.uniform(1.0, 2.5)),
-        0.0 if rng.random() < 0.7 else float(rng.uniform(-2, 2)),
+    scale = 1.0 if rng.random() < 0.5 else float(rng.uniform(1.0, 2.5))
+    if rng.random() < 0.35:
+        places = free_places(rng, columns, lines, widest=WIDEST_PLACE)
+        return _Drawn(columns, lines, scale, float(rng.uniform(-3, 3)) if rng.random() < 0.5 else 0.0, places)
+    return _Drawn(columns, lines, scale, 0.0 if rng.random() < 0.7 else float(rng.uniform(-2, 2)), None)
+
+
+def _plate_paper(rng: np.random.Generator, *, fonts: tuple[str, ...] = cell_plates.CELL_FONTS) -> Paper:
+    drawn = _drawn_as(rng)
+    picture = cell_plates.draw_cell_panel(
+        rng,
+        drawn.columns,
+        drawn.lines,
+        scale=drawn.scale,
+        angle=drawn.angle,
+        chinese=fonts is cell_plates.CELL_FONTS and rng.random() < 0.4,
+        fonts=fonts,
+        places=drawn.places,
     )
-
-
-def _plate_paper(rng: np.random.Generator) -> Paper:
-    columns, lines, scale, angle = _drawn_as(rng)
-    picture = cell_plates.draw_cell_panel(rng, columns, lines, scale=scale, angle=angle, chinese=rng.random() < 0.4)
     language = wide_questions.language_for(rng, picture)
     talks: list[tuple[Exchange, ...]] = [
         (wide_questions.read_all(rng, picture, language),),
@@ -153,13 +178,14 @@ def _plate_paper(rng: np.random.Generator) -> Paper:
         wide_questions.follow_up(rng, picture, language),
         (wide_questions.row_box(rng, picture, language),),
         (wide_questions.describe(rng, picture, language),),
+        (wide_questions.beyond(rng, picture, language),),
     ]
     return _paper(rng, picture, talks)
 
 
 def _surface_paper(rng: np.random.Generator) -> Paper:
-    columns, lines, scale, _ = _drawn_as(rng)
-    picture = surfaces.draw_surface(rng, columns, lines, scale=scale)
+    drawn = _drawn_as(rng)
+    picture = surfaces.draw_surface(rng, drawn.columns, drawn.lines, scale=drawn.scale)
     language: Language = "en" if rng.random() < 0.5 else "zh"
     asked = (
         wide_questions.detect_all,
@@ -168,15 +194,19 @@ def _surface_paper(rng: np.random.Generator) -> Paper:
         wide_questions.yes_no,
         wide_questions.colour,
         wide_questions.describe,
+        wide_questions.fields_as_json,
     )
     return _paper(rng, picture, [(ask(rng, picture, language),) for ask in asked])
 
 
 def _table_paper(rng: np.random.Generator) -> Paper:
-    columns, lines, scale, _ = _drawn_as(rng)
-    if lines < 4 or columns < 7:
-        columns, lines = panels.COLUMNS, panels.LINES
-    picture = cell_plates.draw_cell_table(rng, columns, lines, scale=scale, chinese=rng.random() < 0.4)
+    drawn = _drawn_as(rng)
+    columns, lines, places = drawn.columns, drawn.lines, drawn.places
+    if (places.lines if places else lines) < 3 or (places.columns if places else columns) < 7:
+        columns, lines, places = panels.COLUMNS, panels.LINES, None
+    picture = cell_plates.draw_cell_table(
+        rng, columns, lines, scale=drawn.scale, chinese=rng.random() < 0.4, places=places
+    )
     return _paper(rng, picture, wide_questions.about_table(rng, picture))
 
 
@@ -188,8 +218,9 @@ def _pair_paper(rng: np.random.Generator) -> Paper:
 
 
 def _outside_paper(rng: np.random.Generator) -> Paper:
-    columns, lines, scale, _ = _drawn_as(rng)
-    picture = surfaces.draw_outside(rng, columns, lines, scale=scale)
+    drawn = _drawn_as(rng)
+    held_out = rng.random() < 0.3
+    picture = outside.draw_outside(rng, drawn.columns, drawn.lines, scale=drawn.scale, held_out=held_out)
     return _paper(rng, picture, wide_questions.about_outside(rng, picture))
 
 

@@ -13,11 +13,11 @@ from functools import cache
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 from torch import Tensor
 
 from scripts.demo_model import vocabulary
-from scripts.demo_model.drawing import CELL, Picture
+from scripts.demo_model.drawing import CELL, Cell, Picture
 from scripts.demo_model.phrases import COLOURS, KINDS, LATER_KINDS
 from scripts.demo_model.questions import DECIDED, Exchange
 
@@ -205,12 +205,11 @@ def _add(made: _Sequence, conversation: Conversation, *, segment: int, columns: 
     for number, exchange in enumerate(conversation):
         if number:
             append(_encoded("\n<|im_start|>user\n"))
-        asked_label = _add_question(made, exchange, append, columns=columns)
+        asked = _add_question(made, exchange, append, columns=columns)
         append(_encoded("<|im_end|>\n<|im_start|>assistant\n"))
         answer = tokenizer().encode(exchange.answer)
         lead, spans, at = len(made.tokens), exchange.spans, 0
         append([*answer.ids, token("<|im_end|>")])
-        by_start = {start: i for i, (start, _) in enumerate(answer.offsets)}
         for i, (start, end) in enumerate(answer.offsets):
             while spans[at].end <= start:
                 at += 1
@@ -218,42 +217,111 @@ def _add(made: _Sequence, conversation: Conversation, *, segment: int, columns: 
             made.targets[lead + i - 1] = answer.ids[i]
             made.weights[lead + i - 1] = max(s.weight for s in covered)
             seen = next((s.cell for s in covered if s.cell is not None), None)
-            via = asked_label
-            for route in exchange.routes:
-                if route.value_start <= start < route.value_end:
-                    via = lead + by_start[route.label_start + len(route.label_cells) - 1]
-            if via >= 0:
-                made.hops[lead + i - 1] = via
-            if seen is not None:
-                place = made.images[seen.picture] + seen.row * columns + seen.column
-                (made.guides if via < 0 else made.late)[lead + i - 1] = place
-        for route in exchange.routes:
-            for i, cell in enumerate(route.label_cells):
-                place = made.images[cell.picture] + cell.row * columns + cell.column
-                made.matches[lead + by_start[route.label_start + i]] = place
+            _guide(made, exchange, asked, answer, i, lead=lead, seen=seen, columns=columns)
+        _guide_labels(made, exchange, asked, answer, lead=lead, columns=columns)
         made.targets[len(made.tokens) - 2], made.weights[len(made.tokens) - 2] = token("<|im_end|>"), DECIDED
     made.segments += [segment] * (len(made.tokens) - first)
     made.starts += [first] * (len(made.tokens) - first)
 
 
-def _add_question(made: _Sequence, exchange: Exchange, append: Callable[[Sequence[int]], None], *, columns: int) -> int:
-    """Append a question; where it names a label of the picture, match its tokens with the label's cells.
+def _guide(
+    made: _Sequence,
+    exchange: Exchange,
+    asked: _Asked,
+    answer: Encoding,
+    i: int,
+    *,
+    lead: int,
+    seen: Cell | None,
+    columns: int,
+) -> None:
+    """Say where to look before the `i`th token of an answer: back at the label it belongs to, and at the cell it is read from."""
+    via, is_missing = asked.last, asked.is_missing
+    start, end = answer.offsets[i]
+    for route in exchange.routes:
+        if start < route.value_end and end > route.value_start:
+            via = lead + _token_at(answer, route.label_start + len(route.label) - 1)
+            is_missing = not route.label_cells
+    if via >= 0:
+        made.hops[lead + i - 1] = via
+    if via >= 0 and is_missing:
+        made.late[lead + i - 1] = made.images[0] - 1
+    elif seen is not None:
+        place = made.images[seen.picture] + seen.row * columns + seen.column
+        (made.guides if via < 0 else made.late)[lead + i - 1] = place
 
-    Returns the place of the label's last token, or -1.
+
+def _guide_labels(
+    made: _Sequence, exchange: Exchange, asked: _Asked, answer: Encoding, *, lead: int, columns: int
+) -> None:
+    """Say where the labels that an answer repeats come from, the question, and where they stand on the picture, or nowhere."""
+    for route in exchange.routes:
+        places = asked.places.get(route.label, ()) if route.is_asked else ()
+        for i in range(len(route.label)):
+            here = lead + _token_at(answer, route.label_start + i)
+            made.matches[here] = made.images[0] - 1
+            if route.label_cells:
+                cell = route.label_cells[i]
+                made.matches[here] = made.images[cell.picture] + cell.row * columns + cell.column
+            if i < len(places):
+                made.guides[here - 1] = places[i]
+
+
+def _token_at(encoded: Encoding, character: int) -> int:
+    """Return the number of the token that a character of a text begins."""
+    return next(i for i, (start, _) in enumerate(encoded.offsets) if start == character)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a question names: the place of the label's last token or -1, whether it is missing on the picture, and for each label
+    of a list the places of its tokens.
+    """
+
+    last: int
+    is_missing: bool
+    places: dict[str, list[int]]
+
+
+def _add_question(
+    made: _Sequence, exchange: Exchange, append: Callable[[Sequence[int]], None], *, columns: int
+) -> _Asked:
+    """Append a question; where it names a label, match its tokens with the label's cells, or with the picture's beginning where
+    the label is not there: a place to look at that says "nowhere".
     """
     question, first = tokenizer().encode(exchange.question), len(made.tokens)
     append(question.ids)
-    last = -1
+    at = {a: i for i, (a, b) in enumerate(question.offsets) if b == a + 1}
+    last, is_missing = -1, False
     for named in exchange.named:
         start = exchange.question.find(named.label)
         if start < 0 or exchange.question.count(named.label) != 1:
             continue
-        at = {a: i for i, (a, b) in enumerate(question.offsets) if b == a + 1}
-        for i, cell in enumerate(named.cells):
-            if start + i in at:
-                last = first + at[start + i]
+        for i in range(len(named.label)):
+            if start + i not in at:
+                continue
+            last, is_missing = first + at[start + i], not named.cells
+            made.matches[last] = made.images[0] - 1
+            if named.cells:
+                cell = named.cells[i]
                 made.matches[last] = made.images[cell.picture] + cell.row * columns + cell.column
-    return last
+    places = {}
+    for route in exchange.routes:
+        found = _standing_alone(exchange.question, route.label)
+        if route.is_asked and found >= 0:
+            places[route.label] = [first + at[found + i] for i in range(len(route.label)) if found + i in at]
+    return _Asked(last, is_missing, {k: v for k, v in places.items() if len(v) == len(k)})
+
+
+def _standing_alone(text: str, word: str) -> int:
+    """Return where a word stands in a text with no letter or digit beside it, -1 where it does not."""
+    start = text.find(word)
+    while start >= 0:
+        before, after = text[start - 1 : start], text[start + len(word) : start + len(word) + 1]
+        if not before.isalnum() and not after.isalnum():
+            return start
+        start = text.find(word, start + 1)
+    return -1
 
 
 def sequence_of(lesson: Lesson) -> _Sequence:
@@ -279,6 +347,11 @@ def sequence_of(lesson: Lesson) -> _Sequence:
     for number, conversation in enumerate(lesson.alone, ALONE):
         _add(made, conversation, segment=number, columns=picture.columns, alone=True)
     return made
+
+
+def length(lesson: Lesson) -> int:
+    """Return how many tokens a lesson takes."""
+    return len(sequence_of(lesson).tokens)
 
 
 def _positions(made: _Sequence, *, lines: int, columns: int) -> np.ndarray:

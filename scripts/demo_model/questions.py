@@ -31,7 +31,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Named:
-    """A label of the picture that the question or the answer names, and the cells where it stands."""
+    """A label that the question names, and the cells where it stands on the picture: none for one that is not there."""
 
     label: str
     cells: tuple[Cell, ...]
@@ -39,12 +39,17 @@ class Named:
 
 @dataclass(frozen=True)
 class Route:
-    """In an answer, a label written at `label_start` with its cells, and the characters that are found by way of it."""
+    """In an answer, a label written at `label_start` with its cells, and the characters that are found by way of it.
+
+    The cells are none for a label that is not on the picture. `is_asked` tells that the question named it.
+    """
 
     label_start: int
+    label: str
     label_cells: tuple[Cell, ...]
     value_start: int
     value_end: int
+    is_asked: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,10 +103,21 @@ class AnswerWriter:
         self.form('"}')
 
     def exchange(
-        self, skill: str, language: Language, question: str, *, subject: str = "", named: Row | None = None
+        self,
+        skill: str,
+        language: Language,
+        question: str,
+        *,
+        subject: str = "",
+        named: Row | None = None,
+        missing: str = "",
     ) -> Exchange:
-        """Close the answer and return it with its question; `named` is the row whose label the question says."""
+        """Close the answer and return it with its question; `named` is the row whose label the question says, `missing` a label
+        that it says and that is not there.
+        """
         found = (Named(named.label, named.label_cells),) if named is not None else ()
+        if missing:
+            found = (Named(missing, ()),)
         return Exchange(skill, language, question, self.text, tuple(self.spans), subject, found)
 
 

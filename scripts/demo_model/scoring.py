@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scripts.demo_model.drawing import Box, Picture, Thing
-from scripts.demo_model.phrases import KINDS, Language
+from scripts.demo_model.later_phrases import UNABLE
+from scripts.demo_model.phrases import CANNOT_TELL, KINDS, NO_TEXT, NOT_THERE, Language
 from scripts.demo_model.questions import Exchange
 
 BoxF = tuple[float, float, float, float]
@@ -58,18 +59,35 @@ def _fractions(box: Box, picture: Picture) -> BoxF:
     return box.left / width, box.top / height, box.right / width, box.bottom / height
 
 
-def mark_wide(marks: Marks, exchange: Exchange, paper_kind: str, picture: Picture, reply: Reply) -> bool:
+def is_honest(reply: Reply) -> bool:
+    """Say whether a reply claims nothing: a sentence that it cannot tell or that nothing is there, only nulls, an empty list."""
+    text = reply.text.strip()
+    if isinstance(reply.data, dict):
+        return all(value is None for value in reply.data.values())
+    if isinstance(reply.data, list):
+        return not reply.data
+    return any(text in said.values() for said in (CANNOT_TELL, NOT_THERE, NO_TEXT, UNABLE))
+
+
+def mark_wide(
+    marks: Marks, exchange: Exchange, paper_kind: str, picture: Picture, reply: Reply, *, goes_on: bool = False
+) -> bool:
     """Count one reply of the wider domain against the exchange's own answer; return whether the whole of it was right."""
     body = exchange.answer.removeprefix("```json").removesuffix("```").strip()
-    wanted: Any = json.loads(body) if body[:1] in "[{" else None
+    wanted: Any = json.loads(body) if body[:1] in ("[", "{") else None
     name = f"{paper_kind}_{exchange.skill}"
+    if exchange.answer in (NOT_THERE[exchange.language], NO_TEXT[exchange.language]) or (
+        isinstance(wanted, list) and not wanted
+    ):
+        name += "_absent"
     if isinstance(wanted, dict):
         found = reply.data if isinstance(reply.data, dict) else {}
+        marks.add("all_json_valid", isinstance(reply.data, dict))
         for label, value in wanted.items():
-            marks.add(
-                "wide_json_null" if value is None else "wide_json_value", label in found and found[label] == value
-            )
-        right = found == wanted
+            right = label in found and found[label] == value
+            marks.add("all_json_null" if value is None else "all_json_value", right)
+        right = isinstance(reply.data, dict) and found == wanted
+        marks.add("all_json_whole", right)
     elif isinstance(wanted, list):
         right = _mark_wide_boxes(marks, name, wanted, picture, reply)
     elif exchange.skill in ("read_all", "table"):
@@ -79,26 +97,35 @@ def mark_wide(marks: Marks, exchange: Exchange, paper_kind: str, picture: Pictur
     else:
         right = reply.text.strip() == exchange.answer
     marks.add(name, right)
-    marks.add("wide_whole_answers", right)
+    if picture.is_outside and paper_kind == "outside":
+        marks.add("outside_honest", is_honest(reply))
+    if goes_on:
+        marks.add("all_follow_up", right)
+    marks.add("all_answers", right)
+    marks.add(f"all_answers_{exchange.language}", right)
     return right
 
 
 def _mark_wide_boxes(marks: Marks, name: str, wanted: list[dict[str, Any]], picture: Picture, reply: Reply) -> bool:
     width, height = picture.image.size
-    free, found, near = list(reply.regions), 0, 0
+    free, found, near, close = list(reply.regions), 0, 0, 0
     for entry in wanted:
-        box = tuple(v / s for v, s in zip(entry["bbox_2d"], (width, height, width, height), strict=True))
+        left, top, right, bottom = (
+            v / s for v, s in zip(entry["bbox_2d"], (width, height, width, height), strict=True)
+        )
         label = entry.get("label", entry.get("text_content"))
-        best = max(free, key=lambda r: overlap(r[1], (box[0], box[1], box[2], box[3])), default=None)
-        if best is not None and overlap(best[1], (box[0], box[1], box[2], box[3])) >= 0.5:
+        best = max(free, key=lambda r: overlap(r[1], (left, top, right, bottom)), default=None)
+        if best is not None and overlap(best[1], (left, top, right, bottom)) >= 0.5:
             free.remove(best)
             near += 1
+            close += overlap(best[1], (left, top, right, bottom)) >= 0.75
             found += best[0] == label
     if wanted:
-        marks.add(f"{name}_iou50", near, len(wanted))
-        marks.add(f"{name}_iou50_label", found, len(wanted))
+        for score, right_ones in (("iou50", near), ("iou75", close), ("iou50_label", found)):
+            marks.add(f"{name}_{score}", right_ones, len(wanted))
+            marks.add(f"all_boxes_{score}", right_ones, len(wanted))
     else:
-        marks.add("wide_empty_list", not reply.regions and reply.data == [])
+        marks.add("all_empty_list", not reply.regions and reply.data == [])
     return found == len(wanted) == len(reply.regions)
 
 

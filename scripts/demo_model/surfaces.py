@@ -1,7 +1,6 @@
 """Surfaces of the wider domain: more kinds of things and defects, anywhere on grids of many shapes, or nothing at all.
 
-It also draws what lies outside the domain (textures, landscapes of blobs, abstract shapes), so that the model learns to say
-that it cannot tell. It does not know what will be asked.
+It does not know what will be asked.
 """
 
 from __future__ import annotations
@@ -9,10 +8,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import ImageDraw
 
 from scripts.demo_model import scenes
-from scripts.demo_model.drawing import CELL, Picture, Rgb, Thing, gradient, grey_like, to_seen_size, wear
+from scripts.demo_model.drawing import CELL, Picture, Thing, gradient, grey_like, to_seen_size, wear
 from scripts.demo_model.phrases import COLOURS, KINDS, LATER_KINDS
 from scripts.demo_model.scenes import PAINT, Corners, reading_order
 from scripts.demo_model.sheets import glare, snapped
@@ -200,79 +199,3 @@ def _paint_switch(rng: np.random.Generator, draw: ImageDraw.ImageDraw, box: Corn
         top + (0.48 if up else 0.9) * height,
     )
     draw.rounded_rectangle(inner, radius=2 * scale, fill=grey_like(rng, 190, 235, 6))
-
-
-def draw_outside(rng: np.random.Generator, columns: int, lines: int, *, scale: float = 1.0) -> Picture:
-    """Draw something that is no panel, table or surface: a landscape, a cloud texture, abstract shapes, stripes, noise."""
-    size = round(columns * CELL * scale), round(lines * CELL * scale)
-    styles = (_landscape, _clouds, _shapes, _stripes, _static)
-    large = styles[int(rng.choice(5, p=[0.3, 0.25, 0.25, 0.12, 0.08]))](rng, size)
-    seen = to_seen_size(large, (columns * CELL, lines * CELL))
-    return Picture(wear(rng, seen), large, is_outside=True)
-
-
-def _any_colour(rng: np.random.Generator) -> Rgb:
-    red, green, blue = (int(v) for v in rng.integers(0, 256, 3))
-    return red, green, blue
-
-
-def _clouds(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
-    total = np.zeros((size[1], size[0], 3), dtype=np.float32)
-    weight = 0.0
-    for octave in (3, 6, 12, 24):
-        small = rng.uniform(0, 255, (octave, octave, 3)).astype(np.float32)
-        grown = Image.fromarray(small.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
-        total += np.asarray(grown, dtype=np.float32) / octave**0.6
-        weight += 1 / octave**0.6
-    return Image.fromarray(np.clip(total / weight * 1.4 - 50, 0, 255).astype(np.uint8))
-
-
-def _landscape(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
-    width, height = size
-    sky = int(rng.integers(120, 220))
-    image = gradient(rng, size, (sky - 50, sky - 10, min(255, sky + 35)), strength=0.5)
-    draw = ImageDraw.Draw(image)
-    for layer in range(int(rng.integers(2, 5))):
-        level = height * (0.35 + 0.18 * layer + float(rng.uniform(-0.08, 0.08)))
-        ups = rng.normal(0, height * 0.08, 9)
-        ridge = [(width * i / 8, level + float(u)) for i, u in enumerate(ups)]
-        base = _any_colour(rng)
-        draw.polygon(
-            [(0, height), *ridge, (width, height)], fill=(base[0] // 3 + 20, base[1] // 2 + 40, base[2] // 3 + 10)
-        )
-    for _ in range(int(rng.integers(0, 7))):
-        x, y, r = rng.uniform(0, width), rng.uniform(height * 0.3, height), rng.uniform(0.04, 0.16) * height
-        draw.ellipse((x - r, y - r, x + r, y + r * 1.3), fill=_any_colour(rng))
-    return image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.5, 3)) * height / 200))
-
-
-def _shapes(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
-    image = gradient(rng, size, _any_colour(rng), strength=0.4)
-    draw = ImageDraw.Draw(image)
-    for _ in range(int(rng.integers(6, 18))):
-        points = [
-            (float(rng.uniform(-0.1, 1.1)) * size[0], float(rng.uniform(-0.1, 1.1)) * size[1])
-            for _ in range(int(rng.integers(3, 7)))
-        ]
-        draw.polygon(points, fill=_any_colour(rng))
-    return image
-
-
-def _stripes(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
-    image = Image.new("RGB", size, _any_colour(rng))
-    draw = ImageDraw.Draw(image)
-    step, slope, colour = (
-        float(rng.uniform(0.04, 0.15)) * size[0],
-        float(rng.uniform(-1, 1)) * size[1],
-        _any_colour(rng),
-    )
-    x = -float(size[0])
-    while x < 2 * size[0]:
-        draw.line((x, 0, x + slope, size[1]), fill=colour, width=max(1, round(step / 2)))
-        x += step
-    return image
-
-
-def _static(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
-    small = rng.integers(0, 256, (size[1] // 3 + 1, size[0] // 3 + 1, 3)).astype(np.uint8)
-    return Image.fromarray(small).resize(size, Image.Resampling.NEAREST)

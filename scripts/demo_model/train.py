@@ -10,6 +10,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from multiprocessing.connection import wait
@@ -260,7 +261,11 @@ class Run:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Return the weights of a run's checkpoint."""
+    """Return the weights of a run's checkpoint, or those of an exported folder."""
+    if path.is_dir():
+        exported = Qwen2_5_VLForConditionalGeneration.from_pretrained(path, dtype=torch.float32)
+        folder: dict[str, Tensor] = exported.state_dict()
+        return folder
     state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)["model"]
     return state
 
@@ -357,9 +362,12 @@ def main() -> None:
         "--start-from", type=Path, help="checkpoint whose weights a first run begins with, at its last stage"
     )
     parser.add_argument(
-        "--grow-from", type=Path, help="checkpoint of a finished first run, to be taught the wider domain"
+        "--grow-from",
+        type=Path,
+        help="checkpoint of a finished first run or an exported folder, to be taught the wider domain",
     )
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # or the processes it started would go on without it
     arguments.out.mkdir(parents=True, exist_ok=True)
     store = arguments.out.resolve() / f"store-{os.getpid()}"
     shared = (arguments.out, arguments.seed, str(store), arguments.stop_at, arguments.start_from, arguments.grow_from)

@@ -12,8 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from scripts.demo_model import phrases
+from scripts.demo_model import later_phrases, phrases
 from scripts.demo_model.drawing import CELL, Cell, Line, Picture, Row, Thing
+from scripts.demo_model.panels import random_label
 from scripts.demo_model.phrases import COLOURS, LABELS, LABELS_ZH, Language
 from scripts.demo_model.questions import COPIED, DECIDED, AnswerWriter, Exchange, Route, vary
 from scripts.demo_model.surfaces import ALL_KINDS
@@ -94,34 +95,40 @@ def absent_label(rng: np.random.Generator, picture: Picture) -> str:
     chinese = any(ord(c) > 0x2E80 for label in there for c in label)
     if not there:
         chinese = rng.random() < 0.4
+    if not chinese and rng.random() < 0.4:
+        return random_label(rng, there)
     free = [label for label in (LABELS_ZH if chinese else LABELS) if label not in there]
     return free[int(rng.integers(0, len(free)))]
 
 
-def fields_as_json(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
+def fields_as_json(rng: np.random.Generator, picture: Picture, language: Language, *, every: bool = False) -> Exchange:
     """Ask for fields as JSON: all of them, or named ones in any order, among them some that are not there."""
     wanted: list[Row | str] = list(picture.rows)
-    named = rng.random() < 0.6 or not wanted
+    named = rng.random() < 0.6 or (not wanted and rng.random() < 0.7)
+    named = named and not every
     if named:
         keep = int(rng.integers(1, min(4, len(wanted)) + 1)) if wanted else 0
         wanted = [wanted[int(i)] for i in rng.permutation(len(wanted))[:keep]]
         absent: set[str] = set()
-        while rng.random() < 0.35 or len(wanted) + len(absent) == 0:
+        while rng.random() < 0.4 or len(wanted) + len(absent) == 0:
             absent.add(absent_label(rng, picture))
-            if len(absent) == 2:
+            if len(absent) == 3:
                 break
         for label in sorted(absent):
             wanted.insert(int(rng.integers(0, len(wanted) + 1)), label)
-    indented = rng.random() < 0.2
+    indented = rng.random() < 0.2 and bool(wanted) and not every
     opening, between, closing = ('{\n    "', ',\n    "', "\n}") if indented else ('{"', ', "', "}")
     answer = AnswerWriter()
     routes: list[Route] = []
     for i, field in enumerate(wanted):
         answer.form(between if i else opening, weight=DECIDED)
         if isinstance(field, str):
-            answer.form(field, weight=DECIDED)
+            start = len(answer.text)
+            answer.form(field, weight=COPIED)
             answer.form('": ')
+            value_start = len(answer.text)
             answer.form("null", weight=COPIED)
+            routes.append(Route(start, field, (), value_start, len(answer.text), is_asked=True))
         else:
             start = len(answer.text)
             answer.copied(field.label, field.label_cells)
@@ -129,13 +136,13 @@ def fields_as_json(rng: np.random.Generator, picture: Picture, language: Languag
             value_start = len(answer.text)
             answer.form('"', weight=COPIED)
             _copy(answer, Line(field.value, field.value_cells, field.box))
-            routes.append(Route(start, field.label_cells, value_start, len(answer.text)))
+            routes.append(Route(start, field.label, field.label_cells, value_start, len(answer.text), is_asked=named))
             answer.form('"', weight=DECIDED)
-    answer.form(closing, weight=DECIDED)
+    answer.form(closing if wanted else "{}", weight=DECIDED)
     labels = [field if isinstance(field, str) else field.label for field in wanted]
     question = _json_question(rng, labels, language, named=named)
     if indented:
-        question += " Indent it." if language == "en" else "请缩进。"
+        question += _pick(rng, later_phrases.INDENT[language])
     return replace(answer.exchange("json", language, question), routes=tuple(routes))
 
 
@@ -166,11 +173,16 @@ def one_field(rng: np.random.Generator, picture: Picture, language: Language) ->
         label = absent_label(rng, picture)
         answer.form((phrases.CANNOT_TELL if picture.is_outside else phrases.NOT_THERE)[language], weight=DECIDED)
     question = vary(rng, _pick(rng, phrases.FIELD[language])).replace("{k}", label)
-    return answer.exchange("field", language, question, subject=label, named=row)
+    return answer.exchange("field", language, question, subject=label, named=row, missing="" if row else label)
 
 
 def follow_up(rng: np.random.Generator, picture: Picture, language: Language) -> tuple[Exchange, Exchange]:
     """Ask for a value and then for something that leans on the first question."""
+    if picture.rows and rng.random() < 0.25:
+        again = fields_as_json(rng, picture, language, every=True)
+        return read_all(rng, picture, language), replace(
+            again, question=phrases.FOLLOW_UP[language][4 if language == "en" else 3]
+        )
     first = one_field(rng, picture, language)
     answer = AnswerWriter()
     others = [row for row in picture.rows if row.label != first.subject]
@@ -215,7 +227,7 @@ def row_box(rng: np.random.Generator, picture: Picture, language: Language) -> E
         answer.form("```json\n[")
         answer.form("]\n```", weight=DECIDED)
     question = vary(rng, _pick(rng, phrases.ROW_BOX[language])).replace("{k}", label)
-    return answer.exchange("row_box", language, question, subject=label, named=row)
+    return answer.exchange("row_box", language, question, subject=label, named=row, missing="" if row else label)
 
 
 def boxes_of(things: tuple[Thing, ...], language: Language) -> AnswerWriter:
@@ -236,8 +248,17 @@ def detect_all(rng: np.random.Generator, picture: Picture, language: Language) -
     return boxes_of(picture.things, language).exchange("detect_all", language, vary(rng, _pick(rng, templates)))
 
 
+def words_for(rng: np.random.Generator, kind: str, language: Language) -> tuple[str, str]:
+    """Return the words for one and for several of a kind; those of any stranger for a kind that is never drawn."""
+    if kind:
+        return ALL_KINDS[kind][language]
+    return later_phrases.STRANGERS[int(rng.integers(0, len(later_phrases.STRANGERS)))][language]
+
+
 def some_kind(rng: np.random.Generator, picture: Picture, *, present: float) -> str:
-    """Choose a kind of thing, with the given chance one that is there."""
+    """Choose a kind of thing, with the given chance one that is there; seldom the empty name, for a thing that is never drawn."""
+    if rng.random() < 0.08:
+        return ""
     there = sorted({t.kind for t in picture.things})
     if there and rng.random() < present:
         return there[int(rng.integers(0, len(there)))]
@@ -247,7 +268,9 @@ def some_kind(rng: np.random.Generator, picture: Picture, *, present: float) -> 
 def detect_kind(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
     """Ask for boxes around things of a kind that may not be there."""
     kind = some_kind(rng, picture, present=0.7)
-    one, many = ALL_KINDS[kind][language]
+    if kind and rng.random() < 0.15:
+        return _two_kinds(rng, picture, kind, language)
+    one, many = words_for(rng, kind, language)
     template = vary(rng, _pick(rng, phrases.DETECT_KIND[language]))
     answer = boxes_of(tuple(t for t in picture.things if t.kind == kind), language)
     return answer.exchange(
@@ -255,13 +278,25 @@ def detect_kind(rng: np.random.Generator, picture: Picture, language: Language) 
     )
 
 
+def _two_kinds(rng: np.random.Generator, picture: Picture, kind: str, language: Language) -> Exchange:
+    other = some_kind(rng, picture, present=0.6)
+    template = vary(rng, _pick(rng, later_phrases.TWO_KINDS[language]))
+    question = template.replace("{first}", ALL_KINDS[kind][language][0])
+    question = question.replace("{second}", words_for(rng, other, language)[0])
+    answer = boxes_of(tuple(t for t in picture.things if t.kind in (kind, other)), language)
+    return answer.exchange("detect_kind", language, question, subject=f"{kind},{other}")
+
+
 def count(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
     """Ask how many there are, of one kind or in all."""
     kind = None if rng.random() < 0.3 else some_kind(rng, picture, present=0.65)
-    one, many = phrases.ANY_THING[language] if kind is None else ALL_KINDS[kind][language]
+    one, many = phrases.ANY_THING[language] if kind is None else words_for(rng, kind, language)
     wanted = [t for t in picture.things if kind is None or t.kind == kind]
     answer = AnswerWriter()
-    answer.form(str(len(wanted)), weight=COPIED)
+    if picture.is_outside:
+        answer.form(phrases.CANNOT_TELL[language], weight=DECIDED)
+    else:
+        answer.form(str(len(wanted)), weight=COPIED)
     template = vary(rng, _pick(rng, phrases.COUNT[language]))
     return answer.exchange(
         "count", language, template.replace("{one}", one).replace("{many}", many), subject=kind or ""
@@ -281,7 +316,7 @@ def colour(rng: np.random.Generator, picture: Picture, language: Language) -> Ex
     else:
         there = {t.kind for t in picture.things}
         missing = [k for k in ("lamp", "button") if k not in there]
-        if not missing:
+        if not missing:  # then there are several of each, and nobody could say which is meant
             return count(rng, picture, language)
         kind = missing[int(rng.integers(0, len(missing)))]
         answer.form((phrases.CANNOT_TELL if picture.is_outside else phrases.NOT_THERE)[language], weight=DECIDED)
@@ -294,17 +329,25 @@ def yes_no(rng: np.random.Generator, picture: Picture, language: Language) -> Ex
     kind = some_kind(rng, picture, present=0.5)
     found = any(t.kind == kind for t in picture.things)
     template = vary(rng, _pick(rng, phrases.YES_NO[language]))
-    question = template.replace("{a}", _pick(rng, phrases.WITH_ARTICLE[kind])).replace(
-        "{one}", ALL_KINDS[kind][language][0]
-    )
+    if kind:
+        one, article = ALL_KINDS[kind][language][0], _pick(rng, phrases.WITH_ARTICLE[kind])
+    else:
+        one, many = words_for(rng, "", language)
+        article = f"a {one}" if rng.random() < 0.5 else f"any {many}"
+    question = template.replace("{a}", article).replace("{one}", one)
     answer = AnswerWriter()
-    answer.form((phrases.YES if found else phrases.NO)[language], weight=COPIED)
+    if picture.is_outside:
+        answer.form(phrases.CANNOT_TELL[language], weight=DECIDED)
+    else:
+        answer.form((phrases.YES if found else phrases.NO)[language], weight=COPIED)
     return answer.exchange("yes_no", language, question, subject=kind)
 
 
 def as_markdown(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
     """Ask for a drawn table as Markdown."""
     answer = AnswerWriter()
+    if not picture.table:
+        answer.form((phrases.CANNOT_TELL if picture.is_outside else phrases.NOT_THERE)[language], weight=DECIDED)
     for r, row in enumerate(picture.table):
         answer.form("\n| " if r else "| ", weight=DECIDED)
         for c, cell in enumerate(row):
@@ -351,9 +394,24 @@ def description(picture: Picture, language: Language) -> str:
     return sentences[3].replace("{things}", " and ".join(parts))
 
 
+def beyond(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
+    """Ask for something that this model cannot do, whatever the picture."""
+    answer = AnswerWriter()
+    answer.form(later_phrases.UNABLE[language], weight=DECIDED)
+    question = _pick(rng, later_phrases.BEYOND[language])
+    return answer.exchange(
+        "beyond", language, vary(rng, question).replace("{words}", _pick(rng, later_phrases.INSTRUCTIONS[language]))
+    )
+
+
 def about(rng: np.random.Generator, language: Language) -> Exchange:
-    """Say something without a picture; the answer says what this model is."""
+    """Say something without a picture; the answer says what this model is, also to a question about a picture."""
     asked, reply = phrases.ABOUT[language]
+    chance = rng.random()
+    if chance < 0.3:
+        asked = (phrases.READ, phrases.DESCRIBE, phrases.DETECT_ALL)[int(rng.integers(0, 3))][language]
+    elif chance < 0.4:
+        asked = tuple(t.replace("{k}", random_label(rng, set())) for t in phrases.FIELD[language])
     answer = AnswerWriter()
     answer.form(reply, weight=DECIDED)
     return answer.exchange("about", language, vary(rng, _pick(rng, asked)))
@@ -381,7 +439,18 @@ def about_two(rng: np.random.Generator, pair: tuple[Picture, Picture]) -> list[E
         _copy(text, _of_picture(line, 1))
     asked.append(text.exchange("read_all", language, vary(rng, phrases.TWO_PICTURES[language][2])))
     asked.append(_difference(rng, pair, language))
+    asked.append(_same(rng, pair, language))
     return asked
+
+
+def _same(rng: np.random.Generator, pair: tuple[Picture, Picture], language: Language) -> Exchange:
+    """Ask whether one value is the same in both pictures."""
+    number = int(rng.integers(0, len(pair[0].rows)))
+    row, other = pair[0].rows[number], pair[1].rows[number]
+    answer = AnswerWriter()
+    answer.form(phrases.DIFFERENCES[language][2 if row.value == other.value else 3], weight=COPIED)
+    question = vary(rng, _pick(rng, later_phrases.SAME[language])).replace("{k}", row.label)
+    return answer.exchange("same", language, question, subject=row.label, named=row)
 
 
 def _difference(rng: np.random.Generator, pair: tuple[Picture, Picture], language: Language) -> Exchange:
@@ -402,7 +471,7 @@ def _difference(rng: np.random.Generator, pair: tuple[Picture, Picture], languag
         answer.form(tail, weight=DECIDED)
     if not answer.text:
         answer.form(form[1], weight=DECIDED)
-    template = phrases.TWO_PICTURES[language][int(rng.integers(3, 6))]
+    template = _pick(rng, phrases.TWO_PICTURES[language][3:6] + later_phrases.COMPARE[language] * 2)
     return answer.exchange("difference", language, vary(rng, template))
 
 
@@ -427,17 +496,17 @@ def about_plate(rng: np.random.Generator, picture: Picture) -> list[tuple[Exchan
     elif chance < 0.9:
         asked.append((one_field(rng, picture, language),))
     else:
-        other: tuple[Asking, ...] = (detect_kind, yes_no, count)
-        asked.append((other[int(rng.integers(0, 3))](rng, picture, language),))
+        other: tuple[Asking, ...] = (detect_kind, yes_no, count, beyond, as_markdown)
+        asked.append((other[int(rng.integers(0, 5))](rng, picture, language),))
     return asked
 
 
 def about_surface(rng: np.random.Generator, picture: Picture) -> list[tuple[Exchange, ...]]:
     """Choose conversations about a surface."""
     boxes: tuple[Asking, ...] = (detect_all, detect_kind)
-    short: tuple[Asking, ...] = (count, yes_no, colour, count, describe, one_field, read_all, row_box)
+    short: tuple[Asking, ...] = (count, yes_no, colour, beyond, describe, one_field, read_all, row_box, fields_as_json)
     asked: list[tuple[Exchange, ...]] = [(boxes[int(rng.random() < 0.4)](rng, picture, language_for(rng, picture)),)]
-    weights = [0.24, 0.22, 0.2, 0.1, 0.12, 0.04, 0.05, 0.03]
+    weights = [0.3, 0.21, 0.19, 0.03, 0.12, 0.03, 0.05, 0.03, 0.04]
     for i in rng.choice(len(short), 3, p=weights):
         asked.append((short[int(i)](rng, picture, language_for(rng, picture)),))
     return asked
@@ -455,8 +524,10 @@ def about_table(rng: np.random.Generator, picture: Picture) -> list[tuple[Exchan
 def about_outside(rng: np.random.Generator, picture: Picture) -> list[tuple[Exchange, ...]]:
     """Choose conversations about a picture outside the domain: nulls, empty lists, and the sentence that nobody can tell."""
     asked: list[tuple[Exchange, ...]] = []
-    options: tuple[Asking, ...] = (read_all, describe, one_field, fields_as_json, detect_all, detect_kind, spot)
-    for i in rng.choice(len(options), 3, replace=False):
+    options: tuple[Asking, ...] = (
+        read_all, describe, one_field, fields_as_json, detect_all, detect_kind, spot, row_box, count, yes_no, colour, as_markdown,
+    )  # fmt: skip
+    for i in rng.choice(len(options), 4, replace=False):
         language = language_for(rng, picture)
         asked.append((options[int(i)](rng, picture, language),))
     return asked

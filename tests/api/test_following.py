@@ -9,7 +9,7 @@ import pytest
 
 from qwen_vl_app.answer_job import AnswerJob, JobState
 from qwen_vl_app.api.following import BeganAnewError, News, follow, follow_quietly
-from qwen_vl_app.chat import Answer, FinishReason
+from qwen_vl_app.chat import Answer, FinishReason, ScoredToken
 
 WAIT_S = 10.0
 
@@ -64,7 +64,7 @@ def test_text_that_went_out_cannot_be_taken_back() -> None:
     async def scene() -> str:
         job = a_job()
         job.begin_reading()
-        job.add("", logprob=-1.0)  # a token inside a character: nothing has gone out yet
+        job.add("", token=ScoredToken("", -1.0))  # a token inside a character: nothing has gone out yet
         all_news = follow(job)
         await next_news(all_news)
         assert (await next_news(all_news)).tokens

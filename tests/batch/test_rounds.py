@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from qwen_vl_app.answers import parse_answer
+from qwen_vl_app.batch import rounds_pdf
 from qwen_vl_app.batch.columns import ROUND_TITLES, round_cells
 from qwen_vl_app.batch.rounds import RoundChange, RoundRow, compare_rounds, number_in
 from qwen_vl_app.batch.rows import BatchRow, RowOutcome
@@ -157,3 +161,26 @@ def test_a_value_has_a_number_where_there_is_exactly_one(
 ) -> None:
     """Two numbers in one value are not guessed between."""
     assert number_in(value) == number
+
+
+def test_the_report_of_a_round_leaves_out_what_is_the_same(tmp_path: Path) -> None:
+    """A PDF with a picture for each change, drawn with the boxes that are new."""
+    earlier = [a_row("same.jpg", '{"bar": 4}'), a_row("moved.jpg", '{"bar": 4}'), a_row("gone.jpg", "4")]
+    rows = compare_rounds([earlier[0], a_row("moved.jpg", boxes(("rust", 10, 10, 400, 400)))], earlier=earlier)
+    asked: list[str] = []
+
+    def thumbnail(row: BatchRow) -> bytes:
+        asked.append(row.name)
+        return a_jpeg()
+
+    target = tmp_path / "round.pdf"
+    count = rounds_pdf(rows, target, title="Round 2", before=thumbnail, after=thumbnail, language=Language.CHINESE)
+    assert count == 2
+    assert sorted(asked) == ["gone.jpg", "moved.jpg"]
+    assert target.read_bytes().startswith(b"%PDF")
+
+
+def a_jpeg() -> bytes:
+    drawn = io.BytesIO()
+    Image.new("RGB", (64, 64), "white").save(drawn, "JPEG")
+    return drawn.getvalue()

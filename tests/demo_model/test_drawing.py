@@ -7,17 +7,19 @@ import io
 import numpy as np
 import pytest
 
-from scripts.demo_model import cell_plates, panels, scenes, surfaces, wide_questions
-from scripts.demo_model.curriculum import Split, generator, random_grid
+from scripts.demo_model import cell_plates, outside, panels, scenes, surfaces, wide_questions
+from scripts.demo_model.curriculum import LONGEST, Split, generator, make_lessons, random_grid, shortened, wide_lesson
 from scripts.demo_model.drawing import Box, Picture
 from scripts.demo_model.examination import papers
+from scripts.demo_model.lessons import length
 from scripts.demo_model.questions import about_panel, about_scene
+from scripts.demo_model.sheets import Places, Sheet, free_places
 
 
 def draw(number: int) -> Picture:
     rng = generator(Split.EXAMINATION, 7, number)
     columns, lines = random_grid(rng)
-    match number % 6:
+    match number % 8:
         case 0:
             return panels.draw_panel(rng)
         case 1:
@@ -28,11 +30,16 @@ def draw(number: int) -> Picture:
             return cell_plates.draw_cell_table(rng, 10, 6)
         case 4:
             return surfaces.draw_surface(rng, columns, lines)
+        case 5:
+            places = free_places(rng, 12, 8, widest=40)
+            return cell_plates.draw_cell_panel(rng, 12, 8, places=places, angle=-3.0, chinese=number % 16 == 5)
+        case 6:
+            return cell_plates.draw_cell_table(rng, 12, 8, places=free_places(rng, 12, 8, widest=40))
         case _:
-            return surfaces.draw_outside(rng, columns, lines)
+            return outside.draw_outside(rng, columns, lines, held_out=number % 16 == 7)
 
 
-@pytest.mark.parametrize("number", range(12))
+@pytest.mark.parametrize("number", range(16))
 def test_the_same_seed_draws_the_same_picture(number: int) -> None:
     """A picture depends on its seed and index alone."""
     first, second = draw(number), draw(number)
@@ -69,6 +76,55 @@ def test_boxes_and_cells_lie_inside_the_picture(number: int) -> None:
     for glyph in picture.glyphs:
         assert 0 <= glyph.cell.row < picture.lines
         assert 0 <= glyph.cell.column < picture.columns
+
+
+@pytest.mark.parametrize("angle", [-4.0, 0.0, 4.0])
+def test_the_truth_turns_with_the_sheet(angle: float) -> None:
+    """A mark on a turned sheet is found in the visual token that is said to hold it, and its box lies around it."""
+    for x, y in ((40.0, 30.0), (246.0, 30.0), (40.0, 124.0), (246.0, 124.0)):
+        sheet = Sheet(np.random.default_rng(1), 10, 6, scale=2.0, plate=(250, 250, 250), angle=angle, stretch=0.8)
+        sheet.draw.rectangle(
+            [(x - 4) * sheet.scale_x, (y - 4) * 2, (x + 4) * sheet.scale_x, (y + 4) * 2], fill=(0, 0, 0)
+        )
+        image, _ = sheet.finish(worn=False)
+        dark = np.argwhere(np.asarray(image.convert("L")) < 60)
+        row, column = dark.mean(axis=0)
+        assert sheet.cell_at(x, y)[:2] == (row // 28, column // 28)
+        box = sheet.box_around(x - 10, y - 10, x + 10, y + 10)
+        assert box.left < dark[:, 1].min() <= dark[:, 1].max() < box.right
+        assert box.top < dark[:, 0].min() <= dark[:, 0].max() < box.bottom
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_no_two_characters_share_a_visual_token(number: int) -> None:
+    """Wherever the places are, each is in a token of its own."""
+    rng = generator(Split.EXAMINATION, 9, number)
+    columns, lines = random_grid(rng, tokens=(60, 110), known=0.2)
+    places = free_places(rng, columns, lines, widest=40.0)
+    assert places.columns >= 6
+    picture = cell_plates.draw_cell_letters(rng, columns, lines, alphabet="A", places=places)
+    cells = [glyph.cell for glyph in picture.glyphs]
+    assert len(cells) - len(set(cells)) <= (
+        0 if places.across > 28.5 else 2
+    )  # a turned sheet brings them a little closer
+    assert Places(10, 6).centre(cells[0]._replace(row=1, column=2)) == (70.0, 42.0)
+
+
+def test_a_lesson_that_is_too_long_is_shortened() -> None:
+    """The first conversation stays whatever its length, further ones while there is room."""
+    for number in range(12):
+        lesson = wide_lesson(generator(Split.EXAMINATION, 10, number), 10, 6)
+        short = shortened(lesson, LONGEST)
+        assert short.conversations[0] == lesson.conversations[0]
+        assert length(short) <= LONGEST or len(short.conversations) == 1
+        assert shortened(lesson, 10_000) == lesson
+
+
+def test_all_pictures_of_a_step_have_one_grid() -> None:
+    """What a process draws for a step can be packed together."""
+    for number in range(12):
+        lessons = make_lessons("wide", 3, number * 12)
+        assert len({(p.columns, p.lines) for lesson in lessons for p in lesson.pictures}) == 1
 
 
 @pytest.mark.parametrize("number", range(30))

@@ -164,16 +164,69 @@ def test_weights_that_do_not_fit_the_config_are_refused(whole: Path, damage: Cal
     assert engine.status.state is EngineState.FAILED
 
 
-def test_code_in_a_folder_is_never_run(whole: Path) -> None:
-    """A folder's `auto_map` and Python files are ignored."""
-    marker = whole / "ran"
-    (whole / "modeling_evil.py").write_text(f"open({str(marker)!r}, 'w')")
-    auto_map = {"AutoModel": "modeling_evil.Evil", "AutoConfig": "modeling_evil.Evil"}
-    edit_json(whole / "config.json", lambda config: config.update(auto_map=auto_map))
-    engine = LocalEngine(whole.parent, device="cpu")
-    engine.load()
-    assert engine.status.state is EngineState.READY
-    assert not marker.exists()
+def asks_for_code(folder: Path) -> None:
+    """Let a config name a class of the folder's own."""
+    edit_json(
+        folder / "tokenizer_config.json", lambda config: config.update(auto_map={"AutoTokenizer": ["evil.T", None]})
+    )
+
+
+def add(name: str) -> Callable[[Path], None]:
+    """Return a damage: this file lies there as well."""
+
+    def change(folder: Path) -> None:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"open('ran', 'w')")
+
+    return change
+
+
+def as_integers(folder: Path) -> None:
+    """Store one tensor the way quantised weights are stored."""
+    tensors = load_file(folder / "model.safetensors")
+    name = min(name for name in tensors if "mlp" in name)
+    tensors[name] = tensors[name].to(torch.int8)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+def promise_more(folder: Path) -> None:
+    """Let the index promise a tensor that its shard does not hold."""
+    names = dict.fromkeys([*load_file(folder / "model.safetensors"), "model.lost.weight"], "model.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "code"),
+    [
+        (add("modeling_evil.py"), "engine.folder.program"),
+        (add("extra/Run.EXE"), "engine.folder.program"),
+        (add("training_args.bin"), "engine.folder.pickle"),
+        (add("optimizer.pt"), "engine.folder.pickle"),
+        (add("model-00002-of-00002.safetensors.incomplete"), "engine.folder.unfinished"),
+        (asks_for_code, "engine.folder.auto_map"),
+        (as_integers, "engine.folder.wrong_type"),
+        (promise_more, "engine.folder.missing_tensors"),
+        (
+            lambda folder: edit_json(
+                folder / "config.json", lambda config: config.update(quantization_config={"bits": 4})
+            ),
+            "engine.folder.quantised",
+        ),
+    ],
+)
+def test_what_has_no_place_in_a_model_is_refused_before_loading(
+    whole: Path, damage: Callable[[Path], None], code: str
+) -> None:
+    """Programs, pickles, half files and foreign weights: none would be run, and none is trusted."""
+    damage(whole)
+    problem = inspect_folder(whole).problem
+    assert problem is not None and problem.code == code
+
+
+def test_a_download_s_own_notes_are_no_part_of_a_model(whole: Path) -> None:
+    """Folders behind a dot are left alone, whatever is in them."""
+    add(".cache/evil.py")(whole)
+    assert inspect_folder(whole).problem is None
 
 
 @pytest.mark.parametrize("make", [make_qwen2_5_vl, make_qwen3_vl])

@@ -77,7 +77,7 @@ def test_candidates_are_decided_at_full_precision(models_dir: Path) -> None:
         hidden = torch.randn(64, generator=torch.Generator().manual_seed(3))
         normed = torch.nn.functional.rms_norm(hidden, (64,), text._norm, text._eps)
         exact = text._head.float() @ normed
-        logits = text.logits(hidden)
+        logits = text.logits(hidden[None])[0]
     best = exact.topk(32).indices
     assert torch.allclose(logits[best], exact[best], atol=1e-4)
     assert int(logits.argmax()) == int(exact.argmax())

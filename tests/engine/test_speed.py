@@ -115,8 +115,8 @@ def test_a_loop_ends_an_answer(models_dir: Path, family: str) -> None:
     parts = engine._parts
     assert parts is not None
     plain = parts.tokens.encode("a")[0]
-    same = torch.zeros(448)
-    same[plain] = 9.0
+    same = torch.zeros(1, 448)
+    same[0, plain] = 9.0
     parts.decoder._text.logits = lambda hidden: same  # type: ignore[method-assign]
     said = ask(engine, Message("user", "What is it?"), max_new_tokens=2000)
     assert said.finish.finish_reason is FinishReason.REPETITION

@@ -58,6 +58,8 @@ def test_everything_that_decides_an_answer_is_in_its_key() -> None:
         answer_key(OWNER, MESSAGES, sampling=SamplingParams(), fingerprint="w2"),
         answer_key(OWNER, MESSAGES, sampling=SamplingParams(max_new_tokens=9), fingerprint="w1"),
         answer_key(OWNER, MESSAGES, sampling=SamplingParams(stop=("x",)), fingerprint="w1"),
+        answer_key(OWNER, MESSAGES, sampling=SamplingParams(), fingerprint="w1", schema="{}"),
+        answer_key(OWNER, MESSAGES, sampling=SamplingParams(), fingerprint="w1", schema='{"type":"object"}'),
         answer_key(OWNER, (Message("user", "a"), *MESSAGES), sampling=SamplingParams(), fingerprint="w1"),
         *(
             answer_key(OWNER, (changed,), sampling=SamplingParams(), fingerprint="w1")
@@ -73,6 +75,7 @@ def test_everything_that_decides_an_answer_is_in_its_key() -> None:
     assert base is not None
     assert len({base, *others}) == 1 + len(others)
     assert base == answer_key(OWNER, MESSAGES, sampling=SamplingParams(seed=7), fingerprint="w1")
+    assert base == answer_key(OWNER, MESSAGES, sampling=SamplingParams(top_logprobs=3), fingerprint="w1")
     # The same at every start of the app, and on every machine.
     assert key() == "d341ac618fc69c06341ffc0dbbf0ed92dc06c5fd5fb3e93a934665d323828582"
 

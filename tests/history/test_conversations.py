@@ -55,7 +55,7 @@ def test_order_does_not_follow_the_clock(store: HistoryStore, monkeypatch: pytes
             return datetime(2020, 1, 1, tzinfo=UTC)
 
     first = ask(store)
-    monkeypatch.setattr("qwen_vl_app.history.store.datetime", LastYear)
+    monkeypatch.setattr("qwen_vl_app.history.turn_keeping.datetime", LastYear)
     second = ask(store)
     assert [head.id for head in store.conversations(OWNER)] == [second, first]
     assert store.conversation(OWNER, second).created_at == datetime(2020, 1, 1, tzinfo=UTC)

@@ -136,7 +136,7 @@ def test_a_day_is_erased(store: HistoryStore, folder: Path, monkeypatch: pytest.
             def now(cls, tz: object = None, moment: datetime = moment) -> datetime:  # type: ignore[override]
                 return moment
 
-        monkeypatch.setattr("qwen_vl_app.history.store.datetime", Clock)
+        monkeypatch.setattr("qwen_vl_app.history.turn_keeping.datetime", Clock)
         turns[name] = ask(store, name, owner=owner)
     receipt = store.erase_period(OWNER, since=day, until=day + timedelta(days=1))
     assert (receipt.scope, receipt.turns, receipt.conversations) == ("period", 2, 2)

@@ -28,7 +28,8 @@ def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[datetime], None]:
             def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
                 return moment
 
-        monkeypatch.setattr("qwen_vl_app.history.store.datetime", Clock)
+        for module in ("store", "turn_keeping"):
+            monkeypatch.setattr(f"qwen_vl_app.history.{module}.datetime", Clock)
 
     return set_clock
 

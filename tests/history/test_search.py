@@ -220,7 +220,7 @@ def test_turns_are_found_by_day_and_pictures(
             def now(cls, tz: object = None, moment: datetime = moment) -> datetime:  # type: ignore[override]
                 return moment
 
-        monkeypatch.setattr("qwen_vl_app.history.store.datetime", Clock)
+        monkeypatch.setattr("qwen_vl_app.history.turn_keeping.datetime", Clock)
         turns.append(converse(store, "pump", pictures=(picture("x"),) if number % 2 else ()))
     day = {"since": today, "until": today + timedelta(days=1)}
     assert found(store, "pump", **day) == found(store, "", **day) == [turns[2], turns[0]]

@@ -52,8 +52,13 @@ def test_a_question_comes_back_as_it_was_asked(store: HistoryStore, picture: Cal
     first, second = picture("one"), picture("two", name="第二张.heic")
     before = datetime.now(UTC) - timedelta(seconds=1)
 
-    turn = store.begin_turn(OWNER, Question("What is it?", (first, second), sampling=sampling), title="Panel")
+    turn = store.begin_turn(
+        OWNER,
+        Question("What is it?", (first, second), sampling=sampling, schema='{"b":{}}', is_schema_exact=True),
+        title="Panel",
+    )
 
+    assert (turn.schema, turn.is_schema_exact) == ('{"b":{}}', True)
     assert turn == store.turn(OWNER, turn.id)
     assert (turn.state, turn.question, turn.sampling) == (TurnState.QUEUED, "What is it?", sampling)
     assert (turn.answer, turn.finished_at) == (None, None)

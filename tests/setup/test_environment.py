@@ -2,81 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import os
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 
 from scripts import environment, packages
+from tests.setup.house import House, house, make_torch, make_wheel
 
-
-def make_wheel(kit: Path, name: str, version: str, modules: dict[str, str], *, requires: str = "") -> Path:
-    """Write a pure wheel with the given modules."""
-    info = f"{name}-{version}.dist-info"
-    needs = f"Requires-Dist: {requires}\n" if requires else ""
-    files = modules | {
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    rows = []
-    for path, text in files.items():
-        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-        rows.append(f"{path},sha256={digest},{len(text.encode())}")
-    record = "\n".join([*rows, f"{info}/RECORD,,"]) + "\n"
-    wheel = kit / f"{name}-{version}-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for path, text in [*files.items(), (f"{info}/RECORD", record)]:
-            archive.writestr(path, text)
-    return wheel
-
-
-def make_torch(kit: Path, *, cuda: str | None) -> None:
-    """Write a torch that says which build it is."""
-    modules = {"torch/__init__.py": "from torch import version\n", "torch/version.py": f"cuda = {cuda!r}\n"}
-    make_wheel(kit, "torch", "9.9", modules)
-
-
-class House:
-    """A project folder of the test's own, which the set-up takes for its root."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.kit, self.venv = root, root / "offline_pkgs", root / ".venv"
-        self.kit.mkdir()
-        (root / "requirements.txt").write_text("tiny==1.0\ntorch==9.9\n", encoding="utf-8")
-        (root / "requirements-dev.txt").write_text("grown==1.0\n", encoding="utf-8")
-        (root / "requirements-gpu.txt").write_text("torchvision==0.9\nqwen-vl-utils==0.1\n", encoding="utf-8")
-        make_wheel(self.kit, "tiny", "1.0", {"tiny/__init__.py": "SIZE = 'as it should be'\n"})
-        make_wheel(self.kit, "grown", "1.0", {"grown.py": ""})
-        make_wheel(self.kit, "qwen_vl_utils", "0.1", {"qwen_vl_utils.py": ""})
-
-    def has(self, module: str) -> bool:
-        """Whether the environment can import a module."""
-        ran = subprocess.run([str(environment.environment_python()), "-I", "-c", f"import {module}"], check=False)
-        return ran.returncode == 0
-
-
-@pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
-    """A fresh project, and a pip that knows nothing of this machine's indexes."""
-    made = House(tmp_path)
-    venv = made.venv
-    for name, value in {
-        "ROOT": tmp_path,
-        "FOLDER": venv,
-        "STAMP": venv / "setup.json",
-        "LOCK": venv / "setup.lock",
-        "LOG": venv / "setup.log",
-        "KIT": made.kit,
-    }.items():
-        monkeypatch.setattr(environment, name, value)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_FIND_LINKS", "")
-    return made
+__all__ = ["house"]
 
 
 def test_a_cut_off_set_up_is_mended_and_a_finished_one_left_alone(
@@ -89,9 +24,9 @@ def test_a_cut_off_set_up_is_mended_and_a_finished_one_left_alone(
     assert not house.has("grown")
     assert "from offline_pkgs alone" in capsys.readouterr().out
 
-    environment.LOG.unlink()
+    environment.log_file().unlink()
     environment.ensure()
-    assert not environment.LOG.exists(), "pip was called although nothing had changed"
+    assert not environment.log_file().exists(), "pip was called although nothing had changed"
     assert capsys.readouterr().out == ""
 
     environment.STAMP.unlink()
@@ -149,15 +84,15 @@ def test_a_missing_wheel_is_said_in_a_sentence(house: House) -> None:
 
 def test_two_set_ups_do_not_meet(house: House) -> None:
     """While another process holds the lock it cannot be had, and it is free again when that process ends."""
-    house.venv.mkdir()
+    environment.SETUP.mkdir()
     code = (
         "import sys; from pathlib import Path; from scripts import environment\n"
-        "environment.LOCK = Path(sys.argv[1])\n"
+        "environment.SETUP = Path(sys.argv[1])\n"
         "with environment._lock():\n    print('held', flush=True); sys.stdin.read()\n"
     )
     root = Path(packages.__file__).resolve().parent.parent
     with subprocess.Popen(
-        [sys.executable, "-c", code, str(environment.LOCK)],
+        [sys.executable, "-c", code, str(environment.SETUP)],
         cwd=root,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -165,11 +100,11 @@ def test_two_set_ups_do_not_meet(house: House) -> None:
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        with environment.LOCK.open("a+b") as file:
+        with (environment.SETUP / "lock").open("a+b") as file:
             assert not environment._try_lock(file.fileno())
         other.kill()
         other.wait(timeout=10)
-    with environment.LOCK.open("a+b") as file:
+    with (environment.SETUP / "lock").open("a+b") as file:
         assert environment._try_lock(file.fileno())
 
 

@@ -15,7 +15,7 @@ from qwen_vl_app.api import guard
 from qwen_vl_app.config import ROOT
 from scripts import environment, packages, run
 
-STARTERS = ("run.py", "test.py", "check.py")
+STARTERS = ("run.py", "test.py", "check.py", "build_kit.py")
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_an_old_python_can_read_far_enough_to_say_so(name: str) -> None:
     assert "sys.exit" in ast.unparse(after_docstring[1])
 
 
-@pytest.mark.parametrize("name", [*STARTERS, "environment.py", "packages.py"])
+@pytest.mark.parametrize("name", [*STARTERS, "environment.py", "packages.py", "kit/resolving.py"])
 def test_a_script_that_downloads_says_so_in_its_first_line(name: str) -> None:
     """Nobody is surprised by the network."""
     first = (ROOT / "scripts" / name).read_text(encoding="utf-8").splitlines()[0]

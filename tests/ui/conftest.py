@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,10 @@ from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.config import Settings
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.history import HistoryStore
+from qwen_vl_app.ui.acts import act as act_of
 from qwen_vl_app.ui.pictures import forget_pictures
+from qwen_vl_app.ui.sending import ask as ask_of
+from qwen_vl_app.ui.visit import Visit
 from tests.ui.fakes import fake_decoder
 
 MakeAssistant = Callable[..., Assistant]
@@ -65,12 +70,10 @@ def _script(
     assistant: object, sent: object
 ) -> None:  # copied into a module of its own, which knows no name of this one
     from qwen_vl_app.ui.chat_page import show_chat_page, visit_of
-    from qwen_vl_app.ui.sending import ask
 
     visit = visit_of(assistant)  # type: ignore[arg-type]
-    while sent:  # what the browser's part of the composer would send, at the moment of its callback
-        text, staged_ids = sent.pop()  # type: ignore[attr-defined]
-        ask(visit, text=text, staged_ids=staged_ids)
+    while sent:  # what the browser's part of the page would send, at the moment of its callback
+        sent.pop()(visit)  # type: ignore[attr-defined]
     show_chat_page(visit)
 
 
@@ -85,18 +88,44 @@ def ask(page: AppTest, text: str, **files: bytes) -> AppTest:
 
 def send(page: AppTest, text: str, *staged_ids: str) -> AppTest:
     """Send a text with pictures that are staged already."""
-    _handed(page)[1].append((text, staged_ids))
+    _handed(page)[1].append(lambda visit: ask_of(visit, text=text, staged_ids=staged_ids))
     return page.run()
 
 
-def _handed(page: AppTest) -> tuple[Assistant, list[tuple[str, tuple[str, ...]]]]:
+def click(page: AppTest, act: str, **facts: object) -> AppTest:
+    """Click a button of the page's own HTML, or of the list of conversations."""
+    _handed(page)[1].append(lambda visit: act_of(visit, {"act": act, **facts}))
+    return page.run()
+
+
+def search(page: AppTest, text: str) -> AppTest:
+    """Type into the side bar's search."""
+    _handed(page)[1].append(lambda visit: setattr(visit.state, "search", text))
+    return page.run()
+
+
+def _handed(page: AppTest) -> tuple[Assistant, list[Callable[[Visit], object]]]:
     assert page.args is not None
     return page.args[0], page.args[1]
 
 
 def composer_of(page: AppTest) -> dict[str, Any]:
     """Return what the browser's part of the composer was told."""
-    element = next(each for each in page.get("bidi_component") if "composer" in each.proto.component_name)
+    return _told(page, "visual_assistant_composer")
+
+
+def list_of(page: AppTest) -> dict[str, Any]:
+    """Return what the list of conversations was told."""
+    return _told(page, "visual_assistant_list")
+
+
+def titles_of(page: AppTest) -> list[str]:
+    """Return the titles in the list of conversations, from the top."""
+    return [row["title"] for group in list_of(page)["groups"] for row in group["rows"]]
+
+
+def _told(page: AppTest, component: str) -> dict[str, Any]:
+    element = next(each for each in page.get("bidi_component") if each.proto.component_name == component)
     told: dict[str, Any] = json.loads(element.proto.json)
     return told
 
@@ -121,4 +150,5 @@ def words_on(page: AppTest) -> str:
     """Return everything the page says, as one text."""
     kinds = (page.markdown, page.caption, page.text, page.warning, page.info, page.title, page.code, page.error)
     said = [str(element.value) for kind in kinds for element in kind]
+    said += [unescape(re.sub(r"<[^>]+>", " ", element.proto.body)) for element in page.get("html")]
     return "\n".join(said + [button.label for button in page.button])

@@ -7,7 +7,18 @@ import threading
 from qwen_vl_app.chat import TurnState
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.errors import PromptTooLongError
-from tests.ui.conftest import MakeAssistant, ask, composer_of, finish, page_of, run_until, send, words_on
+from tests.ui.conftest import (
+    MakeAssistant,
+    ask,
+    click,
+    composer_of,
+    finish,
+    page_of,
+    run_until,
+    send,
+    titles_of,
+    words_on,
+)
 from tests.ui.fakes import png
 
 
@@ -18,7 +29,7 @@ def test_a_question_is_answered_on_the_page_and_stands_in_the_list(make_assistan
     assert not page.exception
     assert "What is it?" in words_on(page)
     assert "It is a *panel*." in words_on(page)
-    assert [button.label for button in page.button if button.key == "open-1"] == ["What is it?"]
+    assert titles_of(page) == ["What is it?"]
 
 
 def test_the_address_names_the_conversation_so_that_a_reload_finds_the_running_answer(
@@ -107,7 +118,7 @@ def test_stop_keeps_what_was_said_and_offers_to_ask_again(
     assert assistant.turns("local", 1)[0].state is TurnState.STOPPED
     assert "one" in words_on(page)
     assert "Stopped." in words_on(page)
-    again = next(button for button in page.button if str(button.key).startswith("again-")).click().run()
+    again = click(page, "again", turn=1)
     gate.release(5)
     page = finish(assistant, again)
     assert "All of it." in words_on(page)
@@ -118,14 +129,11 @@ def test_asking_again_keeps_the_first_answer_within_reach(make_assistant: MakeAs
     """The new answer takes the place of the old one, which is one click away and comes back with it."""
     assistant = make_assistant("The first.", "The second.")
     page = finish(assistant, ask(page_of(assistant), "Which?"))
-    assert not [button for button in page.button if str(button.key).startswith("version-")]
-    page = next(button for button in page.button if str(button.key).startswith("again-")).click().run()
-    page = finish(assistant, page)
+    assert "1 / 2" not in words_on(page)
+    page = finish(assistant, click(page, "again", turn=1))
     assert "The second." in words_on(page) and "The first." not in words_on(page)
-    assert "Answer 2 of 2" in words_on(page)
-    back, on = (button for button in page.button if str(button.key).startswith("version-"))
-    assert (back.disabled, on.disabled) == (False, True)
-    page = back.click().run()
+    assert "2 / 2" in words_on(page)
+    page = click(page, "version", turn=1)
     assert "The first." in words_on(page) and "The second." not in words_on(page)
 
 
@@ -134,7 +142,7 @@ def test_a_failed_question_is_one_sentence_and_can_be_asked_again(make_assistant
     assistant = make_assistant(PromptTooLongError("queue.closed"), "Now it works.")
     page = finish(assistant, ask(page_of(assistant, locale="zh-CN"), "太长"))
     assert [warning.value for warning in page.warning] == ["应用正在关闭，不再接受问题。"]
-    page = next(button for button in page.button if str(button.key).startswith("again-")).click().run()
+    page = click(page, "again", turn=1)
     assert "Now it works." in words_on(finish(assistant, page))
 
 

@@ -13,8 +13,20 @@ from qwen_vl_app.chat import Question
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.errors import ModelFolderError
 from qwen_vl_app.ui.chat_page import PROFILE_COOKIE
-from qwen_vl_app.ui.state import CONVERSATIONS_AT_ONCE
-from tests.ui.conftest import MakeAssistant, ask, composer_of, finish, page_of, run_until, words_on
+from qwen_vl_app.ui.state import CONVERSATIONS_AT_ONCE, TURNS_AT_ONCE
+from tests.ui.conftest import (
+    MakeAssistant,
+    ask,
+    click,
+    composer_of,
+    finish,
+    list_of,
+    page_of,
+    run_until,
+    search,
+    titles_of,
+    words_on,
+)
 from tests.ui.fakes import png
 
 
@@ -27,19 +39,19 @@ def test_a_conversation_is_renamed(make_assistant: MakeAssistant) -> None:
     """Rename opens with the old title and keeps the new one."""
     assistant = make_assistant("Yes.")
     page = finish(assistant, ask(page_of(assistant), "Is it on?"))
-    page = page.menu_button(key="menu-1").click("rename").run()
+    page = click(page, "rename", conversation=1)
     assert page.text_input(key="title-1").value == "Is it on?"
     page.text_input(key="title-1").set_value("Pump 3")
     page = page.button(key="save-title").click().run()
     assert assistant.conversation("local", 1).title == "Pump 3"
-    assert page.run().button(key="open-1").label == "Pump 3"
+    assert titles_of(page.run()) == ["Pump 3"]
 
 
 def test_deleting_asks_first_and_then_forgets_for_good(make_assistant: MakeAssistant) -> None:
     """Delete says that it is for good; afterwards neither list nor page nor caches have the conversation."""
     assistant = make_assistant("Yes.")
     page = finish(assistant, ask(page_of(assistant), "Is it on?", a__png=png()))
-    page = page.menu_button(key="menu-1").click("delete").run()
+    page = click(page, "delete", conversation=1)
     assert "for good" in words_on(page)
     assert assistant.conversations("local")
     page = page.button(key="delete-sure").click().run()
@@ -104,29 +116,68 @@ def test_a_model_without_samples_offers_tasks_that_go_into_the_composer(make_ass
     """A card writes its question in the reader's language; nothing is asked before a picture has come."""
     engine = FakeEngine([])
     page = page_of(make_assistant(engine=engine), locale="zh-CN")
-    page = page.button(key="ask-sample-task-read").click().run()
-    assert composer_of(page)["restore"]["text"] == "请识别出图中所有的文字。"
+    page = page.button(key="ask-sample-task-welcome-read-text").click().run()
+    page = page.button(key="task-take").click().run()
+    restored = composer_of(page)["restore"]
+    assert (restored["text"], restored["detail"]) == ("请识别出图中所有的文字。", "detail")
     assert not engine.requests
 
 
-def test_the_list_is_searched_by_title_and_grows_on_demand(make_assistant: MakeAssistant) -> None:
-    """A word finds titles whatever their case; older conversations come when asked for."""
+def test_the_list_grows_on_demand(make_assistant: MakeAssistant) -> None:
+    """Older conversations come when asked for."""
     assistant = make_assistant(*["Yes."] * 60, queue_limit=100, queue_limit_per_owner=100)
     for number in range(CONVERSATIONS_AT_ONCE + 5):
-        assistant.ask(Question("Pump seven" if number == 3 else f"Question {number}"))
+        assistant.ask(Question(f"Question {number}"))
     page = page_of(assistant)
+    assert len(titles_of(page)) == CONVERSATIONS_AT_ONCE
+    assert list_of(page)["has_older"]
+    page = click(page, "older")
+    assert len(titles_of(page)) == CONVERSATIONS_AT_ONCE + 5
+    assert not list_of(page)["has_older"]
 
-    def listed() -> list[str]:
-        return [button.label for button in page.button if str(button.key).startswith("open-")]
 
-    assert len(listed()) == CONVERSATIONS_AT_ONCE
-    page = page.text_input(key="search").set_value(" PUMP ").run()
-    assert listed() == ["Pump seven"]
-    page = page.text_input(key="search").set_value("").run()
-    page = page.button(key="older").click().run()
-    assert len(listed()) == CONVERSATIONS_AT_ONCE + 5
-    page = page.text_input(key="search").set_value("nowhere").run()
-    assert "No title has these words." in words_on(page)
+def test_a_search_finds_words_in_answers_and_leads_to_the_turn(make_assistant: MakeAssistant) -> None:
+    """What was said far up is found with its words marked, and a click opens the conversation there."""
+    assistant = make_assistant("The gauge shows seven bar.", *["Yes."] * TURNS_AT_ONCE)
+    for number in range(TURNS_AT_ONCE + 1):
+        assistant.ask(Question(f"And {number}?" if number else "Pump?", conversation_id=1 if number else None)).wait(20)
+    page = page_of(assistant, conversation=1)
+    assert "seven bar" not in words_on(page)
+    page = search(page.button(key="new").click().run(), "SEVEN")
+    (hit,) = list_of(page)["hits"]
+    assert (hit["title"], hit["turn"]) == ("Pump?", 1)
+    assert [text for text, is_match in hit["pieces"] if is_match] == ["seven"]
+    page = click(page, "open", conversation=hit["id"], turn=hit["turn"])
+    assert "seven bar" in words_on(page)
+    assert composer_of(page)["jump"]["turn"] == 1
+    page = search(page, "nowhere")
+    assert list_of(page)["note"] == "Nothing here has all these words."
+
+
+def test_a_conversation_is_pinned_without_being_opened(make_assistant: MakeAssistant) -> None:
+    """A pinned one stands at the top under its own heading, and lets go again."""
+    assistant = make_assistant("One.", "Two.")
+    page = finish(assistant, ask(page_of(assistant), "First?"))
+    page = finish(assistant, ask(page.button(key="new").click().run(), "Second?"))
+    page = click(page, "pin", conversation=1, on=1)
+    assert [group["name"] for group in list_of(page)["groups"]] == ["Pinned", "Today"]
+    assert titles_of(page) == ["First?", "Second?"]
+    assert page.query_params["c"] == "2"
+    page = click(page, "pin", conversation=1, on=0)
+    assert [group["name"] for group in list_of(page)["groups"]] == ["Today"]
+
+
+@pytest.mark.parametrize("act", ["open", "pin", "rename", "delete", "again", "edit", "version", "large", "nonsense"])
+def test_a_click_cannot_reach_what_is_anothers(make_assistant: MakeAssistant, act: str) -> None:
+    """Whatever number a browser sends, nobody else's conversation opens, changes or goes."""
+    assistant = make_assistant("Secret.")
+    job = assistant.ask(Question("Whose?"), owner="0" * 32)
+    job.wait(20)
+    page = click(page_of(assistant), act, conversation=job.conversation_id, turn=job.turn_id, picture="1 OR 1", on=1)
+    assert not page.exception
+    assert "Secret." not in words_on(page) and "Whose?" not in words_on(page)
+    (kept,) = assistant.conversations("0" * 32)
+    assert (kept.title, kept.is_pinned, kept.turn_count) == ("Whose?", False, 1)
 
 
 def test_status_and_settings_have_a_page_with_an_address(make_assistant: MakeAssistant) -> None:

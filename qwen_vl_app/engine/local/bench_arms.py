@@ -177,7 +177,8 @@ class _Ours:
         self._parts = parts
         self.model_s = 0.0
         """Seconds within the model while decoding, to tell the loop's own share."""
-        inner = parts.decoder.decode
+        stepper = parts.rounds._steppers[0]
+        inner = stepper.step
 
         def timed(*given: Any, **named: Any) -> torch.Tensor:
             began = time.perf_counter()
@@ -186,7 +187,7 @@ class _Ours:
             finally:
                 self.model_s += time.perf_counter() - began
 
-        parts.decoder.decode = timed  # type: ignore[method-assign]
+        stepper.step = timed  # type: ignore[method-assign]
 
     def answer(self, messages: Sequence[Message], *, tokens: int, key: str) -> Iterator[None]:
         if not self._holds:

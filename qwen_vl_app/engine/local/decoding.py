@@ -1,4 +1,4 @@
-"""Prefill and decode over explicit tokens, positions and one KV cache, asking before each layer whether to go on.
+"""Prefill over explicit tokens, positions and one KV cache, asking before each layer whether to go on.
 
 Knows the decoder's layers. Does not know prompts, stop strings or conversations. Positions are always given: the library
 keeps those of whoever asked last in the model, which is silently wrong for everybody else.
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from qwen_vl_app.engine.local.attending import SequenceAttending
 from qwen_vl_app.engine.local.kv import KVCache
 from qwen_vl_app.engine.local.loading import LoadedModel
 from qwen_vl_app.engine.local.prompt import Prompt
@@ -33,6 +34,11 @@ class Decoder:
         self._model = model
         self._text = TextModel(model.module, is_int8=model.is_int8)
         self._chunk_tokens = chunk_tokens
+
+    @property
+    def text(self) -> TextModel:
+        """The layers, for those who make the tokens behind the prompt."""
+        return self._text
 
     @property
     def layers(self) -> int:
@@ -75,15 +81,7 @@ class Decoder:
 
     @torch.inference_mode()
     def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        return self._text.logits(hidden)
-
-    @torch.inference_mode()
-    def decode(self, token: int, position: int, cache: KVCache, *, should_stop: Callable[[], bool]) -> torch.Tensor:
-        """Feed one chosen token and return the logits of the next, (vocabulary,)."""
-        device = self._model.device
-        embedded = self._text.embed(torch.tensor([token], device=device))
-        where = torch.full((3, 1), position, device=device)
-        return self._text.logits(self._layers(embedded, where, cache, should_stop=should_stop))
+        return self._text.logits(hidden)[0]
 
     @torch.inference_mode()
     def _feed_chunk(
@@ -125,22 +123,13 @@ class Decoder:
         deepstack: tuple[torch.Tensor, ...] = (),
     ) -> torch.Tensor:
         count = hidden.shape[0]
-        mask = _causal_mask(cache.length, count, hidden.device)
+        attending = SequenceAttending(cache, count, hidden.device)
         rotary = self._text.rotary(positions)
         for number, layer in enumerate(self._text.layers):
             if should_stop():
                 raise Stopped
-            hidden = layer(hidden, rotary, cache, number, mask=mask)
+            hidden = layer(hidden, rotary, attending, number)
             if number < len(deepstack):
                 hidden[is_picture] += deepstack[number].to(hidden.dtype)
         cache.commit(count)
-        return hidden[-1]
-
-
-def _causal_mask(past: int, count: int, device: torch.device) -> torch.Tensor | None:
-    # Without a mask the kernels take their own causal path, which is right only from the very beginning or for one token.
-    if past == 0 or count == 1:
-        return None
-    columns = torch.arange(past + count, device=device)
-    rows = torch.arange(past, past + count, device=device)
-    return columns <= rows[:, None]
+        return hidden[-1:]

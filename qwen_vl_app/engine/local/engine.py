@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -23,37 +22,28 @@ from qwen_vl_app.chat import (
     Message,
     SeenSize,
     Size,
-    SizePlan,
     Usage,
 )
 from qwen_vl_app.engine.base import FinishedStep, GenerationRequest, Prediction, Stage, StageStep, Step, TokenStep
-from qwen_vl_app.engine.families import Family, Shape, smart_resize
-from qwen_vl_app.engine.folders import ModelFolder, choose_model, fingerprint, list_models
-from qwen_vl_app.engine.local import hardware
+from qwen_vl_app.engine.families import Shape, smart_resize
 from qwen_vl_app.engine.local.answers import AnswerIds
-from qwen_vl_app.engine.local.attention import choose_attention
-from qwen_vl_app.engine.local.decoding import Decoder
-from qwen_vl_app.engine.local.loading import LoadedModel, load_model, read_end_tokens
+from qwen_vl_app.engine.local.assembling import Options, Parts, Prepared, assemble, prepare
 from qwen_vl_app.engine.local.memory import (
     Budget,
-    make_plan,
     predict_bytes,
-    read_image_settings,
-    read_limits,
-    with_default_by_time,
 )
-from qwen_vl_app.engine.local.prefixes import PrefixStore
-from qwen_vl_app.engine.local.prompt import Prompt, PromptBuilder, read_frame
+from qwen_vl_app.engine.local.prompt import Prompt
 from qwen_vl_app.engine.local.repetition import LoopGuard
 from qwen_vl_app.engine.local.sampling import Sampler
-from qwen_vl_app.engine.local.speed import Speed, measure
-from qwen_vl_app.engine.local.tokens import AnswerText, TextTokens
-from qwen_vl_app.engine.local.vision import FeatureCache, PictureEncoder, PictureFeatures, Stopped
+from qwen_vl_app.engine.local.speed import Speed
+from qwen_vl_app.engine.local.steps import Seat
+from qwen_vl_app.engine.local.tokens import AnswerText
+from qwen_vl_app.engine.local.vision import PictureFeatures, Stopped
+from qwen_vl_app.engine.verified import verify_changed
 from qwen_vl_app.errors import (
     AppError,
     InferenceError,
     ModelError,
-    ModelFolderError,
     ModelNotLoadedError,
     OutOfMemoryError,
     PromptTooLongError,
@@ -62,47 +52,14 @@ from qwen_vl_app.errors import (
 
 log = logging.getLogger(__name__)
 
-CHUNK_TOKENS = {"cpu": 512, "cuda": 2048}
-FEATURE_SHARE, PREFIX_SHARE = 0.1, 0.3
-"""Parts of the usable memory for pictures already encoded and for sequences at rest."""
 RESERVED_ANSWER_TOKENS = 256
-TYPICAL_TEXT_TOKENS = 32
-"""Words of a question about one picture, with the chat's frame."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """Everything that exists only while a model is loaded."""
-
-    folder: ModelFolder
-    model: LoadedModel
-    tokens: TextTokens
-    prompts: PromptBuilder
-    encoder: PictureEncoder
-    decoder: Decoder
-    features: FeatureCache
-    prefixes: PrefixStore
-    end_tokens: frozenset[int]
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """What is chosen and planned before a weight is read."""
-
-    folder: ModelFolder
-    family: Family
-    shape: Shape
-    device: torch.device
-    precision: hardware.PrecisionChoice
-    settings: Mapping[str, Any]
-    budget: Budget
-    plan: SizePlan
 
 
 class LocalEngine:
     """An `Engine` for a checkpoint on this machine's disk.
 
-    The arguments are the settings of the same names. With `runs_to_length`, for measuring, neither an end token nor a
+    The arguments are the settings of the same names. `verified` is the file that remembers which models' bytes were checked
+    against their manifests. With `runs_to_length`, for measuring, neither an end token nor a
     repetition ends an answer. `fault` is called with a point's name ("load", "encode", "prefill",
     "decode") before that work, so that a test can make it fail there.
     """
@@ -115,28 +72,37 @@ class LocalEngine:
         device: str = "auto",
         precision: str = "auto",
         attention: str = "auto",
+        decode: str = "auto",
+        decode_batch: int = 1,
         threads: int = 0,
         detail: str = "auto",
         memory_reserve_mb: int = 1024,
+        verified: Path | None = None,
         chunk_tokens: int | None = None,
         runs_to_length: bool = False,
         fault: Callable[[str], None] | None = None,
     ) -> None:
         self._models_dir = models_dir
-        self._wanted = model
-        self._device = device
-        self._precision = precision
-        self._attention = attention
-        self._threads = threads
-        self._detail = detail
-        self._reserve_bytes = memory_reserve_mb * 2**20
-        self._chunk_tokens = chunk_tokens
+        self._options = Options(
+            model=model,
+            device=device,
+            precision=precision,
+            attention=attention,
+            decode=decode,
+            decode_batch=decode_batch,
+            threads=threads,
+            detail=detail,
+            reserve_bytes=memory_reserve_mb * 2**20,
+            chunk_tokens=chunk_tokens,
+            runs_to_length=runs_to_length,
+        )
+        self._verified = verified
         self._runs_to_length = runs_to_length
         self._fault = fault or (lambda point: None)
         self._status = EngineStatus(EngineState.EMPTY)
         self._sizes: tuple[Shape, Budget] | None = None
         self._speed: Speed | None = None
-        self._parts: _Parts | None = None
+        self._parts: Parts | None = None
         self._answers = AnswerIds()
 
     @property
@@ -173,123 +139,23 @@ class LocalEngine:
         self._status = replace(self._status, state=EngineState.FAILED, plan=None, error=failure.reason)
         raise failure
 
-    def _prepare(self) -> _Prepared:
-        # 1. Where, and which model fits there.
-        where = hardware.choose_device(self._device)
-        device = where.device
-        free = hardware.free_bytes(device)
-        choice = choose_model(list_models(self._models_dir), free - self._reserve_bytes, wanted=self._wanted)
-        folder, family, shape = choice.folder, choice.folder.family, choice.folder.shape
-        if family is None or shape is None:
-            raise ModelFolderError("engine.folder.bad_config", model=folder.name)
-        precision = hardware.choose_precision(
-            self._precision, device, parameters=folder.parameters, memory_bytes=free - self._reserve_bytes
-        )
-        threads = hardware.choose_threads(self._threads, parameters=folder.parameters)
-        torch.set_num_threads(threads)
-        # 2. The plan, before the weights: pictures can be staged from here on.
-        settings = read_image_settings(folder.path)
-        limits = read_limits(settings, family, model=folder.name)
-        weights = int(folder.parameters * precision.parameter_bytes)
-        # A small model shall not be refused its sizes because of a reserve that was meant for large ones.
-        reserve = min(self._reserve_bytes, max(free - weights, 0) // 4)
-        chunk = self._chunk_tokens or CHUNK_TOKENS[device.type]
-        budget = Budget(
-            free_bytes=max(free - weights, 0),
-            reserve_bytes=reserve,
-            dtype_bytes=precision.activation_bytes,
-            chunk_tokens=chunk,
-            is_cpu=device.type == "cpu",
-            parameters=folder.parameters,
-        )
-        plan = make_plan(family, shape, limits, budget, wanted=self._detail)
-        self._sizes = shape, budget
+    def _prepare(self) -> Prepared:
+        prepared = prepare(self._models_dir, self._options)
+        self._sizes = prepared.shape, prepared.budget
         self._speed = None
-        self._status = EngineStatus(
-            EngineState.LOADING,
-            model=folder.name,
-            family=family.display_name,
-            coordinates=family.coordinates,
-            is_demo=folder.is_demo,
-            device=hardware.device_name(device),
-            dtype=precision.name,
-            weights_bytes=folder.weight_bytes,
-            plan=plan,
-            choices=(
-                choice.reason,
-                where.reason,
-                precision.reason,
-                Reason("engine.choice.threads", threads=threads),
-            ),
-        )
-        return _Prepared(folder, family, shape, device, precision, settings, budget, plan)
+        self._status = prepared.status
+        return prepared
 
     def _load(self) -> None:
         prepared = self._prepare()
-        folder, family, device = prepared.folder, prepared.family, prepared.device
-        # 3. Words.
-        tokens = TextTokens(folder.path / "tokenizer.json", model=folder.name)
-        picture_token = int(folder.config.get("image_token_id", 151655))
-        prompts = PromptBuilder(
-            tokens, read_frame(folder.path, family), family, picture_token=picture_token, model=folder.name
-        )
-        # 4. Weights.
-        self._fault("load")
-        model = load_model(
-            folder,
-            device=device,
-            dtype=prepared.precision.dtype,
-            is_int8=prepared.precision.is_int8,
-            on_progress=self._note_progress,
-        )
-        if prepared.precision.is_int8 and not hardware.has_fast_bf16_cpu():
-            model.visual.float()
-        # 5. Attention, tested on this device with this model's heads.
-        tower = model.visual.config
-        attention = choose_attention(
-            self._attention,
-            device=device,
-            dtype=model.visual.patch_embed.weight.dtype,
-            heads=int(tower.num_heads),
-            head_dim=int(tower.hidden_size) // int(tower.num_heads),
-        )
-        tower._attn_implementation = attention.implementation
-        encoder = PictureEncoder(model, family, prepared.settings)
-        decoder = Decoder(model, chunk_tokens=prepared.budget.chunk_tokens)
-        # 6. Warm up, and know from it how long things take here.
-        speed = measure(prompts, encoder, decoder, factor=family.factor)
-        self._speed = speed
-        plan = prepared.plan
-        if self._detail == "auto" and prepared.budget.is_cpu:
-            plan = with_default_by_time(
-                plan, lambda tokens: speed.first_token_s(prepared.shape, (tokens,), text_tokens=TYPICAL_TEXT_TOKENS)
-            )
-        self._parts = _Parts(
-            folder=folder,
-            model=model,
-            tokens=tokens,
-            prompts=prompts,
-            encoder=encoder,
-            decoder=decoder,
-            features=FeatureCache(int(prepared.budget.usable_bytes * FEATURE_SHARE)),
-            prefixes=PrefixStore(self._prefix_budget(prepared.budget, prepared.shape, prepared.plan)),
-            end_tokens=frozenset() if self._runs_to_length else read_end_tokens(folder.path, tokens.specials),
-        )
-        self._status = replace(
-            self._status,
-            state=EngineState.READY,
-            loaded_bytes=folder.weight_bytes,
-            fingerprint=fingerprint(folder),
-            attention=attention.name,
-            plan=plan,
-            figures=speed.figures(),
-            choices=(*self._status.choices, attention.reason),
-        )
-
-    @staticmethod
-    def _prefix_budget(budget: Budget, shape: Shape, plan: SizePlan) -> int:
-        all_context = plan.context_tokens * shape.kv_bytes_per_token(budget.dtype_bytes)
-        return min(int(budget.usable_bytes * PREFIX_SHARE), 2 * all_context)
+        folder = prepared.folder
+        # The bytes, where somebody wrote down what they have to be: a flipped one would load without a word.
+        checked: tuple[Reason, ...] = ()
+        if verify_changed(folder.path, self._verified):
+            checked = (Reason("engine.choice.verified", model=folder.name),)
+        assembled = assemble(prepared, self._options, on_progress=self._note_progress, fault=self._fault)
+        self._parts, self._speed, self._status = assembled.parts, assembled.speed, assembled.status
+        self._status = replace(self._status, choices=(*self._status.choices, *checked))
 
     def _note_progress(self, loaded_bytes: int) -> None:
         self._status = replace(self._status, loaded_bytes=loaded_bytes)
@@ -325,7 +191,7 @@ class LocalEngine:
             raise ModelNotLoadedError("engine.not_ready")
         return self._guarded(self._parts, request, should_stop)
 
-    def _guarded(self, parts: _Parts, request: GenerationRequest, should_stop: Callable[[], bool]) -> Iterator[Step]:
+    def _guarded(self, parts: Parts, request: GenerationRequest, should_stop: Callable[[], bool]) -> Iterator[Step]:
         is_out_of_memory = False
         try:
             yield from self._run(parts, request, should_stop)
@@ -343,8 +209,8 @@ class LocalEngine:
             _free_memory()
             raise OutOfMemoryError("engine.out_of_memory")
 
-    def _run(  # noqa: PLR0915 - the path of a request, read in one piece
-        self, parts: _Parts, request: GenerationRequest, should_stop: Callable[[], bool]
+    def _run(  # noqa: PLR0912, PLR0915 - the path of a request, read in one piece
+        self, parts: Parts, request: GenerationRequest, should_stop: Callable[[], bool]
     ) -> Iterator[Step]:
         # 1. The sequence, and what of it is still held.
         key, answers = request.conversation_key, self._answers
@@ -354,6 +220,7 @@ class LocalEngine:
         cache = parts.prefixes.take(prompt.units, key, layers=parts.decoder.layers)
         cached = cache.length
         sequence = list(prompt.units)
+        seat: Seat | None = None
         try:
             answer = AnswerText(parts.tokens, request.sampling.stop)
             made: list[int] = []
@@ -365,7 +232,9 @@ class LocalEngine:
                 # 3. The prompt.
                 logits: torch.Tensor | None = None
                 limit = min(request.sampling.max_new_tokens, room)
-                cache.reserve(len(prompt.token_ids) + min(limit, RESERVED_ANSWER_TOKENS))
+                room_tokens = len(prompt.token_ids) + min(limit, RESERVED_ANSWER_TOKENS)
+                parts.prefixes.make_room(cache, room_tokens * self._token_bytes())
+                cache.reserve(room_tokens)
                 self._fault("prefill")
                 for read in parts.decoder.prefill(prompt, positions, cache, features, should_stop=should_stop):
                     logits = read.logits
@@ -374,6 +243,7 @@ class LocalEngine:
                 position = int(positions.max()) + 1
                 sampler = Sampler(request.sampling, parts.model.device)
                 guard = LoopGuard(lambda token: b"\n" in parts.tokens.bytes_of(token))
+                seat = parts.rounds.join(cache, position)
                 while finish is None and logits is not None:
                     if should_stop():
                         raise Stopped
@@ -383,7 +253,7 @@ class LocalEngine:
                         break
                     made.append(chosen.token)
                     sequence.append(chosen.token)
-                    yield TokenStep(answer.add(chosen.token), chosen.token, chosen.logprob)
+                    text = answer.add(chosen.token)
                     if answer.is_stopped:
                         finish = FinishReason.STOP
                     elif len(made) >= limit:
@@ -391,21 +261,38 @@ class LocalEngine:
                     elif guard.add(chosen.token) and not self._runs_to_length:
                         finish = FinishReason.REPETITION
                     else:
+                        # Before the yield: while this answer is read, another's step may compute this token as well.
+                        parts.rounds.say(seat, chosen.token)
+                    yield TokenStep(text, chosen.token, chosen.logprob)
+                    if finish is None:
+                        if should_stop():
+                            raise Stopped
                         self._fault("decode")
-                        logits = parts.decoder.decode(chosen.token, position, cache, should_stop=should_stop)
-                        position += 1
+                        if len(sequence) > room_tokens:
+                            room_tokens += RESERVED_ANSWER_TOKENS
+                            parts.prefixes.make_room(cache, room_tokens * self._token_bytes())
+                        logits = parts.rounds.hear(seat)
             except Stopped:
                 finish = FinishReason.STOPPED
-            text = answer.finish()
+            rest = answer.finish()
             if not answer.is_stopped:
                 answers.remember(key, parts.tokens, made)
             usage = Usage(len(prompt.token_ids), prompt.picture_tokens, cached, len(made))
-            yield FinishedStep(finish or FinishReason.LENGTH, usage, text)
+            yield FinishedStep(finish or FinishReason.LENGTH, usage, rest)
         finally:
             # Also when the caller walks away: what was read so far serves the next question.
+            if seat is not None:
+                parts.rounds.leave(seat)
             parts.prefixes.keep(sequence, cache, key)
 
-    def _prompt(self, parts: _Parts, messages: tuple[Message, ...], key: str | None) -> Prompt:
+    def _token_bytes(self) -> int:
+        """Return what a token's keys and values take."""
+        if self._sizes is None:
+            return 0
+        shape, budget = self._sizes
+        return shape.kv_bytes_per_token(budget.dtype_bytes)
+
+    def _prompt(self, parts: Parts, messages: tuple[Message, ...], key: str | None) -> Prompt:
         return parts.prompts.build(messages, answer_ids=lambda text: self._answers.recall(key, text))
 
     def _room(self, prompt: Prompt) -> int:
@@ -424,7 +311,7 @@ class LocalEngine:
 
     def _encode(
         self,
-        parts: _Parts,
+        parts: Parts,
         prompt: Prompt,
         cached: int,
         features: dict[str, PictureFeatures],

@@ -5,6 +5,8 @@ Knows tensors and a length. Does not know which tokens they belong to; `prefixes
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 GROWTH_TOKENS = 256
@@ -37,6 +39,13 @@ class KVCache:
         all_values[:, :, self.length : end] = values
         return all_keys[:, :, :end], all_values[:, :, :end]
 
+    def read(self, layer: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Return the committed keys and values of a layer, as views; None where nothing was written yet."""
+        keys, values = self._keys[layer], self._values[layer]
+        if keys is None or values is None:
+            return None
+        return keys[:, :, : self.length], values[:, :, : self.length]
+
     def commit(self, tokens: int) -> None:
         """Count the last `tokens` written by every layer as part of the sequence."""
         self.length += tokens
@@ -45,12 +54,12 @@ class KVCache:
         """Forget everything behind the first `length` tokens."""
         self.length = min(self.length, length)
 
-    def fork(self, length: int) -> KVCache:
-        """Return a copy of the first `length` tokens."""
+    def fork(self, length: int, moved: Callable[[torch.Tensor], torch.Tensor] = torch.clone) -> KVCache:
+        """Return a copy of the first `length` tokens; `moved` copies a tensor, perhaps to another device."""
         copy = KVCache(len(self._keys))
         copy.length = min(self.length, length)
-        copy._keys = [None if part is None else part[:, :, : copy.length].clone() for part in self._keys]
-        copy._values = [None if part is None else part[:, :, : copy.length].clone() for part in self._values]
+        copy._keys = [None if part is None else moved(part[:, :, : copy.length]) for part in self._keys]
+        copy._values = [None if part is None else moved(part[:, :, : copy.length]) for part in self._values]
         return copy
 
     @property

@@ -24,6 +24,9 @@ MOST_CONTEXT_TOKENS = 65536
 LEAST_CONTEXT_TOKENS = 2048
 KV_SHARE = 0.5
 """The part of the free memory that conversations may take; the vision tower's peak gets the rest."""
+SLAB_SHARE = 0.15
+LEAST_SLAB_TOKENS, MOST_SLAB_TOKENS, SLAB_STEP = 1024, 8192, 256
+"""Fixed memory for decode steps: a share of the usable memory, and tokens of one answer."""
 FIRST_TOKEN_LIMIT_S = 20.0
 """How long a person on a processor waits for the first word about an everyday picture."""
 SMALL_ON_CPU, LARGE_ON_CPU = 200_000_000, 4_000_000_000
@@ -48,6 +51,8 @@ class Budget:
     chunk_tokens: int
     is_cpu: bool
     parameters: int
+    answers: int = 1
+    """How many answers may be under way at once: each can have a whole context."""
 
     @property
     def usable_bytes(self) -> int:
@@ -91,7 +96,7 @@ def make_plan(family: Family, shape: Shape, limits: PixelLimits, budget: Budget,
     reasons: list[Reason] = []
     usable = budget.usable_bytes
     kv_bytes = shape.kv_bytes_per_token(budget.dtype_bytes)
-    context = min(int(usable * KV_SHARE / kv_bytes), shape.max_positions, MOST_CONTEXT_TOKENS)
+    context = min(int(usable * KV_SHARE / kv_bytes / budget.answers), shape.max_positions, MOST_CONTEXT_TOKENS)
     context = max(context, min(LEAST_CONTEXT_TOKENS, shape.max_positions))
     reasons.append(Reason("engine.plan.context", tokens=context, bytes=context * kv_bytes))
 
@@ -125,6 +130,16 @@ def _default(budget: Budget, wanted: str) -> tuple[Detail, Reason]:
     if budget.parameters < LARGE_ON_CPU:
         return Detail.FAST, Reason("engine.plan.default_cpu", detail=Detail.FAST.value)
     return Detail.LOW_MEMORY, Reason("engine.plan.default_cpu", detail=Detail.LOW_MEMORY.value)
+
+
+def slab_tokens(shape: Shape, budget: Budget, plan: SizePlan) -> int | None:
+    """Return the tokens of each answer that decode in fixed memory; None where there is too little for it.
+
+    Longer answers go on in memory that grows. The slab comes out of what conversations may take.
+    """
+    affordable = budget.usable_bytes * SLAB_SHARE / shape.kv_bytes_per_token(budget.dtype_bytes) / budget.answers
+    tokens = min(int(affordable), plan.context_tokens, MOST_SLAB_TOKENS) // SLAB_STEP * SLAB_STEP
+    return tokens if tokens >= LEAST_SLAB_TOKENS else None
 
 
 def predict_bytes(shape: Shape, budget: Budget, pictures: Sequence[int], *, text_tokens: int) -> int:

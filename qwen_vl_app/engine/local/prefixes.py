@@ -1,12 +1,15 @@
 """Sequences whose keys and values are still held: finds the one that a new prompt begins with.
 
-Knows tokens, pictures and bytes. Does not know conversations' texts or how a cache was filled.
+Knows tokens, pictures and bytes, of the sequences that answers are using as well as of those at rest. Does not know
+conversations' texts or how a cache was filled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import torch
 
 from qwen_vl_app.engine.local.kv import KVCache
 
@@ -17,13 +20,23 @@ FORK_SHARE = 0.25
 """A prompt that needs less of a held sequence than this gets a copy of the part, so that the long one is not cut."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Held:
-    """A sequence at rest."""
+    """A sequence at rest. `is_away` where it lies in the host's memory and not in the device's."""
 
     units: tuple[Unit, ...]
     cache: KVCache
     key: str | None
+    is_away: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Where sequences may lie that nobody asks about: `budget_bytes` of the host's memory, and the ways there and back."""
+
+    budget_bytes: int
+    away: Callable[[torch.Tensor], torch.Tensor]
+    back: Callable[[torch.Tensor], torch.Tensor]
 
 
 def common_prefix(left: Sequence[Unit], right: Sequence[Unit]) -> int:
@@ -37,17 +50,66 @@ def common_prefix(left: Sequence[Unit], right: Sequence[Unit]) -> int:
 
 
 class PrefixStore:
-    """Held sequences in the order of their use, within `budget_bytes`; the last one stays even where it is over."""
+    """Held sequences in the order of their use, which with the running ones stay within `budget_bytes`.
 
-    def __init__(self, budget_bytes: int) -> None:
+    What is over goes to rest in the host's memory where there is a `rest`, else it leaves, the oldest first.
+    """
+
+    def __init__(self, budget_bytes: int, *, rest: Rest | None = None) -> None:
         self._budget_bytes = budget_bytes
+        self._rest = rest
         self._held: list[Held] = []
+        self._running: dict[KVCache, int] = {}
+        """Caches that were taken, and the bytes that each of them is going to need."""
 
     def take(self, units: Sequence[Unit], key: str | None, *, layers: int) -> KVCache:
         """Return a cache whose committed tokens are the longest known beginning of `units`, never all of them.
 
-        At least one token is left to feed, because the next word comes from feeding it.
+        At least one token is left to feed, because the next word comes from feeding it. The cache counts as running
+        until it is given to `keep`.
         """
+        cache = self._found(units, key) or KVCache(layers)
+        self._running[cache] = cache.nbytes
+        return cache
+
+    def make_room(self, cache: KVCache, nbytes: int) -> None:
+        """Tell that a running cache is going to need so many bytes; held sequences go where there is not room for all."""
+        self._running[cache] = nbytes
+        self._shrink(keep_last=0)
+
+    def keep(self, units: Sequence[Unit], cache: KVCache, key: str | None) -> None:
+        """Hold a sequence that is not running any more; the one kept last stays even where it is over the budget."""
+        self._running.pop(cache, None)
+        if not cache.length:
+            return
+        self._held = [held for held in self._held if key is None or held.key != key]
+        self._held.append(Held(tuple(units[: cache.length]), cache, key))
+        self._shrink(keep_last=1)
+
+    def emptied(self) -> PrefixStore:
+        """Return a store of the same budgets that holds nothing."""
+        return PrefixStore(self._budget_bytes, rest=self._rest)
+
+    def clear(self) -> None:
+        """Let everything go that is not running."""
+        self._held.clear()
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held on the device, the running sequences not counted."""
+        return sum(held.cache.nbytes for held in self._held if not held.is_away)
+
+    @property
+    def running_bytes(self) -> int:
+        """Memory that the running sequences have or are going to have."""
+        return sum(max(cache.nbytes, wanted) for cache, wanted in self._running.items())
+
+    @property
+    def resting_bytes(self) -> int:
+        """Memory held in the host's memory."""
+        return sum(held.cache.nbytes for held in self._held if held.is_away)
+
+    def _found(self, units: Sequence[Unit], key: str | None) -> KVCache | None:
         best: Held | None = None
         shared = 0
         for held in self._held:
@@ -55,33 +117,34 @@ class PrefixStore:
             if here > shared:
                 best, shared = held, here
         if best is None:
-            return KVCache(layers)
-        if best.key != key or shared < len(best.units) * FORK_SHARE:
-            self._held.remove(best)
-            self._held.append(best)
-            return best.cache.fork(shared)
+            return None
         self._held.remove(best)
+        is_copied = best.key != key or shared < len(best.units) * FORK_SHARE
+        if is_copied:
+            self._held.append(best)
+        if best.is_away and self._rest is not None:
+            return best.cache.fork(shared, self._rest.back)
+        if is_copied:
+            return best.cache.fork(shared)
         best.cache.truncate(shared)
         return best.cache
 
-    def keep(self, units: Sequence[Unit], cache: KVCache, key: str | None) -> None:
-        """Hold a sequence for later prompts; older ones leave where the budget asks for it."""
-        if not cache.length:
+    def _shrink(self, *, keep_last: int) -> None:
+        here = [held for held in self._held[: len(self._held) - keep_last] if not held.is_away]
+        for held in here:
+            if self.nbytes + self.running_bytes <= self._budget_bytes:
+                break
+            self._send_away(held)
+        if self._rest is not None:
+            for held in [held for held in self._held if held.is_away]:
+                if self.resting_bytes <= self._rest.budget_bytes:
+                    break
+                self._held.remove(held)
+
+    def _send_away(self, held: Held) -> None:
+        rest = self._rest
+        if rest is None or held.cache.nbytes > rest.budget_bytes:
+            self._held.remove(held)
             return
-        self._held = [held for held in self._held if key is None or held.key != key]
-        self._held.append(Held(tuple(units[: cache.length]), cache, key))
-        while len(self._held) > 1 and self.nbytes > self._budget_bytes:
-            self._held.pop(0)
-
-    def emptied(self) -> PrefixStore:
-        """Return a store of the same budget that holds nothing."""
-        return PrefixStore(self._budget_bytes)
-
-    def clear(self) -> None:
-        """Let everything go."""
-        self._held.clear()
-
-    @property
-    def nbytes(self) -> int:
-        """Memory held."""
-        return sum(held.cache.nbytes for held in self._held)
+        held.cache = held.cache.fork(held.cache.length, rest.away)
+        held.is_away = True

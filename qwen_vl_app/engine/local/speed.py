@@ -17,6 +17,7 @@ from qwen_vl_app.engine.families import Shape
 from qwen_vl_app.engine.local.decoding import Decoder
 from qwen_vl_app.engine.local.kv import KVCache
 from qwen_vl_app.engine.local.prompt import PromptBuilder
+from qwen_vl_app.engine.local.steps import Rounds
 from qwen_vl_app.engine.local.vision import PictureEncoder
 
 SIDE_TOKENS = 8
@@ -59,19 +60,21 @@ class Speed:
         }
 
 
-def measure(prompts: PromptBuilder, encoder: PictureEncoder, decoder: Decoder, *, factor: int) -> Speed:
+def measure(prompts: PromptBuilder, encoder: PictureEncoder, decoder: Decoder, rounds: Rounds, *, factor: int) -> Speed:
     """Run a small picture and a few words through the model, twice where the first time was short; return the second."""
     side = SIDE_TOKENS * factor
     rgb = random.Random(0).randbytes(side * side * 3)  # noqa: S311 - noise, not a secret
     image = ImageInput(hashlib.sha256(rgb).hexdigest(), Size(side, side), rgb)
     began = time.monotonic()
-    speed = _round(prompts, encoder, decoder, image)
+    speed = _round(prompts, encoder, decoder, rounds, image)
     if time.monotonic() - began < LONG_ENOUGH_S:
-        speed = _round(prompts, encoder, decoder, image)
+        speed = _round(prompts, encoder, decoder, rounds, image)
     return speed
 
 
-def _round(prompts: PromptBuilder, encoder: PictureEncoder, decoder: Decoder, image: ImageInput) -> Speed:
+def _round(
+    prompts: PromptBuilder, encoder: PictureEncoder, decoder: Decoder, rounds: Rounds, image: ImageInput
+) -> Speed:
     prompt = prompts.build((Message("user", QUESTION, (image,)),))
     start = time.monotonic()
     features = {image.picture_id: encoder.encode(image, should_stop=_never)}
@@ -83,10 +86,12 @@ def _round(prompts: PromptBuilder, encoder: PictureEncoder, decoder: Decoder, im
         if step.logits is not None:
             token = int(step.logits.argmax())
     read = time.monotonic()
-    position = int(positions.max()) + 1
-    for number in range(DECODED_TOKENS):
-        token = int(decoder.decode(token, position + number, cache, should_stop=_never).argmax())
+    seat = rounds.join(cache, int(positions.max()) + 1)
+    for _ in range(DECODED_TOKENS):
+        rounds.say(seat, token)
+        token = int(rounds.hear(seat).argmax())
     done = time.monotonic()
+    rounds.leave(seat)
     return Speed(
         picture_tokens=prompt.picture_tokens,
         encode_s=max(encoded - start, 1e-6),

@@ -4,22 +4,29 @@ Knows the decoder of both families, which differ by biases and by norms over the
 library's layers, which cannot be called any more. Does not know prompts, positions of pictures or what is sampled.
 
 A pass of one token is mostly memory traffic, and what it costs beside that is Python: about thirty calls a layer in the
-library, about twenty here. Keys are never repeated for the query heads that share them: those stand as rows of one head.
+library, about twenty here. Where keys and values go is not the layers' business: that is `Attending`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch.nn.functional import rms_norm, scaled_dot_product_attention
+from torch.nn.functional import rms_norm
 
-from qwen_vl_app.engine.local.kv import KVCache
 from qwen_vl_app.engine.local.products import DenseProduct, Int8Product, Product, merged
 
 RERANKED = 64
 """Candidates of the eight-bit head whose logits are computed again at full precision."""
+
+
+class Attending(Protocol):
+    """Where keys and values go and what a query sees of them: one sequence, or one token of several."""
+
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, number: int) -> torch.Tensor:
+        """Take (tokens, heads, size) of layer `number`, keep keys and values, return (tokens, heads * size)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +36,6 @@ class Heads:
     query: int
     shared: int
     size: int
-
-    @property
-    def group(self) -> int:
-        """Query heads that share one head of keys."""
-        return self.query // self.shared
 
 
 class TextLayer:
@@ -61,52 +63,26 @@ class TextLayer:
         return sum(product.nbytes for product in (self._query_key_value, self._out, self._gate_up, self._down))
 
     def __call__(
-        self,
-        hidden: torch.Tensor,
-        rotary: tuple[torch.Tensor, torch.Tensor],
-        cache: KVCache,
-        number: int,
-        *,
-        mask: torch.Tensor | None,
+        self, hidden: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor], attending: Attending, number: int
     ) -> torch.Tensor:
-        """Return the new hidden states; keys and values go into layer `number` of the cache."""
+        """Return the new hidden states; `attending` gets the keys and values of layer `number`."""
         normed = rms_norm(hidden, hidden.shape[-1:], self._norm_before, self._eps)
-        hidden = hidden + self._out(self._attend(self._query_key_value(normed), rotary, cache, number, mask=mask))
+        query, key, value = self._projected(normed, rotary)
+        hidden = hidden + self._out(attending.attend(query, key, value, number))
         normed = rms_norm(hidden, hidden.shape[-1:], self._norm_between, self._eps)
         gate, up = self._gate_up(normed).chunk(2, dim=-1)
         return hidden + self._down(self._act(gate).mul_(up))
 
-    def _attend(
-        self,
-        projected: torch.Tensor,
-        rotary: tuple[torch.Tensor, torch.Tensor],
-        cache: KVCache,
-        number: int,
-        *,
-        mask: torch.Tensor | None,
-    ) -> torch.Tensor:
+    def _projected(
+        self, normed: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         heads = self._heads
-        count = projected.shape[0]
-        rows = projected.view(count, heads.query + 2 * heads.shared, heads.size)
+        rows = self._query_key_value(normed).view(normed.shape[0], heads.query + 2 * heads.shared, heads.size)
         query, key, value = torch.split(rows, [heads.query, heads.shared, heads.shared], dim=1)
         if self._norm_query is not None and self._norm_key is not None:
             query = rms_norm(query, (heads.size,), self._norm_query, self._eps)
             key = rms_norm(key, (heads.size,), self._norm_key, self._eps)
-        query, key = _rotated(query, rotary), _rotated(key, rotary)
-        keys, values = cache.update(key.transpose(0, 1)[None], value.transpose(0, 1)[None], number)
-        if count == 1:
-            # Every query head of a group becomes a row before the keys that the group shares.
-            grouped = query.view(1, heads.shared, heads.group, heads.size)
-            return scaled_dot_product_attention(grouped, keys, values).reshape(1, -1)
-        done = scaled_dot_product_attention(
-            query.transpose(0, 1)[None],
-            keys,
-            values,
-            attn_mask=mask,
-            is_causal=mask is None,
-            enable_gqa=heads.group > 1,
-        )
-        return done[0].transpose(0, 1).reshape(count, -1)
+        return _rotated(query, rotary), _rotated(key, rotary), value
 
 
 def _rotated(heads: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
@@ -121,7 +97,7 @@ class TextModel:
     def __init__(self, module: Any, *, is_int8: bool = False) -> None:
         text, config = module.model.language_model, module.config.text_config
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        heads = Heads(int(config.num_attention_heads), int(config.num_key_value_heads), int(head_dim))
+        self.heads = Heads(int(config.num_attention_heads), int(config.num_key_value_heads), int(head_dim))
         self._eps = float(config.rms_norm_eps)
         self._rotary = text.rotary_emb
         self._embedding: torch.Tensor = text.embed_tokens.weight.detach()
@@ -130,7 +106,7 @@ class TextModel:
         self._norm = text.norm.weight.detach().to(self.dtype)
         self._quick_head = Int8Product(self._head, None) if is_int8 else None
         self.layers: list[TextLayer] = [
-            TextLayer(layer, heads, eps=self._eps, is_int8=is_int8) for layer in text.layers
+            TextLayer(layer, self.heads, eps=self._eps, is_int8=is_int8) for layer in text.layers
         ]
 
     @property
@@ -150,15 +126,15 @@ class TextModel:
         return cos[0].unsqueeze(1), sin[0].unsqueeze(1)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return (vocabulary,) for one token's (hidden,).
+        """Return (tokens, vocabulary) for (tokens, hidden).
 
         With weights of eight bits, the head's own copy of eight bits only finds who is in the running: the best
         candidates' logits are then computed from the weights as they were published.
         """
-        normed = rms_norm(hidden[None], hidden.shape, self._norm, self._eps)
+        normed = rms_norm(hidden, hidden.shape[-1:], self._norm, self._eps)
         if self._quick_head is None:
-            return torch.nn.functional.linear(normed, self._head)[0]
-        logits = self._quick_head(normed)[0]
-        best = logits.topk(min(RERANKED, logits.shape[0])).indices
-        logits[best] = self._head[best].to(self.dtype) @ normed[0]
-        return logits
+            return torch.nn.functional.linear(normed, self._head)
+        logits = self._quick_head(normed)
+        best = logits.topk(min(RERANKED, logits.shape[1])).indices
+        exact = self._head[best].to(self.dtype) @ normed.unsqueeze(-1)
+        return logits.scatter_(1, best, exact.squeeze(-1))

@@ -7,8 +7,9 @@
 const UPLOADS = "/app/uploads";
 const UPLOADS_AT_ONCE = 2;
 const KEPT = "qvl-composer";
+const JUMP_WITHIN_MS = 5000;
 
-const store = (window.qvlComposer ??= { text: "", chips: [], detail: "", restored: 0, nextKey: 1, isRead: false });
+const store = (window.qvlComposer ??= { text: "", chips: [], detail: "", restored: 0, jumped: 0, nextKey: 1, isRead: false });
 const instances = new WeakMap();
 
 export default function composer(component) {
@@ -42,6 +43,7 @@ const ICONS = {
   turn: "M19 12a7 7 0 1 1-2-5l2 2M19 4v5h-5",
   crop: "M7 2v15h15M2 7h15v15",
   remove: "M6 6l12 12M18 6L6 18",
+  tasks: "M4 6l1.5 1.5L8 5M4 12l1.5 1.5L8 11M4 18l1.5 1.5L8 17M12 6h8M12 12h8M12 18h8",
   previous: "M15 6l-6 6 6 6",
   next: "M9 6l6 6-6 6",
 };
@@ -90,13 +92,14 @@ class Composer {
     });
     this.attachButton = element("button", { type: "button", class: "quiet", on: { click: () => this.picker.click() } });
     this.cameraButton = element("button", { type: "button", class: "quiet", on: { click: () => this.openCamera() } });
+    this.tasksButton = element("button", { type: "button", class: "quiet", on: { click: () => this.tell("did", { act: "tasks" }) } });
     this.detail = element("select", { class: "quiet", on: { change: () => this.chooseDetail(this.detail.value) } });
     this.hint = element("span", { class: "hint", role: "status", "aria-live": "polite" });
     this.sendButton = element("button", { type: "button", class: "send", on: { click: () => this.send() } }, icon("send"));
     this.overlay = element("div", { class: "overlay", popover: "manual", "aria-hidden": "true" });
     this.box = element("div", { class: "box" },
       this.chips, this.text,
-      element("div", { class: "bar" }, this.attachButton, this.cameraButton, this.detail, this.hint, this.sendButton),
+      element("div", { class: "bar" }, this.attachButton, this.cameraButton, this.tasksButton, this.detail, this.hint, this.sendButton),
     );
     this.parent.append(this.box, this.picker, this.overlay);
   }
@@ -105,11 +108,12 @@ class Composer {
     this.data = data;
     this.tell = setTriggerValue;
     const say = data.labels;
+    this.box.hidden = !data.is_shown;
     this.text.placeholder = data.placeholder;
     this.text.setAttribute("aria-label", data.placeholder);
     this.text.disabled = !data.can_ask;
     this.picker.setAttribute("aria-label", say.attach);
-    for (const [button, name, label] of [[this.attachButton, "add", say.attach], [this.cameraButton, "camera", say.camera]]) {
+    for (const [button, name, label] of [[this.attachButton, "add", say.attach], [this.cameraButton, "camera", say.camera], [this.tasksButton, "tasks", say.tasks]]) {
       button.replaceChildren(icon(name));
       button.title = label;
       button.setAttribute("aria-label", label);
@@ -138,6 +142,10 @@ class Composer {
       this.readKept();
     }
     store.isRead = true;
+    if (data.jump && data.jump.token > store.jumped) {
+      store.jumped = data.jump.token;
+      this.jumpTo(data.jump.turn);
+    }
     if (this.text.value !== store.text) this.text.value = store.text;
     this.refresh();
   }
@@ -156,7 +164,7 @@ class Composer {
     for (const [event, listener] of Object.entries(this.listeners)) document.addEventListener(event, listener, true);
     this.onBack = () => {
       const asked = new URL(location.href).searchParams;
-      this.tell("went", { c: asked.get("c") ?? "", view: asked.get("view") ?? "" });
+      this.tell("went", { c: asked.get("c") ?? "", view: asked.get("view") ?? "", run: asked.get("run") ?? "" });
     };
     window.addEventListener("popstate", this.onBack);
     this.followEnd();
@@ -173,7 +181,7 @@ class Composer {
 
   onPaste(event) {
     const files = [...(event.clipboardData?.files ?? [])];
-    if (!files.length || !this.data.can_ask) return;
+    if (!files.length || !this.data.can_ask || !this.data.is_shown) return;
     event.preventDefault();
     event.stopPropagation();
     this.add(files);
@@ -181,7 +189,7 @@ class Composer {
   }
 
   onDrag(event, step) {
-    if (!carriesFiles(event)) return;
+    if (!carriesFiles(event) || !this.data.is_shown) return;
     event.preventDefault();
     this.dragDepth = Math.max(0, this.dragDepth + step);
     this.showOverlay(this.dragDepth > 0 && this.data.can_ask);
@@ -189,7 +197,8 @@ class Composer {
 
   onDrop(event) {
     if (!carriesFiles(event)) return;
-    event.preventDefault();
+    event.preventDefault(); // else the browser would leave the page for the file
+    if (!this.data.is_shown) return;
     event.stopPropagation();
     this.dragDepth = 0;
     this.showOverlay(false);
@@ -525,30 +534,48 @@ class Composer {
     }
   }
 
-  /* The page around: copying an answer, and following the end while one reads there. */
+  /* The page around: its buttons, and following the end while one reads there. */
 
   onPageClick(event) {
-    const copier = event.target.closest?.('[class*="st-key-copy-"]');
-    const turn = copier && [...copier.classList].map((name) => /^st-key-copy-(\d+)$/.exec(name)?.[1]).find(Boolean);
-    if (!turn || !event.target.closest("button")) return;
+    const button = event.target.closest?.("button[data-act]");
+    if (!button) return;
     event.preventDefault();
     event.stopPropagation();
-    this.copy(turn);
+    if (button.dataset.act === "copy") this.copy(button);
+    else this.tell("did", { ...button.dataset });
   }
 
-  async copy(turn) {
+  async copy(button) {
     let said = this.data.labels.not_copied;
     try {
-      const reply = await fetch(`/app/answers/${turn}`, { credentials: "same-origin" });
+      const reply = await fetch(`/app/answers/${button.dataset.turn}`, { credentials: "same-origin" });
       if (reply.ok) {
         await navigator.clipboard.writeText(await reply.text());
         said = this.data.labels.copied;
+        const drawing = button.querySelector(".qvl-icon");
+        drawing?.classList.replace("qvl-icon-copy", "qvl-icon-done");
+        setTimeout(() => drawing?.classList.replace("qvl-icon-done", "qvl-icon-copy"), 2500);
       }
     } catch {
       // the browser keeps its clipboard to itself: the sentence says so
     }
     this.hint.textContent = said;
     setTimeout(() => { if (this.hint.textContent === said) this.hint.textContent = ""; }, 2500);
+  }
+
+  /* Go to a turn that was found by a search, as soon as the page has it. */
+  jumpTo(turn) {
+    const until = Date.now() + JUMP_WITHIN_MS;
+    const look = () => {
+      const place = document.querySelector(`[data-turn-place="${turn}"]`);
+      if (!place && Date.now() < until) return requestAnimationFrame(look);
+      if (!place) return undefined;
+      this.isAtEnd = false;
+      place.scrollIntoView({ block: "start" });
+      place.classList.add("qvl-found");
+      return undefined;
+    };
+    look();
   }
 
   followEnd() {

@@ -202,7 +202,7 @@ class PictureView {
     if (kept) drafts.set(this.data.key, kept);
     else drafts.delete(this.data.key);
     try {
-      if (kept) sessionStorage.setItem(KEPT + this.data.key, JSON.stringify(kept));
+      if (kept && !this.data.is_private) sessionStorage.setItem(KEPT + this.data.key, JSON.stringify(kept));
       else sessionStorage.removeItem(KEPT + this.data.key);
     } catch {
       // a full store: the draft lives as long as the tab

@@ -1,0 +1,131 @@
+"""Pictures that were dropped into the page: a folder of the app's own for a run to go over.
+
+Knows names from browsers, room on the disk and who dropped what. Does not know what the files are; a run finds that out.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from qwen_vl_app.batch.source import ENDINGS
+from qwen_vl_app.errors import BatchError, UsageError
+from qwen_vl_app.imaging import clean_name
+
+DROPPED_NAME = "dropped"
+MAX_FILES = 20_000
+MAX_DEPTH = 8
+"""Folders within folders that are kept apart; what lies deeper is brought up to the last of them."""
+ROOM_LEFT_BYTES = 512 * 2**20
+"""What dropped files leave free on the disk that holds the history, too."""
+FORGOTTEN_AFTER_S = 24 * 3600.0
+"""Files that were dropped, and no run begun over them."""
+_ID = re.compile(r"[0-9a-f]{32}")
+_OWNER = re.compile(r"[0-9a-z]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What lies in one drop so far."""
+
+    count: int
+    size_bytes: int
+
+
+class DroppedFiles:
+    """Drops below one folder. Any thread; `clock` is seconds since the epoch, as files' times are."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        room_left_bytes: int = ROOM_LEFT_BYTES,
+        max_files: int = MAX_FILES,
+    ) -> None:
+        self._folder = folder / DROPPED_NAME
+        self._clock = clock
+        self._room_left_bytes = room_left_bytes
+        self._max_files = max_files
+
+    def add(self, owner: str, drop_id: str, name: str, data: bytes) -> Dropped:
+        """Put a file into a drop, under its path within what was dropped; return what lies there now.
+
+        Two files of one name are both kept. Raises UsageError for a file that is no picture by its name, or one too
+        many, BatchError where there is no room or nothing can be written.
+        """
+        drop = self.folder(owner, drop_id)
+        parts = [each for each in name.replace("\\", "/").split("/") if each not in ("", ".", "..")]
+        if not parts or PurePosixPath(parts[-1]).suffix.lower() not in ENDINGS:
+            raise UsageError("batch.drop.no_picture", name=clean_name(name))
+        try:
+            drop.mkdir(mode=0o700, parents=True, exist_ok=True)
+            there = self.look(owner, drop_id)
+            if there.count >= self._max_files:
+                raise UsageError("batch.drop.too_many", limit=self._max_files)
+            if shutil.disk_usage(drop).free < len(data) + self._room_left_bytes:
+                raise BatchError("batch.drop.no_room")
+            target = _free(drop.joinpath(*(clean_name(part) for part in parts[:-1][:MAX_DEPTH]), clean_name(parts[-1])))
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            partial = target.with_name(f".{target.name}.part")
+            partial.write_bytes(data)
+            partial.replace(target)
+        except OSError as error:
+            raise BatchError("batch.drop.unwritable") from error
+        return Dropped(there.count + 1, there.size_bytes + len(data))
+
+    def look(self, owner: str, drop_id: str) -> Dropped:
+        """Return what lies in a drop; nothing in one that does not exist."""
+        sizes = [file.stat().st_size for file in self.folder(owner, drop_id).rglob("*") if _is_whole(file)]
+        return Dropped(len(sizes), sum(sizes))
+
+    def folder(self, owner: str, drop_id: str) -> Path:
+        """Return where a drop lies. Raises UsageError for an id that no page makes."""
+        if not _ID.fullmatch(drop_id) or not _OWNER.fullmatch(owner):
+            raise UsageError("batch.drop.unknown")
+        return self._folder / owner / drop_id
+
+    def holds(self, folder: Path) -> bool:
+        """True where a folder is a drop, or lies in one."""
+        return folder.resolve().is_relative_to(self._folder.resolve())
+
+    def delete(self, folder: Path) -> None:
+        """Delete a drop, whose folder this is; a folder of somebody else's is never touched. Raises BatchError."""
+        drop = folder.resolve()
+        if drop.parent.parent != self._folder.resolve():
+            return
+        try:
+            shutil.rmtree(drop)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise BatchError("batch.not_deleted") from error
+
+    def sweep(self, *, used: Callable[[Path], bool]) -> int:
+        """Delete drops that nobody began a run over within a day; return how many. `used` tells which a run needs."""
+        swept = 0
+        for drop in self._folder.glob("*/*"):
+            try:
+                is_old = self._clock() - drop.stat().st_mtime > FORGOTTEN_AFTER_S
+                if is_old and not used(drop):
+                    shutil.rmtree(drop)
+                    swept += 1
+            except OSError:  # gone meanwhile, or held open: the next sweep finds it
+                continue
+        return swept
+
+
+def _is_whole(file: Path) -> bool:
+    return file.is_file() and not file.name.startswith(".")
+
+
+def _free(target: Path) -> Path:
+    free, number = target, 1
+    while free.exists():
+        number += 1
+        free = target.with_name(f"{target.stem}-{number}{target.suffix}")
+    return free

@@ -1,0 +1,71 @@
+"""Forms: the same fields from many pictures, each value with its evidence, until a person has decided.
+
+Stands in the hub above the assistant, whom it asks like everybody else. Does not know pages, models, or how a picture is
+decoded.
+"""
+
+from qwen_vl_app.forms.acceptance import (
+    AcceptanceReport,
+    Change,
+    Configuration,
+    FieldMark,
+    FieldResult,
+    Verdict,
+)
+from qwen_vl_app.forms.desk import Erased, FormDesk, values_of
+from qwen_vl_app.forms.exports import FormExport, export_forms, forms_csv, forms_json
+from qwen_vl_app.forms.fields import Checksum, Choice, FieldType, FormField, Looking, Names
+from qwen_vl_app.forms.fill_run import FillRun, RunProgress
+from qwen_vl_app.forms.filled import Decision, DecisionKind, FieldReading, FilledForm, LookOutcome, SecondLook
+from qwen_vl_app.forms.filling import Filling, FillPlan, FillProgress, FormFiller, LookAt
+from qwen_vl_app.forms.judging import FieldState, JudgedField, JudgedForm, judge
+from qwen_vl_app.forms.template import FormRule, FormTemplate, RuleKind, dump_template, load_template
+from qwen_vl_app.forms.truth import TruthCase
+from qwen_vl_app.forms.values import FieldValue, value_of
+
+__all__ = [
+    "AcceptanceReport",
+    "Change",
+    "Checksum",
+    "Choice",
+    "Configuration",
+    "Decision",
+    "DecisionKind",
+    "Erased",
+    "FieldMark",
+    "FieldReading",
+    "FieldResult",
+    "FieldState",
+    "FieldType",
+    "FieldValue",
+    "FillPlan",
+    "FillProgress",
+    "FillRun",
+    "FilledForm",
+    "Filling",
+    "FormDesk",
+    "FormExport",
+    "FormField",
+    "FormFiller",
+    "FormRule",
+    "FormTemplate",
+    "JudgedField",
+    "JudgedForm",
+    "LookAt",
+    "LookOutcome",
+    "Looking",
+    "Names",
+    "RuleKind",
+    "RunProgress",
+    "SecondLook",
+    "TruthCase",
+    "Verdict",
+    "dump_template",
+    "export_forms",
+    "forms_csv",
+    "forms_json",
+    "judge",
+    "load_template",
+    "value_of",
+    "values_of",
+]

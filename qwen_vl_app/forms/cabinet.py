@@ -1,0 +1,181 @@
+"""Where forms are kept: a folder for each, written whole or not at all; decisions are lines on the disk before they count.
+
+Knows files. Chosen over rows of the history's database: a form is mostly pictures, which are files in any case; the one thing
+that grows is its decisions, and an appended line that is synced cannot damage those before it; and a folder that is removed
+leaves nothing in a table. Does not know what the documents mean.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from qwen_vl_app.errors import FormError
+
+log = logging.getLogger(__name__)
+
+_SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
+
+
+class Cabinet:
+    """A folder of drawers, each a folder of files. Any thread; names lead nowhere else."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+
+    @property
+    def folder(self) -> Path:
+        """Where it stands."""
+        return self._folder
+
+    def drawers(self) -> tuple[str, ...]:
+        """Return the names of the drawers there are, in order. Raises FormError `forms.unreadable`."""
+        try:
+            return tuple(
+                sorted(entry.name for entry in self._folder.iterdir() if entry.is_dir() and _is_safe(entry.name))
+            )
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise FormError("forms.unreadable") from error
+
+    def add(self, drawer: str, files: Mapping[str, bytes]) -> None:
+        """Put a new drawer there with all its files, or nothing. Raises FormError `forms.unwritable`."""
+        target = self._drawer(drawer)
+        partial = target.with_name(f".{drawer}.part")
+        try:
+            partial.mkdir(mode=0o700, parents=True)
+            for name, data in files.items():
+                _write(partial / _checked(name), data)
+            partial.rename(target)
+            _sync(self._folder)
+        except OSError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise FormError("forms.unwritable") from error
+
+    def put(self, drawer: str, name: str, data: bytes) -> None:
+        """Write one file of a drawer, which may be new, over what was there. Raises FormError `forms.unwritable`."""
+        folder = self._drawer(drawer)
+        partial = folder / f".{_checked(name)}.{threading.get_ident()}.part"
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _write(partial, data)
+            partial.replace(folder / name)
+            _sync(folder)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise FormError("forms.unwritable") from error
+
+    def get(self, drawer: str, name: str) -> bytes | None:
+        """Return one file, None where there is none. Raises FormError `forms.unreadable`."""
+        try:
+            return (self._drawer(drawer) / _checked(name)).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise FormError("forms.unreadable") from error
+
+    def names(self, drawer: str) -> tuple[str, ...]:
+        """Return the names of a drawer's files."""
+        try:
+            found = (entry.name for entry in self._drawer(drawer).iterdir() if entry.is_file())
+            return tuple(sorted(name for name in found if not name.startswith(".")))
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise FormError("forms.unreadable") from error
+
+    def append(self, drawer: str, name: str, record: Mapping[str, Any]) -> None:
+        """Write one line and return when it is on the disk. Raises FormError `forms.unwritable`, `forms.unknown`."""
+        folder = self._drawer(drawer)
+        if not folder.is_dir():
+            raise FormError("forms.unknown", form=drawer)
+        line = json.dumps(record, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n"
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+        with self._lock:
+            try:
+                descriptor = os.open(folder / _checked(name), flags, 0o600)
+                try:
+                    end = os.lseek(descriptor, 0, os.SEEK_END)
+                    if end and not _ends_a_line(descriptor, end):
+                        line = b"\n" + line  # a kill left a line torn: it stays one damaged line
+                    left = memoryview(line)
+                    while left:
+                        left = left[os.write(descriptor, left) :]
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+                _sync(folder)
+            except OSError as error:
+                raise FormError("forms.unwritable") from error
+
+    def lines(self, drawer: str, name: str) -> Iterator[dict[str, Any]]:
+        """Yield the whole lines of a file; what is damaged is passed over."""
+        for line in (self.get(drawer, name) or b"").splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                log.warning("a line of a form's decisions is damaged")
+                continue
+            if isinstance(record, dict):
+                yield record
+
+    def remove(self, drawer: str) -> bool:
+        """Remove a drawer with all its files; False where there was none. Raises FormError `forms.unwritable`."""
+        folder = self._drawer(drawer)
+        try:
+            if not folder.is_dir():
+                return False
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise FormError("forms.unwritable") from error
+        return True
+
+    def has(self, drawer: str) -> bool:
+        """True where there is such a drawer."""
+        return _is_safe(drawer) and self._drawer(drawer).is_dir()
+
+    def _drawer(self, name: str) -> Path:
+        if not _is_safe(name):
+            raise FormError("forms.unknown", form=name[:60])
+        return self._folder / name
+
+
+def _is_safe(name: str) -> bool:
+    return bool(name) and len(name) <= 120 and not name.startswith(".") and _SAFE.issuperset(name)
+
+
+def _checked(name: str) -> str:
+    if not _is_safe(name):
+        raise FormError("forms.unknown", form=name[:60])
+    return name
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    if sys.platform == "win32":  # folders cannot be synced there; the file system's own journal keeps the name
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _ends_a_line(descriptor: int, end: int) -> bool:
+    os.lseek(descriptor, end - 1, os.SEEK_SET)
+    return os.read(descriptor, 1) == b"\n"

@@ -1,0 +1,111 @@
+"""A number as it stands on a picture, in any country's writing, and the unit behind it.
+
+Knows grouping, decimal marks, full-width digits and 万. Says what could be read two ways. Does not know fields.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+
+MAX_DIGITS = 40
+_BODY = re.compile(r"[-+]?\d(?:[\d.,'’ ]*\d)?|[-+]?[.,]\d+")
+_LEADING = re.compile(r"^[^\d\-+.,]{0,20}?(?=[-+]?[.,]?\d)")
+_EXPONENT = re.compile(r"\s*(?:[eE]|[x×*]\s*10\s*\^?)\s*([-+]?\d{1,2})(?!\d)")
+_CHINESE_SCALES = {"万": 4, "亿": 8}
+_MINUS = str.maketrans({"−": "-", "–": "-", "—": "-", "﹣": "-", "，": ",", "．": ".", "。": ".", "：": ":"})
+
+
+@dataclass(frozen=True, slots=True)
+class NumberReading:
+    """A number and what stands behind it. `is_ambiguous` where a mark may group thousands or begin the decimals."""
+
+    value: Decimal
+    unit: str = ""
+    is_ambiguous: bool = False
+
+
+def read_number(text: str, *, decimal_mark: str = "") -> NumberReading | None:
+    """Return the one number of a text such as `1.234,5 kg`; None where there is none, or more than one.
+
+    `decimal_mark` says which mark begins the decimals; without it the text itself has to tell.
+    """
+    plain = unicodedata.normalize("NFKC", text.replace("℃", "°C").replace("℉", "°F")).translate(_MINUS)
+    plain = " ".join(plain.split())
+    found = _BODY.search(plain)
+    if found is None or found.end() - found.start() > MAX_DIGITS:
+        return None
+    before, after = plain[: found.start()], plain[found.end() :]
+    if before and not _is_harmless_before(before):
+        return None
+    digits = found.group()
+    if found.start() and digits[0] in "-+" and plain[found.start() - 1].isalnum():
+        return None  # a dash within a name: P-204 is no minus 204
+    value, is_ambiguous = _value(digits, decimal_mark)
+    if value is None:
+        return None
+    scale = 0
+    if (exponent := _EXPONENT.match(after)) is not None:
+        scale, after = int(exponent[1]), after[exponent.end() :]
+    else:
+        stripped = after.lstrip()
+        if stripped[:1] in _CHINESE_SCALES:
+            scale, after = _CHINESE_SCALES[stripped[0]], stripped[1:]
+    unit = after.strip().strip("()[]（）").strip()
+    if re.search(r"(?<![a-zA-Z/^])\d{2,}|\d[.,]\d", unit):
+        return None  # a second number: which of the two is meant is not ours to say
+    return NumberReading(value.scaleb(scale), unit, is_ambiguous)
+
+
+def _is_harmless_before(before: str) -> bool:
+    """True for a sign of about or a currency; letters make it part of a name."""
+    return not any(char.isalnum() for char in before)
+
+
+def _value(digits: str, decimal_mark: str) -> tuple[Decimal | None, bool]:
+    sign = -1 if digits.startswith("-") else 1
+    body = digits.lstrip("+-")
+    body = re.sub(r"(?<=\d)[ '’](?=\d{3}(?!\d))", "", body)
+    if re.search(r"[ '’]", body):
+        return None, False
+    is_ambiguous = False
+    if decimal_mark:
+        other = "," if decimal_mark == "." else "."
+        if body.count(decimal_mark) > 1 or (other in body and not _is_grouped(body.split(decimal_mark)[0], other)):
+            return None, False
+        body = body.replace(other, "").replace(decimal_mark, ".")
+    elif "," in body and "." in body:
+        last = max(body.rfind(","), body.rfind("."))
+        mark = body[last]
+        other = "," if mark == "." else "."
+        whole = body[:last]
+        if mark in whole or not _is_grouped(whole, other):
+            return None, False
+        body = whole.replace(other, "") + "." + body[last + 1 :]
+    elif body.count(",") > 1 or body.count(".") > 1:
+        mark = "," if "," in body else "."
+        if not _is_grouped(body, mark):
+            return None, False
+        body = body.replace(mark, "")
+    elif "," in body:
+        whole, _, rest = body.partition(",")
+        is_ambiguous = len(rest) == 3 and 1 <= len(whole) <= 3 and whole != "0"
+        # The comma with three digits behind it groups thousands wherever the point is the decimal mark.
+        body = whole + rest if is_ambiguous else f"{whole}.{rest}"
+    try:
+        return sign * Decimal(body), is_ambiguous
+    except InvalidOperation:
+        return None, False
+
+
+def _is_grouped(whole: str, mark: str) -> bool:
+    first, *rest = whole.split(mark)
+    return 1 <= len(first) <= 3 and all(len(group) == 3 for group in rest)
+
+
+def plain_decimal(value: Decimal) -> str:
+    """Return a number without an exponent, with the decimals it was written with."""
+    text = f"{value:f}"
+    return text if text != "-0" else "0"

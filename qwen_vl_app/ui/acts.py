@@ -1,0 +1,110 @@
+"""What a click on the page's own HTML asks for: which turn, which picture, which conversation.
+
+Knows the names that stand in the `data-` attributes of buttons. Does not draw: every act is a callback that changes the
+`PageState`, and the run after it shows what came of it. What a browser sends is a stranger's word until it was read as a
+number; whose turn it is, the hub asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from qwen_vl_app.errors import AppError
+from qwen_vl_app.ui.sending import ask_again, show_version
+from qwen_vl_app.ui.state import Problem, RowRequest, View
+from qwen_vl_app.ui.visit import Visit
+
+
+def act(visit: Visit, wanted: Mapping[str, object]) -> None:
+    """Do what a click asks for; what is no act of ours is passed over."""
+    name = wanted.get("act")
+    numbers = {key: _number(value) for key, value in wanted.items() if key != "act"}
+    do = _ACTS.get(name) if isinstance(name, str) else None
+    if do is None:
+        return
+    try:
+        do(visit, numbers)
+    except AppError as error:
+        visit.state.problems = [Problem(error.reason)]
+
+
+def _again(visit: Visit, numbers: Mapping[str, int]) -> None:
+    ask_again(visit, turn_id=numbers.get("turn", 0))
+
+
+def _edit(visit: Visit, numbers: Mapping[str, int]) -> None:
+    visit.state.editing = visit.assistant.turn(visit.owner, numbers.get("turn", 0)).id
+
+
+def _version(visit: Visit, numbers: Mapping[str, int]) -> None:
+    show_version(visit, turn_id=numbers.get("turn", 0))
+
+
+def _large(visit: Visit, numbers: Mapping[str, int]) -> None:
+    visit.state.large = (numbers.get("turn", 0), numbers.get("picture", 0))
+
+
+def _look(visit: Visit, numbers: Mapping[str, int]) -> None:
+    turn_id = numbers.get("turn", 0)
+    visit.state.opened.add(turn_id)
+    visit.state.looked_at = f"turn-{turn_id}"
+
+
+def _tasks(visit: Visit, _: Mapping[str, int]) -> None:
+    visit.state.tasks = ""
+
+
+def _open(visit: Visit, numbers: Mapping[str, int]) -> None:
+    state, number, turn_id = visit.state, numbers.get("conversation", 0), numbers.get("turn", 0)
+    visit.assistant.conversation(visit.owner, number)
+    state.open(number)
+    if not turn_id:
+        return
+    if turn_id not in (shown := [turn.id for turn in visit.assistant.turns(visit.owner, number)]):
+        visit.assistant.records.switch(visit.owner, turn_id)
+        shown = [turn.id for turn in visit.assistant.turns(visit.owner, number)]
+    if turn_id in shown:
+        state.turns_shown = max(state.turns_shown, len(shown) - shown.index(turn_id))
+        state.go_to_turn(turn_id)
+
+
+def _pin(visit: Visit, numbers: Mapping[str, int]) -> None:
+    visit.assistant.records.pin(visit.owner, numbers.get("conversation", 0), is_pinned=bool(numbers.get("on")))
+
+
+def _rename(visit: Visit, numbers: Mapping[str, int]) -> None:
+    visit.state.row_request = RowRequest("rename", numbers.get("conversation", 0))
+
+
+def _delete(visit: Visit, numbers: Mapping[str, int]) -> None:
+    visit.state.row_request = RowRequest("delete", numbers.get("conversation", 0))
+
+
+def _older(visit: Visit, _: Mapping[str, int]) -> None:
+    visit.state.show_older()
+
+
+def _new(visit: Visit, _: Mapping[str, int]) -> None:
+    visit.state.open(None)
+    visit.state.view = View.CHAT
+
+
+_ACTS: Mapping[str, Callable[[Visit, Mapping[str, int]], None]] = {
+    "again": _again,
+    "edit": _edit,
+    "version": _version,
+    "large": _large,
+    "tasks": _tasks,
+    "look": _look,
+    "open": _open,
+    "pin": _pin,
+    "rename": _rename,
+    "delete": _delete,
+    "older": _older,
+    "new": _new,
+}
+
+
+def _number(value: object) -> int:
+    said = str(value)
+    return int(said) if said.isascii() and said.isdigit() and len(said) < 16 else 0

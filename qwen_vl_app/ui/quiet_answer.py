@@ -1,0 +1,105 @@
+"""A finished answer further up, drawn as HTML: it reads the same as the newest ones, at a fraction of their cost.
+
+Knows words, places, tables and data as they are read; what one works with (sorting, zooming, files) comes when a person
+clicks on it and the turn is opened. Does not know how answers are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from html import escape
+
+from markdown_it import MarkdownIt
+
+from qwen_vl_app.answers import table_from_json
+from qwen_vl_app.chat import Answer, FinishReason, Region, Rendition, Table, Turn, TurnPicture
+from qwen_vl_app.ui.answer_view import figures_line
+from qwen_vl_app.ui.markdown import shown_answer, without_data, without_tables
+from qwen_vl_app.ui.turn_html import FROM_CACHE, folded, picture_url
+from qwen_vl_app.ui.words import Words
+
+ANSWER_FOLD = 3
+"""An answer may be so many times as long as a question before it is folded."""
+ROWS_AT_ONCE = 50
+
+
+def quiet_answer_html(turn: Turn, answer: Answer, pictures: Sequence[TurnPicture], words: Words) -> str:
+    """Return an answer as HTML. `pictures` are those that it speaks about."""
+    parsed = answer.parsed
+    text = without_data(answer.text) if parsed.has_data or parsed.regions else answer.text
+    if parsed.tables:
+        text = without_tables(text)
+    parts = [folded(_markdown().render(shown_answer(text)), text, words, times=ANSWER_FOLD)] if text.strip() else []
+    parts += _places(turn, parsed.regions, pictures, words)
+    parts += [_table(table, turn, words) for table in parsed.tables]
+    if parsed.has_data and not parsed.regions:
+        table = table_from_json(parsed.data)
+        parts.append(_table(table, turn, words) if table is not None else _code(answer.text, words))
+    parts += [f'<p class="qvl-small">{line}</p>' for line in _ending(answer, words)]
+    told = escape(words("turn.model"))
+    return f'<section class="qvl-answer" aria-label="{told}">{"".join(parts)}</section>'
+
+
+@cache
+def _markdown() -> MarkdownIt:
+    return MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+
+
+def _places(turn: Turn, regions: Sequence[Region], pictures: Sequence[TurnPicture], words: Words) -> Iterator[str]:
+    by_picture: dict[int, list[Region]] = {}
+    for region in regions:
+        by_picture.setdefault(region.picture_index, []).append(region)
+    for index, found in sorted(by_picture.items()):
+        if index >= len(pictures):
+            continue
+        picture = pictures[index]
+        boxes = "".join(_box(number, region) for number, region in enumerate(found, 1))
+        ratio = f"{picture.size.width} / {picture.size.height}"
+        yield (
+            f'<button type="button" class="qvl-places" data-act="look" data-turn="{turn.id}" '
+            f'title="{escape(words("turn.look"))}" style="aspect-ratio: {ratio}; --ratio: {picture.size.width / picture.size.height:.4f}">'
+            f'<img src="{picture_url(picture.id, Rendition.VIEW)}" loading="lazy" '
+            f'alt="{escape(words("answer.regions_alt", name=picture.name, count=len(found)))}">{boxes}</button>'
+        )
+        labels = ", ".join(escape(region.label) or str(number) for number, region in enumerate(found[:12], 1))
+        yield f'<p class="qvl-small">{labels}{" …" if len(found) > 12 else ""}</p>'
+
+
+def _box(number: int, region: Region) -> str:
+    box = region.box
+    place = (box.x1, box.y1, max(0.0, box.x2 - box.x1), max(0.0, box.y2 - box.y1))
+    left, top, width, height = (f"{fraction * 100:.2f}%" for fraction in place)
+    return f'<i style="left: {left}; top: {top}; width: {width}; height: {height}"><b>{number}</b></i>'
+
+
+def _table(table: Table, turn: Turn, words: Words) -> str:
+    head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
+    rows = "".join(
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in table.rows[:ROWS_AT_ONCE]
+    )
+    look = escape(words("turn.look"))
+    more = f'<button type="button" class="qvl-look" data-act="look" data-turn="{turn.id}">{look}</button>'
+    alt = escape(words("answer.table_alt"))
+    return (
+        f'<div class="qvl-table" tabindex="0" role="region" aria-label="{alt}"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>{more}"
+    )
+
+
+def _code(text: str, words: Words) -> str:
+    return folded(f"<pre><code>{escape(text)}</code></pre>", text, words)
+
+
+def _ending(answer: Answer, words: Words) -> Iterator[str]:
+    """Yield in one calm sentence each what a person should know about this answer, and its figures."""
+    line = _markdown().renderInline
+    if answer.error is not None:
+        yield line(words.render(answer.error))
+    elif answer.finish_reason is not FinishReason.STOP:
+        yield line(words(f"answer.ended_{answer.finish_reason.value}"))
+    for note in dict.fromkeys((*answer.notes, *answer.parsed.notes)):
+        if note.code != FROM_CACHE:  # a badge tells it
+            yield line(words.render(note))
+    if answer.error is None:
+        yield line(figures_line(answer, words))

@@ -1,0 +1,124 @@
+"""Pictures that were dropped into the page: names, room, owners, and how they go again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from qwen_vl_app.batch import BatchPlan, BatchRuns
+from qwen_vl_app.batch.dropped import FORGOTTEN_AFTER_S, DroppedFiles
+from qwen_vl_app.errors import BatchError, UsageError
+from tests.batch.parts import AnsweringEngine
+from tests.hub_parts import WAIT_S, a_file, an_assistant
+
+ANN, BOB = "a" * 32, "b" * 32
+DROP = "0" * 32
+
+
+@pytest.fixture
+def dropped(tmp_path: Path) -> DroppedFiles:
+    return DroppedFiles(tmp_path / "batches", room_left_bytes=0, max_files=3)
+
+
+def test_files_keep_their_place_and_their_names(dropped: DroppedFiles) -> None:
+    """A dropped folder stays a folder; two files of one name are both kept."""
+    dropped.add(ANN, DROP, "round/pump 1.png", b"one")
+    dropped.add(ANN, DROP, "round/pump 1.png", b"two")
+    folder = dropped.folder(ANN, DROP)
+    assert sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.png")) == [
+        "round/pump 1-2.png",
+        "round/pump 1.png",
+    ]
+    assert (dropped.look(ANN, DROP).count, dropped.look(ANN, DROP).size_bytes) == (2, 6)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../outside.png", "/etc/outside.png", "..\\..\\outside.png", "a/../../../outside.png", "C:\\x\\outside.png"],
+)
+def test_no_name_leads_out_of_the_drop(dropped: DroppedFiles, name: str, tmp_path: Path) -> None:
+    """Whatever path a browser sends, the file lies in its drop."""
+    dropped.add(ANN, DROP, name, b"data")
+    (file,) = (each for each in tmp_path.rglob("*") if each.is_file())
+    assert file.resolve().is_relative_to(dropped.folder(ANN, DROP).resolve())
+
+
+def test_what_is_no_picture_by_its_name_is_left_out(dropped: DroppedFiles) -> None:
+    """One sentence with the name; nothing is written."""
+    with pytest.raises(UsageError) as refused:
+        dropped.add(ANN, DROP, "notes.docx", b"data")
+    assert refused.value.code == "batch.drop.no_picture"
+    assert dropped.look(ANN, DROP).count == 0
+
+
+def test_there_is_an_end_to_files_and_to_room(dropped: DroppedFiles, tmp_path: Path) -> None:
+    """One file too many is refused, and so is one that would fill the disk."""
+    for number in range(3):
+        dropped.add(ANN, DROP, f"{number}.png", b"x")
+    with pytest.raises(UsageError) as many:
+        dropped.add(ANN, DROP, "4.png", b"x")
+    assert many.value.code == "batch.drop.too_many"
+    with pytest.raises(BatchError) as full:
+        DroppedFiles(tmp_path / "other", room_left_bytes=2**60).add(ANN, DROP, "1.png", b"x")
+    assert full.value.code == "batch.drop.no_room"
+
+
+@pytest.mark.parametrize("drop_id", ["", "..", "../../etc", "0" * 31, "A" * 32])
+def test_an_id_that_no_page_made_is_none(dropped: DroppedFiles, drop_id: str) -> None:
+    """An id is 32 hexadecimal digits, so it is no path."""
+    with pytest.raises(UsageError):
+        dropped.add(ANN, drop_id, "1.png", b"x")
+
+
+def test_a_drop_without_a_run_goes_after_a_day(dropped: DroppedFiles, tmp_path: Path) -> None:
+    """What a run needs stays; a fresh drop stays; an old one that nobody used goes."""
+    ids = {name: f"{at:032x}" for at, name in enumerate(("old", "used", "fresh"))}
+    for name, drop_id in ids.items():
+        dropped.add(ANN, drop_id, "1.png", b"x")
+        if name != "fresh":
+            then = dropped.folder(ANN, drop_id).stat().st_mtime - FORGOTTEN_AFTER_S - 60
+            os.utime(dropped.folder(ANN, drop_id), (then, then))
+    assert dropped.sweep(used={dropped.folder(ANN, ids["used"])}.__contains__) == 1
+    assert {name: dropped.folder(ANN, drop_id).exists() for name, drop_id in ids.items()} == {
+        "old": False,
+        "used": True,
+        "fresh": True,
+    }
+
+
+def test_a_run_goes_over_a_drop_and_takes_it_along_when_deleted(tmp_path: Path) -> None:
+    """Dropped pictures are a folder like any other; deleting the run deletes them, another folder is never touched."""
+    with an_assistant(AnsweringEngine(), tmp_path / "data") as assistant:
+        runs = BatchRuns(assistant)
+        runs.dropped.add(ANN, DROP, "1.png", a_file())
+        folder = runs.dropped.folder(ANN, DROP)
+        run_id = runs.start(BatchPlan(folder, ("?",), owner=ANN))
+        assert runs.wait(run_id, WAIT_S)
+        (row,) = runs.current_rows(run_id)
+        assert runs.picture(run_id, row).size.width == 560
+        assert [summary.run_id for summary in runs.list(owner=ANN)] == [run_id]
+        assert runs.list(owner=BOB) == ()
+        own = tmp_path / "own"
+        own.mkdir()
+        (own / "1.png").write_bytes(a_file())
+        other = runs.start(BatchPlan(own, ("?",), owner=BOB))
+        assert runs.wait(other, WAIT_S)
+        runs.delete(run_id)
+        runs.delete(other)
+        assert not folder.exists()
+        assert (own / "1.png").exists()
+        runs.close()
+
+
+def test_runs_do_not_go_over_the_apps_own_folder_of_runs(tmp_path: Path) -> None:
+    """Only drops within it are pictures; its journals and thumbnails are not."""
+    with an_assistant(AnsweringEngine(), tmp_path / "data") as assistant:
+        runs = BatchRuns(assistant)
+        runs.dropped.add(ANN, DROP, "1.png", a_file())
+        inner = tmp_path / "data" / "batches" / "some-run"
+        inner.mkdir()
+        with pytest.raises(UsageError):
+            runs.start(BatchPlan(inner, ("?",)))
+        runs.close()
