@@ -21,6 +21,7 @@ import streamlit as st  # noqa: E402
 from qwen_vl_app import bootstrap  # noqa: E402
 from qwen_vl_app.api.dropped import dropped_routes  # noqa: E402
 from qwen_vl_app.api.guard import make_middleware  # noqa: E402
+from qwen_vl_app.api.records_doors import records_routes  # noqa: E402
 from qwen_vl_app.api.routes import make_routes  # noqa: E402
 from qwen_vl_app.api.uploads import upload_routes  # noqa: E402
 from qwen_vl_app.api.views import view_routes  # noqa: E402
@@ -42,6 +43,7 @@ app = st.App(
         *make_routes(bootstrap.current),
         *view_routes(bootstrap.current),
         *upload_routes(bootstrap.current),
+        *records_routes(bootstrap.current),
         *dropped_routes(bootstrap.current, bootstrap.current_batches),
     ],
     middleware=make_middleware(),

@@ -222,6 +222,8 @@ class StagedPicture:
     page: int = 0
     page_count: int = 1
     notes: tuple[Reason, ...] = ()
+    in_parts: bool = False
+    """A person chose to have it looked at part by part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +252,8 @@ class Question:
     earlier: tuple[EarlierMessage, ...] = ()
     schema: str | None = None
     is_schema_exact: bool = False
+    in_parts: bool = False
+    """Look at its one large picture part by part, each at full size, and make one answer of what they show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,6 +436,15 @@ class CacheFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class ErasedRuns:
+    """What was removed of runs over folders: journals with questions and answers, thumbnails, pictures dropped for them."""
+
+    runs: int = 0
+    files: int = 0
+    file_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ErasureReceipt:
     """What an erasure removed. Times are UTC; no word of what was erased is in it.
 
@@ -448,6 +461,8 @@ class ErasureReceipt:
     files: int = 0
     file_bytes: int = 0
     cached_answers: int = 0
+    runs: int = 0
+    """Runs over folders, with their journals."""
     caveats: tuple[Reason, ...] = ()
 
     @property
@@ -535,3 +550,7 @@ class EngineStatus:
     error: Reason | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
     """Measured at load, for estimates: seconds and bytes by name."""
+    needed_bytes: int = 0
+    """What the weights take in memory at the chosen precision, with the reserve of the plan."""
+    free_bytes: int = 0
+    """What was free on the device when this was planned."""

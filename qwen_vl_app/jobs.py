@@ -184,6 +184,11 @@ class JobQueue:
         """True while a job runs."""
         return bool(self._running)
 
+    @property
+    def running(self) -> int:
+        """How many jobs are under way at this moment."""
+        return len(self._running)
+
     def _run_first(self, prepare: Callable[[], None] | None) -> None:
         try:
             if prepare is not None:

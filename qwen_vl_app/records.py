@@ -32,7 +32,7 @@ from qwen_vl_app.chat import (
     TurnState,
 )
 from qwen_vl_app.errors import AppError, HistoryError, Reason, UsageError
-from qwen_vl_app.history import AuditReport, HistoryStore, Keeping, KeepingMode, PictureBytes
+from qwen_vl_app.history import AuditReport, HistoryStore, Keeping, KeepingMode, PictureBytes, RunRecords
 from qwen_vl_app.private import PrivateConversations, is_private
 from qwen_vl_app.texts import Language
 
@@ -161,6 +161,10 @@ class Records:
         """Return everybody who has something here. For the person who runs the site; a page never asks."""
         return self._history.owners()
 
+    def is_only_owner(self, owner: str) -> bool:
+        """True where nobody else has anything here: then a copy of everything is theirs to take."""
+        return set(self._history.owners()) <= {owner}
+
     def conversations(self, owner: str, *, limit: int = 50, before: int | None = None) -> tuple[Conversation, ...]:
         """Return an owner's conversations, pinned ones first, then the latest."""
         return self._history.conversations(owner, limit=limit, before_id=before)
@@ -224,6 +228,7 @@ class Records:
             sampling=turn.sampling,
             schema=turn.schema,
             is_schema_exact=turn.is_schema_exact,
+            in_parts=turn.answer is not None and any(note.code == "tiles.asked" for note in turn.answer.notes),
         )
 
     def _staged(self, owner: str, picture: TurnPicture) -> StagedPicture:
@@ -274,6 +279,10 @@ class Records:
 
     # 5. Forgetting
 
+    def erase_runs_with(self, runs: RunRecords) -> None:
+        """Let erasing reach runs over folders, too, and stop those that work."""
+        self._history.erase_runs_with(runs)
+
     def erase_turn(self, owner: str, turn_id: int) -> ErasureReceipt:
         """Erase one turn; turns that continue it then continue the one before it.
 
@@ -309,6 +318,14 @@ class Records:
         receipt = self._erase(owner, None, lambda: self._history.erase_everything(owner))
         self._erase_more(owner)
         return receipt
+
+    def erase_site(self) -> ErasureReceipt:
+        """Erase what everybody has here, and the folders that were set aside. For the person who runs the site."""
+        if not self.can_erase:
+            raise HistoryError("history.records_are_kept")
+        for owner in self._history.owners():
+            self._halt(owner, None)
+        return self._with_promises("", self._history.erase_site())
 
     def receipts(self, owner: str, *, limit: int = 50) -> tuple[ErasureReceipt, ...]:
         """Return an owner's receipts of erasures, the newest first."""
@@ -374,6 +391,14 @@ def restore_backup(data_dir: Path, source: Path) -> Reason | None:
     What was there is set aside, and the reason says where; None where nothing was. Raises HistoryError.
     """
     return HistoryStore.restore(data_dir, source)
+
+
+def backup_in_use(data_dir: Path, target: Path) -> int:
+    """Write everybody's history into one file beside an app that is using the data folder; return its size in bytes.
+
+    Raises HistoryError.
+    """
+    return HistoryStore.backup_in_use(data_dir, target)
 
 
 def find_traces(folders: Iterable[Path], marker: str | bytes) -> Traces:

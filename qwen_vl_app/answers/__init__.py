@@ -7,7 +7,15 @@ from qwen_vl_app.answers.checks import checks
 from qwen_vl_app.answers.coco import to_coco
 from qwen_vl_app.answers.code import PAGES, CodeBlock, code_blocks, ending_of, page_of, parts_of
 from qwen_vl_app.answers.confidence import ValueScore, value_scores
-from qwen_vl_app.answers.exports import regions_to_json, to_csv, to_fields, to_markdown, to_records, unique_names
+from qwen_vl_app.answers.exports import (
+    regions_as_answer,
+    regions_to_json,
+    to_csv,
+    to_fields,
+    to_markdown,
+    to_records,
+    unique_names,
+)
 from qwen_vl_app.answers.json_text import Path
 from qwen_vl_app.answers.links import without_remote_links
 from qwen_vl_app.answers.parse import parse_answer
@@ -35,6 +43,7 @@ __all__ = [
     "parts_of",
     "places_of",
     "places_table",
+    "regions_as_answer",
     "regions_to_json",
     "table_from_json",
     "tables_in",

@@ -13,6 +13,8 @@ from qwen_vl_app.assistant import LOCAL_OWNER
 from qwen_vl_app.chat import Detail
 from qwen_vl_app.errors import BatchError
 
+PLAN_NAME = "plan.json"
+
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:

@@ -119,5 +119,7 @@ def _print(report: Mapping[str, Any], terminal: Terminal) -> None:
                     loop=told["loop_share"],
                 )
             )
+    for graded in report.get("quality", ()):
+        terminal.line(terminal.say("cli.bench.quality", **graded))
     for name in report["left_out"]:
         terminal.note(Reason("cli.bench.left_out", arm=name))

@@ -129,6 +129,7 @@ def _ask(
     *,
     is_json: JsonFlag = False,
     is_anew: Annotated[bool, typer.Option("--anew")] = False,
+    in_parts: Annotated[bool, typer.Option("--parts")] = False,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, max=32768, metavar="N")] = None,
     page: PageFlag = 1,
     detail: DetailFlag = None,
@@ -144,7 +145,13 @@ def _ask(
         model=model, device=device, precision=precision, data_dir=data_dir, models_dir=models_dir, language=language
     )
     request = asking.Request(
-        tuple(words[:-1]), words[-1], page=page - 1, detail=detail, max_new_tokens=max_tokens, is_anew=is_anew
+        tuple(words[:-1]),
+        words[-1],
+        page=page - 1,
+        detail=detail,
+        max_new_tokens=max_tokens,
+        is_anew=is_anew,
+        in_parts=in_parts,
     )
     _end(context, asking.ask(_parts(context), request, overrides=overrides, is_json=is_json, is_verbose=is_verbose))
 
@@ -253,6 +260,7 @@ def _doctor(
     *,
     is_json: JsonFlag = False,
     load: Annotated[bool, typer.Option("--load")] = False,
+    report: Annotated[Path | None, typer.Option("--report", metavar="FILE")] = None,
     model: ModelFlag = None,
     device: DeviceFlag = None,
     precision: PrecisionFlag = None,
@@ -266,7 +274,9 @@ def _doctor(
     )
     _end(
         context,
-        checkup.doctor(_parts(context), overrides=overrides, loads=load, is_json=is_json, is_verbose=is_verbose),
+        checkup.doctor(
+            _parts(context), overrides=overrides, loads=load, report=report, is_json=is_json, is_verbose=is_verbose
+        ),
     )
 
 

@@ -22,6 +22,8 @@ from qwen_vl_app.ui.state import COMPOSER, acted
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
 
+IN_PARTS = "parts"
+"""What the choice of detail is called that looks at a picture part by part; the upload route knows it, too."""
 _FRONTEND = Path(__file__).with_name("frontend")
 _LABELS = (
     "attach",
@@ -116,4 +118,5 @@ def _details(engine: EngineStatus, words: Words) -> tuple[list[list[str]], str]:
     if engine.plan is None:
         return [], ""
     rungs = [[rung.detail.value, words(f"detail.{rung.detail.value}")] for rung in engine.plan.rungs]
+    rungs.append([IN_PARTS, words("detail.parts")])
     return rungs, engine.plan.rung().detail.value

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from qwen_vl_app.bootstrap import current_batches
 from qwen_vl_app.ui.batch_page import show_batch_page
+from qwen_vl_app.ui.doctor_page import show_doctor_page
+from qwen_vl_app.ui.records_page import show_records_page
 from qwen_vl_app.ui.settings_page import show_settings_page
 from qwen_vl_app.ui.state import View
 from qwen_vl_app.ui.visit import Visit
@@ -33,6 +35,8 @@ def _show_batch(visit: Visit) -> None:
 
 
 PAGES: Mapping[View, PageEntry] = {
+    View.RECORDS: PageEntry("records.title", ":material/history:", show_records_page, has_composer=False),
     View.BATCH: PageEntry("batch.title", ":material/folder_open:", _show_batch, has_composer=False, is_wide=True),
     View.SETTINGS: PageEntry("settings.title", ":material/settings:", show_settings_page),
+    View.DOCTOR: PageEntry("checkup.title", ":material/stethoscope:", show_doctor_page, is_wide=True),
 }

@@ -58,7 +58,8 @@ def _places(turn: Turn, regions: Sequence[Region], pictures: Sequence[TurnPictur
         ratio = f"{picture.size.width} / {picture.size.height}"
         yield (
             f'<button type="button" class="qvl-places" data-act="look" data-turn="{turn.id}" '
-            f'title="{escape(words("turn.look"))}" style="aspect-ratio: {ratio}; --ratio: {picture.size.width / picture.size.height:.4f}">'
+            f'title="{escape(words("turn.look"))}" style="aspect-ratio: {ratio}; --ratio: {picture.size.width / picture.size.height:.4f}; '
+            f'max-width: min(100%, {picture.size.width}px)">'
             f'<img src="{picture_url(picture.id, Rendition.VIEW)}" loading="lazy" '
             f'alt="{escape(words("answer.regions_alt", name=picture.name, count=len(found)))}">{boxes}</button>'
         )

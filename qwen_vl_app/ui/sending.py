@@ -102,6 +102,7 @@ def _ask(visit: Visit, *, text: str, pictures: Sequence[StagedPicture]) -> bool:
     question = Question(
         text=text,
         pictures=tuple(pictures),
+        in_parts=len(pictures) == 1 and pictures[0].in_parts,
         conversation_id=visit.state.conversation_id,
         sampling=SamplingParams(max_new_tokens=visit.assistant.settings.max_new_tokens),
     )

@@ -15,9 +15,11 @@ from enum import StrEnum
 import streamlit as st
 
 from qwen_vl_app.answer_job import AnswerJob
-from qwen_vl_app.chat import StagedPicture
+from qwen_vl_app.chat import ErasureReceipt, StagedPicture
 from qwen_vl_app.corrections import CorrectedTable
+from qwen_vl_app.doctor import Finding
 from qwen_vl_app.errors import AppError, Reason
+from qwen_vl_app.records import Verification
 from qwen_vl_app.texts import Language
 
 COMPOSER = "composer"
@@ -33,8 +35,10 @@ class View(StrEnum):
     """The pages there are."""
 
     CHAT = "chat"
+    RECORDS = "records"
     BATCH = "batch"
     SETTINGS = "settings"
+    DOCTOR = "doctor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +81,26 @@ class Restored:
 
 
 @dataclass(slots=True)
+class RecordsState:
+    """What the records page keeps: how far a search was leafed through, and what was done last."""
+
+    offset: int = 0
+    asking: str = ""
+    """What the next run asks about before it is erased: `days` or `everything`."""
+    receipt: ErasureReceipt | None = None
+    verification: Verification | None = None
+    told: Reason | None = None
+    """What came of the last thing that leaves no receipt."""
+    upload: int = 0
+    """Grows with each archive that was brought in, so that the next finds an empty place."""
+
+
+@dataclass(slots=True)
 class PageState:
     """One tab's state. What is typed and staged is the browser's until it is sent."""
+
+    findings: tuple[Finding, ...] | None = None
+    """What the doctor found when this tab last asked."""
 
     conversation_id: int | None = None
     language: Language | None = None
@@ -114,6 +136,7 @@ class PageState:
     """The turn that the page should scroll to, and a number that grows with each such wish."""
     search: str = ""
     """What is looked for in the side bar."""
+    records: RecordsState = field(default_factory=RecordsState)
     is_address_read: bool = False
 
     def open(self, conversation_id: int | None) -> None:
@@ -144,6 +167,7 @@ class PageState:
     def show(self, view: View) -> None:
         """Turn to another page."""
         self.view = view
+        self.records = RecordsState()
         self.run_id = ""
         self.problems = []
 

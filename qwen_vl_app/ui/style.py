@@ -30,13 +30,15 @@ _RULES = """
 /* The grid's own CSV lets cells run as formulas; ours is under "Take away". */
 [data-testid="stElementToolbarButton"]:has([aria-label="Download as CSV"]) { display: none; }
 /* The side bar fills its height: the list takes what is left, so that what stands below it stays where it is. */
-.st-key-side { height: calc(100vh - 4.6rem); flex-wrap: nowrap; }
-.st-key-side > :has(> .st-key-conversations), .st-key-conversations { flex: 1 1 0 !important; min-height: 6rem; overflow: hidden auto; }
+.st-key-side { height: calc(100vh - 4.6rem) !important; flex: none !important; margin: 0 -0.6rem; width: calc(100% + 1.2rem) !important; }
+.st-key-side > :has(> .st-key-conversations), .st-key-conversations { flex: 1 1 0 !important; min-height: 5rem; overflow: hidden auto; }
+[data-testid="stBottomBlockContainer"] { padding-bottom: 1.1rem; }
 /* A conversation's title is small and calm, in one line; what is done with an answer is smaller than the answer. */
 .st-key-head { padding-top: 0.4rem; border-bottom: 1px solid rgb(128 128 128 / 22%); }
 .st-key-head h2 { font-size: 1.05rem; padding: 0.45rem 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .st-key-head [data-testid="stHeading"] { min-width: 0; }
-.st-key-pages button { justify-content: flex-start; min-height: 2rem; padding: 0.15rem 0.25rem; }
+.st-key-pages button, .st-key-pages button > * { justify-content: flex-start; }
+.st-key-pages button { border-color: transparent; min-height: 2rem; padding: 0.15rem 0.25rem; }
 /* The chosen language is told by its border and ground: blue letters on dark blue would be hard to read. */
 .st-key-language button { color: inherit !important; }
 /* What explains itself on click reads from the left. */
@@ -52,6 +54,11 @@ _RULES = """
 [class*="st-key-ask-sample-"] button { opacity: 0; cursor: pointer; }
 /* Streamlit's own hints are in English whatever the page speaks. */
 [data-testid="InputInstructions"] { display: none; }
+/* An empty conversation stands where one looks, not under the upper edge. */
+.st-key-page:has(.st-key-welcome) { padding-top: clamp(0.5rem, 7vh, 9rem); }
+/* A hit of a search: a small picture, and a title that reads from the left. */
+.qvl-hit { width: 2.75rem; height: 2.75rem; object-fit: cover; border-radius: 0.35rem; display: block; }
+[class*="st-key-open-hit-"] button { text-align: left; justify-content: flex-start; min-height: 1.6rem; padding: 0; }
 @media (prefers-reduced-motion: reduce) { * { animation: none !important; transition: none !important; } }
 </style>
 """

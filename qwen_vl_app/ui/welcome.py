@@ -32,6 +32,8 @@ def show_welcome(visit: Visit) -> None:
         st.warning(words.render(engine.error), icon=":material/info:")
         st.markdown(words("demo.real_model"))
         return
+    if engine.state in (EngineState.EMPTY, EngineState.LOADING):
+        st.caption(f":material/hourglass_top: {words('welcome.loading')}")
     samples = assistant.samples()
     if samples and engine.plan is not None:
         with st.grid(columns=CARD_COLUMNS, min_column_width=CARD_WIDTH_PX, gap="small"):

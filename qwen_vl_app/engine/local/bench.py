@@ -25,12 +25,14 @@ from qwen_vl_app.engine.folders import inspect_folder
 from qwen_vl_app.engine.local import hardware
 from qwen_vl_app.engine.local.bench_arms import ARMS, Work, measure_arm, measure_bandwidth
 from qwen_vl_app.engine.local.bench_models import SHAPES, make_model
+from qwen_vl_app.engine.local.bench_quality import FULL, Examination, compared, examine
 from qwen_vl_app.errors import ModelFolderError, Reason
 
 FIGURES = (
     *("first_token_s", "decode_tokens_per_s", "follow_up_first_token_s", "mixed_s"),
     *("load_s", "peak_bytes", "gb_per_s", "share_of_limit"),
 )
+QUALITY_PICTURES = 10
 CHILD_OVERHEAD_BYTES = 800_000_000
 Progress = Callable[[Reason], None]
 
@@ -44,13 +46,15 @@ def run_bench(
     rounds: int = 2,
     repeats: int = 2,
     threads: int = 0,
+    quality: tuple[Path, Path] | None = None,
     on_progress: Progress = lambda reason: None,
 ) -> dict[str, Any]:
     """Measure every arm at every size and return the report, ready for JSON.
 
     `sides` are of square pictures in pixels; `model` is a folder, else random weights of `shape` are made and thrown away
     again. Each round runs all arms, every second one backwards, so that a machine that warms up or slows down does so to
-    all of them; the best of all rounds counts. Arms that do not fit into memory are left out and named in the report.
+    all of them; the best of all rounds counts. `quality` is a model's folder and a folder of held-out pictures, of which
+    each precision is asked. Arms that do not fit into memory are left out and named in the report.
     Raises ModelFolderError.
     """
     with _folder(shape, model, on_progress) as folder:
@@ -63,6 +67,7 @@ def run_bench(
         sizes = tuple(
             smart_resize(Size(side, side), factor, min_pixels=factor**2, max_pixels=16384 * factor**2) for side in sides
         )
+        graded = [] if quality is None else _quality(*quality, threads=threads, on_progress=on_progress)
         limit = _in_child(measure_bandwidth, threads)
         arms: dict[str, dict[str, Any]] = {}
         left_out: list[str] = []
@@ -86,8 +91,17 @@ def run_bench(
             "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": _machine(),
             "left_out": sorted(set(left_out)),
+            "quality": graded,
             "arms": [_report(arms[arm.name], limit) for arm in ARMS if arm.name in arms],
         }
+
+
+def _quality(model: Path, pictures: Path, *, threads: int, on_progress: Progress) -> list[dict[str, Any]]:
+    answers = {}
+    for precision in (FULL, "bf16", *hardware.compact_precisions(torch.device("cpu"))):
+        on_progress(Reason("engine.bench.quality", precision=precision))
+        answers[precision] = _in_child(examine, Examination(model, pictures, precision, QUALITY_PICTURES, threads))
+    return compared(answers)
 
 
 @contextmanager
@@ -182,7 +196,7 @@ def ratios(report: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     for size, figures in best.items():
         told[size] = {
             "follow_up_sooner": figures["first_token_s"] / figures["follow_up_first_token_s"],
-            "loop_share": figures["loop_share_s"],
+            "loop_share": figures["loop_share"],
         }
         if stock is not None:
             told[size]["first_token_sooner"] = stock[size]["first_token_s"] / figures["first_token_s"]

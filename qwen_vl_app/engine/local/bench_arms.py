@@ -232,9 +232,8 @@ def measure_arm(work: Work) -> dict[str, Any]:
         _spent(way, (Message("user", QUESTION, (_picture(seed, size),)),), tokens=2, key="warm")
         for repeat in range(work.repeats):
             for name, value in _once(way, size, seed + 1 + 10 * repeat, tokens=work.tokens).items():
-                smaller_is_better = name.endswith("_s")
                 kept = best.get(name, value)
-                best[name] = min(kept, value) if smaller_is_better else max(kept, value)
+                best[name] = max(kept, value) if "_per_s" in name else min(kept, value)
         best["gb_per_s"] = best["decode_tokens_per_s"] * way.decode_bytes() / 1e9
         sizes[f"{size.width}x{size.height}"] = best
     return {"arm": asdict(work.arm), "load_s": load_s, "peak_bytes": _peak_bytes(), "sizes": sizes}
@@ -247,7 +246,7 @@ def _once(way: _Way, size: Size, seed: int, *, tokens: int) -> dict[str, float]:
     cold, rest = _spent(way, (first,), tokens=tokens, key=str(seed))
     found = {"first_token_s": cold, "decode_tokens_per_s": (tokens - 1) / rest}
     if isinstance(way, _Ours):
-        found["loop_share_s"] = max(0.0, 1 - (way.model_s - model_s) / rest)
+        found["loop_share"] = max(0.0, 1 - (way.model_s - model_s) / rest)
     later = (first, Message("assistant", way.said(str(seed))), Message("user", FOLLOW_UP))
     found["follow_up_first_token_s"], _ = _spent(way, later, tokens=2, key=str(seed))
     # Mixed repeats: another picture, the first once more, the other once more, both asked something else.

@@ -39,9 +39,15 @@ class Sampler:
     def choose(self, logits: torch.Tensor) -> Choice:
         """Return the next token for `logits` of shape `(vocabulary,)`."""
         logits = logits.float()
-        token = _largest(logits) if self._generator is None else int(self._drawn(logits))
+        if self._generator is None and logits.device.type == "cpu":
+            # NumPy finds the largest of 152,000 numbers in 6 microseconds, torch in 80.
+            token = torch.tensor(logits.numpy().argmax())
+        else:
+            token = logits.argmax() if self._generator is None else self._drawn(logits)
         logprob = logits[token] - logits.logsumexp(dim=-1)
-        return Choice(token, float(logprob))
+        # Both numbers come from a graphics card at once: each waiting for it costs as much as a dozen of its kernels.
+        chosen, likelihood = torch.stack((token.double(), logprob.double())).tolist()
+        return Choice(int(chosen), likelihood)
 
     def _drawn(self, logits: torch.Tensor) -> torch.Tensor:
         params = self._params
@@ -55,8 +61,3 @@ class Sampler:
             unlikely[-1] = False
             scores = scores.masked_fill(unlikely.scatter(0, order, unlikely), -math.inf)
         return torch.multinomial(scores.softmax(dim=-1), num_samples=1, generator=self._generator)[0]
-
-
-def _largest(logits: torch.Tensor) -> int:
-    # On a CPU NumPy finds the largest of 152,000 numbers in 6 microseconds, torch in 80.
-    return int(logits.numpy().argmax()) if logits.device.type == "cpu" else int(logits.argmax())
