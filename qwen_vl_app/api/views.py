@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from qwen_vl_app.answers import page_of
 from qwen_vl_app.api.guard import profile_of
+from qwen_vl_app.api.page_walls import PAGE_POLICY, SCRIPTS_POLICY, walled_in
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.chat import Box, Rendition
 from qwen_vl_app.errors import AppError, UsageError
@@ -26,19 +27,6 @@ from qwen_vl_app.texts import Language, render
 PICTURES = "/app/pictures"
 PAGES = "/app/pages"
 _NO_STORE = {"Cache-Control": "no-store"}
-_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
-    "form-action 'none'; base-uri 'none'; frame-ancestors 'self'"
-)
-PAGE_POLICY = f"sandbox; {_POLICY}"
-SCRIPTS_POLICY = f"sandbox allow-scripts; script-src 'unsafe-inline'; {_POLICY}"
-_HEAD = '<!doctype html><meta charset="utf-8"><base target="_blank">'
-"""Links then want a window of their own, which the sandbox gives to nobody."""
-_HINTS = re.compile(r"<(?=(?:link|meta|base)\b)", re.I)
-"""Tags by which a page asks for names and connections ahead of any policy, or to be sent elsewhere."""
-_TAG_OR_STYLE = re.compile(r"<style\b.*?(?:</style|\Z)|<[a-z!/][^>]*>", re.I | re.S)
-_OUTSIDE = re.compile(r"(?:\b(?:https?|ftp|wss?):|(?<![:\w+/])(?<!base64,))[\\/]{2}(?=[^\s\\/])", re.I)
-_TARGET = re.compile(r"\btarget(?=\s*=)", re.I)
 
 
 def view_routes(current: Callable[[], Assistant]) -> list[Route]:
@@ -112,17 +100,4 @@ def _page(assistant: Assistant, owner: str, request: Request) -> Response:
         "Content-Security-Policy": SCRIPTS_POLICY if runs else PAGE_POLICY,
         "X-DNS-Prefetch-Control": "off",
     }
-    return Response(_HEAD + at_home(page.source), media_type="text/html; charset=utf-8", headers=headers)
-
-
-def at_home(source: str) -> str:
-    """Return a page whose tags and styles name no other machine: a broken picture then shows its words, a link does nothing.
-
-    The policy is the wall; this keeps a browser from even trying, and from asking for names where policies are not asked.
-    """
-
-    def without(tag: re.Match[str]) -> str:
-        return _TARGET.sub("data-target", _OUTSIDE.sub("data:,", tag[0]))
-
-    source = source.encode("utf-8", "replace").decode()
-    return _HINTS.sub("<x-", _TAG_OR_STYLE.sub(without, source))
+    return Response(walled_in(page.source, runs=runs), media_type="text/html; charset=utf-8", headers=headers)

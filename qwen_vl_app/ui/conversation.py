@@ -13,7 +13,7 @@ import streamlit as st
 
 from qwen_vl_app.chat import Conversation, Turn, TurnPicture, TurnState
 from qwen_vl_app.ui.answer_view import show_answer
-from qwen_vl_app.ui.desk import Desk, as_corrected, standing_of
+from qwen_vl_app.ui.desk import Desk, as_read, standing_of
 from qwen_vl_app.ui.live_answer import OpenTurn
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.pictures import ShownPicture, kept_picture, open_large, show_pictures, staged_picture
@@ -123,7 +123,9 @@ def _quiet_html(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture]) -> st
     assert turn.answer is not None  # noqa: S101 - only such turns are quiet
     words = visit.words
     standing = standing_of(Desk(visit, turn_id=turn.id), turn.answer, [picture.size for picture in pictures])
-    answer = quiet_answer_html(turn, as_corrected(turn.answer, standing), pictures, words)
+    seen = [(picture.size, picture.seen) for picture in pictures]
+    read = as_read(turn.answer, standing, question=turn.question, pictures=seen)
+    answer = quiet_answer_html(turn, read, pictures, words)
     return f"{question_html(turn, words)}{answer}{actions_html(turn, words)}"
 
 
