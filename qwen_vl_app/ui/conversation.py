@@ -14,9 +14,10 @@ import streamlit as st
 from qwen_vl_app.chat import Conversation, Turn, TurnPicture, TurnState
 from qwen_vl_app.ui.answer_view import show_answer
 from qwen_vl_app.ui.desk import Desk, as_read, standing_of
+from qwen_vl_app.ui.large_view import open_large
 from qwen_vl_app.ui.live_answer import OpenTurn
 from qwen_vl_app.ui.markdown import plain
-from qwen_vl_app.ui.pictures import ShownPicture, kept_picture, open_large, show_pictures, staged_picture
+from qwen_vl_app.ui.pictures import ShownPicture, kept_picture, show_pictures, staged_picture
 from qwen_vl_app.ui.quiet_answer import ANSWER_FOLD, quiet_answer_html
 from qwen_vl_app.ui.sending import ask_edited, ask_loose_again
 from qwen_vl_app.ui.state import LooseQuestion, value_of
@@ -187,7 +188,7 @@ def _show_large_view(visit: Visit, turns: Sequence[Turn]) -> None:
 
 
 def _show_loose_question(question: LooseQuestion, words: Words) -> None:
-    show_pictures(tuple(staged_picture(picture) for picture in question.pictures), words)
+    show_pictures(tuple(staged_picture(picture) for picture in question.pictures), words, open_large=open_large)
     with st.container(key=f"loose-question-{id(question)}"):
         st.text(question.text)
 

@@ -38,7 +38,7 @@ def test_first_minutes_in_english(browser: Browser, address: str, tmp_path: Path
 
     page.get_by_role("button", name="Show panel.png large").click()
     dialog = page.get_by_role("dialog")
-    expect(dialog.get_by_alt_text("Picture panel.png")).to_be_visible()
+    expect(dialog.get_by_role("application", name="Picture panel.png.")).to_be_visible()
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
 
