@@ -151,6 +151,8 @@ class PageState:
     """The key of the picture or table that is open to work on; empty for the newest answer's, `-` for none."""
     table_drafts: dict[str, tuple[int, CorrectedTable]] = field(default_factory=dict)
     """Tables that rows were added to and that are not saved yet, with how often that was."""
+    tasks: str | None = None
+    """The ready-made task that is open in a dialog; empty for the list of them, None while it is closed."""
     turns_shown: int = TURNS_AT_ONCE
     conversations_shown: int = CONVERSATIONS_AT_ONCE
     loose: list[LooseQuestion] = field(default_factory=list)
