@@ -582,9 +582,10 @@ def _bound(flat: Schema, key: str, open_key: str, *, is_low: bool) -> tuple[floa
     closed, opened = flat.get(key), flat.get(open_key)
     if opened is True:  # as draft 4 wrote it
         opened, closed = closed, None
-    found: list[tuple[float, bool]] = [
-        (value, is_open) for value, is_open in ((closed, False), (opened, True)) if _is_of(value, "number")
-    ]
+    found: list[tuple[float, bool]] = []
+    for value, is_open in ((closed, False), (opened, True)):
+        if isinstance(value, int | float) and _is_of(value, "number"):
+            found.append((value, is_open))
     if not found:
         return None
     return max(found) if is_low else min(found, key=lambda each: (each[0], not each[1]))

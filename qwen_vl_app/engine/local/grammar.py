@@ -47,7 +47,7 @@ class Grammars:
         self._vocabulary = vocabulary
         self._end_tokens = frozenset(end_tokens)
         self._library: Any = None
-        self._compiler: Any = None
+        self._tokenizer: Any = None
         try:
             import xgrammar  # noqa: PLC0415 - it is optional, and only here can its absence be told
 
@@ -85,13 +85,13 @@ class Grammars:
         return sum(grammar.nbytes for grammar in self._held.values())
 
     def _made(self, schema: str) -> Grammar:
-        if self._compiler is None:
+        if self._tokenizer is None:
             # Control tokens have no bytes, and neither has the padding: no grammar lets them in.
             vocabulary = [self._tokens.bytes_of(token) for token in range(self._vocabulary)]
-            self._compiler = _compiler(self._library, vocabulary, end_tokens=self._end_tokens)
+            self._tokenizer = _tokenizer(self._library, vocabulary, end_tokens=self._end_tokens)
         try:
             rules = form_rules(schema)
-            compiled = self._compiler.compile_json_schema(rules.schema, any_whitespace=False, strict_mode=True)
+            compiled = _compiled(self._library, self._tokenizer, rules.schema)
         except UnenforceableError as error:
             return Grammar(None, (Reason("engine.form.not_enforced", rule=error.rule),), 0)
         except RuntimeError as error:  # the library's only kind; its words are about its own source code
@@ -168,20 +168,25 @@ class HeldForm:
             self._is_filled = True
 
 
-def _compiler(library: Any, vocabulary: list[bytes], *, end_tokens: Iterable[int]) -> Any:
-    info = library.TokenizerInfo(
+def _tokenizer(library: Any, vocabulary: list[bytes], *, end_tokens: Iterable[int]) -> Any:
+    return library.TokenizerInfo(
         vocabulary, library.VocabType.RAW, vocab_size=len(vocabulary), stop_token_ids=sorted(end_tokens)
     )
-    return library.GrammarCompiler(info, max_threads=1, cache_enabled=False)
+
+
+def _compiled(library: Any, tokenizer: Any, schema: str) -> Any:
+    # A compiler of its own each time: one that is kept shares parts between schemas, which is a cache more than is needed.
+    compiler = library.GrammarCompiler(tokenizer, max_threads=1, cache_enabled=False)
+    return compiler.compile_json_schema(schema, any_whitespace=False, strict_mode=True)
 
 
 def _works(library: Any) -> bool:
     """Return whether the library, as built here, lets in what fits and nothing else."""
     vocabulary = [*(bytes([sign]) for sign in range(0x20, 0x7F)), b"null", b"", b"", b""]
     end = vocabulary.index(b"")
-    compiler = _compiler(library, vocabulary, end_tokens=[end])
+    tokenizer = _tokenizer(library, vocabulary, end_tokens=[end])
     schema = {"type": "object", "properties": {"a": {"type": ["integer", "null"]}}, "required": ["a"]}
-    matcher = library.GrammarMatcher(compiler.compile_json_schema(json.dumps(schema), any_whitespace=False))
+    matcher = library.GrammarMatcher(_compiled(library, tokenizer, json.dumps(schema)))
     held = HeldForm(library, matcher, (), len(vocabulary))
     for sign in b'{"a": ':
         held.accept(vocabulary.index(bytes([sign])))
