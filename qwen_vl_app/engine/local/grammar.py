@@ -42,7 +42,7 @@ class Grammars:
 
     def __init__(self, tokens: TextTokens, *, vocabulary: int, end_tokens: Iterable[int]) -> None:
         """Prepare for a model whose logits have `vocabulary` numbers, the padding behind its last token included."""
-        self._held: OrderedDict[str, Grammar] = OrderedDict()
+        self._held: OrderedDict[tuple[str, bool], Grammar] = OrderedDict()
         self._tokens = tokens
         self._vocabulary = vocabulary
         self._end_tokens = frozenset(end_tokens)
@@ -62,20 +62,24 @@ class Grammars:
         """Whether answers can be held to a schema."""
         return self._library is not None
 
-    def hold(self, schema: str | None) -> HeldForm | None:
-        """Return what holds one answer to a schema; None where there is none."""
+    def hold(self, schema: str | None, *, is_open: bool = False) -> HeldForm | None:
+        """Return what holds one answer to a schema; None where there is none.
+
+        Where it `is_open`, properties may come in any order and be left out.
+        """
         if schema is None:
             return None
         if self._library is None:
             return HeldForm(None, None, (Reason("engine.form.no_grammar"),), 0)
-        grammar = self._held.get(schema)
+        key = (schema, is_open)
+        grammar = self._held.get(key)
         if grammar is None:
-            grammar = self._made(schema)
-            self._held[schema] = grammar
+            grammar = self._made(schema, is_open=is_open)
+            self._held[key] = grammar
             while len(self._held) > MOST_GRAMMARS or self.nbytes > MOST_GRAMMAR_BYTES:
                 self._held.popitem(last=False)
         else:
-            self._held.move_to_end(schema)
+            self._held.move_to_end(key)
         matcher = None if grammar.compiled is None else self._library.GrammarMatcher(grammar.compiled)
         return HeldForm(self._library, matcher, grammar.notes, self._vocabulary)
 
@@ -84,14 +88,14 @@ class Grammars:
         """Memory held."""
         return sum(grammar.nbytes for grammar in self._held.values())
 
-    def _made(self, schema: str) -> Grammar:
+    def _made(self, schema: str, *, is_open: bool) -> Grammar:
         if self._tokenizer is None:
             # Control tokens have no bytes, and neither has the padding: no grammar lets them in.
             vocabulary = [self._tokens.bytes_of(token) for token in range(self._vocabulary)]
             self._tokenizer = _tokenizer(self._library, vocabulary, end_tokens=self._end_tokens)
         try:
-            rules = form_rules(schema)
-            compiled = _compiled(self._library, self._tokenizer, rules.schema)
+            rules = form_rules(schema, is_open=is_open)
+            compiled = _compiled(self._library, self._tokenizer, rules.schema, is_open=is_open)
         except UnenforceableError as error:
             return Grammar(None, (Reason("engine.form.not_enforced", rule=error.rule),), 0)
         except RuntimeError as error:  # the library's only kind; its words are about its own source code
@@ -174,10 +178,10 @@ def _tokenizer(library: Any, vocabulary: list[bytes], *, end_tokens: Iterable[in
     )
 
 
-def _compiled(library: Any, tokenizer: Any, schema: str) -> Any:
+def _compiled(library: Any, tokenizer: Any, schema: str, *, is_open: bool = False) -> Any:
     # A compiler of its own each time: one that is kept shares parts between schemas, which is a cache more than is needed.
     compiler = library.GrammarCompiler(tokenizer, max_threads=1, cache_enabled=False)
-    return compiler.compile_json_schema(schema, any_whitespace=False, strict_mode=True)
+    return compiler.compile_json_schema(schema, any_whitespace=False, strict_mode=True, any_order=is_open)
 
 
 def _works(library: Any) -> bool:
