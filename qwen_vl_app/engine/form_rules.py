@@ -425,7 +425,7 @@ class _Rewriting:
         if len(written.keys() - set(required)) > MOST_OPTIONAL and not self.is_open:
             raise UnenforceableError("properties")
         found: Schema = {"type": "object"}
-        if written:
+        if written or properties:
             # With properties named, no others are written: a name twice would make the first one void.
             found |= {
                 "properties": written,
@@ -433,7 +433,7 @@ class _Rewriting:
                 "additionalProperties": False,
             }
             self.relaxed.update(flat.keys() & {"patternProperties", "propertyNames"})
-            if self.is_open:  # each name once; which of them come twice, no grammar counts
+            if self.is_open and written:  # each name once; which of them come twice, no grammar counts
                 return found | {"maxProperties": len(written)}
             least, most = _count(flat.get("minProperties")), _count(flat.get("maxProperties"))
             if (least or 0) > len(found["required"]):

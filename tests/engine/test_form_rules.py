@@ -310,6 +310,12 @@ def test_what_nothing_fits_is_not_enforced(grammars: Grammars, schema: Any) -> N
     assert form.narrowed(logits) is logits
 
 
+def test_a_field_that_nothing_fits_is_left_out(grammars: Grammars) -> None:
+    """Where it may be; its name is not open to other values then."""
+    schema = {"type": "object", "properties": {"a": {"type": "integer", "minimum": 1, "maximum": 0}}}
+    assert list(answers(grammars, schema)) == [{}] * 6
+
+
 def test_rules_side_by_side_are_one(grammars: Grammars) -> None:
     """Under allOf, beside a reference and beside anyOf, every rule counts."""
     schema = {
