@@ -24,6 +24,7 @@ from qwen_vl_app.engine.exchange import EngineExchange
 from qwen_vl_app.engine.folders import ModelFolder, list_models
 from qwen_vl_app.engine.verified import MEMORY_NAME
 from qwen_vl_app.errors import Reason
+from qwen_vl_app.forms import FORMS_NAME, form_erasing
 from qwen_vl_app.logs import write_to
 from qwen_vl_app.records import Records
 
@@ -116,7 +117,8 @@ def _build_history(settings: Settings) -> HistoryStore:
         cache_bytes=settings.cache_mb * 2**20,
         keeping=Keeping(mode, days=settings.keep_days),
     )
-    history.erase_runs_with(RunErasing(settings.data_dir / RUNS_NAME))
+    history.erase_also(RUNS_NAME, RunErasing(settings.data_dir / RUNS_NAME))
+    history.erase_also(FORMS_NAME, form_erasing(settings.data_dir / FORMS_NAME))
     return history
 
 
@@ -197,6 +199,7 @@ def bench(
     tokens: int,
     rounds: int,
     threads: int,
+    device: str = "auto",
     on_progress: Callable[[Reason], None],
 ) -> Mapping[str, Any]:
     """Measure this machine and return the report, with what is gained under `ratios`. The process is offline from here on.
@@ -213,6 +216,7 @@ def bench(
         tokens=tokens,
         rounds=rounds,
         threads=threads,
+        device=device,
         quality=(DEMO_MODEL, HELD_OUT) if (HELD_OUT / "expected.json").is_file() and DEMO_MODEL.is_dir() else None,
         on_progress=on_progress,
     )

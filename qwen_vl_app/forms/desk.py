@@ -18,6 +18,7 @@ from qwen_vl_app.chat import JsonValue, StagedPicture
 from qwen_vl_app.errors import FormError, UsageError
 from qwen_vl_app.forms.acceptance import Acceptance
 from qwen_vl_app.forms.cabinet import Cabinet
+from qwen_vl_app.forms.erasing import FILLED_NAME, FORM_FILE, FORMS_NAME
 from qwen_vl_app.forms.filled import (
     Decision,
     DecisionKind,
@@ -35,9 +36,7 @@ from qwen_vl_app.imaging import draw_regions
 
 log = logging.getLogger(__name__)
 
-FORMS_NAME = "forms"
-FILLED_NAME = "filled"
-FORM_FILE, UPLOAD_FILE, VIEW_FILE, THUMBNAIL_FILE = "form.json", "upload", "view", "thumbnail.jpg"
+UPLOAD_FILE, VIEW_FILE, THUMBNAIL_FILE = "upload", "view", "thumbnail.jpg"
 DECISIONS_FILE = "decisions.jsonl"
 VIEW_SIDE_PX = 1600
 MAX_WHO = 80
@@ -69,6 +68,8 @@ class FormDesk:
         self._lock = threading.Lock()
         self._judged: dict[str, tuple[int, JudgedForm]] = {}
         """What is known of forms by the number of their decisions: a list of a thousand is read from the disk once."""
+        erasing = self.acceptance.erasing_with(self._filled, on_erased=self._forget_judged)
+        assistant.records.erase_also(FORMS_NAME, erasing)
 
     # 1. Filling
 
@@ -206,6 +207,10 @@ class FormDesk:
         with self._lock:
             self._judged.clear()
         return Erased(forms, self.acceptance.erase())
+
+    def _forget_judged(self) -> None:
+        with self._lock:
+            self._judged.clear()
 
     def _refuse_records(self) -> None:
         if self._keeps == "records":

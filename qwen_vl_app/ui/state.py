@@ -170,6 +170,8 @@ class PageState:
     """The turn that the page should scroll to, and a number that grows with each such wish."""
     search: str = ""
     """What is looked for in the side bar."""
+    asks_privately: bool = False
+    """A conversation that begins now is kept in memory only."""
     records: RecordsState = field(default_factory=RecordsState)
     is_address_read: bool = False
     forms: FormsState = field(default_factory=FormsState)
@@ -184,6 +186,7 @@ class PageState:
         self.turns_shown = TURNS_AT_ONCE
         self.problems = []
         self.last_question = ""
+        self.asks_privately = False
         self.editing, self.jump = None, None
         self.opened = set()
 

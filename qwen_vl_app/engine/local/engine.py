@@ -301,9 +301,11 @@ class LocalEngine:
             yield FinishedStep(finish or FinishReason.LENGTH, usage, rest, form.notes if form is not None else ())
         finally:
             # Also when the caller walks away: what was read so far serves the next question.
-            if seat is not None:
-                parts.rounds.leave(seat)
-            parts.prefixes.keep(sequence, cache, key)
+            try:
+                if seat is not None:
+                    parts.rounds.leave(seat)
+            finally:
+                parts.prefixes.keep(sequence, cache, key)
 
     def _token_bytes(self) -> int:
         """Return what a token's keys and values take."""

@@ -58,7 +58,10 @@ def choose_device(wanted: str) -> DeviceChoice:
 def free_bytes(device: torch.device) -> int:
     """Return the memory of the device that nobody uses, on a CPU within the limit of this process's cgroup."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        free, total = torch.cuda.mem_get_info(device)
+        # A process may have been given a share of the card; what it has reserved of that counts as used.
+        share = int(total * torch.cuda.get_per_process_memory_fraction(device))
+        return max(0, min(free, share - torch.cuda.memory_reserved(device)))
     free = int(psutil.virtual_memory().available)
     limit, used = _cgroup_bytes("memory.max"), _cgroup_bytes("memory.current")
     if limit is not None and used is not None:
