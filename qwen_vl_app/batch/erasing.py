@@ -1,6 +1,6 @@
 """Forgetting runs: journals with their questions and answers, thumbnails, and pictures that were dropped for them.
 
-Forms go with them. Knows which folders hold them, whose they are and when they worked. A folder is renamed before it is removed, so that what
+Knows which folders hold them, whose they are and when they worked. A folder is renamed before it is removed, so that what
 a kill or an open file leaves behind is found and removed later. Never touches a folder that a run was about, unless it is
 a drop of the app's own.
 """
@@ -18,9 +18,8 @@ from qwen_vl_app.assistant import LOCAL_OWNER
 from qwen_vl_app.batch.dropped import DROPPED_NAME
 from qwen_vl_app.batch.journal import JOURNAL_NAME
 from qwen_vl_app.batch.plan import PLAN_NAME, BatchPlan, load_plan
-from qwen_vl_app.chat import ErasedRuns
+from qwen_vl_app.chat import ErasedBeside
 from qwen_vl_app.errors import BatchError
-from qwen_vl_app.forms import FormErasing
 
 log = logging.getLogger(__name__)
 
@@ -28,27 +27,17 @@ _DOOMED = "erasing-"
 
 
 class RunErasing:
-    """Erases runs below one folder. Any thread; whoever has runs at work says in `stop` how one is ended first.
+    """Erases runs below one folder. Any thread; whoever has runs at work says in `stop` how one is ended first."""
 
-    `forms` are forgotten with them: of the same owner, of the same period.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        stop: Callable[[str], None] = lambda _run_id: None,
-        forms: FormErasing | None = None,
-    ) -> None:
+    def __init__(self, folder: Path, *, stop: Callable[[str], None] = lambda _run_id: None) -> None:
         self._folder = folder
-        self._forms = forms
         self._stop = stop
         self._erasing = threading.Lock()
         self._is_left = True
         """True where something may be left from before: what a kill cut short is looked for once."""
         self._stubborn: set[Path] = set()
 
-    def erase(self, owner: str | None, *, since: datetime | None, until: datetime | None) -> ErasedRuns:
+    def erase(self, owner: str | None, *, since: datetime | None, until: datetime | None) -> ErasedBeside:
         """Remove an owner's runs, everybody's for None, that worked in a period, and their drops."""
         runs = files = file_bytes = 0
         with self._erasing:
@@ -71,17 +60,14 @@ class RunErasing:
                     files, file_bytes = files + count, file_bytes + size
                     self._doom(drop)
             self._is_left = not self._remove()
-        if self._forms is not None:  # only now: a run at work fills forms
-            forms = self._forms.erase(owner, since=since, until=until)
-            files, file_bytes = files + forms.files, file_bytes + forms.file_bytes
-        return ErasedRuns(runs, files, file_bytes)
+        return ErasedBeside(runs=runs, files=files, file_bytes=file_bytes)
 
     def settle(self) -> bool:
         """Go on with what could not be removed; return whether nothing of it is left."""
         with self._erasing:
             if self._is_left:
                 self._is_left = not self._remove()
-            return not self._is_left and (self._forms is None or self._forms.settle())
+            return not self._is_left
 
     def _runs(self) -> Iterator[Path]:
         for folder in _folders(self._folder):

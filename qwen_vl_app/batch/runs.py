@@ -30,7 +30,7 @@ from qwen_vl_app.batch.run import POLL_S, THUMBNAILS_NAME, BatchRun
 from qwen_vl_app.batch.source import SourceFolder
 from qwen_vl_app.chat import StagedPicture
 from qwen_vl_app.errors import BatchError, HistoryError, UsageError
-from qwen_vl_app.forms import FORMS_NAME, FormErasing, form_question
+from qwen_vl_app.forms import form_question
 from qwen_vl_app.texts import Language
 
 log = logging.getLogger(__name__)
@@ -72,8 +72,7 @@ class BatchRuns:
         self._is_closed = False
         self.dropped = DroppedFiles(self._folder)
         """Pictures that came through the page, for runs to go over."""
-        forms = FormErasing(assistant.settings.data_dir / FORMS_NAME)
-        assistant.records.erase_runs_with(RunErasing(self._folder, stop=self._end_for_good, forms=forms))
+        assistant.records.erase_also(RUNS_NAME, RunErasing(self._folder, stop=self._end_for_good))
 
     def sweep(self) -> int:
         """Delete what was dropped a day ago or earlier and never run over; return how many drops."""

@@ -19,6 +19,7 @@ from typing import Any
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.errors import AppError, FormError
 from qwen_vl_app.forms.cabinet import Cabinet
+from qwen_vl_app.forms.erasing import RESULTS_NAME, TRUTH_NAME, FormErasing
 from qwen_vl_app.forms.filling import FillPlan, FormFiller, LookAt
 from qwen_vl_app.forms.memory_cabinet import MemoryCabinet
 from qwen_vl_app.forms.truth import CASE_NAME, PICTURE_NAME, TruthCase, dump_case, load_case
@@ -28,7 +29,6 @@ from qwen_vl_app.texts import Language, t
 
 log = logging.getLogger(__name__)
 
-TRUTH_NAME, RESULTS_NAME = "truth", "acceptance"
 RESULT_FILE, _ACTIVE_DRAWER, _ACTIVE_FILE = "result.json", "active", "active.json"
 
 
@@ -152,6 +152,10 @@ class Acceptance:
         """Take a case out of the set. Raises FormError `forms.unknown`."""
         if not self._truth.remove(case_id):
             raise FormError("forms.unknown", form=case_id[:60])
+
+    def erasing_with(self, filled: Cabinet, *, on_erased: Callable[[], object]) -> FormErasing:
+        """Return what erases filled forms together with the cases that came from them."""
+        return FormErasing(filled=filled, truth=self._truth, results=self._results, on_erased=on_erased)
 
     def erase(self) -> int:
         """Remove every case and all results; return the number of cases."""

@@ -68,6 +68,8 @@ class FormDesk:
         self._lock = threading.Lock()
         self._judged: dict[str, tuple[int, JudgedForm]] = {}
         """What is known of forms by the number of their decisions: a list of a thousand is read from the disk once."""
+        erasing = self.acceptance.erasing_with(self._filled, on_erased=self._forget_judged)
+        assistant.records.erase_also(FORMS_NAME, erasing)
 
     # 1. Filling
 
@@ -208,6 +210,10 @@ class FormDesk:
         with self._lock:
             self._judged.clear()
         return Erased(forms, self.acceptance.erase())
+
+    def _forget_judged(self) -> None:
+        with self._lock:
+            self._judged.clear()
 
     def _refuse_records(self) -> None:
         if self._keeps == "records":
