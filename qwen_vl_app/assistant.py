@@ -432,7 +432,9 @@ class Assistant:
         if is_alone and self._engine_status.state is EngineState.READY and self._answering.look_up_now(run):
             return job
         try:
-            ticket = self._queue.submit(owner, partial(self._answering.answer, run), priority=priority)
+            ticket = self._queue.submit(
+                owner, partial(self._answering.answer, run), priority=priority, group=job.conversation_id
+            )
         except QueueFullError as error:
             self._answering.finish(run, FinishReason.FAILED, error=error.reason)
             raise

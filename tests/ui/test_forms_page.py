@@ -89,7 +89,7 @@ def test_the_editors_tables_are_a_template() -> None:
     before = FormTemplate(
         "plate", (FormField("serial", Names("Serial", "编号"), hint=Names("below", "下面")),), Names("P")
     )
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"en": "Serial no.", "zh": "编号", "type": "text", "key": "serial", "hint": "below", "identifier": True},
         {"en": "Result", "type": "choice", "choices": "OK=合格, Not OK"},
         {"en": "Parts", "type": "table", "columns": "item, count:number"},
