@@ -18,7 +18,7 @@ from qwen_vl_app.batch import RUNS_NAME, BatchRuns, RunErasing
 from qwen_vl_app.chat import EngineStatus
 from qwen_vl_app.config import ROOT, Settings, load_settings
 from qwen_vl_app.doctor import Fit, Probe, TorchFacts
-from qwen_vl_app.engine.base import Engine
+from qwen_vl_app.engine.base import DRIVER_LOST, Engine
 from qwen_vl_app.engine.deferred import DeferredEngine
 from qwen_vl_app.engine.exchange import EngineExchange
 from qwen_vl_app.engine.folders import ModelFolder, list_models
@@ -105,7 +105,9 @@ def _through_running_app(settings: Settings) -> Settings | None:
 def build_records(settings: Settings) -> Records:
     """Return what is kept, without a model, as a context manager. The process is offline from here on."""
     offline.go_offline()
-    return Records(_build_history(settings))
+    from qwen_vl_app.own_tasks import OwnTasks
+
+    return Records(_build_history(settings), erase_more=OwnTasks(settings.data_dir / "tasks").erase)
 
 
 def _build_history(settings: Settings) -> HistoryStore:
@@ -199,6 +201,7 @@ def bench(
     tokens: int,
     rounds: int,
     threads: int,
+    device: str = "auto",
     on_progress: Callable[[Reason], None],
 ) -> Mapping[str, Any]:
     """Measure this machine and return the report, with what is gained under `ratios`. The process is offline from here on.
@@ -215,6 +218,7 @@ def bench(
         tokens=tokens,
         rounds=rounds,
         threads=threads,
+        device=device,
         quality=(DEMO_MODEL, HELD_OUT) if (HELD_OUT / "expected.json").is_file() and DEMO_MODEL.is_dir() else None,
         on_progress=on_progress,
     )
@@ -235,6 +239,16 @@ def current() -> Assistant:
             assistant.open(courtesy_s=COURTESY_S)
             _instances.append(assistant)
         return _instances[0]
+
+
+def driver_is_lost() -> bool:
+    """Return whether this process's engine can compute no more, and whoever started the app wants to start it again."""
+    with _lock:
+        lost = [assistant for assistant in _instances if assistant.settings.exit_on_driver_loss]
+    return any(
+        status.error is not None and status.error.code == DRIVER_LOST
+        for status in (assistant.status.engine for assistant in lost)
+    )
 
 
 def current_batches() -> BatchRuns:

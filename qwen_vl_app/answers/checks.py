@@ -39,5 +39,5 @@ def _checks(question: str, answer: Answer, pictures: Sequence[tuple[Size, SeenSi
     shares = [seen.size.width / size.width for size, seen in pictures if size.width]
     if has_figures and shares and min(shares) < SMALL_SHARE:
         yield Reason("answers.check_small", percent=round(min(shares) * 100))
-    if (parsed.has_data and not parsed.regions) or parsed.tables:
+    if (parsed.data and not parsed.regions) or parsed.tables:
         yield Reason("answers.check_values")

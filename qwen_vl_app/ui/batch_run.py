@@ -29,6 +29,7 @@ from qwen_vl_app.batch.columns import ROUND_TITLES, notes_text, outcome_text, ro
 from qwen_vl_app.errors import AppError, BatchError
 from qwen_vl_app.scratch import Scratch
 from qwen_vl_app.ui.answer_view import show_answer
+from qwen_vl_app.ui.large_view import open_large
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.pictures import show_picture, staged_picture
 from qwen_vl_app.ui.visit import Visit
@@ -282,12 +283,12 @@ def _show_row(runs: BatchRuns, run_id: str, row: BatchRow, words: Words) -> None
             st.caption(words.render(error))
         if row.answer is None:
             for picture in pictures:
-                show_picture(picture, words)
+                show_picture(picture, words, open_large=open_large)
             st.markdown(plain(_said(row, words)))
             return
         if not row.answer.parsed.regions:
             for picture in pictures:
-                show_picture(picture, words)
+                show_picture(picture, words, open_large=open_large)
         st.caption(plain(row.question))
         show_answer(row.answer, pictures, words, key=f"batch-{row.content_hash[:12]}-{row.page}-{row.question_index}")
 

@@ -151,6 +151,8 @@ class PageState:
     """The key of the picture or table that is open to work on; empty for the newest answer's, `-` for none."""
     table_drafts: dict[str, tuple[int, CorrectedTable]] = field(default_factory=dict)
     """Tables that rows were added to and that are not saved yet, with how often that was."""
+    tasks: str | None = None
+    """The ready-made task that is open in a dialog; empty for the list of them, None while it is closed."""
     turns_shown: int = TURNS_AT_ONCE
     conversations_shown: int = CONVERSATIONS_AT_ONCE
     loose: list[LooseQuestion] = field(default_factory=list)
@@ -170,6 +172,8 @@ class PageState:
     """The turn that the page should scroll to, and a number that grows with each such wish."""
     search: str = ""
     """What is looked for in the side bar."""
+    asks_privately: bool = False
+    """A conversation that begins now is kept in memory only."""
     records: RecordsState = field(default_factory=RecordsState)
     is_address_read: bool = False
     forms: FormsState = field(default_factory=FormsState)
@@ -184,6 +188,7 @@ class PageState:
         self.turns_shown = TURNS_AT_ONCE
         self.problems = []
         self.last_question = ""
+        self.asks_privately = False
         self.editing, self.jump = None, None
         self.opened = set()
 
