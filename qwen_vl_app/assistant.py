@@ -552,7 +552,7 @@ class Assistant:
     def _let_go(self, owner: str) -> tuple[Reason, ...]:
         """Drop an owner's staged pictures and what the model holds of earlier questions; return what cannot be promised."""
         self.staging.discard_all(owner)
-        self.scratch.empty()
+        self.scratch.empty(owner or None)  # the site's own erasures name nobody
         return self._let_model_forget()
 
     def _let_model_forget(self) -> tuple[Reason, ...]:
