@@ -151,7 +151,7 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 for name in names:
     importlib.import_module(name)
-heavy = sorted({"torch", "transformers"} & set(sys.modules))
+heavy = sorted({"torch", "transformers", "xgrammar"} & set(sys.modules))
 print(json.dumps({"seen": seen, "heavy": heavy}))
 """
 

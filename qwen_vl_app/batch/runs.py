@@ -30,6 +30,7 @@ from qwen_vl_app.batch.run import POLL_S, THUMBNAILS_NAME, BatchRun
 from qwen_vl_app.batch.source import SourceFolder
 from qwen_vl_app.chat import StagedPicture
 from qwen_vl_app.errors import BatchError, HistoryError, UsageError
+from qwen_vl_app.forms import form_question
 from qwen_vl_app.texts import Language
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,8 @@ class BatchRuns:
 
         Raises UsageError for a folder or questions that cannot be meant, BatchError where nothing can be written.
         """
+        if plan.form is not None:
+            plan = replace(plan, questions=(form_question(plan.form.template, plan.form.language),))
         questions = tuple(text for each in plan.questions if (text := each.strip()))
         if not questions:
             raise UsageError("question.empty")
@@ -93,6 +96,8 @@ class BatchRuns:
         plan = replace(plan, folder=source.path, questions=questions)
         now = datetime.now(UTC)  # ids sort by the time of the start, to the microsecond
         run_id = f"{now:%Y%m%d-%H%M%S}-{now.microsecond:05x}{secrets.token_hex(2)}"
+        if plan.form is not None:
+            plan = replace(plan, form=replace(plan.form, owner=plan.owner, source=run_id))
         folder = self._folder / run_id
         try:
             folder.mkdir(mode=0o700, parents=True)
@@ -348,6 +353,6 @@ def _resting(last_state: str) -> RunState:
     return RunState.INTERRUPTED if state.is_live else state
 
 
-def _badness(row: BatchRow) -> tuple[int, float]:
+def _badness(row: BatchRow) -> tuple[int, float, float]:
     order = (RowOutcome.FAILED, RowOutcome.ANSWERED, RowOutcome.DUPLICATE, RowOutcome.SKIPPED)
-    return order.index(row.outcome), 1.0 if row.confidence is None else row.confidence
+    return order.index(row.outcome), -row.badness, 1.0 if row.confidence is None else row.confidence

@@ -31,6 +31,7 @@ from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.cli.status import FAILED, INTERRUPTED
 from qwen_vl_app.cli.terminal import Terminal, speak_utf8, system_language
 from qwen_vl_app.errors import Reason
+from qwen_vl_app.forms import LookAt
 from qwen_vl_app.texts import Language, t
 
 log = logging.getLogger(__name__)
@@ -196,6 +197,8 @@ def _batch(
     retry_failed: Annotated[bool, typer.Option("--retry-failed")] = False,
     compare: Annotated[str, typer.Option("--compare", metavar="RUN", show_default=False)] = "",
     tag: Annotated[str, typer.Option("--tag", metavar="FIELD", show_default=False)] = "",
+    template: Annotated[str, typer.Option("--template", metavar="NAME|FILE", show_default=False)] = "",
+    second_look: Annotated[LookAt, typer.Option("--look")] = LookAt.DEFAULT,
     is_listing: Annotated[bool, typer.Option("--list")] = False,
     is_json: JsonFlag = False,
     model: ModelFlag = None,
@@ -224,6 +227,8 @@ def _batch(
         retry_failed=retry_failed,
         compare=compare,
         tag=tag,
+        template=template,
+        look=second_look,
         is_listing=is_listing,
     )
     _end(context, batching.batch(_parts(context), request, overrides=overrides, is_json=is_json, is_verbose=is_verbose))

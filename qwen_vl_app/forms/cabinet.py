@@ -99,7 +99,7 @@ class Cabinet:
         if not folder.is_dir():
             raise FormError("forms.unknown", form=drawer)
         line = json.dumps(record, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n"
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
         with self._lock:
             try:
                 descriptor = os.open(folder / _checked(name), flags, 0o600)

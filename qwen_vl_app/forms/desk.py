@@ -1,7 +1,6 @@
 """The forms of a site: templates, filled forms with what people decided, and taking them away. The one object doors hold.
 
-Knows where forms lie and what a site keeps. Does not know how a form is filled, judged or exported. Forms are the site's,
-like runs of folders: whoever uses the app on this data folder reviews them.
+Knows where forms lie and what a site keeps. Does not know how a form is filled, judged or exported.
 """
 
 from __future__ import annotations
@@ -9,16 +8,16 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from weakref import WeakKeyDictionary
 
-from qwen_vl_app.assistant import LOCAL_OWNER, Assistant
+from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.chat import JsonValue, StagedPicture
 from qwen_vl_app.errors import FormError, UsageError
 from qwen_vl_app.forms.acceptance import Acceptance
 from qwen_vl_app.forms.cabinet import Cabinet
-from qwen_vl_app.forms.fill_run import FillRun
 from qwen_vl_app.forms.filled import (
     Decision,
     DecisionKind,
@@ -44,6 +43,10 @@ VIEW_SIDE_PX = 1600
 MAX_WHO = 80
 
 
+_desks: WeakKeyDictionary[Assistant, FormDesk] = WeakKeyDictionary()
+_desks_lock = threading.Lock()
+
+
 @dataclass(frozen=True, slots=True)
 class Erased:
     """What an erasure of forms removed."""
@@ -53,7 +56,7 @@ class Erased:
 
 
 class FormDesk:
-    """Everything about forms, over an open assistant. Any thread; close it before the assistant."""
+    """Everything about forms, over an assistant. Any thread."""
 
     def __init__(self, assistant: Assistant) -> None:
         self._assistant = assistant
@@ -63,39 +66,29 @@ class FormDesk:
         self._filled = MemoryCabinet() if self._keeps == "nothing" else Cabinet(folder / FILLED_NAME)
         self.acceptance = Acceptance(assistant, folder, in_memory=self._keeps == "nothing")
         """The truth set, and which model was found fit by it."""
-        self._runs: dict[str, FillRun] = {}
         self._lock = threading.Lock()
         self._judged: dict[str, tuple[int, JudgedForm]] = {}
         """What is known of forms by the number of their decisions: a list of a thousand is read from the disk once."""
 
     # 1. Filling
 
-    def fill(
-        self, plan: FillPlan, picture: StagedPicture, *, filler: FormFiller | None = None, source: str = ""
-    ) -> JudgedForm:
+    def fill(self, plan: FillPlan, picture: StagedPicture) -> JudgedForm:
         """Fill one form and keep it, waiting for it. Raises AppError."""
         self.acceptance.refuse_worse()
-        filler = filler or FormFiller(self._assistant)
-        return self.keep(filler.fill(plan, picture, source=source), picture)
-
-    def start(self, plan: FillPlan, pictures: Iterable[StagedPicture], *, owner: str = LOCAL_OWNER) -> FillRun:
-        """Fill a form for each picture on a thread of its own; the run tells how far it is. Raises FormError."""
-        self.acceptance.refuse_worse()
-        run = FillRun(self._assistant, plan, tuple(pictures), owner=owner, keep=self.keep)
-        with self._lock:
-            self._runs = {key: kept for key, kept in self._runs.items() if kept.is_alive or kept.owner != owner}
-            self._runs[run.run_id] = run
-        run.start()
-        return run
-
-    def run(self, run_id: str) -> FillRun | None:
-        """Return a run that was started here and not yet forgotten."""
-        with self._lock:
-            return self._runs.get(run_id)
+        return self.keep(FormFiller(self._assistant).fill(plan, picture), picture)
 
     def keep(self, filling: Filling, picture: StagedPicture) -> JudgedForm:
-        """Keep a filled form with its picture and crops. Raises FormError `forms.unwritable`."""
+        """Keep a filled form with its picture and crops; one that is there and was decided about stays as it is.
+
+        Raises FormError `forms.unwritable`.
+        """
         form = filling.form
+        if self._filled.has(form.form_id):
+            if self.decisions(form.form_id):
+                return self.judged(form.form_id)
+            self._filled.remove(form.form_id)
+            with self._lock:
+                self._judged.pop(form.form_id, None)
         files = {
             FORM_FILE: dump_form(form).encode("ascii"),
             UPLOAD_FILE: picture.upload,
@@ -105,19 +98,12 @@ class FormDesk:
         self._filled.add(form.form_id, {**files, **filling.crops})
         return judge(form)
 
-    def close(self) -> None:
-        """Stop what is being filled; what is filled is kept."""
-        with self._lock:
-            runs = list(self._runs.values())
-        for run in runs:
-            run.stop()
-        for run in runs:
-            run.wait(10.0)
-
     # 2. Looking
 
-    def list(self, *, source: str = "", template: str = "") -> tuple[JudgedForm, ...]:
-        """Return the forms there are, the worst first; those that are reviewed come last. Raises FormError."""
+    def list(
+        self, *, owners: Collection[str] | None = None, source: str = "", template: str = ""
+    ) -> tuple[JudgedForm, ...]:
+        """Return the forms there are, or those of some owners, the worst first; what is reviewed comes last. Raises FormError."""
         self._expire()
         found = []
         for form_id in self._filled.drawers():
@@ -126,7 +112,9 @@ class FormDesk:
             except FormError:
                 log.warning("a form cannot be read")
                 continue
-            if (not source or judged.form.source == source) and template in ("", judged.form.template.name):
+            form = judged.form
+            is_theirs = owners is None or form.owner in owners
+            if is_theirs and source in ("", form.source) and template in ("", form.template.name):
                 found.append(judged)
         return tuple(sorted(found, key=lambda each: (each.is_reviewed, -each.badness, each.form.form_id)))
 
@@ -232,9 +220,19 @@ class FormDesk:
                 self._filled.remove(form_id)
 
 
-def values_of(judged: JudgedForm) -> Mapping[str, JsonValue]:
-    """Return a form's values by key, as they stand."""
-    return {each.field.key: each.value.value for each in judged.fields}
+def desk_of(assistant: Assistant) -> FormDesk:
+    """Return the one desk of an assistant, made at the first call. Any thread."""
+    with _desks_lock:
+        desk = _desks.get(assistant)
+        if desk is None:
+            desk = _desks[assistant] = FormDesk(assistant)
+        return desk
+
+
+def named_values(judged: JudgedForm) -> Mapping[str, JsonValue]:
+    """Return a form's values by the names of its fields, as they stand."""
+    language = judged.form.language
+    return {each.field.names.of(language) or each.field.key: each.value.value for each in judged.fields}
 
 
 def _named(who: str) -> str:

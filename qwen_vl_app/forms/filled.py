@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from qwen_vl_app.assistant import LOCAL_OWNER
 from qwen_vl_app.chat import Box, JsonValue, Size
 from qwen_vl_app.errors import FormError, Reason
 from qwen_vl_app.forms.template import FormTemplate, as_document, template_from
@@ -91,6 +92,8 @@ class FilledForm:
     device: str = ""
     seconds: float = 0.0
     source: str = ""
+    owner: str = LOCAL_OWNER
+    """Whose form it is: a browser's profile, or the local owner of the command line."""
 
     def reading(self, key: str) -> FieldReading:
         """Return the reading of a field; an empty one where there is none."""
@@ -119,6 +122,7 @@ def dump_form(form: FilledForm) -> str:
             "device": form.device,
             "seconds": form.seconds,
             "source": form.source,
+            "owner": form.owner,
             "readings": [_dump_reading(reading) for reading in form.readings],
         }
     )
@@ -147,6 +151,7 @@ def load_form(document: str) -> FilledForm:
             device=str(kept["device"]),
             seconds=float(kept["seconds"]),
             source=str(kept["source"]),
+            owner=str(kept["owner"]),
             readings=tuple(_load_reading(reading) for reading in kept["readings"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, FormError) as error:

@@ -16,9 +16,8 @@ import streamlit as st
 from qwen_vl_app.chat import EngineState, EngineStatus
 from qwen_vl_app.ui.acts import act
 from qwen_vl_app.ui.markdown import plain
-from qwen_vl_app.ui.pages import PAGES
 from qwen_vl_app.ui.sending import send
-from qwen_vl_app.ui.state import COMPOSER, acted
+from qwen_vl_app.ui.state import COMPOSER, View, acted
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
 
@@ -110,8 +109,8 @@ def composer_data(visit: Visit) -> Mapping[str, Any]:
 
 
 def _is_shown(visit: Visit) -> bool:
-    page = PAGES.get(visit.state.view)
-    return page is None or page.has_composer
+    """Return whether one asks here: on other pages files are dropped for something else."""
+    return visit.state.view is View.CHAT
 
 
 def _details(engine: EngineStatus, words: Words) -> tuple[list[list[str]], str]:

@@ -96,7 +96,7 @@ def show_conversation(visit: Visit, shown: OpenConversation) -> None:
                 quiet.append(_quiet_html(visit, turn, pictures))
             else:
                 _flush(quiet)
-                _show_turn(visit, turn, pictures, is_latest=turn is shown.turns[-1])
+                _show_turn(visit, turn, pictures, is_latest=at == len(shown.turns) - 1)
         _flush(quiet)
     last = tuple(kept_picture(visit.assistant, visit.owner, picture) for picture in pictures)
     for at, question in enumerate(shown.loose):

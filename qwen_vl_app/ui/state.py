@@ -37,6 +37,7 @@ class View(StrEnum):
     CHAT = "chat"
     RECORDS = "records"
     BATCH = "batch"
+    FORMS = "forms"
     SETTINGS = "settings"
     DOCTOR = "doctor"
 
@@ -96,6 +97,41 @@ class RecordsState:
 
 
 @dataclass(slots=True)
+class FormsState:
+    """What the page of forms has open."""
+
+    section: str = ""
+    """The part of the page; empty for the one that fits what there is."""
+    turns: int = 0
+    """Grows with every turn to another part, so that the control above is drawn anew."""
+    form_id: str = ""
+    field_key: str = ""
+    """The field under review; empty for the worst."""
+    template: str = ""
+    """The template in the editor, or chosen for filling."""
+    run_id: str = ""
+    """The run that fills forms just now."""
+    who: str = ""
+    """Who reviews."""
+    decided: int = 0
+    """Grows with every decision, so that the next value's own input is drawn anew."""
+    drafts: int = 0
+    """Grows with every template that is opened in the editor."""
+    done: Reason | None = None
+    """What was just done, said once."""
+    sample: StagedPicture | None = None
+    """The picture beside the editor, and the drop that it came from."""
+    sample_of: str = ""
+    tried: object = None
+    """What the template in the editor gave for the sample picture."""
+
+    def turn(self, section: str) -> None:
+        """Turn to another part of the page."""
+        self.section = section
+        self.turns += 1
+
+
+@dataclass(slots=True)
 class PageState:
     """One tab's state. What is typed and staged is the browser's until it is sent."""
 
@@ -138,6 +174,7 @@ class PageState:
     """What is looked for in the side bar."""
     records: RecordsState = field(default_factory=RecordsState)
     is_address_read: bool = False
+    forms: FormsState = field(default_factory=FormsState)
 
     def open(self, conversation_id: int | None) -> None:
         """Turn to another conversation; what was picked for the next question comes along."""

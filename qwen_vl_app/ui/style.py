@@ -21,6 +21,10 @@ _RULES = """
 [class*="st-key-enlarge-"] > div, [class*="st-key-enlarge-"] button { height: 100%; width: 100%; }
 [class*="st-key-enlarge-"] button { opacity: 0; cursor: zoom-in; }
 [class*="st-key-thumb-"]:focus-within { outline: 2px solid #2f7fd1; outline-offset: 2px; }
+/* The side bar fills its height: the list takes what is left, so that what stands below it stays where it is. */
+.st-key-side { height: calc(100vh - 4.6rem) !important; flex: none !important; margin: 0 -0.6rem; width: calc(100% + 1.2rem) !important; }
+.st-key-side > :has(> .st-key-conversations), .st-key-conversations { flex: 1 1 0 !important; min-height: 5rem; overflow: hidden auto; }
+[data-testid="stBottomBlockContainer"] { padding-bottom: 1.1rem; }
 /* So is a drawn picture that can be opened. */
 [class*="st-key-regions-"] { position: relative; width: fit-content; max-width: 100%; border-radius: 0.5rem; }
 [class*="st-key-look-"] { position: absolute; inset: 0; z-index: 1; }
@@ -29,10 +33,6 @@ _RULES = """
 [class*="st-key-regions-"]:focus-within { outline: 2px solid #2f7fd1; outline-offset: 2px; }
 /* The grid's own CSV lets cells run as formulas; ours is under "Take away". */
 [data-testid="stElementToolbarButton"]:has([aria-label="Download as CSV"]) { display: none; }
-/* The side bar fills its height: the list takes what is left, so that what stands below it stays where it is. */
-.st-key-side { height: calc(100vh - 4.6rem) !important; flex: none !important; margin: 0 -0.6rem; width: calc(100% + 1.2rem) !important; }
-.st-key-side > :has(> .st-key-conversations), .st-key-conversations { flex: 1 1 0 !important; min-height: 5rem; overflow: hidden auto; }
-[data-testid="stBottomBlockContainer"] { padding-bottom: 1.1rem; }
 /* A conversation's title is small and calm, in one line; what is done with an answer is smaller than the answer. */
 .st-key-head { padding-top: 0.4rem; border-bottom: 1px solid rgb(128 128 128 / 22%); }
 .st-key-head h2 { font-size: 1.05rem; padding: 0.45rem 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
@@ -52,6 +52,15 @@ _RULES = """
 [class*="st-key-ask-sample-"] { position: absolute; inset: 0; width: 100% !important; }
 [class*="st-key-ask-sample-"] > div, [class*="st-key-ask-sample-"] button { height: 100%; width: 100%; }
 [class*="st-key-ask-sample-"] button { opacity: 0; cursor: pointer; }
+/* A form under review: the crop never pushes the value off the screen, and the row under review is marked. */
+.st-key-forms-crop img { max-height: 24vh; width: auto !important; max-width: 100%; object-fit: contain; }
+.st-key-forms-picture img { max-height: 52vh; width: auto !important; max-width: 100%; }
+.st-key-forms-sample img { max-height: 60vh; width: auto !important; max-width: 100%; }
+.st-key-forms-fields { padding-top: 0.75rem; }
+[class*="st-key-forms-row-"] { border-top: 1px solid rgb(128 128 128 / 22%); padding: 0.3rem 0.4rem; }
+[class*="st-key-forms-row-now-"] { background: rgb(47 127 209 / 10%); border-radius: 0.5rem; }
+[class*="st-key-forms-row-"] img { max-height: 3.2rem; width: auto !important; max-width: 100%; object-fit: contain; }
+[class*="st-key-forms-choose-"] button { justify-content: flex-start; text-align: left; padding: 0; }
 /* Streamlit's own hints are in English whatever the page speaks. */
 [data-testid="InputInstructions"] { display: none; }
 /* An empty conversation stands where one looks, not under the upper edge. */

@@ -19,6 +19,7 @@ from qwen_vl_app.engine.folders import ModelFolder, fingerprint, list_models
 from qwen_vl_app.engine.local import hardware
 from qwen_vl_app.engine.local.attention import choose_attention
 from qwen_vl_app.engine.local.decoding import Decoder
+from qwen_vl_app.engine.local.grammar import Grammars
 from qwen_vl_app.engine.local.graphs import choose_steps
 from qwen_vl_app.engine.local.loading import LoadedModel, load_model, read_end_tokens
 from qwen_vl_app.engine.local.memory import (
@@ -81,6 +82,7 @@ class Parts:
     features: FeatureCache
     prefixes: PrefixStore
     end_tokens: frozenset[int]
+    grammars: Grammars
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +221,8 @@ def assemble(
         plan = with_default_by_time(
             plan, lambda tokens: speed.first_token_s(prepared.shape, (tokens,), text_tokens=TYPICAL_TEXT_TOKENS)
         )
+    end_tokens = frozenset[int]() if options.runs_to_length else read_end_tokens(folder.path, tokens.specials)
+    grammars = Grammars(tokens, vocabulary=model.vocabulary, end_tokens=end_tokens)
     parts = Parts(
         folder=folder,
         model=model,
@@ -229,7 +233,8 @@ def assemble(
         rounds=rounds,
         features=FeatureCache(int(budget.usable_bytes * FEATURE_SHARE)),
         prefixes=_prefix_store(prepared, slab if len(steps.steppers) > 1 else None),
-        end_tokens=frozenset() if options.runs_to_length else read_end_tokens(folder.path, tokens.specials),
+        end_tokens=end_tokens,
+        grammars=grammars,
     )
     status = replace(
         prepared.status,
@@ -239,7 +244,7 @@ def assemble(
         attention=attention.name,
         plan=plan,
         figures=speed.figures(),
-        choices=(*prepared.status.choices, attention.reason, steps.reason),
+        choices=(*prepared.status.choices, attention.reason, steps.reason, grammars.reason),
     )
     return Assembled(parts, speed, status)
 

@@ -19,6 +19,7 @@ from qwen_vl_app.chat import (
     EngineState,
     EngineStatus,
     FinishReason,
+    LikelyToken,
     Message,
     SeenSize,
     Size,
@@ -34,10 +35,10 @@ from qwen_vl_app.engine.local.memory import (
 )
 from qwen_vl_app.engine.local.prompt import Prompt
 from qwen_vl_app.engine.local.repetition import LoopGuard
-from qwen_vl_app.engine.local.sampling import Sampler
+from qwen_vl_app.engine.local.sampling import Choice, Sampler
 from qwen_vl_app.engine.local.speed import Speed
 from qwen_vl_app.engine.local.steps import Seat
-from qwen_vl_app.engine.local.tokens import AnswerText
+from qwen_vl_app.engine.local.tokens import AnswerText, TextTokens
 from qwen_vl_app.engine.local.vision import PictureFeatures, Stopped
 from qwen_vl_app.engine.verified import verify_changed
 from qwen_vl_app.errors import (
@@ -220,6 +221,7 @@ class LocalEngine:
         cache = parts.prefixes.take(prompt.units, key, layers=parts.decoder.layers)
         cached = cache.length
         sequence = list(prompt.units)
+        form = parts.grammars.hold(request.schema)
         seat: Seat | None = None
         try:
             answer = AnswerText(parts.tokens, request.sampling.stop)
@@ -241,20 +243,23 @@ class LocalEngine:
                     yield StageStep(Stage.READING, read.done, len(prompt.token_ids))
                 # 4. The answer, a token at a time.
                 position = int(positions.max()) + 1
-                sampler = Sampler(request.sampling, parts.model.device)
+                sampler = Sampler(request.sampling, parts.model.device, form=form)
                 guard = LoopGuard(lambda token: b"\n" in parts.tokens.bytes_of(token))
                 seat = parts.rounds.join(cache, position)
                 while finish is None and logits is not None:
                     if should_stop():
                         raise Stopped
                     chosen = sampler.choose(logits)
+                    if chosen is None:
+                        finish = FinishReason.LENGTH
+                        break
                     if chosen.token in parts.end_tokens:
                         finish = FinishReason.STOP
                         break
                     made.append(chosen.token)
                     sequence.append(chosen.token)
                     text = answer.add(chosen.token)
-                    if answer.is_stopped:
+                    if answer.is_stopped or chosen.is_last:
                         finish = FinishReason.STOP
                     elif len(made) >= limit:
                         finish = FinishReason.LENGTH
@@ -263,7 +268,7 @@ class LocalEngine:
                     else:
                         # Before the yield: while this answer is read, another's step may compute this token as well.
                         parts.rounds.say(seat, chosen.token)
-                    yield TokenStep(text, chosen.token, chosen.logprob)
+                    yield _told(chosen, text, parts.tokens)
                     if finish is None:
                         if should_stop():
                             raise Stopped
@@ -278,7 +283,7 @@ class LocalEngine:
             if not answer.is_stopped:
                 answers.remember(key, parts.tokens, made)
             usage = Usage(len(prompt.token_ids), prompt.picture_tokens, cached, len(made))
-            yield FinishedStep(finish or FinishReason.LENGTH, usage, rest)
+            yield FinishedStep(finish or FinishReason.LENGTH, usage, rest, form.notes if form is not None else ())
         finally:
             # Also when the caller walks away: what was read so far serves the next question.
             if seat is not None:
@@ -346,6 +351,11 @@ class LocalEngine:
         self._answers = AnswerIds()
         _free_memory()
         self._status = replace(self._status, state=EngineState.CLOSED, plan=None, loaded_bytes=0)
+
+
+def _told(chosen: Choice, text: str, tokens: TextTokens) -> TokenStep:
+    likely = tuple(LikelyToken(tokens.bytes_of(each.token), each.logprob) for each in chosen.likely)
+    return TokenStep(text, chosen.token, chosen.logprob, tokens.bytes_of(chosen.token), chosen.allowed, likely)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -61,6 +61,11 @@ class LoadedModel:
         return self.module.model.language_model
 
     @property
+    def vocabulary(self) -> int:
+        """How many numbers its logits have, padding included."""
+        return int(self.module.config.text_config.vocab_size)
+
+    @property
     def visual(self) -> Any:
         """The vision tower."""
         return self.module.model.visual

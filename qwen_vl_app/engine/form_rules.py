@@ -1,0 +1,590 @@
+"""What of a JSON Schema a grammar can hold an answer to: the schema rewritten with those rules alone, and the names of the rest.
+
+Knows JSON Schema (2020-12, and the older names of the same things) and which of its rules can be followed while a text is
+written from left to right. Does not know tokens or models. What is rewritten never lets in more than the rules it kept, and
+never forces a value that the schema leaves open.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+from urllib.parse import unquote
+
+from qwen_vl_app.chat import JsonValue
+from qwen_vl_app.engine.form_patterns import grammar_pattern, length_pattern
+
+Schema: TypeAlias = dict[str, Any]
+
+MOST_PARTS = 5000
+"""Schemas within a schema, those that references and combinations multiply included."""
+MOST_OPTIONAL = 64
+"""Properties of one object that may be missing: the grammar grows with the square of their number."""
+DEEPEST = 60
+MOST_REPEATED = 100_000
+"""The largest count of signs or items that is enforced; no answer comes near it."""
+WIDEST_INTEGER = 2**62
+FINEST_DECIMALS = 6
+TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
+FORMATS = frozenset({"date", "time", "date-time", "duration", "email", "uuid", "ipv4", "ipv6", "hostname", "uri"})
+_RESTS: Mapping[str, frozenset[str]] = {
+    "items": frozenset({"prefixItems"}),
+    "additionalProperties": frozenset({"properties", "patternProperties"}),
+}
+NOTHING: Schema = {"enum": []}
+_ANNOTATIONS = frozenset(
+    {
+        "title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly", "$comment", "$schema",
+        "$id", "$anchor", "$defs", "definitions", "$vocabulary", "contentEncoding", "contentMediaType", "contentSchema",
+        "discriminator", "nullable", "strict", "name",
+    }
+)  # fmt: skip
+_OF_TYPE: Mapping[str, frozenset[str]] = {
+    "object": frozenset(
+        {"properties", "required", "additionalProperties", "patternProperties", "propertyNames", "minProperties",
+         "maxProperties"}
+    ),
+    "array": frozenset({"items", "prefixItems", "minItems", "maxItems"}),
+    "string": frozenset({"minLength", "maxLength", "pattern", "format"}),
+    "integer": frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}),
+    "number": frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}),
+    "boolean": frozenset(),
+    "null": frozenset(),
+}  # fmt: skip
+_RULES = frozenset().union(*_OF_TYPE.values()) | {"type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref"}
+_OTHER_RULES = frozenset(
+    {
+        "not", "if", "then", "else", "uniqueItems", "contains", "minContains", "maxContains", "dependentRequired",
+        "dependentSchemas", "dependencies", "$dynamicRef", "$recursiveRef", "additionalItems", "multipleOf",
+    }
+)  # fmt: skip
+"""Rules that need the whole text, or the text before. A word that is neither here nor above says nothing of the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class FormRules:
+    """The schema that a grammar is made of, as JSON text, and the names of the rules that it leaves out."""
+
+    schema: str
+    relaxed: tuple[str, ...] = ()
+
+
+class UnenforceableError(Exception):
+    """No grammar can be made of the schema: nothing would fit it, or it is too large. `rule` is what stands in the way."""
+
+    def __init__(self, rule: str) -> None:
+        super().__init__(rule)
+        self.rule = rule
+
+
+def form_rules(schema: str) -> FormRules:
+    """Return what can be held of a schema. Raises UnenforceableError."""
+    try:
+        document = json.loads(schema)
+        return _Rewriting(document).whole()
+    except (RecursionError, ValueError) as error:
+        raise UnenforceableError("schema") from error
+
+
+class _NothingFitsError(Exception):
+    """This part of the schema allows no value; what may be left out or replaced by another option, is."""
+
+
+def _both_types(left: Any, right: Any) -> list[str]:
+    """Return the types in both; an integer is a number."""
+    one, other = ([each] if isinstance(each, str) else list(each) for each in (left, right))
+    both = [name for name in one if name in other or (name == "integer" and "number" in other)]
+    return both + [name for name in other if name == "integer" and name not in both and "number" in one]
+
+
+def _both_properties(left: Schema, right: Schema) -> Schema:
+    both = {name: {"allOf": [each, right[name]]} if name in right else each for name, each in left.items()}
+    return both | {name: each for name, each in right.items() if name not in left}
+
+
+_MERGES: Mapping[str, Callable[[Any, Any], Any]] = {
+    **dict.fromkeys(("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"), max),
+    **dict.fromkeys(("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"), min),
+    **dict.fromkeys(("items", "additionalProperties", "propertyNames"), lambda left, right: {"allOf": [left, right]}),
+    "type": _both_types,
+    "required": lambda left, right: [*left, *(name for name in right if name not in left)],
+    "properties": _both_properties,
+    "enum": lambda left, right: [each for each in left if any(_equal(each, other) for other in right)],
+    "anyOf": lambda left, right: [{"allOf": [one, other]} for one in left for other in right],
+}
+"""How one rule that stands in two schemas becomes one that says both."""
+
+
+class _Rewriting:
+    """One schema on its way."""
+
+    def __init__(self, document: Any) -> None:
+        self.document = document
+        self.relaxed: set[str] = set()
+        self.definitions: dict[str, Any] = {}
+        self.names: dict[str, str] = {}
+        """By the reference's target, what it is called here."""
+        self.parts = 0
+
+    def whole(self) -> FormRules:
+        try:
+            root = self.part(self.document, 0)
+        except _NothingFitsError as error:
+            raise UnenforceableError("schema") from error
+        if not _can_end(root, self.definitions):
+            raise UnenforceableError("$ref")
+        used = {name: each for name, each in self.definitions.items() if each is not NOTHING}
+        root = {**root, "$defs": used} if used else root
+        text = json.dumps(root, ensure_ascii=False, separators=(",", ":"))
+        return FormRules(text, tuple(sorted(self.relaxed)))
+
+    def part(self, schema: Any, depth: int) -> Schema:
+        self.parts += 1
+        if self.parts > MOST_PARTS or depth > DEEPEST:
+            raise UnenforceableError("schema")
+        if schema is False:
+            raise _NothingFitsError
+        if not isinstance(schema, dict):
+            return {}
+        if isinstance(schema.get("$ref"), str) and not (schema.keys() & (_RULES | _OTHER_RULES)) - {"$ref"}:
+            return {"$ref": f"#/$defs/{self.named(schema['$ref'], depth)}"}
+        flat = self.flat(schema, ())
+        if flat is False:
+            raise _NothingFitsError
+        self.relaxed.update(flat.keys() & (_OTHER_RULES - {"multipleOf"}) - _harmless(flat))
+        for combination in ("anyOf", "oneOf"):
+            if isinstance(flat.get(combination), list):
+                return self.options(flat, combination, depth)
+        if "const" in flat or "enum" in flat:
+            return self.listed(flat)
+        names = _types(flat)
+        if names is None:
+            self.relaxed.update(flat.keys() & _RULES - {"required"})
+            return {}
+        return _any_of([found for name in names if (found := self.typed(flat, name, depth)) is not None])
+
+    # References and combinations
+
+    def named(self, reference: str, depth: int) -> str:
+        """Return the name of what a reference points at, rewritten once however often it is used."""
+        if reference not in self.names:
+            target = self.target(reference)
+            name = self.names[reference] = f"d{len(self.names)}"
+            try:
+                self.definitions[name] = self.part(target, depth + 1)
+            except _NothingFitsError:
+                self.definitions[name] = NOTHING
+        if self.definitions.get(self.names[reference]) is NOTHING:
+            raise _NothingFitsError
+        return self.names[reference]
+
+    def target(self, reference: str) -> Any:
+        if reference == "#":
+            return self.document
+        if not reference.startswith("#/"):
+            raise UnenforceableError("$ref")
+        found = self.document
+        for step in reference[2:].split("/"):
+            key = unquote(step).replace("~1", "/").replace("~0", "~")
+            if isinstance(found, dict) and key in found:
+                found = found[key]
+            elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+                found = found[int(key)]
+            else:
+                raise UnenforceableError("$ref")
+        return found
+
+    def flat(self, schema: Any, behind: tuple[str, ...]) -> Any:
+        """Return a schema in which a reference beside rules, and everything under `allOf`, is merged into one."""
+        self.parts += 1
+        if self.parts > MOST_PARTS:
+            raise UnenforceableError("schema")
+        if not isinstance(schema, dict):
+            return schema is not False and {}
+        merged: Any = {key: value for key, value in schema.items() if key not in ("$ref", "allOf")}
+        inner: list[Any] = []
+        reference = schema.get("$ref")
+        if isinstance(reference, str):
+            if reference in behind:
+                self.relaxed.add("$ref")
+            else:
+                inner.append(self.flat(self.target(reference), (*behind, reference)))
+        if isinstance(schema.get("allOf"), list):
+            inner += [self.flat(each, behind) for each in schema["allOf"]]
+        for each in inner:
+            merged = self.both(merged, each)
+        return merged
+
+    def both(self, left: Any, right: Any) -> Any:
+        """Return one schema for two that hold together; False where nothing fits both."""
+        if left is False or right is False:
+            return False
+        for rest, named in _RESTS.items():
+            # The rule for the rest means the rest of its own schema, which is lost where two become one.
+            for one, other in ((left, right), (right, left)):
+                if (
+                    rest in one
+                    and one[rest] is not True
+                    and any(one.get(key) != other.get(key) for key in named & other.keys())
+                ):
+                    self.relaxed.add(rest)
+        merged: Schema = dict(left)
+        for key, value in right.items():
+            if key not in merged or merged[key] == value or key in _ANNOTATIONS:
+                merged.setdefault(key, value)
+            elif key in _MERGES:
+                merged[key] = _MERGES[key](merged[key], value)
+            else:
+                self.relaxed.add(key)
+        return False if "const" in left.keys() & right.keys() and left["const"] != right["const"] else merged
+
+    def options(self, flat: Schema, combination: str, depth: int) -> Schema:
+        beside = {key: value for key, value in flat.items() if key != combination and key not in _ANNOTATIONS}
+        found: list[Schema] = []
+        for option in flat[combination]:
+            try:
+                found.append(self.part({"allOf": [beside, option]} if beside else option, depth + 1))
+            except _NothingFitsError:
+                continue
+        if combination == "oneOf" and not self.are_apart(flat[combination]):
+            self.relaxed.add("oneOf")
+        return _any_of(found)
+
+    def are_apart(self, options: Sequence[Any]) -> bool:
+        """Return whether it is plain that no value fits two of the options."""
+        flat = [self.flat(each, ()) for each in options]
+        kinds = [_types(each) if isinstance(each, dict) else None for each in flat]
+        for at, one in enumerate(flat):
+            for other_at in range(at):
+                if not _are_apart(one, flat[other_at], kinds[at], kinds[other_at]):
+                    return False
+        return True
+
+    # Values
+
+    def listed(self, flat: Schema) -> Schema:
+        values = [flat["const"]] if "const" in flat else flat["enum"]
+        if "const" in flat and isinstance(flat.get("enum"), list):
+            values = [each for each in values if any(_equal(each, other) for other in flat["enum"])]
+        names = _types(flat) if "type" in flat else None
+        fitting = [each for each in values if names is None or any(_is_of(each, name) for name in names)]
+        self.relaxed.update(flat.keys() & _RULES - {"const", "enum", "type"} - _unconcerned(fitting))
+        if not fitting:
+            raise _NothingFitsError
+        return {"enum": fitting} if len(fitting) > 1 else {"const": fitting[0]}
+
+    def typed(self, flat: Schema, name: str, depth: int) -> Schema | None:
+        try:
+            match name:
+                case "object":
+                    return self.object(flat, depth)
+                case "array":
+                    return self.array(flat, depth)
+                case "string":
+                    return self.string(flat)
+                case "integer" | "number":
+                    return self.number(flat, name)
+                case _:
+                    return {"type": name}
+        except _NothingFitsError:
+            return None
+
+    def string(self, flat: Schema) -> Schema:
+        least, most = self.counts(flat, "minLength", "maxLength")
+        form = flat.get("format")
+        pattern = None
+        if isinstance(flat.get("pattern"), str):
+            pattern = grammar_pattern(flat["pattern"])
+            if pattern is None:
+                self.relaxed.add("pattern")
+        if pattern is not None or form in FORMATS:
+            if "minLength" in flat or "maxLength" in flat:
+                self.relaxed.update(flat.keys() & {"minLength", "maxLength"})
+            if pattern is None:
+                return {"type": "string", "format": form}
+            if form in FORMATS:
+                self.relaxed.add("format")
+            return {"type": "string", "pattern": pattern}
+        if not least and not most:
+            return {"type": "string"}
+        return {"type": "string", "pattern": length_pattern(least.get("minLength", 0), most.get("maxLength"))}
+
+    def counts(self, flat: Schema, least: str, most: str) -> tuple[Schema, Schema]:
+        """Return the two limits of a count as far as they are enforced."""
+        low, high = _count(flat.get(least)), _count(flat.get(most))
+        if low is not None and high is not None and low > high:
+            raise _NothingFitsError
+        if low is not None and low > MOST_REPEATED:
+            self.relaxed.add(least)
+            low = None
+        if high is not None and high > MOST_REPEATED:
+            self.relaxed.add(most)
+            high = None
+        return ({} if not low else {least: low}), ({} if high is None else {most: high})
+
+    def number(self, flat: Schema, name: str) -> Schema:
+        low = _bound(flat, "minimum", "exclusiveMinimum", is_low=True)
+        high = _bound(flat, "maximum", "exclusiveMaximum", is_low=False)
+        if name == "integer":
+            return self.integer(flat, low, high)
+        written: Schema = {"type": "number"}
+        for bound, key, open_key in ((low, "minimum", "exclusiveMinimum"), (high, "maximum", "exclusiveMaximum")):
+            if bound is None:
+                continue
+            value, is_open = bound
+            if abs(value) > 1e12 or (value and round(value, FINEST_DECIMALS) != value):
+                self.relaxed.add(open_key if is_open else key)
+            else:
+                written[open_key if is_open else key] = value
+        if low is not None and high is not None:
+            is_open = low[1] or high[1]
+            if low[0] > high[0] or (low[0] == high[0] and is_open):
+                raise _NothingFitsError
+        if "multipleOf" in flat:
+            self.relaxed.add("multipleOf")
+        return written
+
+    def integer(self, flat: Schema, low: tuple[float, bool] | None, high: tuple[float, bool] | None) -> Schema:
+        written: Schema = {"type": "integer"}
+        if low is not None:
+            least = math.floor(low[0]) + 1 if low[1] else math.ceil(low[0])
+            written["minimum"] = least
+        if high is not None:
+            most = math.ceil(high[0]) - 1 if high[1] else math.floor(high[0])
+            written["maximum"] = most
+        if "minimum" in written and "maximum" in written and written["minimum"] > written["maximum"]:
+            raise _NothingFitsError
+        for key in ("minimum", "maximum"):
+            if abs(written.get(key, 0)) > WIDEST_INTEGER:
+                self.relaxed.add(key)
+                del written[key]
+        step = flat.get("multipleOf")
+        if step is not None:
+            if _is_of(step, "integer") and 0 < step <= 1000 and len(written) == 1:
+                written["multipleOf"] = int(step)
+            elif step != 1:
+                self.relaxed.add("multipleOf")
+        return written
+
+    def array(self, flat: Schema, depth: int) -> Schema:
+        least, most = self.counts(flat, "minItems", "maxItems")
+        written: Schema = {"type": "array"}
+        prefix = flat.get("prefixItems")
+        items = flat.get("items", True)
+        if isinstance(items, list):  # as prefixItems were written before 2020
+            prefix, items = items, flat.get("additionalItems", True)
+        if isinstance(prefix, list) and prefix:
+            return self.tuple(prefix, flat, depth)
+        if items is False:
+            return {"type": "array", "maxItems": 0}
+        try:
+            written["items"] = self.part(items, depth + 1)
+        except _NothingFitsError:
+            if least:
+                raise
+            return {"type": "array", "maxItems": 0}
+        return written | least | most
+
+    def tuple(self, prefix: Sequence[Any], flat: Schema, depth: int) -> Schema:
+        """Return a list of exactly the described items: what may follow them is left out."""
+        low, high = _count(flat.get("minItems")), _count(flat.get("maxItems"))
+        if high is not None and high < len(prefix):
+            prefix = prefix[:high]
+        if low is not None and low > len(prefix):
+            self.relaxed.add("minItems")
+        return {
+            "type": "array",
+            "prefixItems": [self.part(each, depth + 1) for each in prefix],
+            "items": False,
+            "minItems": len(prefix),
+            "maxItems": len(prefix),
+        }
+
+    def object(self, flat: Schema, depth: int) -> Schema:
+        properties = flat.get("properties")
+        properties = properties if isinstance(properties, dict) else {}
+        required = [name for name in flat.get("required") or () if isinstance(name, str)]
+        more = flat.get("additionalProperties")
+        written: Schema = {}
+        for name, each in properties.items():
+            try:
+                written[name] = self.part(each, depth + 1)
+            except _NothingFitsError:
+                if name in required:
+                    raise
+        for name in required:
+            if name not in written:
+                written[name] = self.part(more if isinstance(more, dict) else more is not False, depth + 1)
+        if len(written.keys() - set(required)) > MOST_OPTIONAL:
+            raise UnenforceableError("properties")
+        found: Schema = {"type": "object"}
+        if written:
+            # With properties named, no others are written: a name twice would make the first one void.
+            found |= {
+                "properties": written,
+                "required": [name for name in written if name in required],
+                "additionalProperties": False,
+            }
+            self.relaxed.update(flat.keys() & {"patternProperties", "propertyNames"})
+            least, most = _count(flat.get("minProperties")), _count(flat.get("maxProperties"))
+            if (least or 0) > len(found["required"]):
+                self.relaxed.add("minProperties")
+            if most is not None and most < len(written):
+                self.relaxed.add("maxProperties")
+            return found
+        return found | self.open_object(flat, more, depth)
+
+    def open_object(self, flat: Schema, more: Any, depth: int) -> Schema:
+        """Return the rules of an object whose names are not known."""
+        self.relaxed.update(flat.keys() & {"minProperties"})  # one name could come twice and count twice
+        by_pattern = flat.get("patternProperties")
+        if isinstance(by_pattern, dict) and by_pattern:
+            self.relaxed.update(flat.keys() & {"propertyNames", "maxProperties"})
+            patterns = {grammar_pattern(name): each for name, each in by_pattern.items()}
+            if None in patterns or len(patterns) > 1 or isinstance(more, dict):
+                self.relaxed.add("patternProperties")
+                return {"additionalProperties": {}}
+            return {
+                "patternProperties": {name: self.part(each, depth + 1) for name, each in patterns.items()},
+                "additionalProperties": False,
+            }
+        found: Schema = {}
+        names = flat.get("propertyNames")
+        if isinstance(names, dict):
+            pattern = grammar_pattern(names["pattern"]) if isinstance(names.get("pattern"), str) else None
+            if pattern is None or len(names.keys() - _ANNOTATIONS - {"type"}) > 1 or more is not None:
+                self.relaxed.add("propertyNames")
+            else:
+                found["propertyNames"] = {"pattern": pattern}
+        if more is False:
+            return {"properties": {}, "additionalProperties": False}
+        if not found:
+            found["additionalProperties"] = self.part(more if isinstance(more, dict) else True, depth + 1)
+        most = _count(flat.get("maxProperties"))
+        if most is not None:
+            found["maxProperties"] = most
+        return found
+
+
+def _can_end(root: Schema, definitions: Mapping[str, Schema]) -> bool:
+    """Return whether some value of the schema is finite: one whose every object needs another of its kind has none."""
+    ending: set[str] = set()
+
+    def ends(part: Schema) -> bool:
+        if "$ref" in part:
+            return part["$ref"].removeprefix("#/$defs/") in ending
+        if "anyOf" in part:
+            return any(ends(each) for each in part["anyOf"])
+        inner = [part["properties"][name] for name in part.get("required", ())]
+        inner += part.get("prefixItems", ())
+        inner += [part["items"]] if part.get("minItems") and isinstance(part.get("items"), dict) else []
+        return all(ends(each) for each in inner)
+
+    while more := {name for name, each in definitions.items() if name not in ending and ends(each)}:
+        ending |= more
+    return ends(root)
+
+
+def _any_of(found: list[Schema]) -> Schema:
+    if not found:
+        raise _NothingFitsError
+    return found[0] if len(found) == 1 else {"anyOf": found}
+
+
+def _types(flat: Schema) -> tuple[str, ...] | None:
+    """Return the types that a schema names, or that its rules are about; None where any value will do."""
+    named = flat.get("type")
+    if named is None:
+        meant = [name for name in ("object", "array", "string", "number") if flat.keys() & _OF_TYPE[name]]
+        return tuple(meant[:1]) if len(meant) == 1 else None
+    names = [named] if isinstance(named, str) else named if isinstance(named, list) else [""]
+    if any(name not in TYPES for name in names):
+        raise UnenforceableError("type")
+    if flat.get("nullable") is True and "null" not in names:  # as OpenAPI wrote it
+        names = [*names, "null"]
+    return tuple(name for name in dict.fromkeys(names) if not (name == "integer" and "number" in names))
+
+
+def _are_apart(one: Any, other: Any, kinds: tuple[str, ...] | None, other_kinds: tuple[str, ...] | None) -> bool:
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return one is False or other is False
+    if kinds is not None and other_kinds is not None and "type" in one and "type" in other:
+        alike = {"number" if name == "integer" else name for name in kinds}
+        if not alike & {"number" if name == "integer" else name for name in other_kinds}:
+            return True
+    values, other_values = _values(one), _values(other)
+    if values is not None and other_values is not None:
+        return not any(_equal(left, right) for left in values for right in other_values)
+    if not isinstance(one.get("properties"), dict) or not isinstance(other.get("properties"), dict):
+        return False
+    shared = set(one.get("required") or ()) & set(other.get("required") or ())
+    return any(
+        _are_apart(one["properties"].get(name), other["properties"].get(name), None, None)
+        for name in shared & one["properties"].keys() & other["properties"].keys()
+    )
+
+
+def _values(schema: Schema) -> list[Any] | None:
+    if "const" in schema:
+        return [schema["const"]]
+    return schema["enum"] if isinstance(schema.get("enum"), list) else None
+
+
+def _equal(left: Any, right: Any) -> bool:
+    """Return whether two values are the same in JSON, where true is not 1."""
+    return isinstance(left, bool) == isinstance(right, bool) and bool(left == right)
+
+
+def _is_of(value: JsonValue, name: str) -> bool:
+    match name:
+        case "object":
+            return isinstance(value, dict)
+        case "array":
+            return isinstance(value, list)
+        case "string":
+            return isinstance(value, str)
+        case "boolean":
+            return isinstance(value, bool)
+        case "null":
+            return value is None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return False
+    return name == "number" or value == int(value)
+
+
+def _unconcerned(values: Sequence[JsonValue]) -> set[str]:
+    """Return the rules that are about none of the values' types."""
+    concerned = [rules for name, rules in _OF_TYPE.items() if any(_is_of(each, name) for each in values)]
+    return set(_RULES) - set().union(*concerned) - {"anyOf", "oneOf", "allOf", "$ref"}
+
+
+def _harmless(flat: Schema) -> set[str]:
+    """Return the rules that say nothing as they stand."""
+    harmless = {"uniqueItems"} if flat.get("uniqueItems") is False else set()
+    if "if" not in flat:
+        harmless |= {"then", "else"}
+    if "contains" not in flat:
+        harmless |= {"minContains", "maxContains"}
+    if not isinstance(flat.get("items"), list):
+        harmless.add("additionalItems")
+    return harmless
+
+
+def _count(value: Any) -> int | None:
+    return int(value) if _is_of(value, "integer") and value >= 0 else None
+
+
+def _bound(flat: Schema, key: str, open_key: str, *, is_low: bool) -> tuple[float, bool] | None:
+    """Return the narrower of two limits, and whether the limit itself is outside."""
+    closed, opened = flat.get(key), flat.get(open_key)
+    if opened is True:  # as draft 4 wrote it
+        opened, closed = closed, None
+    found: list[tuple[float, bool]] = [
+        (value, is_open) for value, is_open in ((closed, False), (opened, True)) if _is_of(value, "number")
+    ]
+    if not found:
+        return None
+    return max(found) if is_low else min(found, key=lambda each: (each[0], not each[1]))
