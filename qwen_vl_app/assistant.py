@@ -432,7 +432,9 @@ class Assistant:
         if is_alone and self._engine_status.state is EngineState.READY and self._answering.look_up_now(run):
             return job
         try:
-            ticket = self._queue.submit(owner, partial(self._answering.answer, run), priority=priority)
+            ticket = self._queue.submit(
+                owner, partial(self._answering.answer, run), priority=priority, group=job.conversation_id
+            )
         except QueueFullError as error:
             self._answering.finish(run, FinishReason.FAILED, error=error.reason)
             raise
@@ -550,7 +552,7 @@ class Assistant:
     def _let_go(self, owner: str) -> tuple[Reason, ...]:
         """Drop an owner's staged pictures and what the model holds of earlier questions; return what cannot be promised."""
         self.staging.discard_all(owner)
-        self.scratch.empty()
+        self.scratch.empty(owner or None)  # the site's own erasures name nobody
         return self._let_model_forget()
 
     def _let_model_forget(self) -> tuple[Reason, ...]:

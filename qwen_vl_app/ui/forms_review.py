@@ -6,10 +6,8 @@ Knows how a judged form looks and how a decision is made. Does not know how a va
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -158,8 +156,8 @@ def _show_exports(visit: Visit, desk: FormDesk, forms: Sequence[JudgedForm]) -> 
     for kind, mime in _MIMES.items():
 
         def make(kind: FormExport = kind) -> bytes:
-            with tempfile.TemporaryDirectory() as folder:
-                target = Path(folder) / f"forms.{kind.value}"
+            with visit.assistant.scratch.directory(visit.owner) as folder:
+                target = folder / f"forms.{kind.value}"
                 export_forms(kind, target, forms, file_of=desk.file, language=words.language)
                 return target.read_bytes()
 

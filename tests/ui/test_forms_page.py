@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -89,7 +90,7 @@ def test_the_editors_tables_are_a_template() -> None:
     before = FormTemplate(
         "plate", (FormField("serial", Names("Serial", "编号"), hint=Names("below", "下面")),), Names("P")
     )
-    lines: list[dict[str, object]] = [
+    lines: list[dict[str, Any]] = [
         {"en": "Serial no.", "zh": "编号", "type": "text", "key": "serial", "hint": "below", "identifier": True},
         {"en": "Result", "type": "choice", "choices": "OK=合格, Not OK"},
         {"en": "Parts", "type": "table", "columns": "item, count:number"},
@@ -101,3 +102,20 @@ def test_the_editors_tables_are_a_template() -> None:
     assert [(choice.value, choice.also) for choice in result.choices] == [("OK", ("合格",)), ("Not OK", ())]
     assert [(column.key, column.type.value) for column in parts.columns] == [("item", "text"), ("count", "number")]
     assert made.rules[0].fields == ("serial", "result")
+
+
+def test_the_truth_set_is_proved_on_the_page(assistant: Assistant, desk: FormDesk) -> None:
+    """A confirmed form is run again; the model is accepted by a button; a case that was a mistake is taken out."""
+    form = desk.fill(FillPlan(TEMPLATE), assistant.stage(png(width=280, height=140), "plate.png")).form
+    for key in ("serial", "load", "note"):
+        desk.accept(form.form_id, key, who="Ann")
+    desk.add_to_truth(form.form_id)
+    desk.acceptance.run()
+    page = forms_page_of(assistant)
+    page.segmented_control(key="forms-section-0").set_value("proof").run()
+    assert not page.exception
+    assert list(page.dataframe[0].value["Result"]) == ["right"] * 3
+    page.button(key="forms-activate").click().run()
+    assert desk.acceptance.active() == desk.acceptance.configuration()
+    page.button(key="forms-case-remove").click().run()
+    assert desk.acceptance.cases() == () and not page.exception
