@@ -87,10 +87,10 @@ def _show_cases(visit: Visit, acceptance: Acceptance, cases: Sequence[TruthCase]
             args=(visit, acceptance, chosen),
         )
     case = next(case for case in cases if case.case_id == chosen)
-    for field in case.template.fields:
-        if field.key in case.values:
-            value = value_of(field, case.values[field.key]).shown or words.say("forms.nothing_there")
-            st.caption(f"{plain(field.names.of(words.language) or field.key)}: {plain(value)}")
+    for each in case.template.fields:
+        if each.key in case.values:
+            value = value_of(each, case.values[each.key]).shown or words.say("forms.nothing_there")
+            st.caption(f"{plain(each.names.of(words.language) or each.key)}: {plain(value)}")
 
 
 def _remove(visit: Visit, acceptance: Acceptance, case_id: str) -> None:
