@@ -32,7 +32,7 @@ from qwen_vl_app.chat import (
     TurnState,
 )
 from qwen_vl_app.errors import AppError, HistoryError, Reason, UsageError
-from qwen_vl_app.history import AuditReport, HistoryStore, Keeping, KeepingMode, PictureBytes, RunRecords
+from qwen_vl_app.history import AuditReport, HistoryStore, Keeping, KeepingMode, OtherRecords, PictureBytes
 from qwen_vl_app.private import PrivateConversations, is_private
 from qwen_vl_app.texts import Language
 
@@ -97,9 +97,11 @@ class Records:
         halt: Halt = lambda _owner, _conversations: None,
         let_go: LetGo = lambda _owner: (),
         private: PrivateConversations | None = None,
+        erase_more: Callable[[str], None] = lambda _owner: None,
     ) -> None:
         self._history = history
         self._private = private
+        self._erase_more = erase_more
         self._halt = halt
         self._let_go = let_go
         self._ended = threading.Event()
@@ -277,9 +279,12 @@ class Records:
 
     # 5. Forgetting
 
-    def erase_runs_with(self, runs: RunRecords) -> None:
-        """Let erasing reach runs over folders, too, and stop those that work."""
-        self._history.erase_runs_with(runs)
+    def erase_also(self, name: str, records: OtherRecords) -> None:
+        """Let every erasure reach something else that is kept, too: of the same owner, in the same period.
+
+        Another of that name takes its place.
+        """
+        self._history.erase_also(name, records)
 
     def erase_turn(self, owner: str, turn_id: int) -> ErasureReceipt:
         """Erase one turn; turns that continue it then continue the one before it.
@@ -313,7 +318,9 @@ class Records:
         """Erase all that an owner has, private conversations too; the receipt counts what was kept, and stays."""
         if self._private is not None:
             self._private.end_all(owner)
-        return self._erase(owner, None, lambda: self._history.erase_everything(owner))
+        receipt = self._erase(owner, None, lambda: self._history.erase_everything(owner))
+        self._erase_more(owner)
+        return receipt
 
     def erase_site(self) -> ErasureReceipt:
         """Erase what everybody has here, and the folders that were set aside. For the person who runs the site."""

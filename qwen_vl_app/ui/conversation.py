@@ -7,21 +7,24 @@ pictures and answers look in detail.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import streamlit as st
 
+from qwen_vl_app.answers import checks
 from qwen_vl_app.chat import Conversation, Turn, TurnPicture, TurnState
+from qwen_vl_app.private import is_private
 from qwen_vl_app.ui.answer_view import show_answer
-from qwen_vl_app.ui.desk import Desk
+from qwen_vl_app.ui.desk import Desk, standing_of
+from qwen_vl_app.ui.large_view import open_large
 from qwen_vl_app.ui.live_answer import OpenTurn
 from qwen_vl_app.ui.markdown import plain
-from qwen_vl_app.ui.pictures import ShownPicture, kept_picture, open_large, show_pictures, staged_picture
+from qwen_vl_app.ui.pictures import ShownPicture, kept_picture, show_pictures, staged_picture
 from qwen_vl_app.ui.quiet_answer import ANSWER_FOLD, quiet_answer_html
 from qwen_vl_app.ui.sending import ask_edited, ask_loose_again
 from qwen_vl_app.ui.state import LooseQuestion, value_of
 from qwen_vl_app.ui.takeaway import show_take_away
-from qwen_vl_app.ui.turn_html import actions_html, is_long, question_html, thumbnails_html, unfolder_html
+from qwen_vl_app.ui.turn_html import actions_html, button, is_long, question_html, thumbnails_html, unfolder_html
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
 
@@ -92,10 +95,10 @@ def show_conversation(visit: Visit, shown: OpenConversation) -> None:
                 if shown.live[0].key == str(turn.id):
                     quiet.append(question_html(turn, words))
             elif _is_quiet(visit, turn, from_end=len(shown.turns) - at):
-                quiet.append(_quiet_html(turn, pictures, words))
+                quiet.append(_quiet_html(visit, turn, pictures))
             else:
                 _flush(quiet)
-                _show_turn(visit, turn, pictures, is_latest=at == len(shown.turns) - 1)
+                _show_turn(visit, turn, pictures, is_latest=turn is shown.turns[-1])
         _flush(quiet)
     last = tuple(kept_picture(visit.assistant, visit.owner, picture) for picture in pictures)
     for at, question in enumerate(shown.loose):
@@ -108,6 +111,9 @@ def show_conversation(visit: Visit, shown: OpenConversation) -> None:
 def _show_head(visit: Visit, conversation: Conversation) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="head", wrap=False):
         st.header(plain(conversation.title), anchor=False, width="stretch")
+        if is_private(conversation.id):
+            end = visit.words("turn.end_private")
+            st.html(f'<span class="qvl-acts">{button("end-private", end, text=end)}</span>', width="content")
         show_take_away(visit, conversation)
 
 
@@ -119,9 +125,13 @@ def _is_quiet(visit: Visit, turn: Turn, *, from_end: int) -> bool:
     )
 
 
-def _quiet_html(turn: Turn, pictures: Sequence[TurnPicture], words: Words) -> str:
+def _quiet_html(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture]) -> str:
     assert turn.answer is not None  # noqa: S101 - only such turns are quiet
-    answer = quiet_answer_html(turn, turn.answer, pictures, words)
+    words = visit.words
+    standing = standing_of(Desk(visit, turn_id=turn.id), turn.answer, [picture.size for picture in pictures])
+    seen = [(picture.size, picture.seen) for picture in pictures]
+    noted = replace(turn.answer, notes=(*turn.answer.notes, *checks(turn.question, turn.answer, seen)))
+    answer = quiet_answer_html(turn, noted, pictures, standing, words)
     return f"{question_html(turn, words)}{answer}{actions_html(turn, words)}"
 
 
@@ -139,7 +149,8 @@ def _show_turn(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture], *, is_
         _show_editor(visit, turn)
     else:
         st.html(question_html(turn, words))
-    if turn.answer is not None:
+    is_interrupted = turn.state in (TurnState.INTERRUPTED, TurnState.QUEUED, TurnState.RUNNING)  # nobody is at it
+    if turn.answer is not None and (turn.answer.text or not is_interrupted):
         shown = tuple(kept_picture(visit.assistant, visit.owner, picture) for picture in pictures)
         with st.container(key=f"fold-{turn.id}", gap="xsmall"):
             with st.container(key=f"folded-{turn.id}"):
@@ -147,7 +158,7 @@ def _show_turn(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture], *, is_
                 show_answer(turn.answer, shown, words, key=str(turn.id), desk=desk)
             if is_long(turn.answer.text, times=ANSWER_FOLD):
                 st.html(unfolder_html(words))
-    if turn.state in (TurnState.INTERRUPTED, TurnState.QUEUED, TurnState.RUNNING):  # nobody is at it any more
+    if is_interrupted:
         st.caption(f":material/info: {words('turn.interrupted')}")
     st.html(actions_html(turn, words))
 
@@ -183,7 +194,7 @@ def _show_large_view(visit: Visit, turns: Sequence[Turn]) -> None:
 
 
 def _show_loose_question(question: LooseQuestion, words: Words) -> None:
-    show_pictures(tuple(staged_picture(picture) for picture in question.pictures), words)
+    show_pictures(tuple(staged_picture(picture) for picture in question.pictures), words, open_large=open_large)
     with st.container(key=f"loose-question-{id(question)}"):
         st.text(question.text)
 

@@ -26,8 +26,6 @@ class PageEntry:
     title_code: str
     icon: str
     show: Callable[[Visit], None]
-    has_composer: bool = True
-    """False where files are dropped for something else than a question."""
     is_wide: bool = False
     """True for pages of tables."""
 
@@ -41,9 +39,9 @@ def _show_forms(visit: Visit) -> None:
 
 
 PAGES: Mapping[View, PageEntry] = {
-    View.RECORDS: PageEntry("records.title", ":material/history:", show_records_page, has_composer=False),
-    View.BATCH: PageEntry("batch.title", ":material/folder_open:", _show_batch, has_composer=False, is_wide=True),
-    View.FORMS: PageEntry("forms.title", ":material/fact_check:", _show_forms, has_composer=False, is_wide=True),
+    View.RECORDS: PageEntry("records.title", ":material/history:", show_records_page),
+    View.BATCH: PageEntry("batch.title", ":material/folder_open:", _show_batch, is_wide=True),
+    View.FORMS: PageEntry("forms.title", ":material/fact_check:", _show_forms, is_wide=True),
     View.SETTINGS: PageEntry("settings.title", ":material/settings:", show_settings_page),
     View.DOCTOR: PageEntry("checkup.title", ":material/stethoscope:", show_doctor_page, is_wide=True),
 }

@@ -70,6 +70,17 @@ def free_bytes(device: torch.device) -> int:
     return free
 
 
+def driver_is_lost(device: torch.device) -> bool:
+    """Return whether a card answers this process no more, as after a kernel that went astray: every later call fails too."""
+    if device.type != "cuda":
+        return False
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError as error:
+        return not isinstance(error, torch.OutOfMemoryError)
+    return False
+
+
 def _cgroup_bytes(name: str) -> int | None:
     try:
         text = (CGROUP / name).read_text(encoding="ascii").strip()
