@@ -56,6 +56,7 @@ app = st.App(
     Path(__file__).resolve().parent / "qwen_vl_app" / "ui" / "page.py",
     routes=[
         *make_routes(bootstrap.current),
+        *view_routes(bootstrap.current),
         *upload_routes(bootstrap.current),
         *view_routes(bootstrap.current),
         *records_routes(bootstrap.current),

@@ -105,7 +105,9 @@ def _through_running_app(settings: Settings) -> Settings | None:
 def build_records(settings: Settings) -> Records:
     """Return what is kept, without a model, as a context manager. The process is offline from here on."""
     offline.go_offline()
-    return Records(_build_history(settings))
+    from qwen_vl_app.own_tasks import OwnTasks
+
+    return Records(_build_history(settings), erase_more=OwnTasks(settings.data_dir / "tasks").erase)
 
 
 def _build_history(settings: Settings) -> HistoryStore:

@@ -1,4 +1,4 @@
-"""The routes behind answers to look at: a kept picture's renditions, a part cut out of it, and pages that a model wrote.
+"""The routes behind answers to look at: a part cut out of a kept picture, and pages that a model wrote.
 
 Knows the browser's profile and whose picture or turn is asked for. A page goes out only into a frame of the app, under a
 policy that lets it run nothing and load nothing. Does not know what the page around it shows.
@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from qwen_vl_app.answers import page_of
 from qwen_vl_app.api.guard import profile_of
+from qwen_vl_app.api.page_walls import PAGE_POLICY, SCRIPTS_POLICY, walled_in
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.chat import Box, Rendition
 from qwen_vl_app.errors import AppError, UsageError
@@ -25,21 +26,7 @@ from qwen_vl_app.texts import Language, render
 
 PICTURES = "/app/pictures"
 PAGES = "/app/pages"
-_RENDITIONS = {"view": Rendition.VIEW, "seen": Rendition.SEEN}
 _NO_STORE = {"Cache-Control": "no-store"}
-_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
-    "form-action 'none'; base-uri 'none'; frame-ancestors 'self'"
-)
-PAGE_POLICY = f"sandbox; {_POLICY}"
-SCRIPTS_POLICY = f"sandbox allow-scripts; script-src 'unsafe-inline'; {_POLICY}"
-_HEAD = '<!doctype html><meta charset="utf-8"><base target="_blank">'
-"""Links then want a window of their own, which the sandbox gives to nobody."""
-_HINTS = re.compile(r"<(?=(?:link|meta|base)\b)", re.I)
-"""Tags by which a page asks for names and connections ahead of any policy, or to be sent elsewhere."""
-_TAG_OR_STYLE = re.compile(r"<style\b.*?(?:</style|\Z)|<[a-z!/][^>]*>", re.I | re.S)
-_OUTSIDE = re.compile(r"(?:\b(?:https?|ftp|wss?):|(?<![:\w+/])(?<!base64,))[\\/]{2}(?=[^\s\\/])", re.I)
-_TARGET = re.compile(r"\btarget(?=\s*=)", re.I)
 
 
 def view_routes(current: Callable[[], Assistant]) -> list[Route]:
@@ -47,7 +34,6 @@ def view_routes(current: Callable[[], Assistant]) -> list[Route]:
     doors = _Views(current)
     return [
         Route(PICTURES + "/{picture_id:int}/cut", doors.cut, methods=["GET"]),
-        Route(PICTURES + "/{picture_id:int}/{rendition}", doors.picture, methods=["GET"]),
         Route(PAGES + "/{turn_id:int}/{number:int}", doors.page, methods=["GET"]),
     ]
 
@@ -55,9 +41,6 @@ def view_routes(current: Callable[[], Assistant]) -> list[Route]:
 class _Views:
     def __init__(self, current: Callable[[], Assistant]) -> None:
         self._current = current
-
-    async def picture(self, request: Request) -> Response:
-        return await self._answering(request, _picture)
 
     async def cut(self, request: Request) -> Response:
         return await self._answering(request, _cut)
@@ -79,14 +62,6 @@ class _Views:
         except AppError as error:
             language = Language.from_locale(request.headers.get("accept-language"))
             return PlainTextResponse(f"{render(error, language)}\n", status_code=404, headers=_NO_STORE)
-
-
-def _picture(assistant: Assistant, owner: str, request: Request) -> Response:
-    rendition = _RENDITIONS.get(request.path_params["rendition"])
-    if rendition is None:
-        raise UsageError("preview.not_here")
-    picture = assistant.picture(owner, request.path_params["picture_id"], rendition)
-    return Response(picture.data, media_type=picture.mime, headers=_NO_STORE)
 
 
 def _cut(assistant: Assistant, owner: str, request: Request) -> Response:
@@ -125,17 +100,4 @@ def _page(assistant: Assistant, owner: str, request: Request) -> Response:
         "Content-Security-Policy": SCRIPTS_POLICY if runs else PAGE_POLICY,
         "X-DNS-Prefetch-Control": "off",
     }
-    return Response(_HEAD + at_home(page.source), media_type="text/html; charset=utf-8", headers=headers)
-
-
-def at_home(source: str) -> str:
-    """Return a page whose tags and styles name no other machine: a broken picture then shows its words, a link does nothing.
-
-    The policy is the wall; this keeps a browser from even trying, and from asking for names where policies are not asked.
-    """
-
-    def without(tag: re.Match[str]) -> str:
-        return _TARGET.sub("data-target", _OUTSIDE.sub("data:,", tag[0]))
-
-    source = source.encode("utf-8", "replace").decode()
-    return _HINTS.sub("<x-", _TAG_OR_STYLE.sub(without, source))
+    return Response(walled_in(page.source, runs=runs), media_type="text/html; charset=utf-8", headers=headers)

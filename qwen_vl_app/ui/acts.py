@@ -46,7 +46,13 @@ def _large(visit: Visit, numbers: Mapping[str, int]) -> None:
 
 
 def _look(visit: Visit, numbers: Mapping[str, int]) -> None:
-    visit.state.opened.add(numbers.get("turn", 0))
+    turn_id = numbers.get("turn", 0)
+    visit.state.opened.add(turn_id)
+    visit.state.looked_at = f"turn-{turn_id}"
+
+
+def _tasks(visit: Visit, _: Mapping[str, int]) -> None:
+    visit.state.tasks = ""
 
 
 def _open(visit: Visit, numbers: Mapping[str, int]) -> None:
@@ -95,6 +101,7 @@ _ACTS: Mapping[str, Callable[[Visit, Mapping[str, int]], None]] = {
     "edit": _edit,
     "version": _version,
     "large": _large,
+    "tasks": _tasks,
     "look": _look,
     "open": _open,
     "pin": _pin,

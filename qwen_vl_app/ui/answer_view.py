@@ -28,7 +28,7 @@ def show_answer(
     `key` is unique on the page. Without a desk there is nothing to open, to correct or to preview.
     """
     parsed = answer.parsed
-    standing = standing_of(desk, answer, pictures)
+    standing = standing_of(desk, answer, [picture.size for picture in pictures])
     is_structured = bool(parsed.has_data or parsed.regions or parsed.tables)
     show_text(answer, words, desk=desk, key=key)
     show_places(answer, standing, pictures, words, desk=desk, key=key)

@@ -29,6 +29,7 @@ from qwen_vl_app.batch.columns import ROUND_TITLES, notes_text, outcome_text, ro
 from qwen_vl_app.errors import AppError, BatchError
 from qwen_vl_app.scratch import Scratch
 from qwen_vl_app.ui.answer_view import show_answer
+from qwen_vl_app.ui.large_view import open_large
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.pictures import show_picture, staged_picture
 from qwen_vl_app.ui.visit import Visit
@@ -186,7 +187,7 @@ def _show_exports(visit: Visit, runs: BatchRuns, run_id: str) -> None:
 
 def exported(runs: BatchRuns, run_id: str, kind: ExportKind, words: Words, *, scratch: Scratch) -> bytes:
     """Return a run in one of its forms, whole; annotated pictures as a ZIP. Raises BatchError."""
-    with scratch.directory() as folder:
+    with scratch.directory(runs.plan(run_id).owner) as folder:
         target = folder / f"run.{_MIMES[kind][0]}"
         if kind is not ExportKind.ANNOTATED:
             runs.export(run_id, kind, target, language=words.language)
@@ -282,12 +283,12 @@ def _show_row(runs: BatchRuns, run_id: str, row: BatchRow, words: Words) -> None
             st.caption(words.render(error))
         if row.answer is None:
             for picture in pictures:
-                show_picture(picture, words)
+                show_picture(picture, words, open_large=open_large)
             st.markdown(plain(_said(row, words)))
             return
         if not row.answer.parsed.regions:
             for picture in pictures:
-                show_picture(picture, words)
+                show_picture(picture, words, open_large=open_large)
         st.caption(plain(row.question))
         show_answer(row.answer, pictures, words, key=f"batch-{row.content_hash[:12]}-{row.page}-{row.question_index}")
 
@@ -320,13 +321,10 @@ def _show_round(visit: Visit, runs: BatchRuns, run_id: str, *, plan: BatchPlan) 
             for at, title in enumerate(ROUND_TITLES)
         }
         st.dataframe(columns, hide_index=True, alt=words("batch.compare"))
-        scratch = visit.assistant.scratch
         with st.container(horizontal=True):
 
             def as_csv() -> bytes:
-                return _written(
-                    lambda target: rounds_csv(rows, target, language=words.language), "csv", scratch=scratch
-                )
+                return _written(visit, lambda target: rounds_csv(rows, target, language=words.language), "csv")
 
             def as_pdf() -> bytes:
                 def write(target: Path) -> object:
@@ -339,7 +337,7 @@ def _show_round(visit: Visit, runs: BatchRuns, run_id: str, *, plan: BatchPlan) 
                         language=words.language,
                     )
 
-                return _written(write, "pdf", scratch=scratch)
+                return _written(visit, write, "pdf")
 
             for label, make, ending, mime in (
                 ("CSV", as_csv, "csv", "text/csv"),
@@ -355,8 +353,8 @@ def _show_round(visit: Visit, runs: BatchRuns, run_id: str, *, plan: BatchPlan) 
                 )
 
 
-def _written(write: Callable[[Path], object], ending: str, *, scratch: Scratch) -> bytes:
-    with scratch.directory() as folder:
+def _written(visit: Visit, write: Callable[[Path], object], ending: str) -> bytes:
+    with visit.assistant.scratch.directory(visit.owner) as folder:
         target = folder / f"round.{ending}"
         write(target)
         return target.read_bytes()

@@ -21,6 +21,7 @@ from qwen_vl_app.ui.private_tab import hold_private
 from qwen_vl_app.ui.sidebar import show_sidebar
 from qwen_vl_app.ui.state import Problem, page_state
 from qwen_vl_app.ui.style import apply_style
+from qwen_vl_app.ui.tasks_dialog import show_tasks
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.welcome import show_welcome
 from qwen_vl_app.ui.words import words_of
@@ -60,6 +61,7 @@ def show_chat_page(visit: Visit) -> None:
         else:
             show_conversation(visit, shown)
     show_composer(visit)
+    show_tasks(visit)
     visit.state.write_address()
     visit.assistant.page_stands()
 

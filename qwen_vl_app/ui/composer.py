@@ -88,7 +88,8 @@ def composer_data(visit: Visit) -> Mapping[str, Any]:
     details, default = _details(engine, words)
     restore = state.restore
     return {
-        "labels": {name: words(f"composer.{name}", name="{name}") for name in _LABELS},
+        "labels": {name: words(f"composer.{name}", name="{name}") for name in _LABELS}
+        | {"tasks": words("tasks.button")},
         "lang": words.language.value,
         "placeholder": words("composer.placeholder" if can_ask else "composer.no_model"),
         "can_ask": can_ask,

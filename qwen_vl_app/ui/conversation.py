@@ -7,18 +7,19 @@ pictures and answers look in detail.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import streamlit as st
 
-from qwen_vl_app.answers import tables_in
+from qwen_vl_app.answers import checks, tables_in
 from qwen_vl_app.chat import Conversation, Turn, TurnPicture, TurnState
 from qwen_vl_app.private import is_private
 from qwen_vl_app.ui.answer_view import show_answer
 from qwen_vl_app.ui.desk import Desk, Standing, standing_of
+from qwen_vl_app.ui.large_view import open_large
 from qwen_vl_app.ui.live_answer import OpenTurn
 from qwen_vl_app.ui.markdown import plain
-from qwen_vl_app.ui.pictures import ShownPicture, kept_picture, open_large, show_pictures, staged_picture
+from qwen_vl_app.ui.pictures import ShownPicture, kept_picture, show_pictures, staged_picture
 from qwen_vl_app.ui.quiet_answer import ANSWER_FOLD, quiet_answer_html
 from qwen_vl_app.ui.sending import ask_edited, ask_loose_again
 from qwen_vl_app.ui.state import LooseQuestion, value_of
@@ -129,13 +130,15 @@ def _may_be_quiet(visit: Visit, turn: Turn) -> bool:
 def _quiet_html(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture], *, is_corrected: bool) -> str:
     assert turn.answer is not None  # noqa: S101 - only such turns are quiet
     words = visit.words
-    shown = tuple(kept_picture(visit.assistant, visit.owner, picture) for picture in pictures)
+    sizes = [picture.size for picture in pictures]
     standing = (
-        standing_of(Desk(visit, turn.question, turn.id), turn.answer, shown)
+        standing_of(Desk(visit, turn_id=turn.id), turn.answer, sizes)
         if is_corrected
         else Standing(tables_in(turn.answer.parsed))
     )
-    answer = quiet_answer_html(turn, turn.answer, pictures, standing, words)
+    seen = [(picture.size, picture.seen) for picture in pictures]
+    noted = replace(turn.answer, notes=(*turn.answer.notes, *checks(turn.question, turn.answer, seen)))
+    answer = quiet_answer_html(turn, noted, pictures, standing, words)
     return f"{question_html(turn, words)}{answer}{actions_html(turn, words)}"
 
 
@@ -198,7 +201,7 @@ def _show_large_view(visit: Visit, turns: Sequence[Turn]) -> None:
 
 
 def _show_loose_question(question: LooseQuestion, words: Words) -> None:
-    show_pictures(tuple(staged_picture(picture) for picture in question.pictures), words)
+    show_pictures(tuple(staged_picture(picture) for picture in question.pictures), words, open_large=open_large)
     with st.container(key=f"loose-question-{id(question)}"):
         st.text(question.text)
 

@@ -6,17 +6,17 @@ Knows the tab's state and the corrections of a turn. Does not know how anything 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from qwen_vl_app.answers import AnswerTable, tables_in
-from qwen_vl_app.chat import Answer
+from qwen_vl_app.answers import AnswerTable, checks, tables_in
+from qwen_vl_app.chat import Answer, SeenSize, Size, Turn
 from qwen_vl_app.corrections import Corrected, corrected
-from qwen_vl_app.errors import AppError, HistoryError
-from qwen_vl_app.ui.pictures import ShownPicture
+from qwen_vl_app.errors import AppError, HistoryError, Reason
 from qwen_vl_app.ui.state import Problem
 from qwen_vl_app.ui.visit import Visit
 
 NOTHING = "-"
+CORRECTED = Reason("corrections.stands")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,8 @@ class Desk:
     def is_open(self, key: str, *, is_first: bool = False) -> bool:
         """Return whether the part of that key is the one being worked on."""
         looked_at = self.visit.state.looked_at
-        return looked_at == key or (not looked_at and self.is_latest and is_first)
+        is_whole = looked_at == f"turn-{self.turn_id}" or (not looked_at and self.is_latest)
+        return looked_at == key or (is_first and is_whole)
 
     def open(self, key: str) -> Callable[[], None]:
         """Return the callback that opens a part, and closes every other."""
@@ -73,8 +74,8 @@ class Standing:
     corrected: Corrected = field(default_factory=Corrected)
 
 
-def standing_of(desk: Desk | None, answer: Answer, pictures: Sequence[ShownPicture]) -> Standing:
-    """Return what stands; an answer with nothing that could be corrected asks nobody."""
+def standing_of(desk: Desk | None, answer: Answer, sizes: Sequence[Size]) -> Standing:
+    """Return what stands; an answer with nothing that could be corrected asks nobody. `sizes` are the originals'."""
     tables = tables_in(answer.parsed)
     if desk is None or desk.turn_id is None or not (tables or answer.parsed.regions or answer.parsed.data == []):
         return Standing(tables)
@@ -86,6 +87,46 @@ def standing_of(desk: Desk | None, answer: Answer, pictures: Sequence[ShownPictu
         added,
         regions=answer.parsed.regions,
         tables=[each.table for each in tables],
-        sizes=[picture.size for picture in pictures],
+        sizes=sizes,
     )
     return Standing(tables, after)
+
+
+def as_read(answer: Answer, standing: Standing, *, question: str, pictures: Sequence[tuple[Size, SeenSize]]) -> Answer:
+    """Return the answer as it stands, with notes on what a person changed and should check: for those who only read it."""
+    noted = replace(answer, notes=(*answer.notes, *checks(question, answer, pictures)))
+    return _as_corrected(noted, standing)
+
+
+def as_they_stand(visit: Visit, turns: Sequence[Turn]) -> tuple[Turn, ...]:
+    """Return turns with their answers as persons left them: for what is taken away."""
+    shown: list[Turn] = []
+    sizes: tuple[Size, ...] = ()
+    for turn in turns:
+        sizes = tuple(picture.size for picture in turn.pictures) or sizes
+        if turn.answer is None:
+            shown.append(turn)
+            continue
+        standing = standing_of(Desk(visit, turn_id=turn.id), turn.answer, sizes)
+        shown.append(replace(turn, answer=_as_corrected(turn.answer, standing)))
+    return tuple(shown)
+
+
+def is_corrected(answer: Answer) -> bool:
+    """Return whether an answer that was made ready to be read is not the model's alone."""
+    return CORRECTED in answer.notes
+
+
+def _as_corrected(answer: Answer, standing: Standing) -> Answer:
+    after = standing.corrected
+    if after.places is None and not after.tables:
+        return answer
+    parsed = answer.parsed
+    if after.places is not None:
+        parsed = replace(parsed, regions=tuple(place.region for place in after.places))
+    if after.tables:
+        shown = [each.table for each in standing.tables]
+        for number, mine in after.tables.items():
+            shown[number] = mine.table
+        parsed = replace(parsed, tables=tuple(shown), has_data=parsed.has_data and bool(parsed.regions))
+    return replace(answer, parsed=parsed, notes=(CORRECTED, *answer.notes))

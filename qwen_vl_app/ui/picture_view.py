@@ -65,7 +65,7 @@ def show_picture_view(
     words = desk.visit.words
     widget = f"picture-{key}"
     try:
-        data = view_data(picture, places, regions=regions, index=index, words=words, desk=desk)
+        data = view_data(picture, places, regions=regions, index=index, words=words, can_correct=desk.can_correct)
     except HistoryError as error:
         st.caption(words.render(error))
         return
@@ -88,6 +88,12 @@ def show_picture_view(
     _component()(key=widget, data={"key": key, **data}, on_saved_change=take)
 
 
+def show_bare_picture(picture: ShownPicture, words: Words, *, key: str) -> None:
+    """Show a picture alone, to be zoomed and cut. Raises HistoryError where it cannot be read."""
+    data = view_data(picture, (), regions=(), index=0, words=words, can_correct=False)
+    _component()(key=f"picture-{key}", data={"key": key, **data, "is_bare": True})
+
+
 def view_data(
     picture: ShownPicture,
     places: Sequence[Place],
@@ -95,7 +101,7 @@ def view_data(
     regions: Sequence[Region],
     index: int,
     words: Words,
-    desk: Desk,
+    can_correct: bool,
 ) -> Mapping[str, Any]:
     """Return what the browser's part is told, as JSON can carry it. Raises HistoryError where a picture cannot be read."""
     own = [
@@ -120,7 +126,8 @@ def view_data(
         else words("view.badge", seen_width=seen.size.width, seen_height=seen.size.height, **facts),
         "pixels": words("view.pixels", width=size.width, height=size.height),
         "palette": [list(colour) for colour in COLOURS],
-        "can_correct": desk.can_correct,
+        "can_correct": can_correct,
+        "is_private": not picture.is_cached,
         "is_corrected": told != own,
         "version": hashlib.sha256(json.dumps([told, own]).encode()).hexdigest()[:16],
         "places": told,

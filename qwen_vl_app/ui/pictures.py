@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import streamlit as st
 
@@ -35,10 +36,10 @@ class ShownPicture:
     page: int
     page_count: int
     bytes_of: Callable[[Rendition], bytes]
-    is_cached: bool = True
-    """False for a private one: what goes with its tab is in no cache that outlives it."""
     address: str = ""
     """Where a browser gets its renditions from; empty where it is not kept."""
+    is_cached: bool = True
+    """False for a private one: what goes with its tab is in no cache that outlives it."""
 
 
 def kept_picture(assistant: Assistant, owner: str, picture: TurnPicture) -> ShownPicture:
@@ -58,8 +59,8 @@ def kept_picture(assistant: Assistant, owner: str, picture: TurnPicture) -> Show
         page=picture.page,
         page_count=picture.page_count,
         bytes_of=bytes_of,
-        is_cached=is_cached,
         address=f"/app/pictures/{picture.id}",
+        is_cached=is_cached,
     )
 
 
@@ -103,16 +104,22 @@ def forget_pictures() -> None:
     _drawn.clear()
 
 
-def show_pictures(pictures: Sequence[ShownPicture], words: Words) -> None:
+OpenLarge: TypeAlias = Callable[[ShownPicture, Words], None]
+"""Shows one picture large."""
+
+
+def show_pictures(pictures: Sequence[ShownPicture], words: Words, *, open_large: OpenLarge) -> None:
     """Show a row of thumbnails, each with its sizes and tokens; a click opens the upright view."""
     if not pictures:
         return
     with st.container(horizontal=True, gap="medium", vertical_alignment="top"):
         for picture in pictures:
-            show_picture(picture, words)
+            show_picture(picture, words, open_large=open_large)
 
 
-def show_picture(picture: ShownPicture, words: Words, *, height_px: int = THUMBNAIL_HEIGHT_PX) -> None:
+def show_picture(
+    picture: ShownPicture, words: Words, *, open_large: OpenLarge, height_px: int = THUMBNAIL_HEIGHT_PX
+) -> None:
     """Show one thumbnail as a card of fixed width, so that nothing jumps when the picture arrives."""
     with st.container(width=CARD_WIDTH_PX, gap="xxsmall", key=f"card-{picture.key}"):
         try:
@@ -169,24 +176,6 @@ def _name_line(picture: ShownPicture, words: Words) -> str:
     if picture.page_count > 1:
         return f"{plain(name)} · {words('picture.page', page=picture.page + 1, count=picture.page_count)}"
     return plain(name)
-
-
-def open_large(picture: ShownPicture, words: Words) -> None:
-    """Show the upright view in a dialog, and on request what the model sees."""
-
-    @st.dialog(words("picture.title"), width="large")
-    def large() -> None:
-        as_seen = st.toggle(words("picture.as_seen"), key=f"as-seen-{picture.key}")
-        try:
-            with st.container(key="large-view"):
-                shown = picture.bytes_of(Rendition.SEEN if as_seen else Rendition.VIEW)
-                st.image(shown, alt=words("picture.seen_alt" if as_seen else "picture.alt", name=picture.name))
-        except HistoryError as error:
-            st.caption(words.render(error))
-            return
-        st.caption(f"{plain(picture.name)}  \n{sizes_line(picture, words)}")
-
-    large()
 
 
 def conversation_thumbnail(assistant: Assistant, owner: str, picture_id: int) -> bytes | None:

@@ -82,21 +82,6 @@ class Restored:
 
 
 @dataclass(slots=True)
-class RecordsState:
-    """What the records page keeps: how far a search was leafed through, and what was done last."""
-
-    offset: int = 0
-    asking: str = ""
-    """What the next run asks about before it is erased: `days` or `everything`."""
-    receipt: ErasureReceipt | None = None
-    verification: Verification | None = None
-    told: Reason | None = None
-    """What came of the last thing that leaves no receipt."""
-    upload: int = 0
-    """Grows with each archive that was brought in, so that the next finds an empty place."""
-
-
-@dataclass(slots=True)
 class FormsState:
     """What the page of forms has open."""
 
@@ -132,6 +117,21 @@ class FormsState:
 
 
 @dataclass(slots=True)
+class RecordsState:
+    """What the records page keeps: how far a search was leafed through, and what was done last."""
+
+    offset: int = 0
+    asking: str = ""
+    """What the next run asks about before it is erased: `days` or `everything`."""
+    receipt: ErasureReceipt | None = None
+    verification: Verification | None = None
+    told: Reason | None = None
+    """What came of the last thing that leaves no receipt."""
+    upload: int = 0
+    """Grows with each archive that was brought in, so that the next finds an empty place."""
+
+
+@dataclass(slots=True)
 class PageState:
     """One tab's state. What is typed and staged is the browser's until it is sent."""
 
@@ -151,6 +151,8 @@ class PageState:
     """The key of the picture or table that is open to work on; empty for the newest answer's, `-` for none."""
     table_drafts: dict[str, tuple[int, CorrectedTable]] = field(default_factory=dict)
     """Tables that rows were added to and that are not saved yet, with how often that was."""
+    tasks: str | None = None
+    """The ready-made task that is open in a dialog; empty for the list of them, None while it is closed."""
     turns_shown: int = TURNS_AT_ONCE
     conversations_shown: int = CONVERSATIONS_AT_ONCE
     loose: list[LooseQuestion] = field(default_factory=list)

@@ -119,8 +119,10 @@ def test_a_model_without_samples_offers_tasks_that_go_into_the_composer(make_ass
     """A card writes its question in the reader's language; nothing is asked before a picture has come."""
     engine = FakeEngine([])
     page = page_of(make_assistant(engine=engine), locale="zh-CN")
-    page = page.button(key="ask-sample-task-read").click().run()
-    assert composer_of(page)["restore"]["text"] == "请识别出图中所有的文字。"
+    page = page.button(key="ask-sample-task-welcome-read-text").click().run()
+    page = page.button(key="task-take").click().run()
+    restored = composer_of(page)["restore"]
+    assert (restored["text"], restored["detail"]) == ("请识别出图中所有的文字。", "detail")
     assert not engine.requests
 
 

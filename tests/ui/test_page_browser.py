@@ -31,14 +31,14 @@ def test_first_minutes_in_english(browser: Browser, address: str, tmp_path: Path
     visitor.look_for_barriers()
     expect(bad.get_by_role("alert")).to_contain_text("not a picture")  # it says why; the other stays
     visitor.ask("Where is the lamp?")
-    expect(page.get_by_alt_text("panel.png with 1 marked places")).to_be_visible(timeout=20_000)
+    expect(page.get_by_role("application", name="Picture panel.png.")).to_be_visible(timeout=20_000)
     expect(page.get_by_text("In pixels of the original, 560 × 280.")).to_be_visible()
     expect(page.get_by_test_id(CHIP)).to_have_count(0)
     visitor.look_for_barriers()
 
     page.get_by_role("button", name="Show panel.png large").click()
     dialog = page.get_by_role("dialog")
-    expect(dialog.get_by_alt_text("Picture panel.png")).to_be_visible()
+    expect(dialog.get_by_role("application", name="Picture panel.png.")).to_be_visible()
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
 
@@ -63,7 +63,7 @@ def test_paste_and_drop_in_chinese(browser: Browser, address: str, tmp_path: Pat
     _drop(page, tmp_path / "dropped.png")
     expect(page.get_by_test_id(CHIP).nth(1)).to_contain_text("PNG · 400 × 200")
     visitor.ask("灯在哪里？")
-    expect(page.get_by_alt_text("pasted.png，标出 1 处")).to_be_visible(timeout=20_000)
+    expect(page.get_by_role("application", name="图片 pasted.png")).to_be_visible(timeout=20_000)
     expect(page.get_by_text("原图 400 × 200 像素")).to_be_visible()
     visitor.look_for_barriers()
     page.get_by_role("radio", name="English").or_(page.get_by_role("button", name="English")).first.click()

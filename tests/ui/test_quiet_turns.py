@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from streamlit.testing.v1 import AppTest
@@ -49,7 +50,10 @@ def test_places_stand_where_they_are_on_the_picture(make_assistant: MakeAssistan
     assert "lamp &lt;1&gt;" in html
     assert not page.table
     page = click(page, "look", turn=1)
-    assert list(page.table[0].value["What"]) == [r"lamp \<1\>"]
+    told = json.loads(
+        next(each for each in page.get("bidi_component") if "picture" in each.proto.component_name).proto.json
+    )
+    assert [place["label"] for place in told["places"]] == ["lamp <1>"]
 
 
 def test_tables_and_data_are_read_further_up_as_well(make_assistant: MakeAssistant) -> None:

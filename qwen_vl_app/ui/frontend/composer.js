@@ -44,6 +44,7 @@ const ICONS = {
   turn: "M19 12a7 7 0 1 1-2-5l2 2M19 4v5h-5",
   crop: "M7 2v15h15M2 7h15v15",
   remove: "M6 6l12 12M18 6L6 18",
+  tasks: "M4 6l1.5 1.5L8 5M4 12l1.5 1.5L8 11M4 18l1.5 1.5L8 17M12 6h8M12 12h8M12 18h8",
   previous: "M15 6l-6 6 6 6",
   next: "M9 6l6 6-6 6",
 };
@@ -92,6 +93,7 @@ class Composer {
     });
     this.attachButton = element("button", { type: "button", class: "quiet", on: { click: () => this.picker.click() } });
     this.cameraButton = element("button", { type: "button", class: "quiet", on: { click: () => this.openCamera() } });
+    this.tasksButton = element("button", { type: "button", class: "quiet", on: { click: () => this.tell("did", { act: "tasks" }) } });
     this.detail = element("select", { class: "quiet", on: { change: () => this.chooseDetail(this.detail.value) } });
     this.privateButton = element("button", {
       type: "button", class: "quiet private", on: { click: () => this.tell("did", { act: "private", on: this.data.private === "on" ? 0 : 1 }) },
@@ -102,7 +104,7 @@ class Composer {
     this.overlay = element("div", { class: "overlay", popover: "manual", "aria-hidden": "true" });
     this.box = element("div", { class: "box" },
       this.privateNote, this.chips, this.text,
-      element("div", { class: "bar" }, this.attachButton, this.cameraButton, this.detail, this.privateButton, this.hint, this.sendButton),
+      element("div", { class: "bar" }, this.attachButton, this.cameraButton, this.tasksButton, this.detail, this.privateButton, this.hint, this.sendButton),
     );
     this.parent.append(this.box, this.picker, this.overlay);
   }
@@ -116,7 +118,7 @@ class Composer {
     this.text.setAttribute("aria-label", data.placeholder);
     this.text.disabled = !data.can_ask;
     this.picker.setAttribute("aria-label", say.attach);
-    for (const [button, name, label] of [[this.attachButton, "add", say.attach], [this.cameraButton, "camera", say.camera]]) {
+    for (const [button, name, label] of [[this.attachButton, "add", say.attach], [this.cameraButton, "camera", say.camera], [this.tasksButton, "tasks", say.tasks]]) {
       button.replaceChildren(icon(name));
       button.title = label;
       button.setAttribute("aria-label", label);

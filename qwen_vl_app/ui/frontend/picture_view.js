@@ -160,6 +160,8 @@ class PictureView {
       this.image.src = data.view;
     }
     this.badge.textContent = data.badge;
+    this.root.classList.toggle("bare", Boolean(data.is_bare));
+    this.rows.hidden = this.note.hidden = this.labelsBox.parentElement.hidden = Boolean(data.is_bare);
     this.seenWords.textContent = say.as_seen;
     this.labelsWords.textContent = say.labels;
     this.labelsBox.checked = this.areLabels;
@@ -202,7 +204,7 @@ class PictureView {
     if (kept) drafts.set(this.data.key, kept);
     else drafts.delete(this.data.key);
     try {
-      if (kept) sessionStorage.setItem(KEPT + this.data.key, JSON.stringify(kept));
+      if (kept && !this.data.is_private) sessionStorage.setItem(KEPT + this.data.key, JSON.stringify(kept));
       else sessionStorage.removeItem(KEPT + this.data.key);
     } catch {
       // a full store: the draft lives as long as the tab
@@ -492,7 +494,7 @@ class PictureView {
   }
 
   onWheel(event) {
-    const isActive = event.ctrlKey || event.metaKey || this.dialog || this.root.getRootNode().activeElement === this.stage;
+    const isActive = event.ctrlKey || event.metaKey || this.dialog || this.data.is_bare || this.root.getRootNode().activeElement === this.stage;
     if (!isActive) {
       this.sayHint(this.data.labels.wheel);
       return;
@@ -896,7 +898,8 @@ class PictureView {
       this.cutLink = element("a", { class: "act", download: "", "data-focus": "cut" }, icon("cut"), element("span"));
       made.push(this.cutLink);
     }
-    if (this.isEditing) made.push(element("span", { class: "note", text: isChanged ? `${say.unsaved} · ${say.editing}` : say.editing }));
+    if (isChanged && !this.isModels) made.push(element("span", { class: "note", role: "status", text: say.unsaved }));
+    if (this.isEditing) made.push(element("span", { class: "note keys", text: say.editing }));
     const root = this.root.getRootNode();
     const focused = this.tools.contains(root.activeElement) ? root.activeElement.dataset.focus : null;
     this.tools.replaceChildren(...made);
