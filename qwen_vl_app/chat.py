@@ -240,9 +240,9 @@ class Question:
     """What a person asks: a text, pictures, and the conversation that it continues (None begins a new one).
 
     `earlier` is for callers whose conversation is not kept here: what was said before, oldest first. `schema` is a JSON
-    Schema as JSON text, in which the order of the properties is their order in the answer: the answer is one JSON value
-    that fits it. Whatever it says, every property is there and may be null, so that nothing has to be invented; only with
-    `is_schema_exact` does it hold to the letter.
+    Schema as JSON text: the answer is one JSON value that fits it. Whatever it says, a property may be null, be left out
+    (which is null as well) or come in another order, so that nothing has to be invented; only with `is_schema_exact` does
+    it hold to the letter, its properties in their order.
     """
 
     text: str

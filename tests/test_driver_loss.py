@@ -44,7 +44,7 @@ def test_a_card_that_answers_no_more_is_told_from_an_answer_that_failed(
     with pytest.raises(InferenceError) as caught:
         ask(engine, Message("user", "hello"))
     assert caught.value.code == DRIVER_LOST
-    assert engine.status.state is EngineState.FAILED
+    assert engine.status.state.value == "failed"
     assert engine.status.error == Reason(DRIVER_LOST)
 
 

@@ -55,7 +55,7 @@ _ANSWER = f"""((question) => {{
 _TRY_OUTSIDE = """(async () => {
   try { await fetch('http://192.0.2.1/', {mode: 'no-cors'}); return 'sent'; } catch (error) { return 'refused'; }
 })()"""
-_STILL_S = 4.0
+_STILL_S = 2.0
 """An answer that has not grown for so long is over."""
 
 

@@ -53,7 +53,7 @@ _app.add_typer(models_app, name="models")
 # The flags. Their help is put in by `_speak`, in the language of this machine.
 ModelFlag = Annotated[str | None, typer.Option("--model", metavar="DIR")]
 DeviceFlag = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda")]
-PrecisionFlag = Annotated[str | None, typer.Option("--precision", metavar="auto|fp32|bf16|int8")]
+PrecisionFlag = Annotated[str | None, typer.Option("--precision", metavar="auto|fp32|bf16|int8|fp8|nf4")]
 DataDirFlag = Annotated[str | None, typer.Option("--data-dir", metavar="DIR")]
 ModelsDirFlag = Annotated[str | None, typer.Option("--models-dir", metavar="DIR")]
 LanguageFlag = Annotated[str | None, typer.Option("--language", metavar="auto|en|zh")]

@@ -44,6 +44,7 @@ __all__ = [
     "FilledForm",
     "Filling",
     "FormDesk",
+    "FormErasing",
     "FormExport",
     "FormField",
     "FormFiller",

@@ -29,7 +29,7 @@ from qwen_vl_app.texts import Language, t
 
 log = logging.getLogger(__name__)
 
-_RESULT_FILE, _ACTIVE_DRAWER, _ACTIVE_FILE = "result.json", "active", "active.json"
+RESULT_FILE, _ACTIVE_DRAWER, _ACTIVE_FILE = "result.json", "active", "active.json"
 
 
 class FieldMark(StrEnum):
@@ -188,7 +188,7 @@ class Acceptance:
         if not fields:
             raise FormError("forms.truth.empty")
         report = AcceptanceReport(self.configuration(), active, tuple(fields), datetime.now(UTC))
-        self._results.put(report.configuration.key, _RESULT_FILE, _dump_report(self._with_earlier(report)))
+        self._results.put(report.configuration.key, RESULT_FILE, _dump_report(self._with_earlier(report)))
         return report
 
     def _with_earlier(self, report: AcceptanceReport) -> AcceptanceReport:
@@ -282,7 +282,7 @@ class Acceptance:
     def report(self, configuration: Configuration | None = None) -> AcceptanceReport | None:
         """Return the last report of a configuration, of the loaded one where none is named; None where there is none."""
         wanted = configuration or self.configuration()
-        data = self._results.get(wanted.key, _RESULT_FILE)
+        data = self._results.get(wanted.key, RESULT_FILE)
         try:
             return None if data is None else _load_report(data)
         except FormError:

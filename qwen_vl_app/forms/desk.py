@@ -6,11 +6,10 @@ Knows where forms lie and what a site keeps. Does not know how a form is filled,
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from weakref import WeakKeyDictionary
 
 from qwen_vl_app.assistant import Assistant
@@ -18,8 +17,9 @@ from qwen_vl_app.chat import JsonValue, StagedPicture
 from qwen_vl_app.errors import FormError, UsageError
 from qwen_vl_app.forms.acceptance import Acceptance
 from qwen_vl_app.forms.cabinet import Cabinet
-from qwen_vl_app.forms.erasing import FILLED_NAME, FORM_FILE, FORMS_NAME
+from qwen_vl_app.forms.erasing import FILLED_NAME, FORMS_NAME
 from qwen_vl_app.forms.filled import (
+    FORM_FILE,
     Decision,
     DecisionKind,
     dump_decision,
@@ -105,7 +105,6 @@ class FormDesk:
         self, *, owners: Collection[str] | None = None, source: str = "", template: str = ""
     ) -> tuple[JudgedForm, ...]:
         """Return the forms there are, or those of some owners, the worst first; what is reviewed comes last. Raises FormError."""
-        self._expire()
         found = []
         for form_id in self._filled.drawers():
             try:
@@ -121,6 +120,8 @@ class FormDesk:
 
     def judged(self, form_id: str) -> JudgedForm:
         """Return one form as it stands. Raises FormError `forms.unknown`, `forms.damaged`."""
+        if not self._filled.has(form_id):  # erased meanwhile, perhaps by another process
+            raise FormError("forms.unknown", form=form_id[:60])
         decisions = self.decisions(form_id)
         with self._lock:
             known = self._judged.get(form_id)
@@ -186,7 +187,9 @@ class FormDesk:
         form = judged.form
         values = {each.field.key: each.decision.written for each in judged.fields if each.decision is not None}
         who = next((each.decision.who for each in judged.fields if each.decision is not None), "")
-        case = TruthCase(form.form_id, form.template, form.language, form.picture_name, values, form.page, who)
+        case = TruthCase(
+            form.form_id, form.template, form.language, form.picture_name, values, form.page, who, form.owner
+        )
         self.acceptance.add(case, self._filled.get(form_id, UPLOAD_FILE) or b"")
         return case
 
@@ -215,14 +218,6 @@ class FormDesk:
     def _refuse_records(self) -> None:
         if self._keeps == "records":
             raise FormError("forms.kept_as_records")
-
-    def _expire(self) -> None:
-        if self._keeps != "days":
-            return
-        first = datetime.now(UTC) - timedelta(days=self._assistant.settings.keep_days)
-        for form_id in self._filled.drawers():
-            if re.match(r"\d{8}-\d{6}", form_id) and form_id[:15] < f"{first:%Y%m%d-%H%M%S}":
-                self._filled.remove(form_id)
 
 
 def desk_of(assistant: Assistant) -> FormDesk:

@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from qwen_vl_app.answers import AnswerTable, checks, tables_in
-from qwen_vl_app.chat import Answer, SeenSize, Size
+from qwen_vl_app.chat import Answer, SeenSize, Size, Turn
 from qwen_vl_app.corrections import Corrected, corrected
 from qwen_vl_app.errors import AppError, HistoryError, Reason
 from qwen_vl_app.ui.state import Problem
 from qwen_vl_app.ui.visit import Visit
 
 NOTHING = "-"
+CORRECTED = Reason("corrections.stands")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +98,30 @@ def as_read(answer: Answer, standing: Standing, *, question: str, pictures: Sequ
     return _as_corrected(noted, standing)
 
 
+def as_they_stand(visit: Visit, turns: Sequence[Turn]) -> tuple[Turn, ...]:
+    """Return turns with their answers as persons left them: for what is taken away."""
+    shown: list[Turn] = []
+    sizes: tuple[Size, ...] = ()
+    for turn in turns:
+        sizes = tuple(picture.size for picture in turn.pictures) or sizes
+        if turn.answer is None:
+            shown.append(turn)
+            continue
+        standing = standing_of(Desk(visit, turn_id=turn.id), turn.answer, sizes)
+        shown.append(replace(turn, answer=_as_corrected(turn.answer, standing)))
+    return tuple(shown)
+
+
+def is_corrected(answer: Answer) -> bool:
+    """Return whether an answer that was made ready to be read is not the model's alone."""
+    return CORRECTED in answer.notes
+
+
 def _as_corrected(answer: Answer, standing: Standing) -> Answer:
     after = standing.corrected
     if after.places is None and not after.tables:
         return answer
-    parsed, note = answer.parsed, Reason("corrections.stands")
+    parsed = answer.parsed
     if after.places is not None:
         parsed = replace(parsed, regions=tuple(place.region for place in after.places))
     if after.tables:
@@ -109,4 +129,4 @@ def _as_corrected(answer: Answer, standing: Standing) -> Answer:
         for number, mine in after.tables.items():
             shown[number] = mine.table
         parsed = replace(parsed, tables=tuple(shown), has_data=parsed.has_data and bool(parsed.regions))
-    return replace(answer, parsed=parsed, notes=(note, *answer.notes))
+    return replace(answer, parsed=parsed, notes=(CORRECTED, *answer.notes))

@@ -16,6 +16,7 @@ from qwen_vl_app.chat import Answer, Conversation, Region, Rendition, Turn, Turn
 from qwen_vl_app.errors import AppError
 from qwen_vl_app.imaging import draw_regions
 from qwen_vl_app.imaging.report import ReportEntry, write_report
+from qwen_vl_app.ui.desk import CORRECTED, as_they_stand, is_corrected
 from qwen_vl_app.ui.markdown import without_data
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
@@ -31,7 +32,7 @@ def show_take_away(visit: Visit, conversation: Conversation) -> None:
         return as_zip(visit, conversation)
 
     def data() -> str:
-        return as_json(conversation, visit.assistant.turns(visit.owner, conversation.id))
+        return as_json(conversation, as_they_stand(visit, visit.assistant.turns(visit.owner, conversation.id)))
 
     def report() -> bytes:
         return as_pdf(visit, conversation)
@@ -66,7 +67,7 @@ def as_zip(visit: Visit, conversation: Conversation) -> bytes:
 def as_pdf(visit: Visit, conversation: Conversation) -> bytes:
     """Return a report of the shown branch, in the reader's language: every photo with what was found drawn on it."""
     words, target = visit.words, io.BytesIO()
-    entries = _entries(visit, visit.assistant.turns(visit.owner, conversation.id))
+    entries = _entries(visit, as_they_stand(visit, visit.assistant.turns(visit.owner, conversation.id)))
     write_report(target, entries, title=conversation.title, footer=words("answer.verify"))
     return target.getvalue()
 
@@ -107,6 +108,8 @@ def _lines(turn: Turn, pictures: Sequence[TurnPicture], words: Words) -> Iterato
     text = without_data(answer.text) if answer.parsed.regions else answer.text
     if text.strip():
         yield text
+    if is_corrected(answer):
+        yield words.render(CORRECTED)
     for at, picture in enumerate(pictures):
         own = [region for region in answer.parsed.regions if region.picture_index == at]
         for number, region in enumerate(own, 1):
@@ -164,6 +167,7 @@ def _turn(turn: Turn) -> Mapping[str, Any]:
 def _answer(answer: Answer, turn: Turn) -> Mapping[str, Any]:
     return {
         "text": answer.text,
+        "is_corrected": is_corrected(answer),
         "model": answer.model,
         "finish_reason": answer.finish_reason.value,
         "seconds": round(answer.timing.total_s, 3),

@@ -40,6 +40,7 @@ def test_what_is_sure_enough_says_nothing() -> None:
     assert told("What is this?", "A red valve.") == []
     assert told("What does the gauge look like?", "It is round.") == []
     assert told("Read the plate.", "Engauge 3000") == []
+    assert told("As code, please.", "Here:\n\n```css\n.gauge { width: 10px; needle: 4; }\n```\n") == []
 
 
 def test_small_print_counts_cuts_and_values() -> None:

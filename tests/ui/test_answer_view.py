@@ -11,7 +11,12 @@ from streamlit.testing.v1 import AppTest
 from qwen_vl_app.answers import places_of
 from qwen_vl_app.corrections import amended, places_text
 from qwen_vl_app.texts import Language
+from qwen_vl_app.ui.desk import as_they_stand
 from qwen_vl_app.ui.markdown import plain, shown_answer, without_data, without_tables
+from qwen_vl_app.ui.state import PageState
+from qwen_vl_app.ui.takeaway import as_json
+from qwen_vl_app.ui.visit import Visit
+from qwen_vl_app.ui.words import Words
 from tests.ui.conftest import MakeAssistant, ask, finish, page_of, words_on
 from tests.ui.fakes import png
 
@@ -145,6 +150,10 @@ def test_a_correction_stands_beside_the_models_version(make_assistant: MakeAssis
     assert (told["places"], told["is_corrected"]) == ([], True)
     assert [place["label"] for place in told["model"]] == ["lamp"]
     assert "0 changed, 0 added, 1 removed" in words_on(page)
+    state = PageState(conversation_id=1)
+    (stands,) = as_they_stand(Visit(assistant, "local", state, Words(Language.ENGLISH)), assistant.turns("local", 1))
+    taken = json.loads(as_json(assistant.conversation("local", 1), [stands]))["turns"][0]["answer"]
+    assert (taken["places"], taken["is_corrected"]) == ([], True)
     for number in range(3):
         page = finish(assistant, ask(page, f"And {number}?"))
     assert not [each for each in page.get("bidi_component") if "picture" in each.proto.component_name]

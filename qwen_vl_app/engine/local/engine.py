@@ -236,7 +236,7 @@ class LocalEngine:
         cache = parts.prefixes.take(prompt.units, key, layers=parts.decoder.layers)
         cached = cache.length
         sequence = list(prompt.units)
-        form = parts.grammars.hold(request.schema)
+        form = parts.grammars.hold(request.schema, is_open=request.is_schema_open)
         seat: Seat | None = None
         try:
             answer = AnswerText(parts.tokens, request.sampling.stop)

@@ -494,7 +494,7 @@ class PictureView {
   }
 
   onWheel(event) {
-    const isActive = event.ctrlKey || event.metaKey || this.dialog || this.root.getRootNode().activeElement === this.stage;
+    const isActive = event.ctrlKey || event.metaKey || this.dialog || this.data.is_bare || this.root.getRootNode().activeElement === this.stage;
     if (!isActive) {
       this.sayHint(this.data.labels.wheel);
       return;
