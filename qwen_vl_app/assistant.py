@@ -50,7 +50,7 @@ from qwen_vl_app.history import HistoryStore, KeepingMode, PictureBytes
 from qwen_vl_app.imaging import PictureDecoder, PictureFacts, clean_name
 from qwen_vl_app.jobs import JobQueue, Priority
 from qwen_vl_app.model_switch import ModelSwitch, SwitchStatus
-from qwen_vl_app.own_tasks import OwnTasks
+from qwen_vl_app.own_tasks import TASKS_NAME, OwnTasks
 from qwen_vl_app.private import PrivateConversations
 from qwen_vl_app.private import is_private as is_private_id
 from qwen_vl_app.prompts import pictures_of
@@ -138,14 +138,13 @@ class Assistant:
             is_busy=self.is_running,
         )
         """Conversations of this process's memory, for the doors: touching, leaving and ending them."""
-        self.own_tasks = OwnTasks(None if settings.keep == "nothing" else settings.data_dir / "tasks")
+        self.own_tasks = OwnTasks(None if settings.keep == "nothing" else settings.data_dir / TASKS_NAME)
         """The questions that people saved under a name."""
         self.scratch = Scratch(settings.data_dir / SCRATCH_NAME)
         """Room for files that are made to be handed over."""
-        self.records = Records(
-            history, halt=self._halt, let_go=self._let_go, private=self.private, erase_more=self.own_tasks.erase
-        )
+        self.records = Records(history, halt=self._halt, let_go=self._let_go, private=self.private)
         """What is kept, for the doors: finding, branches, taking away, erasing."""
+        self.records.erase_also(TASKS_NAME, self.own_tasks)
 
     # 1. Its life
 
