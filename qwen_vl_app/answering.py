@@ -15,7 +15,7 @@ from functools import partial
 from typing import Protocol, TypeAlias
 
 from qwen_vl_app.answer_job import AnswerJob, JobState
-from qwen_vl_app.answers import nullable_schema, parse_answer, regions_as_answer
+from qwen_vl_app.answers import nullable_schema, parse_answer, regions_as_answer, with_absent
 from qwen_vl_app.chat import (
     Answer,
     Box,
@@ -156,6 +156,7 @@ class Answering:
                 sampling=run.question.sampling,
                 conversation_key=None if run.job.conversation_id is None else str(run.job.conversation_id),
                 schema=enforced_schema(run.question),
+                is_schema_open=not run.question.is_schema_exact,
             )
             try:
                 yield from self._steps(run, request)
@@ -386,6 +387,8 @@ class Answering:
         text = job.text
         notes = (*run.notes, run.not_kept) if run.not_kept else tuple(run.notes)
         parsed = parse_answer(text, space=status.coordinates, seen=run.seen) if text else ParsedAnswer()
+        if parsed.has_data and run.question.schema is not None and not run.question.is_schema_exact:
+            parsed = replace(parsed, data=with_absent(parsed.data, run.question.schema))
         answer = Answer(
             text=text,
             finish_reason=reason,
@@ -442,7 +445,7 @@ _STATES: dict[FinishReason, tuple[TurnState, JobState]] = {
 
 
 def enforced_schema(question: Question) -> str | None:
-    """Return the schema that the engine holds an answer to: the question's, with null for every property."""
+    """Return the schema that the engine holds an answer to: the question's, with null for whatever may not be there."""
     if question.schema is None or question.is_schema_exact:
         return question.schema
     return nullable_schema(question.schema)

@@ -36,6 +36,7 @@ from qwen_vl_app.config import Settings
 from qwen_vl_app.engine.base import Engine
 from qwen_vl_app.engine.exchange import EngineExchange
 from qwen_vl_app.engine.folders import ModelFolder, list_models
+from qwen_vl_app.engine.form_rules import UnenforceableError, form_rules
 from qwen_vl_app.errors import (
     AppError,
     HistoryError,
@@ -82,6 +83,14 @@ class AssistantStatus:
     notices: tuple[Reason, ...]
     expected_wait_s: float | None = None
     """How long a question asked now would wait; None while there is nothing to judge by."""
+
+
+@dataclass(frozen=True, slots=True)
+class FormSupport:
+    """Whether answers are held to a schema while they are written, and the rules of it that are not, by their names."""
+
+    is_held: bool
+    unheld: tuple[str, ...] = ()
 
 
 class Assistant:
@@ -423,7 +432,9 @@ class Assistant:
         if is_alone and self._engine_status.state is EngineState.READY and self._answering.look_up_now(run):
             return job
         try:
-            ticket = self._queue.submit(owner, partial(self._answering.answer, run), priority=priority)
+            ticket = self._queue.submit(
+                owner, partial(self._answering.answer, run), priority=priority, group=job.conversation_id
+            )
         except QueueFullError as error:
             self._answering.finish(run, FinishReason.FAILED, error=error.reason)
             raise
@@ -438,6 +449,15 @@ class Assistant:
         if job.is_cancelled:  # somebody deletes the conversation, or closes the app, at this very moment
             withdraw()
         return job
+
+    def form_support(self, schema: str) -> FormSupport:
+        """Return how far the loaded model's answers would be held to a schema, given as JSON text."""
+        try:
+            rules = form_rules(schema)
+        except UnenforceableError as error:
+            return FormSupport(is_held=False, unheld=(error.rule,))
+        is_held = any(choice.code == "engine.form.grammar" for choice in self._engine_status.choices)
+        return FormSupport(is_held, rules.relaxed)
 
     def running(self, owner: str, conversation_id: int) -> tuple[AnswerJob, ...]:
         """Return the jobs of a conversation that are not over, oldest first: what a reloaded page goes on showing."""
@@ -532,7 +552,7 @@ class Assistant:
     def _let_go(self, owner: str) -> tuple[Reason, ...]:
         """Drop an owner's staged pictures and what the model holds of earlier questions; return what cannot be promised."""
         self.staging.discard_all(owner)
-        self.scratch.empty()
+        self.scratch.empty(owner or None)  # the site's own erasures name nobody
         return self._let_model_forget()
 
     def _let_model_forget(self) -> tuple[Reason, ...]:

@@ -18,12 +18,13 @@ from qwen_vl_app.batch import RUNS_NAME, BatchRuns, RunErasing
 from qwen_vl_app.chat import EngineStatus
 from qwen_vl_app.config import ROOT, Settings, load_settings
 from qwen_vl_app.doctor import Fit, Probe, TorchFacts
-from qwen_vl_app.engine.base import Engine
+from qwen_vl_app.engine.base import DRIVER_LOST, Engine
 from qwen_vl_app.engine.deferred import DeferredEngine
 from qwen_vl_app.engine.exchange import EngineExchange
 from qwen_vl_app.engine.folders import ModelFolder, list_models
 from qwen_vl_app.engine.verified import MEMORY_NAME
 from qwen_vl_app.errors import Reason
+from qwen_vl_app.forms import FORMS_NAME, form_erasing
 from qwen_vl_app.logs import write_to
 from qwen_vl_app.records import Records
 
@@ -118,7 +119,8 @@ def _build_history(settings: Settings) -> HistoryStore:
         cache_bytes=settings.cache_mb * 2**20,
         keeping=Keeping(mode, days=settings.keep_days),
     )
-    history.erase_runs_with(RunErasing(settings.data_dir / RUNS_NAME))
+    history.erase_also(RUNS_NAME, RunErasing(settings.data_dir / RUNS_NAME))
+    history.erase_also(FORMS_NAME, form_erasing(settings.data_dir / FORMS_NAME))
     return history
 
 
@@ -199,6 +201,7 @@ def bench(
     tokens: int,
     rounds: int,
     threads: int,
+    device: str = "auto",
     on_progress: Callable[[Reason], None],
 ) -> Mapping[str, Any]:
     """Measure this machine and return the report, with what is gained under `ratios`. The process is offline from here on.
@@ -215,6 +218,7 @@ def bench(
         tokens=tokens,
         rounds=rounds,
         threads=threads,
+        device=device,
         quality=(DEMO_MODEL, HELD_OUT) if (HELD_OUT / "expected.json").is_file() and DEMO_MODEL.is_dir() else None,
         on_progress=on_progress,
     )
@@ -235,6 +239,16 @@ def current() -> Assistant:
             assistant.open(courtesy_s=COURTESY_S)
             _instances.append(assistant)
         return _instances[0]
+
+
+def driver_is_lost() -> bool:
+    """Return whether this process's engine can compute no more, and whoever started the app wants to start it again."""
+    with _lock:
+        lost = [assistant for assistant in _instances if assistant.settings.exit_on_driver_loss]
+    return any(
+        status.error is not None and status.error.code == DRIVER_LOST
+        for status in (assistant.status.engine for assistant in lost)
+    )
 
 
 def current_batches() -> BatchRuns:

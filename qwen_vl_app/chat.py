@@ -240,9 +240,9 @@ class Question:
     """What a person asks: a text, pictures, and the conversation that it continues (None begins a new one).
 
     `earlier` is for callers whose conversation is not kept here: what was said before, oldest first. `schema` is a JSON
-    Schema as JSON text, in which the order of the properties is their order in the answer: the answer is one JSON value
-    that fits it. Whatever it says, every property is there and may be null, so that nothing has to be invented; only with
-    `is_schema_exact` does it hold to the letter.
+    Schema as JSON text: the answer is one JSON value that fits it. Whatever it says, a property may be null, be left out
+    (which is null as well) or come in another order, so that nothing has to be invented; only with `is_schema_exact` does
+    it hold to the letter, its properties in their order.
     """
 
     text: str
@@ -436,12 +436,21 @@ class CacheFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class ErasedRuns:
-    """What was removed of runs over folders: journals with questions and answers, thumbnails, pictures dropped for them."""
+class ErasedBeside:
+    """What was removed of what lies beside the history: runs over folders and filled forms, with all their files."""
 
     runs: int = 0
+    forms: int = 0
     files: int = 0
     file_bytes: int = 0
+
+    def __add__(self, other: ErasedBeside) -> ErasedBeside:
+        return ErasedBeside(
+            self.runs + other.runs,
+            self.forms + other.forms,
+            self.files + other.files,
+            self.file_bytes + other.file_bytes,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,6 +472,8 @@ class ErasureReceipt:
     cached_answers: int = 0
     runs: int = 0
     """Runs over folders, with their journals."""
+    forms: int = 0
+    """Filled forms, with their pictures."""
     caveats: tuple[Reason, ...] = ()
 
     @property

@@ -50,6 +50,8 @@ class Settings(BaseModel):
     port: int = Field(default=8501, ge=1, le=65535)
     language: Literal["auto", "en", "zh"] = "auto"
 
+    exit_on_driver_loss: bool = False
+    """Whether the app ends with status 75 when the graphics driver has fallen over: for who starts it again, as run.py does."""
     switch_models: bool = True
     """Whether people may change the model on the page while the app runs, for everybody who uses it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -212,6 +214,13 @@ def pass_on(overrides: Mapping[str, Any]) -> None:
     for key, value in overrides.items():
         if value is not None:
             os.environ[f"{ENVIRONMENT_PREFIX}{key.upper()}"] = str(value)
+
+
+def environment_for(settings: Settings, **changes: Any) -> dict[str, str]:
+    """Return this process's environment with what an app of these settings, and of some changes, has to be told."""
+    told = {"model": settings.model, "models_dir": settings.models_dir, "device": settings.device}
+    told |= {"precision": settings.precision, "language": settings.language, **changes}
+    return dict(os.environ) | {f"{ENVIRONMENT_PREFIX}{key.upper()}": str(value) for key, value in told.items()}
 
 
 def configured_port() -> int:

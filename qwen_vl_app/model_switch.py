@@ -79,7 +79,7 @@ class ModelSwitch:
             before, self._status = self._status, SwitchStatus(model, SwitchState.WAITING)
             self._over.clear()
         try:
-            self._queue.submit(OWNER, lambda: self._run(model, unloads_first=unloads_first))
+            self._queue.submit(OWNER, lambda: self._run(model, unloads_first=unloads_first), is_alone=True)
         except AppError:
             self._status = before
             raise

@@ -32,7 +32,7 @@ from qwen_vl_app.chat import (
     TurnState,
 )
 from qwen_vl_app.errors import AppError, HistoryError, Reason, UsageError
-from qwen_vl_app.history import AuditReport, HistoryStore, Keeping, KeepingMode, PictureBytes, RunRecords
+from qwen_vl_app.history import AuditReport, HistoryStore, Keeping, KeepingMode, OtherRecords, PictureBytes
 from qwen_vl_app.private import PrivateConversations, is_private
 from qwen_vl_app.texts import Language
 
@@ -279,9 +279,12 @@ class Records:
 
     # 5. Forgetting
 
-    def erase_runs_with(self, runs: RunRecords) -> None:
-        """Let erasing reach runs over folders, too, and stop those that work."""
-        self._history.erase_runs_with(runs)
+    def erase_also(self, name: str, records: OtherRecords) -> None:
+        """Let every erasure reach something else that is kept, too: of the same owner, in the same period.
+
+        Another of that name takes its place.
+        """
+        self._history.erase_also(name, records)
 
     def erase_turn(self, owner: str, turn_id: int) -> ErasureReceipt:
         """Erase one turn; turns that continue it then continue the one before it.

@@ -6,15 +6,13 @@ at the next start and by every erasure. Does not know what is in them.
 
 from __future__ import annotations
 
-import logging
+import hashlib
 import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-log = logging.getLogger(__name__)
 
 SCRATCH_NAME = "scratch"
 _PREFIX = "being-made-"
@@ -29,11 +27,11 @@ class Scratch:
         self._in_use: set[Path] = set()
 
     @contextmanager
-    def directory(self) -> Iterator[Path]:
-        """Yield a new folder, and remove it with everything in it. Raises OSError where none can be made."""
+    def directory(self, owner: str) -> Iterator[Path]:
+        """Yield a new folder for an owner's files, and remove it with everything in it. Raises OSError where none can be made."""
         with self._lock:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            made = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._folder))
+            made = Path(tempfile.mkdtemp(prefix=_prefix_of(owner), dir=self._folder))
             self._in_use.add(made)
         try:
             yield made
@@ -51,14 +49,19 @@ class Scratch:
             shutil.rmtree(entry, ignore_errors=True)
         return not any(entry.exists() for entry in left)
 
-    def empty(self) -> bool:
-        """Remove everything, also what is being handed over; return whether nothing is left."""
-        for entry in self._entries():
+    def empty(self, owner: str | None) -> bool:
+        """Remove an owner's files, everybody's for None, also those being handed over; return whether none are left."""
+        for entry in self._entries(owner):
             shutil.rmtree(entry, ignore_errors=True)
-        return not self._entries()
+        return not self._entries(owner)
 
-    def _entries(self) -> list[Path]:
+    def _entries(self, owner: str | None = None) -> list[Path]:
+        prefix = _PREFIX if owner is None else _prefix_of(owner)
         try:
-            return [entry for entry in self._folder.iterdir() if entry.name.startswith(_PREFIX)]
+            return [entry for entry in self._folder.iterdir() if entry.name.startswith(prefix)]
         except OSError:
             return []
+
+
+def _prefix_of(owner: str) -> str:
+    return f"{_PREFIX}{hashlib.sha256(owner.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}-"

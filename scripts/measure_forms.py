@@ -49,6 +49,7 @@ class Marked:
     """One value that stands on a picture, and what became of it."""
 
     is_right: bool
+    is_null: bool
     confidence: float | None
     look: LookOutcome | None
 
@@ -92,7 +93,7 @@ def marks(judged: JudgedForm, picture: Picture, absent: str) -> Iterator[Marked 
             continue
         look = each.reading.look
         is_right = each.value.written == truth[each.field.names.en]
-        yield Marked(is_right, each.reading.confidence, None if look is None else look.outcome)
+        yield Marked(is_right, each.value.is_null, each.reading.confidence, None if look is None else look.outcome)
 
 
 def main() -> None:
@@ -127,30 +128,37 @@ def main() -> None:
 
 def report(found: list[Marked], absent: list[Absent]) -> None:
     """Print the tables, as Markdown."""
-    wrong = [mark for mark in found if not mark.is_right]
+    missed = sum(mark.is_null for mark in found)
+    wrong = [mark for mark in found if not mark.is_right and not mark.is_null]
     right = [mark for mark in found if mark.is_right]
-    print(f"\nvalues right: {_share(len(right), len(found))}")
+    print(
+        f"\nvalues right: {_share(len(right), len(found))}; wrong: {len(wrong)}; null where something stands: {missed}"
+    )
     print(f"null for what is not there: {_share(sum(mark.is_null for mark in absent), len(absent))}\n")
     print("| second look | of wrong values | of right values |\n|---|---|---|")
     wrongs, rights = Counter(mark.look for mark in wrong), Counter(mark.look for mark in right)
-    for look in (LookOutcome.AGREE, LookOutcome.DIFFER, LookOutcome.UNREADABLE, None):
-        name = "null, not looked at" if look is None else look.value
-        print(f"| {name} | {_share(wrongs[look], len(wrong))} | {_share(rights[look], len(right))} |")
-    caught = sum(mark.look in (LookOutcome.DIFFER, LookOutcome.UNREADABLE) for mark in wrong)
-    doubted = sum(mark.look in (LookOutcome.DIFFER, LookOutcome.UNREADABLE) for mark in right)
-    print(f"\nwrong values caught: {_share(caught, len(wrong))}; right values doubted: {_share(doubted, len(right))}")
+    for look in LookOutcome:
+        print(f"| {look.value} | {_share(wrongs[look], len(wrong))} | {_share(rights[look], len(right))} |")
     print("\n| confidence | values | right |\n|---|---|---|")
-    known = [mark for mark in found if mark.confidence is not None]
+    known = [mark for mark in found if mark.confidence is not None and not mark.is_null]
     for low, high in pairwise(BANDS):
         band = [mark for mark in known if mark.confidence is not None and low <= mark.confidence < high]
         if band:
             print(f"| {low:g} to {min(high, 1):g} | {len(band)} | {_share(sum(m.is_right for m in band), len(band))} |")
-    for limit in (0.8, 0.9, 0.95, 0.99):
-        low_wrong = sum(mark.confidence is not None and mark.confidence < limit for mark in wrong)
-        low_right = sum(mark.confidence is not None and mark.confidence < limit for mark in right)
-        print(
-            f"\nbelow {limit}: {_share(low_wrong, len(wrong))} of wrong, {_share(low_right, len(right))} of right values"
-        )
+    print("\n| a person is asked where | of wrong values | of right values |\n|---|---|---|")
+    for limit in (0.0, 0.8, 0.9, 0.95, 0.98, 0.99):
+        for with_look in (False, True):
+            caught = sum(_is_doubted(mark, limit, with_look) for mark in wrong)
+            doubted = sum(_is_doubted(mark, limit, with_look) for mark in right)
+            told = [f"confidence is below {limit:g}"] if limit else []
+            told += ["the second look does not agree"] if with_look else []
+            if told:
+                print(f"| {', or '.join(told)} | {_share(caught, len(wrong))} | {_share(doubted, len(right))} |")
+
+
+def _is_doubted(mark: Marked, limit: float, with_look: bool) -> bool:
+    is_low = mark.confidence is not None and mark.confidence < limit
+    return is_low or (with_look and mark.look is not LookOutcome.AGREE)
 
 
 def _share(count: int, total: int) -> str:

@@ -94,6 +94,6 @@ def test_tokens_come_with_their_probabilities(tmp_path: Path) -> None:
     with an_assistant(FakeEngine([["a", "b", "c"]]), tmp_path) as assistant:
         job = assistant.ask(Question("?"), is_kept=False)
         job.wait(WAIT_S)
-    assert job.news().tokens == tuple(ScoredToken(text, -0.1) for text in "abc")
+    assert job.news().tokens == tuple(ScoredToken(text, -0.1, text.encode()) for text in "abc")
     assert job.news(text_start=1, token_start=2).text == "bc"
-    assert job.news(token_start=2).tokens == (ScoredToken("c", -0.1),)
+    assert job.news(token_start=2).tokens == (ScoredToken("c", -0.1, b"c"),)

@@ -21,13 +21,34 @@ def canonical_schema(schema: Mapping[str, JsonValue]) -> str:
 
 
 def nullable_schema(text: str) -> str:
-    """Return a schema's text with null allowed for every property and every item, and with every property required.
+    """Return a schema's text with null allowed for every property and every item, and with no property required.
 
-    So nothing has to be invented: what is not on the picture is null, and never missing. A `const` stays what it is, and
-    so does the whole: an answer is not null.
+    So nothing has to be invented: what is not on the picture is null or left out, as the model is used to. A model that
+    is made to go on where it wanted to end writes anything. A `const` stays what it is, and so does the whole: an answer
+    is not null.
     """
     schema: JsonValue = json.loads(text)
     return canonical_schema(_inside(schema)) if isinstance(schema, dict) else text
+
+
+def with_absent(data: JsonValue, schema: str) -> JsonValue:
+    """Return an answer's data with null for every property of the schema that was left out, in the schema's order."""
+    try:
+        return _completed(data, json.loads(schema))
+    except (ValueError, RecursionError):
+        return data
+
+
+def _completed(data: JsonValue, schema: JsonValue) -> JsonValue:
+    if not isinstance(schema, dict):
+        return data
+    properties = schema.get("properties")
+    if isinstance(data, dict) and isinstance(properties, dict):
+        found = {name: _completed(data[name], each) if name in data else None for name, each in properties.items()}
+        return found | {name: value for name, value in data.items() if name not in properties}
+    if isinstance(data, list) and "items" in schema:
+        return [_completed(each, schema["items"]) for each in data]
+    return data
 
 
 def _inside(schema: dict[str, JsonValue]) -> dict[str, JsonValue]:
@@ -44,10 +65,7 @@ def _inside(schema: dict[str, JsonValue]) -> dict[str, JsonValue]:
             changed[key] = [_inside(each) if isinstance(each, dict) else each for each in value]
         elif key in _NAMED and isinstance(value, dict):
             changed[key] = {name: _inside(each) if isinstance(each, dict) else each for name, each in value.items()}
-    properties, required = schema.get("properties"), schema.get("required")
-    if isinstance(properties, dict):
-        also = [name for name in required if name not in properties] if isinstance(required, list) else []
-        changed["required"] = [*properties, *also]
+    changed.pop("required", None)
     return changed
 
 

@@ -6,7 +6,7 @@ here decodes or asks on the event loop.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -28,6 +28,7 @@ from qwen_vl_app.chat import (
     EngineState,
     EngineStatus,
     FinishReason,
+    JsonValue,
     Question,
     SamplingParams,
     ScoredToken,
@@ -125,7 +126,24 @@ async def stage_upload(call: Call, data: bytes, name: str, *, detail: Detail | N
     return await anyio.to_thread.run_sync(lambda: call.assistant.stage(data, name, detail=detail))
 
 
-async def ask(call: Call, messages: Sequence[StagedMessage], sampling: SamplingParams) -> AnswerJob:
+async def make_form(
+    call: Call, schema: Mapping[str, JsonValue] | None, *, must_be_object: bool, field: str, is_strict: bool = True
+) -> AnswerForm:
+    """Return the form of an answer. Raises UsageError for a schema that cannot be used."""
+    return await anyio.to_thread.run_sync(
+        lambda: AnswerForm(
+            schema,
+            must_be_object=must_be_object,
+            field=field,
+            is_strict=is_strict,
+            support=call.assistant.form_support,
+        )
+    )
+
+
+async def ask(
+    call: Call, messages: Sequence[StagedMessage], sampling: SamplingParams, *, form: AnswerForm | None = None
+) -> AnswerJob:
     """Queue a conversation whose last message is the question. Raises UsageError, QueueFullError."""
     *earlier, last = messages
     if last.role != "user":
@@ -135,6 +153,8 @@ async def ask(call: Call, messages: Sequence[StagedMessage], sampling: SamplingP
         pictures=last.pictures,
         sampling=sampling,
         earlier=tuple(EarlierMessage(each.role, each.text, each.pictures) for each in earlier),
+        schema=None if form is None else form.text,
+        is_schema_exact=True,  # a program's schema is its contract: where null may stand, it says so itself
     )
     return await anyio.to_thread.run_sync(
         lambda: call.assistant.ask(question, owner=call.owner, is_kept=False, priority=Priority.API)
@@ -142,10 +162,11 @@ async def ask(call: Call, messages: Sequence[StagedMessage], sampling: SamplingP
 
 
 class Reply:
-    """An answer on its way to a program, in a form where one is wanted: one attempt, and one repair.
+    """An answer on its way to a program, in a form where one is wanted: held to it, or checked, with one repair.
 
-    Iterate `news` once; then `text`, `answer`, `usage` and `tokens` are there, or `refusal`. A form is checked before
-    anything goes out, so its text comes in one piece.
+    Iterate `news` once; then `text`, `answer`, `usage`, `notes` and `tokens` are there, or `refusal`. A form that is not
+    held to while the answer is written is checked before anything goes out, so its text comes in one piece; `tokens` are
+    empty where that text is not the model's own.
     """
 
     def __init__(
@@ -162,6 +183,7 @@ class Reply:
         self.text = ""
         self.tokens: tuple[ScoredToken, ...] = ()
         self.answer = Answer("", FinishReason.STOPPED)
+        self.notes: tuple[Reason, ...] = ()
         self.usage = Usage()
         self._call = call
         self._job = job
@@ -173,12 +195,16 @@ class Reply:
     async def news(self) -> AsyncGenerator[News, None]:
         """Yield what happens. Whoever stops iterating, closes this, and closing stops the answer and frees the model."""
         try:
-            source = follow(self._job) if self._is_live and self._form is None else follow_quietly(self._job)
+            is_open = self._form is None or self._form.is_held
+            source = follow(self._job) if self._is_live and is_open else follow_quietly(self._job)
             async with aclosing(source) as all_news:
                 async for each in all_news:
-                    if self._form is None or each.progress is not None:
+                    if is_open or each.progress is not None:
                         yield each
             if self._has_answered() and self._form is not None:
+                if is_open:
+                    await self._judge(self._form)
+                    return
                 async with aclosing(self._formed(self._form)) as all_news:
                     async for each in all_news:
                         yield each
@@ -197,24 +223,36 @@ class Reply:
 
     async def _formed(self, form: AnswerForm) -> AsyncGenerator[News, None]:
         """Check the answer, let it be repaired once, and yield it whole. One that was cut goes out as it is."""
+        misfit = await self._misfit(form)
+        if misfit is not None:
+            again = (StagedMessage("assistant", self.text), StagedMessage("user", form.repair(misfit)))
+            self._job = await ask(self._call, (*self._messages, *again), self._sampling, form=form)
+            async with aclosing(follow_quietly(self._job)) as all_news:
+                async for each in all_news:
+                    if each.progress is not None:
+                        yield each
+            if not self._has_answered():
+                return
+        if not await self._judge(form):
+            return
         if not self._was_cut():
-            misfit = await anyio.to_thread.run_sync(form.misfit, self.text, self.answer)
-            if misfit is not None:
-                again = (StagedMessage("assistant", self.text), StagedMessage("user", form.repair(misfit)))
-                self._job = await ask(self._call, (*self._messages, *again), self._sampling)
-                async with aclosing(follow_quietly(self._job)) as all_news:
-                    async for each in all_news:
-                        if each.progress is not None:
-                            yield each
-                if not self._has_answered():
-                    return
-                misfit = await anyio.to_thread.run_sync(form.misfit, self.text, self.answer)
-            if not self._was_cut():
-                if misfit is not None:
-                    self.refusal = refusal_of(Reason("api.answer_does_not_fit", field="response_format"))
-                    return
-                self.text = form.fitted(self.text, self.answer)
-        yield News(text=self.text)
+            self.text = form.fitted(self.text, self.answer)
+            self.tokens = self.tokens if self.text == self.answer.text else ()
+        yield News(text=self.text, tokens=self.tokens)
+
+    async def _misfit(self, form: AnswerForm) -> str | None:
+        if self._was_cut():
+            return None
+        return await anyio.to_thread.run_sync(form.misfit, self.text, self.answer)
+
+    async def _judge(self, form: AnswerForm) -> bool:
+        """Return whether the answer may go out: one that does not fit is refused, or only said to be so."""
+        misfit = await self._misfit(form)
+        if misfit is not None and form.is_strict:
+            self.refusal = refusal_of(Reason("api.answer_does_not_fit", field="response_format"))
+        elif misfit is not None:
+            self.notes = (Reason("api.form_not_kept"),)
+        return self.refusal is None
 
     def _has_answered(self) -> bool:
         """Take over what the job ended with; False where that is no answer."""

@@ -1,13 +1,14 @@
 """Answers in a form: what the model is told, whether its answer fits, and what it is told when it does not.
 
 Knows JSON and JSON schemas of the subset that can be checked safely. Follows no reference out of the schema and gives up
-where one multiplies itself. A schema holds the form, not the truth: a field can be well-formed and wrong.
+where one multiplies itself. Regular expressions are never run here, for one of them can keep a thread busy for years; the
+engine holds answers to them in another way. A schema holds the form, not the truth: a field can be well-formed and wrong.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from typing import Any
 
@@ -18,6 +19,8 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
+from qwen_vl_app.answers import canonical_schema
+from qwen_vl_app.assistant import FormSupport
 from qwen_vl_app.chat import Answer, JsonValue
 from qwen_vl_app.errors import UsageError
 
@@ -25,16 +28,31 @@ LARGEST_SCHEMA_CHARS = 64_000
 MOST_REFERENCES = 10_000
 """References that one check follows; a schema whose references double at every level would never end."""
 _REGULAR_EXPRESSIONS = frozenset({"pattern", "patternProperties"})
+_BESIDE_PATTERNS = frozenset({"additionalProperties", "unevaluatedProperties"})
 _BY_NAME = frozenset({"properties", "$defs", "definitions", "dependentSchemas"})
 _DATA = frozenset({"enum", "const", "default", "examples", "required", "dependentRequired"})
 
 
 class AnswerForm:
-    """JSON, of a schema where one is given. Raises UsageError for a schema that cannot be used."""
+    """JSON, of a schema where one is given. Raises UsageError for a schema that cannot be used.
 
-    def __init__(self, schema: Mapping[str, JsonValue] | None = None, *, must_be_object: bool, field: str) -> None:
+    `support` is what the engine holds of it. A form that `is_strict` is refused where the engine does not hold to one of
+    its regular expressions; an answer that does not fit it is not passed on.
+    """
+
+    def __init__(
+        self,
+        schema: Mapping[str, JsonValue] | None = None,
+        *,
+        must_be_object: bool,
+        field: str,
+        is_strict: bool = True,
+        support: Callable[[str], FormSupport] = lambda _: FormSupport(is_held=False),
+    ) -> None:
+        self.is_strict = is_strict
         self._must_be_object = must_be_object
         self._schema = schema = None if schema is None else _without_dialect(schema)
+        self._checked: Mapping[str, JsonValue] | None = None
         if schema is not None:
             _require_safe(schema, field)
             try:
@@ -45,6 +63,17 @@ class AnswerForm:
                         resolver.lookup(str(value))
             except (SchemaError, Unresolvable) as error:
                 raise UsageError("api.bad_schema", field=field) from error
+            self._checked = _without_expressions(schema)
+        self.text = canonical_schema(schema if schema is not None else {"type": "object"})
+        """The schema that the engine is given."""
+        held = support(self.text)
+        self.is_held = held.is_held and not held.unheld
+        """Whether every rule is held to while the answer is written, so that it can go out as it comes."""
+        if schema is not None and is_strict:
+            unheld = _REGULAR_EXPRESSIONS if not held.is_held else _REGULAR_EXPRESSIONS & set(held.unheld)
+            for key, _ in _rules(schema):
+                if key in unheld:
+                    raise UsageError("api.schema_rule", field=field, rule=key)
 
     def instruction(self) -> str:
         """Return what the model is told in addition to the question."""
@@ -59,18 +88,22 @@ class AnswerForm:
             return "the answer is not valid JSON"
         if self._must_be_object and not isinstance(data, dict):
             return "the answer is not a JSON object"
-        if self._schema is None:
+        if self._checked is None:
             return None
         try:
-            errors = sorted(_checker(self._schema).iter_errors(data), key=_depth)
+            errors = sorted(_checker(self._checked).iter_errors(data), key=_depth)
         except (Unresolvable, _TooManyReferencesError, RecursionError):
             return "the answer does not fit the schema"
         return None if not errors else _said(errors[0])
 
     def fitted(self, text: str, answer: Answer | None) -> str:
-        """Return the JSON alone of an answer that fits."""
-        found, data = self._read(text, answer)
-        return json.dumps(data, ensure_ascii=False) if found else text
+        """Return the JSON alone of an answer that fits, as the model wrote it where it wrote nothing else."""
+        try:
+            json.loads(text)
+        except (ValueError, RecursionError):
+            found, data = self._read(text, answer)
+            return json.dumps(data, ensure_ascii=False) if found else text
+        return text.strip()
 
     def repair(self, misfit: str) -> str:
         """Return what the model is told when its answer did not fit."""
@@ -80,7 +113,7 @@ class AnswerForm:
     def _read(text: str, answer: Answer | None) -> tuple[bool, Any]:
         try:
             return True, json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             parsed = answer.parsed if answer is not None else None
             return (True, parsed.data) if parsed is not None and parsed.has_data else (False, None)
 
@@ -108,8 +141,6 @@ def _require_safe(schema: Mapping[str, JsonValue], field: str) -> None:
     if len(_written(schema)) > LARGEST_SCHEMA_CHARS:
         raise UsageError("api.bad_schema", field=field)
     for key, value in _rules(schema):
-        if key in _REGULAR_EXPRESSIONS:  # one expression can keep a thread, and with it the app, busy for years
-            raise UsageError("api.schema_rule", field=field, rule=key)
         if key == "$dynamicRef" or (key == "$ref" and not (isinstance(value, str) and value.startswith("#"))):
             raise UsageError("api.bad_schema", field=field)
 
@@ -128,6 +159,30 @@ def _rules(schema: object) -> Iterator[tuple[str, object]]:
                     waiting.append(value)
         elif isinstance(each, list):
             waiting.extend(each)
+
+
+def _without_expressions(schema: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Leave out the regular expressions, and what has a meaning only beside them."""
+
+    def without(value: JsonValue, *, is_schema: bool) -> JsonValue:
+        if isinstance(value, list):
+            return [without(each, is_schema=is_schema) for each in value]
+        if not isinstance(value, dict):
+            return value
+        if not is_schema:
+            return {name: without(each, is_schema=True) for name, each in value.items()}
+        left_out = _REGULAR_EXPRESSIONS if "patternProperties" not in value else _REGULAR_EXPRESSIONS | _BESIDE_PATTERNS
+        return {
+            key: each if key in _DATA else without(each, is_schema=key not in _BY_NAME)
+            for key, each in value.items()
+            if key not in left_out
+        }
+
+    return {str(key): each for key, each in _as_object(without(dict(schema), is_schema=True)).items()}
+
+
+def _as_object(value: JsonValue) -> dict[str, JsonValue]:
+    return value if isinstance(value, dict) else {}
 
 
 def _without_dialect(schema: Mapping[str, JsonValue]) -> dict[str, JsonValue]:

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from qwen_vl_app import __version__
-from qwen_vl_app.api.asking import Call, Reply, SentMessage, ask, model_names, require_model, stage
+from qwen_vl_app.api.asking import Call, Reply, SentMessage, ask, make_form, model_names, require_model, stage
 from qwen_vl_app.api.bodies import read_json
 from qwen_vl_app.api.doors import Door, GetAssistant, Handler
 from qwen_vl_app.api.following import LEFT, LiveResponse, unless_left
@@ -118,7 +118,7 @@ async def chat(call: Call) -> Response:
 
 
 async def _answer(call: Call, wanted: OllamaRequest, messages: Sequence[SentMessage], *, is_chat: bool) -> Response:
-    form = _form(wanted)
+    form = await _form(call, wanted)
     status = require_model(call, wanted.model)
     head = _Head(wanted.model, is_chat=is_chat)
     if not messages:
@@ -128,7 +128,7 @@ async def _answer(call: Call, wanted: OllamaRequest, messages: Sequence[SentMess
     if form is not None:
         staged = (*staged[:-1], replace(staged[-1], text=f"{staged[-1].text}\n\n{form.instruction()}".strip()))
     sampling = wanted.sampling(default_max_new_tokens=call.settings.max_new_tokens)
-    job = await ask(call, staged, sampling)
+    job = await ask(call, staged, sampling, form=form)
     reply = Reply(call, job, messages=staged, sampling=sampling, form=form, is_live=wanted.is_stream)
     if wanted.is_stream:
         lines = _lines(call, reply, head, with_logprobs=bool(wanted.logprobs))
@@ -137,7 +137,7 @@ async def _answer(call: Call, wanted: OllamaRequest, messages: Sequence[SentMess
         return LEFT
     if reply.refusal is not None:
         return reply.refusal.response(call.language, is_ollama=True)
-    logprobs = _logprobs(reply.tokens) if wanted.logprobs else {}
+    logprobs = _logprobs(reply.tokens) if wanted.logprobs and reply.tokens else {}
     return JSONResponse(head.line(reply.text) | logprobs | _ending(reply, status))
 
 
@@ -193,13 +193,13 @@ def _pictures(images: Sequence[str] | None, field: str) -> tuple[SentPicture, ..
     return tuple(SentPicture(image, f"{field}.{at}", is_base64=True) for at, image in enumerate(images or ()))
 
 
-def _form(wanted: OllamaRequest) -> AnswerForm | None:
+async def _form(call: Call, wanted: OllamaRequest) -> AnswerForm | None:
+    if wanted.top_logprobs and not wanted.logprobs:
+        raise UsageError("api.needs_other", field="top_logprobs", other="logprobs")
     if not wanted.format:
         return None
-    if wanted.logprobs:
-        raise UsageError("api.not_with_form", field="logprobs")  # what goes out is not what the tokens said
     schema = None if isinstance(wanted.format, str) else wanted.format
-    return AnswerForm(schema, must_be_object=schema is None, field="format")
+    return await make_form(call, schema, must_be_object=schema is None, field="format")
 
 
 def _listed(name: str, status: EngineStatus) -> dict[str, object]:

@@ -10,7 +10,16 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, JsonValue
 
-from qwen_vl_app.api.openai_requests import MOST_NEW_TOKENS, Name, Neutral, Nothing, StopText, Strict, Whole
+from qwen_vl_app.api.openai_requests import (
+    MOST_LIKELY,
+    MOST_NEW_TOKENS,
+    Name,
+    Neutral,
+    Nothing,
+    StopText,
+    Strict,
+    Whole,
+)
 from qwen_vl_app.chat import SamplingParams
 
 One: TypeAlias = Annotated[float, Field(ge=1, le=1)]
@@ -20,7 +29,7 @@ KeepAlive: TypeAlias = Annotated[str, Field(max_length=40)] | float | None
 REFUSED = frozenset(
     {
         "repeat_penalty", "presence_penalty", "frequency_penalty", "mirostat", "tfs_z", "typical_p", "min_p", "tools",
-        "tool_calls", "tool_name", "suffix", "template", "context", "raw", "think", "thinking", "top_logprobs", "width",
+        "tool_calls", "tool_name", "suffix", "template", "context", "raw", "think", "thinking", "width",
         "height", "steps", "truncate", "shift",
     }
 )  # fmt: skip
@@ -78,7 +87,7 @@ class OllamaRequest(Strict):
     options: Options | None = None
     logprobs: bool | None = None
 
-    top_logprobs: Annotated[Literal[0], Whole] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MOST_LIKELY), Whole] | None = None
     think: Literal[False] | None = None
 
     keep_alive: KeepAlive = None
@@ -99,6 +108,7 @@ class OllamaRequest(Strict):
             top_k=options.top_k or 0,
             seed=options.seed,
             stop=tuple(options.stop or ()),
+            top_logprobs=self.top_logprobs or 0,
         )
 
 

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from qwen_vl_app.answer_job import JobProgress, JobState
-from qwen_vl_app.api.asking import Call, Reply, SentMessage, ask, model_names, require_model, stage
+from qwen_vl_app.api.asking import Call, Reply, SentMessage, ask, make_form, model_names, require_model, stage
 from qwen_vl_app.api.bodies import read_json
 from qwen_vl_app.api.doors import Door, GetAssistant
 from qwen_vl_app.api.following import LEFT, LiveResponse, unless_left
@@ -77,12 +77,12 @@ async def complete(call: Call) -> Response:
     wanted = await read_json(call.request, ChatCompletionRequest, limit_bytes=limit_bytes)
     _require_consistent(wanted)
     status = require_model(call, wanted.model)
-    form = _form(wanted.response_format)
+    form = await _form(call, wanted.response_format)
     staged = await stage(call, sent_messages(wanted.messages))
     if form is not None:
         staged = (*staged[:-1], replace(staged[-1], text=f"{staged[-1].text}\n\n{form.instruction()}".strip()))
     sampling = wanted.sampling(default_max_new_tokens=call.settings.max_new_tokens)
-    job = await ask(call, staged, sampling)
+    job = await ask(call, staged, sampling, form=form)
     is_live = bool(wanted.stream)
     reply = Reply(call, job, messages=staged, sampling=sampling, form=form, is_live=is_live)
     head = _Head(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), status.model, status.fingerprint[:32])
@@ -100,7 +100,7 @@ async def complete(call: Call) -> Response:
         choices=[
             Choice(
                 message=CompletionMessage(content=reply.text),
-                logprobs=logprobs_of(reply.tokens) if wanted.logprobs else None,
+                logprobs=logprobs_of(reply.tokens) if wanted.logprobs and reply.tokens else None,
                 finish_reason=FINISH_REASONS[reply.answer.finish_reason],
             )
         ],
@@ -137,7 +137,7 @@ def sent_messages(messages: list[ChatMessage]) -> tuple[SentMessage, ...]:
 
 def notes_of(call: Call, reply: Reply) -> list[dict[str, str]]:
     """Return what should be known about an answer, in the caller's language."""
-    reasons = list(reply.answer.notes)
+    reasons = [*reply.answer.notes, *reply.notes]
     if reply.answer.finish_reason is FinishReason.REPETITION:
         reasons.append(Reason("api.cut_repetition"))
     return [{"code": reason.code, "message": render(reason, call.language)} for reason in reasons]
@@ -208,20 +208,25 @@ def _comment(progress: JobProgress) -> bytes:
     return f": {progress.state.value} {progress.read_fraction:.2f}\n\n".encode()
 
 
-def _form(wanted: ResponseFormat | None) -> AnswerForm | None:
+async def _form(call: Call, wanted: ResponseFormat | None) -> AnswerForm | None:
     if wanted is None or wanted.type == "text":
         return None
     if wanted.type == "json_object":
-        return AnswerForm(must_be_object=True, field="response_format")
-    if wanted.json_schema is None:
+        return await make_form(call, None, must_be_object=True, field="response_format")
+    form = wanted.json_schema
+    if form is None:
         raise UsageError("api.missing_field", field="response_format.json_schema")
-    schema = wanted.json_schema.json_schema
-    return AnswerForm(schema, must_be_object=False, field="response_format.json_schema.schema")
+    return await make_form(
+        call,
+        form.json_schema,
+        must_be_object=False,
+        field="response_format.json_schema.schema",
+        is_strict=form.strict is True,
+    )
 
 
 def _require_consistent(wanted: ChatCompletionRequest) -> None:
-    form = wanted.response_format
-    if form is not None and form.type != "text" and wanted.logprobs:
-        raise UsageError("api.not_with_form", field="logprobs")  # what goes out is not what the tokens said
+    if wanted.top_logprobs and not wanted.logprobs:
+        raise UsageError("api.needs_other", field="top_logprobs", other="logprobs")
     if wanted.max_tokens is not None and wanted.max_completion_tokens is not None:
         raise UsageError("api.one_of_both", field="max_tokens", other="max_completion_tokens")

@@ -7,7 +7,7 @@ should know, such as pictures made smaller.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -80,13 +80,18 @@ class CompletionUsage(Shape):
     prompt_tokens_details: PromptDetails
 
 
-class TokenLogprob(Shape):
+class LikelyLogprob(Shape):
     """A token and the natural logarithm of its probability."""
 
     token: str
     logprob: float
     bytes: list[int]
-    top_logprobs: list[int] = []
+
+
+class TokenLogprob(LikelyLogprob):
+    """A token of the answer, and the likeliest ones in its place, where they were asked for."""
+
+    top_logprobs: list[LikelyLogprob] = []
 
 
 class ChoiceLogprobs(Shape):
@@ -159,11 +164,18 @@ def usage_of(usage: Usage) -> CompletionUsage:
 
 
 def logprobs_of(tokens: Sequence[ScoredToken]) -> ChoiceLogprobs:
-    """Return the tokens whose probability is known. A token inside a character has no text of its own yet."""
+    """Return the tokens whose probability is known. One inside a character is written as U+FFFD; its bytes are its own."""
     return ChoiceLogprobs(
         content=[
-            TokenLogprob(token=token.text, logprob=token.logprob + 0.0, bytes=list(token.text.encode()))
+            TokenLogprob(
+                **_written(token.raw or token.text.encode(), token.logprob),
+                top_logprobs=[LikelyLogprob(**_written(each.raw, each.logprob)) for each in token.likely],
+            )
             for token in tokens
             if token.logprob is not None
         ]
     )
+
+
+def _written(raw: bytes, logprob: float) -> dict[str, Any]:
+    return {"token": raw.decode(errors="replace"), "logprob": logprob + 0.0, "bytes": list(raw)}

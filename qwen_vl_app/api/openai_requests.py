@@ -20,6 +20,8 @@ DETAILS: Mapping[str, Detail | None] = {
     "original": Detail.DOCUMENT,
 }
 MOST_NEW_TOKENS = 32768
+MOST_LIKELY = 20
+"""Of the tokens that could have been chosen, how many are told at most."""
 
 
 def _whole(value: object) -> object:
@@ -141,7 +143,7 @@ class ChatCompletionRequest(Strict):
 
     UNSUPPORTED: ClassVar[frozenset[str]] = frozenset(
         {
-            "n", "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "top_logprobs", "tools",
+            "n", "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "tools",
             "tool_choice", "tool_calls", "functions", "function_call", "modalities", "audio", "prediction",
             "reasoning_effort", "verbosity", "web_search_options", "name", "refusal", "annotations", "min_p",
         }
@@ -161,6 +163,7 @@ class ChatCompletionRequest(Strict):
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
     logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MOST_LIKELY), Whole] | None = None
 
     # Taken at the value that changes nothing
     n: Annotated[Literal[1], Whole] | None = None
@@ -169,7 +172,6 @@ class ChatCompletionRequest(Strict):
     repetition_penalty: Annotated[float, Field(ge=1, le=1)] | None = None
     min_p: Neutral | None = None
     logit_bias: Annotated[dict[str, JsonValue], Field(max_length=0)] | None = None
-    top_logprobs: Annotated[Literal[0], Whole] | None = None
     tools: Nothing | None = None
     tool_choice: Literal["none"] | None = None
     functions: Nothing | None = None
@@ -201,4 +203,5 @@ class ChatCompletionRequest(Strict):
             top_k=max(self.top_k or 0, 0),
             seed=self.seed,
             stop=stop,
+            top_logprobs=self.top_logprobs or 0,
         )

@@ -88,7 +88,7 @@ class _Made:
 
 def _export(assistant: Assistant, owner: str, language: Language) -> _Made:
     with ExitStack() as ending:
-        file = ending.enter_context(assistant.scratch.directory()) / "everything.zip"
+        file = ending.enter_context(assistant.scratch.directory(owner)) / "everything.zip"
         stream = ending.enter_context(file.open("w+b"))
         assistant.records.export(stream, owner=owner, language=language)
         return _Made(stream, ending.pop_all())
@@ -98,6 +98,6 @@ def _back_up(assistant: Assistant, owner: str, _language: Language) -> _Made:
     if not assistant.records.is_only_owner(owner):
         raise HistoryError("records.others_are_here")
     with ExitStack() as ending:
-        file = ending.enter_context(assistant.scratch.directory()) / "backup.zip"
+        file = ending.enter_context(assistant.scratch.directory(owner)) / "backup.zip"
         assistant.records.backup(file)
         return _Made(ending.enter_context(file.open("rb")), ending.pop_all())

@@ -46,7 +46,7 @@ _STATUS_OF_CODE = {
     "api.file_refused": 422,
     "api.bad_schema": 422,
     "api.schema_rule": 422,
-    "api.not_with_form": 422,
+    "api.needs_other": 422,
     "api.answer_does_not_fit": 422,
     "question.empty": 422,
     "question.too_many_pictures": 422,

@@ -18,7 +18,7 @@ from qwen_vl_app.assistant import LOCAL_OWNER
 from qwen_vl_app.batch.dropped import DROPPED_NAME
 from qwen_vl_app.batch.journal import JOURNAL_NAME
 from qwen_vl_app.batch.plan import PLAN_NAME, BatchPlan, load_plan
-from qwen_vl_app.chat import ErasedRuns
+from qwen_vl_app.chat import ErasedBeside
 from qwen_vl_app.errors import BatchError
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class RunErasing:
         """True where something may be left from before: what a kill cut short is looked for once."""
         self._stubborn: set[Path] = set()
 
-    def erase(self, owner: str | None, *, since: datetime | None, until: datetime | None) -> ErasedRuns:
+    def erase(self, owner: str | None, *, since: datetime | None, until: datetime | None) -> ErasedBeside:
         """Remove an owner's runs, everybody's for None, that worked in a period, and their drops."""
         runs = files = file_bytes = 0
         with self._erasing:
@@ -60,7 +60,7 @@ class RunErasing:
                     files, file_bytes = files + count, file_bytes + size
                     self._doom(drop)
             self._is_left = not self._remove()
-        return ErasedRuns(runs, files, file_bytes)
+        return ErasedBeside(runs=runs, files=files, file_bytes=file_bytes)
 
     def settle(self) -> bool:
         """Go on with what could not be removed; return whether nothing of it is left."""

@@ -72,7 +72,7 @@ class BatchRuns:
         self._is_closed = False
         self.dropped = DroppedFiles(self._folder)
         """Pictures that came through the page, for runs to go over."""
-        assistant.records.erase_runs_with(RunErasing(self._folder, stop=self._end_for_good))
+        assistant.records.erase_also(RUNS_NAME, RunErasing(self._folder, stop=self._end_for_good))
 
     def sweep(self) -> int:
         """Delete what was dropped a day ago or earlier and never run over; return how many drops."""

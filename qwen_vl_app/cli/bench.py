@@ -56,6 +56,7 @@ def bench(parts: Parts, request: Request, *, overrides: Mapping[str, Any]) -> in
             tokens=request.tokens,
             rounds=request.rounds,
             threads=settings.threads,
+            device=settings.device,
             on_progress=terminal.note,
         )
     except AppError as error:

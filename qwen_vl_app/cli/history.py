@@ -332,6 +332,7 @@ def _tell_receipt(terminal: Terminal, receipt: ErasureReceipt) -> None:
                 "turns": receipt.turns,
                 "pictures": receipt.pictures,
                 "runs": receipt.runs,
+                "forms": receipt.forms,
                 "files": receipt.files,
                 "bytes": receipt.file_bytes,
                 "caveats": [
@@ -347,6 +348,7 @@ def _tell_receipt(terminal: Terminal, receipt: ErasureReceipt) -> None:
         turns=receipt.turns,
         pictures=receipt.pictures,
         runs=receipt.runs,
+        forms=receipt.forms,
         bytes=receipt.file_bytes,
     )
     terminal.line(told)

@@ -23,6 +23,7 @@ from qwen_vl_app.cli import batch as batching
 from qwen_vl_app.cli import bench as benching
 from qwen_vl_app.cli import checkup
 from qwen_vl_app.cli import look as looking
+from qwen_vl_app.cli import prove_offline as proving
 from qwen_vl_app.cli import serve as serving
 from qwen_vl_app.cli.forms_program import forms_app
 from qwen_vl_app.cli.history_program import history_app
@@ -52,7 +53,7 @@ _app.add_typer(models_app, name="models")
 # The flags. Their help is put in by `_speak`, in the language of this machine.
 ModelFlag = Annotated[str | None, typer.Option("--model", metavar="DIR")]
 DeviceFlag = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda")]
-PrecisionFlag = Annotated[str | None, typer.Option("--precision", metavar="auto|fp32|bf16|int8")]
+PrecisionFlag = Annotated[str | None, typer.Option("--precision", metavar="auto|fp32|bf16|int8|fp8|nf4")]
 DataDirFlag = Annotated[str | None, typer.Option("--data-dir", metavar="DIR")]
 ModelsDirFlag = Annotated[str | None, typer.Option("--models-dir", metavar="DIR")]
 LanguageFlag = Annotated[str | None, typer.Option("--language", metavar="auto|en|zh")]
@@ -301,6 +302,27 @@ def _bench(
     overrides = _overrides(model=None, device=None, precision=None, data_dir=None, models_dir=None, language=language)
     request = benching.Request(shape, model_folder, sizes, tokens, rounds, json_file, chart_file)
     _end(context, benching.bench(_parts(context), request, overrides=overrides))
+
+
+@_app.command("prove-offline")
+def _prove_offline(
+    context: typer.Context,
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE")] = Path("offline-report.md"),
+    no_browser: Annotated[bool, typer.Option("--no-browser")] = False,
+    timeout: Annotated[float, typer.Option("--timeout", min=1, metavar="SECONDS")] = 600.0,
+    is_json: JsonFlag = False,
+    model: ModelFlag = None,
+    models_dir: ModelsDirFlag = None,
+    language: LanguageFlag = None,
+) -> None:
+    overrides = _overrides(
+        model=model, device=None, precision=None, data_dir=None, models_dir=models_dir, language=language
+    )
+    status = proving.prove_offline(
+        _parts(context), overrides=overrides, out=out, timeout_s=timeout, uses_browser=not no_browser, is_json=is_json
+    )
+    _end(context, status)
 
 
 @_app.command("serve")

@@ -23,6 +23,9 @@ from qwen_vl_app.chat import (
 )
 from qwen_vl_app.errors import Reason
 
+DRIVER_LOST = "engine.driver_lost"
+"""The code of an engine whose graphics card answers this process no more: only a new process can use it again."""
+
 
 class Stage(StrEnum):
     """What the engine does before the first word."""
@@ -78,14 +81,16 @@ class GenerationRequest:
     """One prompt to continue. `conversation_key` lets an engine find what it still holds of the same conversation.
 
     `schema` is a JSON Schema as JSON text. An engine holds the answer to it as far as it can, its properties in their
-    order and no others, and tells in the notes of its last step what it could not enforce. It adds nothing to the schema:
-    where null is no possible value of a property, the model has to write something there.
+    order and no others, and tells in the notes of its last step what it could not enforce. With `is_schema_open` the
+    properties may come in any order and be left out. It adds nothing else: where null is no possible value of a property,
+    the model has to write something there.
     """
 
     messages: tuple[Message, ...]
     sampling: SamplingParams = SamplingParams()
     conversation_key: str | None = None
     schema: str | None = None
+    is_schema_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from qwen_vl_app.chat import (
     EngineState,
     EngineStatus,
     FinishReason,
+    LikelyToken,
     Rung,
     SeenSize,
     Size,
@@ -25,7 +26,7 @@ from qwen_vl_app.chat import (
 )
 from qwen_vl_app.engine.base import FinishedStep, GenerationRequest, Prediction, Stage, StageStep, Step, TokenStep
 from qwen_vl_app.engine.families import smart_resize
-from qwen_vl_app.errors import ModelError, ModelNotLoadedError
+from qwen_vl_app.errors import ModelError, ModelNotLoadedError, Reason
 
 Reply = str | list[str] | Exception
 """An answer in one piece, in the pieces it shall come in, or an error to raise before the first word."""
@@ -57,7 +58,8 @@ class FakeEngine:
 
     `replies` are used in order; `requests` keeps what came. With a `gate`, one piece of text passes for each
     `gate.release()` (a semaphore that the test owns), so that a test can look between two tokens. With `loading`, `load`
-    waits for that event, half of the bytes in place. `load_error` makes loading fail.
+    waits for that event, half of the bytes in place. `load_error` makes loading fail. With `holds_forms` it says that it
+    holds answers to schemas; the replies have to be such, for it writes what it was told.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class FakeEngine:
         loading: threading.Event | None = None,
         load_error: ModelError | None = None,
         finish_reason: FinishReason = FinishReason.STOP,
+        holds_forms: bool = False,
     ) -> None:
         self.replies: deque[Reply | PiecesThen] = deque(replies)
         self.requests: list[GenerationRequest] = []
@@ -92,6 +95,7 @@ class FakeEngine:
             dtype="fp32",
             attention="none",
             weights_bytes=1000,
+            choices=(Reason("engine.form.grammar" if holds_forms else "engine.form.no_grammar"),),
         )
         self._plan = plan
 
@@ -164,7 +168,9 @@ class FakeEngine:
                     finish = FinishReason.STOPPED
                     break
                 made += 1
-                yield TokenStep(piece, token_id=made, logprob=-0.1)
+                likely = [LikelyToken(piece.encode(), -0.1), *(LikelyToken(b"?%d" % at, -2.0 - at) for at in range(20))]
+                top = tuple(likely[: request.sampling.top_logprobs])
+                yield TokenStep(piece, token_id=made, logprob=-0.1, raw=piece.encode(), likely=top)
             else:
                 if isinstance(reply, PiecesThen):
                     raise reply.error

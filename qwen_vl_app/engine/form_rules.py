@@ -80,11 +80,14 @@ class UnenforceableError(Exception):
         self.rule = rule
 
 
-def form_rules(schema: str) -> FormRules:
-    """Return what can be held of a schema. Raises UnenforceableError."""
+def form_rules(schema: str, *, is_open: bool = False) -> FormRules:
+    """Return what can be held of a schema, whose properties may come in any order and be left out where it `is_open`.
+
+    Raises UnenforceableError.
+    """
     try:
         document = json.loads(schema)
-        return _Rewriting(document).whole()
+        return _Rewriting(document, is_open=is_open).whole()
     except (RecursionError, ValueError) as error:
         raise UnenforceableError("schema") from error
 
@@ -121,8 +124,9 @@ _MERGES: Mapping[str, Callable[[Any, Any], Any]] = {
 class _Rewriting:
     """One schema on its way."""
 
-    def __init__(self, document: Any) -> None:
+    def __init__(self, document: Any, *, is_open: bool) -> None:
         self.document = document
+        self.is_open = is_open
         self.relaxed: set[str] = set()
         self.definitions: dict[str, Any] = {}
         self.names: dict[str, str] = {}
@@ -406,7 +410,7 @@ class _Rewriting:
     def object(self, flat: Schema, depth: int) -> Schema:
         properties = flat.get("properties")
         properties = properties if isinstance(properties, dict) else {}
-        required = [name for name in flat.get("required") or () if isinstance(name, str)]
+        required = [name for name in flat.get("required") or () if isinstance(name, str) and not self.is_open]
         more = flat.get("additionalProperties")
         written: Schema = {}
         for name, each in properties.items():
@@ -418,10 +422,10 @@ class _Rewriting:
         for name in required:
             if name not in written:
                 written[name] = self.part(more if isinstance(more, dict) else more is not False, depth + 1)
-        if len(written.keys() - set(required)) > MOST_OPTIONAL:
+        if len(written.keys() - set(required)) > MOST_OPTIONAL and not self.is_open:
             raise UnenforceableError("properties")
         found: Schema = {"type": "object"}
-        if written:
+        if written or properties:
             # With properties named, no others are written: a name twice would make the first one void.
             found |= {
                 "properties": written,
@@ -429,6 +433,8 @@ class _Rewriting:
                 "additionalProperties": False,
             }
             self.relaxed.update(flat.keys() & {"patternProperties", "propertyNames"})
+            if self.is_open and written:  # each name once; which of them come twice, no grammar counts
+                return found | {"maxProperties": len(written)}
             least, most = _count(flat.get("minProperties")), _count(flat.get("maxProperties"))
             if (least or 0) > len(found["required"]):
                 self.relaxed.add("minProperties")
@@ -582,9 +588,10 @@ def _bound(flat: Schema, key: str, open_key: str, *, is_low: bool) -> tuple[floa
     closed, opened = flat.get(key), flat.get(open_key)
     if opened is True:  # as draft 4 wrote it
         opened, closed = closed, None
-    found: list[tuple[float, bool]] = [
-        (value, is_open) for value, is_open in ((closed, False), (opened, True)) if _is_of(value, "number")
-    ]
+    found: list[tuple[float, bool]] = []
+    for value, is_open in ((closed, False), (opened, True)):
+        if isinstance(value, int | float) and _is_of(value, "number"):
+            found.append((value, is_open))
     if not found:
         return None
     return max(found) if is_low else min(found, key=lambda each: (each[0], not each[1]))

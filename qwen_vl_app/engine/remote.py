@@ -32,7 +32,15 @@ from qwen_vl_app.chat import (
 from qwen_vl_app.engine.base import FinishedStep, GenerationRequest, Prediction, Stage, StageStep, Step
 from qwen_vl_app.engine.families import FAMILIES, Family, smart_resize
 from qwen_vl_app.engine.remote_exchange import Exchange
-from qwen_vl_app.engine.remote_words import FINISHES, tokens_of, told_plan, usage_of, written, written_sampling
+from qwen_vl_app.engine.remote_words import (
+    FINISHES,
+    tokens_of,
+    told_plan,
+    usage_of,
+    written,
+    written_sampling,
+    written_schema,
+)
 from qwen_vl_app.errors import ModelError, ModelNotLoadedError, Reason
 
 ADDRESS = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\]):([0-9]{1,5})(/[\w./-]*)?")
@@ -269,7 +277,9 @@ class RemoteEngine:
                     yield from tokens_of(choice)
                     finish = FINISHES.get(choice.get("finish_reason"), finish)
                 usage = usage_of(event.get("usage"), usage)
-        yield FinishedStep(finish, usage)
+        # Whether it was held to is the server's secret, so that whoever asked has to look.
+        notes = () if request.schema is None else (Reason("engine.form.remote", address=self._place),)
+        yield FinishedStep(finish, usage, notes=notes)
 
     def _body(self, request: GenerationRequest) -> bytes:
         wanted: dict[str, Any] = {
@@ -279,6 +289,7 @@ class RemoteEngine:
             "stream_options": {"include_usage": True},
             "logprobs": True,
             **written_sampling(request.sampling),
+            **({} if request.schema is None else written_schema(request.schema)),
         }
         return json.dumps(wanted).encode()
 

@@ -6,13 +6,24 @@ Knows the fields that vLLM and SGLang add to OpenAI's. Does not know connections
 from __future__ import annotations
 
 import base64
+import json
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from qwen_vl_app.chat import Detail, FinishReason, ImageInput, Message, Rung, SamplingParams, SizePlan, Usage
+from qwen_vl_app.chat import (
+    Detail,
+    FinishReason,
+    ImageInput,
+    LikelyToken,
+    Message,
+    Rung,
+    SamplingParams,
+    SizePlan,
+    Usage,
+)
 from qwen_vl_app.engine.base import TokenStep
 from qwen_vl_app.engine.families import FAMILIES
 
@@ -24,13 +35,34 @@ FINISHES: Mapping[str | None, FinishReason] = {"stop": FinishReason.STOP, "lengt
 def tokens_of(choice: Mapping[str, Any]) -> Iterator[TokenStep]:
     """Yield a step for every token of one event; its text goes with the last, for its pieces may split a character."""
     text = str((choice.get("delta") or {}).get("content") or "")
-    scored = (choice.get("logprobs") or {}).get("content") or []
-    logprobs = [float(each["logprob"]) for each in scored if isinstance(each, dict) and "logprob" in each]
-    if not logprobs and not text:
+    scored = [each for each in (choice.get("logprobs") or {}).get("content") or [] if isinstance(each, dict)]
+    scored = [each for each in scored if "logprob" in each]
+    if not scored and not text:
         return
-    for logprob in logprobs[:-1]:
-        yield TokenStep("", TOKEN_ID_UNKNOWN, logprob)
-    yield TokenStep(text, TOKEN_ID_UNKNOWN, logprobs[-1] if logprobs else None)
+    for number, each in enumerate(scored):
+        likely = tuple(
+            LikelyToken(_raw(other), float(other["logprob"]))
+            for other in each.get("top_logprobs") or ()
+            if isinstance(other, dict) and "logprob" in other
+        )
+        piece = text if number + 1 == len(scored) else ""
+        yield TokenStep(piece, TOKEN_ID_UNKNOWN, float(each["logprob"]), raw=_raw(each), likely=likely)
+    if not scored:
+        yield TokenStep(text, TOKEN_ID_UNKNOWN, None)
+
+
+def _raw(token: Mapping[str, Any]) -> bytes:
+    """Return a token's bytes; servers that tell none give its text."""
+    told = token.get("bytes")
+    if isinstance(told, list) and all(isinstance(byte, int) and 0 <= byte < 256 for byte in told):
+        return bytes(told)
+    return str(token.get("token") or "").encode(errors="replace")
+
+
+def written_schema(schema: str) -> dict[str, Any]:
+    """Return the field that asks these servers to hold the answer to a schema."""
+    form = {"name": "answer", "schema": json.loads(schema), "strict": True}
+    return {"response_format": {"type": "json_schema", "json_schema": form}}
 
 
 def usage_of(told: Mapping[str, Any] | None, so_far: Usage) -> Usage:
@@ -56,6 +88,7 @@ def written_sampling(params: SamplingParams) -> dict[str, Any]:
         "repetition_penalty": 1.0,
         **({} if params.seed is None else {"seed": params.seed}),
         **({} if not params.stop else {"stop": list(params.stop)}),
+        **({} if not params.top_logprobs else {"top_logprobs": params.top_logprobs}),
     }
 
 

@@ -13,6 +13,7 @@ from qwen_vl_app.forms.acceptance import (
     Verdict,
 )
 from qwen_vl_app.forms.desk import Erased, FormDesk, desk_of, named_values
+from qwen_vl_app.forms.erasing import FORMS_NAME, form_erasing
 from qwen_vl_app.forms.exports import FormExport, export_forms, forms_csv, forms_json
 from qwen_vl_app.forms.fields import Checksum, Choice, FieldType, FormField, Looking, Names
 from qwen_vl_app.forms.filled import Decision, DecisionKind, FieldReading, FilledForm, LookOutcome, SecondLook
@@ -24,6 +25,7 @@ from qwen_vl_app.forms.truth import TruthCase
 from qwen_vl_app.forms.values import FieldValue, value_of
 
 __all__ = [
+    "FORMS_NAME",
     "AcceptanceReport",
     "Change",
     "Checksum",
@@ -42,6 +44,7 @@ __all__ = [
     "FilledForm",
     "Filling",
     "FormDesk",
+    "FormErasing",
     "FormExport",
     "FormField",
     "FormFiller",
@@ -61,6 +64,7 @@ __all__ = [
     "dump_fill_plan",
     "dump_template",
     "export_forms",
+    "form_erasing",
     "form_question",
     "forms_csv",
     "forms_json",

@@ -6,11 +6,10 @@ Knows where forms lie and what a site keeps. Does not know how a form is filled,
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from weakref import WeakKeyDictionary
 
 from qwen_vl_app.assistant import Assistant
@@ -18,7 +17,9 @@ from qwen_vl_app.chat import JsonValue, StagedPicture
 from qwen_vl_app.errors import FormError, UsageError
 from qwen_vl_app.forms.acceptance import Acceptance
 from qwen_vl_app.forms.cabinet import Cabinet
+from qwen_vl_app.forms.erasing import FILLED_NAME, FORMS_NAME
 from qwen_vl_app.forms.filled import (
+    FORM_FILE,
     Decision,
     DecisionKind,
     dump_decision,
@@ -35,9 +36,7 @@ from qwen_vl_app.imaging import draw_regions
 
 log = logging.getLogger(__name__)
 
-FORMS_NAME = "forms"
-FILLED_NAME = "filled"
-FORM_FILE, UPLOAD_FILE, VIEW_FILE, THUMBNAIL_FILE = "form.json", "upload", "view", "thumbnail.jpg"
+UPLOAD_FILE, VIEW_FILE, THUMBNAIL_FILE = "upload", "view", "thumbnail.jpg"
 DECISIONS_FILE = "decisions.jsonl"
 VIEW_SIDE_PX = 1600
 MAX_WHO = 80
@@ -69,6 +68,8 @@ class FormDesk:
         self._lock = threading.Lock()
         self._judged: dict[str, tuple[int, JudgedForm]] = {}
         """What is known of forms by the number of their decisions: a list of a thousand is read from the disk once."""
+        erasing = self.acceptance.erasing_with(self._filled, on_erased=self._forget_judged)
+        assistant.records.erase_also(FORMS_NAME, erasing)
 
     # 1. Filling
 
@@ -104,7 +105,6 @@ class FormDesk:
         self, *, owners: Collection[str] | None = None, source: str = "", template: str = ""
     ) -> tuple[JudgedForm, ...]:
         """Return the forms there are, or those of some owners, the worst first; what is reviewed comes last. Raises FormError."""
-        self._expire()
         found = []
         for form_id in self._filled.drawers():
             try:
@@ -120,6 +120,8 @@ class FormDesk:
 
     def judged(self, form_id: str) -> JudgedForm:
         """Return one form as it stands. Raises FormError `forms.unknown`, `forms.damaged`."""
+        if not self._filled.has(form_id):  # erased meanwhile, perhaps by another process
+            raise FormError("forms.unknown", form=form_id[:60])
         decisions = self.decisions(form_id)
         with self._lock:
             known = self._judged.get(form_id)
@@ -185,7 +187,9 @@ class FormDesk:
         form = judged.form
         values = {each.field.key: each.decision.written for each in judged.fields if each.decision is not None}
         who = next((each.decision.who for each in judged.fields if each.decision is not None), "")
-        case = TruthCase(form.form_id, form.template, form.language, form.picture_name, values, form.page, who)
+        case = TruthCase(
+            form.form_id, form.template, form.language, form.picture_name, values, form.page, who, form.owner
+        )
         self.acceptance.add(case, self._filled.get(form_id, UPLOAD_FILE) or b"")
         return case
 
@@ -207,17 +211,13 @@ class FormDesk:
             self._judged.clear()
         return Erased(forms, self.acceptance.erase())
 
+    def _forget_judged(self) -> None:
+        with self._lock:
+            self._judged.clear()
+
     def _refuse_records(self) -> None:
         if self._keeps == "records":
             raise FormError("forms.kept_as_records")
-
-    def _expire(self) -> None:
-        if self._keeps != "days":
-            return
-        first = datetime.now(UTC) - timedelta(days=self._assistant.settings.keep_days)
-        for form_id in self._filled.drawers():
-            if re.match(r"\d{8}-\d{6}", form_id) and form_id[:15] < f"{first:%Y%m%d-%H%M%S}":
-                self._filled.remove(form_id)
 
 
 def desk_of(assistant: Assistant) -> FormDesk:

@@ -18,6 +18,8 @@ from qwen_vl_app.chat import Box, JsonValue, Size
 from qwen_vl_app.errors import FormError, Reason
 from qwen_vl_app.forms.template import FormTemplate, as_document, template_from
 
+FORM_FILE = "form.json"
+
 
 class LookOutcome(StrEnum):
     """What reading a value a second time, on its crop alone, came to."""
@@ -38,7 +40,11 @@ class SecondLook:
 
 @dataclass(frozen=True, slots=True)
 class FieldReading:
-    """What the model gave for one field, and its evidence. `confidence` is 0..1; `crop` a file beside the form."""
+    """What the model gave for one field, and its evidence. `confidence` is 0..1; `crop` a file beside the form.
+
+    `forced` is what the model wrote under a name that it would not have written by itself: it is no value, and kept so
+    that a person can look.
+    """
 
     key: str
     written: JsonValue = None
@@ -46,6 +52,7 @@ class FieldReading:
     box: Box | None = None
     look: SecondLook | None = None
     crop: str = ""
+    forced: str = ""
 
 
 class DecisionKind(StrEnum):
@@ -191,6 +198,7 @@ def _dump_reading(reading: FieldReading) -> dict[str, Any]:
         "confidence": reading.confidence,
         "box": None if box is None else [box.x1, box.y1, box.x2, box.y2],
         "crop": reading.crop,
+        "forced": reading.forced,
         "look": None
         if look is None
         else {
@@ -209,6 +217,7 @@ def _load_reading(kept: Mapping[str, Any]) -> FieldReading:
         confidence=None if kept["confidence"] is None else float(kept["confidence"]),
         box=None if box is None else Box(*box),
         crop=str(kept["crop"]),
+        forced=str(kept["forced"]),
         look=None
         if look is None
         else SecondLook(

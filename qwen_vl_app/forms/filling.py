@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import secrets
 import time
 import unicodedata
@@ -19,7 +20,8 @@ from enum import StrEnum
 from typing import Any
 
 from qwen_vl_app.answer_job import AnswerJob
-from qwen_vl_app.answers import value_scores
+from qwen_vl_app.answers import ValueScore, value_scores
+from qwen_vl_app.answers.json_text import Path
 from qwen_vl_app.assistant import LOCAL_OWNER, Assistant
 from qwen_vl_app.chat import (
     Answer,
@@ -46,6 +48,8 @@ TOKENS_A_FIELD = 48
 TOKENS_A_TABLE = 600
 MIN_TOKENS = 128
 WAIT_S = 0.5
+FORCED = 0.02
+"""A name that the model gave less than this share of probability was written because the grammar left no other."""
 _REPAIR = {
     "en": "Answer again with the JSON alone, whole and in that format. Write null for what is not in the image.",
     "zh": "请只按该格式重新输出完整的JSON，图中没有的填null。",
@@ -120,6 +124,7 @@ class FormFiller:
             (picture,),
             sampling=SamplingParams(max_new_tokens=max(tokens, MIN_TOKENS)),
             schema=json.dumps(reading_schema(plan.template, plan.language), ensure_ascii=False),
+            is_schema_exact=True,  # it allows null and leaving out everywhere by itself
         )
 
     def fill(self, plan: FillPlan, picture: StagedPicture) -> Filling:
@@ -270,14 +275,39 @@ def _is_cut(answer: Answer) -> bool:
 
 def _readings(plan: FillPlan, data: Mapping[str, JsonValue], answer: Answer) -> tuple[FieldReading, ...]:
     scores = value_scores(answer.text, answer.tokens)
+    own_accord = _own_accord(answer, scores)
     by_name = {_folded(name): name for name in data}
     readings = []
     for field in plan.template.fields:
         name = _name_in(field, by_name, plan.language)
         written = None if name is None else data[name]
         own = [score.least for path, score in scores.items() if name is not None and name in path[:2]]
-        readings.append(FieldReading(field.key, written, min(own) if own else None))
+        accord = min((own_accord[path] for path in own_accord if name is not None and name in path[:2]), default=1.0)
+        if accord < FORCED and written not in (None, ""):
+            text = written if isinstance(written, str) else json.dumps(written, ensure_ascii=False)
+            readings.append(FieldReading(field.key, forced=text))
+        else:
+            readings.append(FieldReading(field.key, written, min(own) if own else None))
     return tuple(readings)
+
+
+def _own_accord(answer: Answer, scores: Mapping[Path, ValueScore]) -> dict[Path, float]:
+    """Return how much the model wanted to write the name before each value, 0..1: the least share of probability that
+    the schema left it at any token between the value before and this one.
+
+    Near 0 it wanted to write something else, another name or the end, and the grammar made it write this one.
+    """
+    ends: list[tuple[int, float]] = []
+    at = 0
+    for token in answer.tokens:
+        ends.append((at, token.allowed))
+        at += len(token.text)
+    found: dict[Path, float] = {}
+    before = 0
+    for path, score in sorted(scores.items(), key=lambda each: each[1].start):
+        found[path] = math.exp(min((allowed for start, allowed in ends if before <= start < score.start), default=0.0))
+        before = score.end
+    return found
 
 
 def _name_in(field: FormField, by_name: Mapping[str, str], language: str) -> str | None:

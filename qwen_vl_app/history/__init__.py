@@ -5,7 +5,7 @@ Hands out words (`Turn`, `Conversation`), never rows. Does not know models, page
 
 from qwen_vl_app.history.answer_cache import AnswerCache, answer_key
 from qwen_vl_app.history.audit import AuditReport
-from qwen_vl_app.history.erase import RunRecords
+from qwen_vl_app.history.erase import OtherRecords
 from qwen_vl_app.history.keeping import Keeping, KeepingMode
 from qwen_vl_app.history.picture_files import PictureBytes
 from qwen_vl_app.history.store import HistoryStore
@@ -16,7 +16,7 @@ __all__ = [
     "HistoryStore",
     "Keeping",
     "KeepingMode",
+    "OtherRecords",
     "PictureBytes",
-    "RunRecords",
     "answer_key",
 ]

@@ -27,7 +27,7 @@ from qwen_vl_app.history.archive import export_archive, import_archive
 from qwen_vl_app.history.audit import AuditLog, AuditReport, verify
 from qwen_vl_app.history.backup import back_up, back_up_in_use, restore
 from qwen_vl_app.history.changing import Changing
-from qwen_vl_app.history.erase import Eraser, RunRecords
+from qwen_vl_app.history.erase import Eraser, OtherRecords
 from qwen_vl_app.history.folder import DataFolder, OpenFolder
 from qwen_vl_app.history.integrity import check_storage
 from qwen_vl_app.history.keeping import Keeping, KeepingMode, may_expire
@@ -125,9 +125,12 @@ class HistoryStore(Reading, TurnKeeping, Changing):
 
     # 2. Erasing
 
-    def erase_runs_with(self, runs: RunRecords) -> None:
-        """Let every erasure reach the runs over folders, too: of the same owner, in the same period."""
-        self._eraser.runs = runs
+    def erase_also(self, name: str, records: OtherRecords) -> None:
+        """Let every erasure reach something else that is kept, too: of the same owner, in the same period.
+
+        Another of that name takes its place.
+        """
+        self._eraser.beside[name] = records
 
     def delete_conversation(self, owner: str, conversation_id: int) -> None:
         """Erase a conversation. Raises HistoryError `history.erase_pending` where traces of it stay for now."""

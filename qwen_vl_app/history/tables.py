@@ -193,6 +193,7 @@ class ReceiptRow(Base):
     file_bytes: Mapped[int] = mapped_column(Integer)
     cached_answers: Mapped[int] = mapped_column(Integer)
     runs: Mapped[int] = mapped_column(Integer, server_default="0")
+    forms: Mapped[int] = mapped_column(Integer, server_default="0")
 
 
 class CorrectionRow(Base):

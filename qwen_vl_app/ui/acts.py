@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from qwen_vl_app.errors import AppError
+from qwen_vl_app.private import is_private
 from qwen_vl_app.ui.sending import ask_again, show_version
-from qwen_vl_app.ui.state import Problem, RowRequest, View
+from qwen_vl_app.ui.state import Problem, RowRequest
 from qwen_vl_app.ui.visit import Visit
 
 
@@ -84,9 +85,15 @@ def _older(visit: Visit, _: Mapping[str, int]) -> None:
     visit.state.show_older()
 
 
-def _new(visit: Visit, _: Mapping[str, int]) -> None:
-    visit.state.open(None)
-    visit.state.view = View.CHAT
+def _private(visit: Visit, numbers: Mapping[str, int]) -> None:
+    visit.state.asks_privately = bool(numbers.get("on")) and visit.assistant.private.may_begin
+
+
+def _end_private(visit: Visit, _: Mapping[str, int]) -> None:
+    number = visit.state.conversation_id
+    if is_private(number) and number is not None:
+        visit.assistant.delete(visit.owner, number)
+        visit.state.open(None)
 
 
 _ACTS: Mapping[str, Callable[[Visit, Mapping[str, int]], None]] = {
@@ -100,8 +107,9 @@ _ACTS: Mapping[str, Callable[[Visit, Mapping[str, int]], None]] = {
     "pin": _pin,
     "rename": _rename,
     "delete": _delete,
+    "private": _private,
+    "end-private": _end_private,
     "older": _older,
-    "new": _new,
 }
 
 

@@ -187,7 +187,7 @@ def _show_exports(visit: Visit, runs: BatchRuns, run_id: str) -> None:
 
 def exported(runs: BatchRuns, run_id: str, kind: ExportKind, words: Words, *, scratch: Scratch) -> bytes:
     """Return a run in one of its forms, whole; annotated pictures as a ZIP. Raises BatchError."""
-    with scratch.directory() as folder:
+    with scratch.directory(runs.plan(run_id).owner) as folder:
         target = folder / f"run.{_MIMES[kind][0]}"
         if kind is not ExportKind.ANNOTATED:
             runs.export(run_id, kind, target, language=words.language)
@@ -321,13 +321,10 @@ def _show_round(visit: Visit, runs: BatchRuns, run_id: str, *, plan: BatchPlan) 
             for at, title in enumerate(ROUND_TITLES)
         }
         st.dataframe(columns, hide_index=True, alt=words("batch.compare"))
-        scratch = visit.assistant.scratch
         with st.container(horizontal=True):
 
             def as_csv() -> bytes:
-                return _written(
-                    lambda target: rounds_csv(rows, target, language=words.language), "csv", scratch=scratch
-                )
+                return _written(visit, lambda target: rounds_csv(rows, target, language=words.language), "csv")
 
             def as_pdf() -> bytes:
                 def write(target: Path) -> object:
@@ -340,7 +337,7 @@ def _show_round(visit: Visit, runs: BatchRuns, run_id: str, *, plan: BatchPlan) 
                         language=words.language,
                     )
 
-                return _written(write, "pdf", scratch=scratch)
+                return _written(visit, write, "pdf")
 
             for label, make, ending, mime in (
                 ("CSV", as_csv, "csv", "text/csv"),
@@ -356,8 +353,8 @@ def _show_round(visit: Visit, runs: BatchRuns, run_id: str, *, plan: BatchPlan) 
                 )
 
 
-def _written(write: Callable[[Path], object], ending: str, *, scratch: Scratch) -> bytes:
-    with scratch.directory() as folder:
+def _written(visit: Visit, write: Callable[[Path], object], ending: str) -> bytes:
+    with visit.assistant.scratch.directory(visit.owner) as folder:
         target = folder / f"round.{ending}"
         write(target)
         return target.read_bytes()

@@ -17,6 +17,7 @@ from qwen_vl_app.ui.conversation import OpenConversation, read_conversation, sho
 from qwen_vl_app.ui.icon import ICON
 from qwen_vl_app.ui.live_answer import show_live_answers
 from qwen_vl_app.ui.pages import PAGES
+from qwen_vl_app.ui.private_tab import hold_private
 from qwen_vl_app.ui.sidebar import show_sidebar
 from qwen_vl_app.ui.state import Problem, page_state
 from qwen_vl_app.ui.style import apply_style
@@ -47,6 +48,7 @@ def show_chat_page(visit: Visit) -> None:
     # Two places that are always there, so that the second is the same one in every run. It is drawn first: what was in
     # the making goes at the moment when it comes back finished.
     place, live_place = st.container(key="page"), st.container(key="live")
+    hold_private(visit)
     shown = OpenConversation() if page is not None else _read(visit)
     with live_place:
         show_live_answers(visit, shown.live)

@@ -14,6 +14,7 @@ from typing import Any
 import streamlit as st
 
 from qwen_vl_app.chat import EngineState, EngineStatus
+from qwen_vl_app.private import is_private
 from qwen_vl_app.ui.acts import act
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.sending import send
@@ -33,6 +34,8 @@ _LABELS = (
     "send",
     "drop",
     "detail",
+    "private",
+    "private_on",
     "pictures",
     "alt",
     "staging",
@@ -93,6 +96,7 @@ def composer_data(visit: Visit) -> Mapping[str, Any]:
         "is_shown": _is_shown(visit),
         "details": details,
         "detail": default,
+        "private": _private(visit),
         "jump": None if state.jump is None else {"turn": state.jump[0], "token": state.jump[1]},
         "last_question": state.last_question,
         "follows": state.conversation_id is not None or bool(state.loose),
@@ -111,6 +115,14 @@ def composer_data(visit: Visit) -> Mapping[str, Any]:
 def _is_shown(visit: Visit) -> bool:
     """Return whether one asks here: on other pages files are dropped for something else."""
     return visit.state.view is View.CHAT
+
+
+def _private(visit: Visit) -> str:
+    """Return how the next question is kept: in an ordinary way, privately, or `choice` where that may be chosen."""
+    state = visit.state
+    if is_private(state.conversation_id) or (state.conversation_id is None and state.asks_privately):
+        return "fixed" if state.conversation_id is not None else "on"
+    return "choice" if state.conversation_id is None and visit.assistant.private.may_begin else ""
 
 
 def _details(engine: EngineStatus, words: Words) -> tuple[list[list[str]], str]:

@@ -7,13 +7,15 @@ pictures and answers look in detail.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import streamlit as st
 
+from qwen_vl_app.answers import checks
 from qwen_vl_app.chat import Conversation, Turn, TurnPicture, TurnState
+from qwen_vl_app.private import is_private
 from qwen_vl_app.ui.answer_view import show_answer
-from qwen_vl_app.ui.desk import Desk, as_read, standing_of
+from qwen_vl_app.ui.desk import Desk, standing_of
 from qwen_vl_app.ui.large_view import open_large
 from qwen_vl_app.ui.live_answer import OpenTurn
 from qwen_vl_app.ui.markdown import plain
@@ -22,7 +24,7 @@ from qwen_vl_app.ui.quiet_answer import ANSWER_FOLD, quiet_answer_html
 from qwen_vl_app.ui.sending import ask_edited, ask_loose_again
 from qwen_vl_app.ui.state import LooseQuestion, value_of
 from qwen_vl_app.ui.takeaway import show_take_away
-from qwen_vl_app.ui.turn_html import actions_html, is_long, question_html, thumbnails_html, unfolder_html
+from qwen_vl_app.ui.turn_html import actions_html, button, is_long, question_html, thumbnails_html, unfolder_html
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
 
@@ -96,7 +98,7 @@ def show_conversation(visit: Visit, shown: OpenConversation) -> None:
                 quiet.append(_quiet_html(visit, turn, pictures))
             else:
                 _flush(quiet)
-                _show_turn(visit, turn, pictures, is_latest=at == len(shown.turns) - 1)
+                _show_turn(visit, turn, pictures, is_latest=turn is shown.turns[-1])
         _flush(quiet)
     last = tuple(kept_picture(visit.assistant, visit.owner, picture) for picture in pictures)
     for at, question in enumerate(shown.loose):
@@ -109,6 +111,9 @@ def show_conversation(visit: Visit, shown: OpenConversation) -> None:
 def _show_head(visit: Visit, conversation: Conversation) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="head", wrap=False):
         st.header(plain(conversation.title), anchor=False, width="stretch")
+        if is_private(conversation.id):
+            end = visit.words("turn.end_private")
+            st.html(f'<span class="qvl-acts">{button("end-private", end, text=end)}</span>', width="content")
         show_take_away(visit, conversation)
 
 
@@ -125,8 +130,8 @@ def _quiet_html(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture]) -> st
     words = visit.words
     standing = standing_of(Desk(visit, turn_id=turn.id), turn.answer, [picture.size for picture in pictures])
     seen = [(picture.size, picture.seen) for picture in pictures]
-    read = as_read(turn.answer, standing, question=turn.question, pictures=seen)
-    answer = quiet_answer_html(turn, read, pictures, words)
+    noted = replace(turn.answer, notes=(*turn.answer.notes, *checks(turn.question, turn.answer, seen)))
+    answer = quiet_answer_html(turn, noted, pictures, standing, words)
     return f"{question_html(turn, words)}{answer}{actions_html(turn, words)}"
 
 
@@ -144,7 +149,8 @@ def _show_turn(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture], *, is_
         _show_editor(visit, turn)
     else:
         st.html(question_html(turn, words))
-    if turn.answer is not None:
+    is_interrupted = turn.state in (TurnState.INTERRUPTED, TurnState.QUEUED, TurnState.RUNNING)  # nobody is at it
+    if turn.answer is not None and (turn.answer.text or not is_interrupted):
         shown = tuple(kept_picture(visit.assistant, visit.owner, picture) for picture in pictures)
         with st.container(key=f"fold-{turn.id}", gap="xsmall"):
             with st.container(key=f"folded-{turn.id}"):
@@ -155,7 +161,7 @@ def _show_turn(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture], *, is_
             is_prose = not (parsed.has_data or parsed.regions or parsed.tables)
             if is_prose and is_long(turn.answer.text, times=ANSWER_FOLD):
                 st.html(unfolder_html(words))
-    if turn.state in (TurnState.INTERRUPTED, TurnState.QUEUED, TurnState.RUNNING):  # nobody is at it any more
+    if is_interrupted:
         st.caption(f":material/info: {words('turn.interrupted')}")
     st.html(actions_html(turn, words))
 

@@ -6,10 +6,8 @@ Knows how a judged form looks and how a decision is made. Does not know how a va
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -27,10 +25,11 @@ from qwen_vl_app.forms import (
     export_forms,
 )
 from qwen_vl_app.forms.evidence import doubt_texts, form_state_text, look_text, name_of, state_text
+from qwen_vl_app.forms.judging import LOW_CONFIDENCE
 from qwen_vl_app.imaging import draw_regions
 from qwen_vl_app.ui.forms_proof import show_verdict
 from qwen_vl_app.ui.markdown import plain
-from qwen_vl_app.ui.state import value_of
+from qwen_vl_app.ui.state import FormsState, value_of
 from qwen_vl_app.ui.visit import Visit
 
 ALL = ""
@@ -157,8 +156,8 @@ def _show_exports(visit: Visit, desk: FormDesk, forms: Sequence[JudgedForm]) -> 
     for kind, mime in _MIMES.items():
 
         def make(kind: FormExport = kind) -> bytes:
-            with tempfile.TemporaryDirectory() as folder:
-                target = Path(folder) / f"forms.{kind.value}"
+            with visit.assistant.scratch.directory(visit.owner) as folder:
+                target = folder / f"forms.{kind.value}"
                 export_forms(kind, target, forms, file_of=desk.file, language=words.language)
                 return target.read_bytes()
 
@@ -181,7 +180,7 @@ def _show_picture(visit: Visit, desk: FormDesk, judged: JudgedForm, current: Jud
     box = current.reading.box if current is not None else None
     regions = (Region(box),) if box is not None else ()
     try:
-        drawn = _drawn(judged.form.form_id, view or b"", regions)
+        drawn = draw_regions(view or b"", regions, labels=False, max_side=DRAWN_SIDE_PX)
     except UnreadableImageError as error:
         st.caption(visit.words.render(error))
         return
@@ -191,17 +190,6 @@ def _show_picture(visit: Visit, desk: FormDesk, judged: JudgedForm, current: Jud
         visit.words("forms.read_by", model=plain(judged.form.model), at=visit.words.time(judged.form.filled_at))
         + "".join(f"  \n{plain(visit.words.render(note))}" for note in judged.form.notes)
     )
-
-
-@st.cache_data(max_entries=64, show_spinner=False)
-def _drawn(form_id: str, _view: bytes, regions: tuple[Region, ...]) -> bytes:
-    del form_id  # it is here for the cache alone
-    return draw_regions(_view, regions, labels=False, max_side=DRAWN_SIDE_PX)
-
-
-def forget_forms() -> None:
-    """Drop every cached picture of a form: something was deleted for good."""
-    _drawn.clear()
 
 
 # 3. The field under review
@@ -292,9 +280,14 @@ def _decide(visit: Visit, desk: FormDesk, judged: JudgedForm, each: JudgedField,
 
     if visit.state.attempt(act):
         forms = visit.state.forms
-        forms.form_id, forms.field_key = form_id, ""
-        forms.decided += 1
+        _go_on(forms, form_id)
     st.rerun()
+
+
+def _go_on(forms: FormsState, form_id: str) -> None:
+    """Stay with the form, whose next field then shows; also where it was the last that waited."""
+    forms.section, forms.form_id, forms.field_key = "review", form_id, ""
+    forms.decided += 1
 
 
 def _show_steps(visit: Visit, desk: FormDesk, judged: JudgedForm, each: JudgedField) -> None:
@@ -336,8 +329,7 @@ def _choose(visit: Visit, key: str) -> None:
 def _accept_rest(visit: Visit, desk: FormDesk, form_id: str) -> None:
     forms = visit.state.forms
     if visit.state.attempt(lambda: desk.accept_rest(form_id, who=forms.who)):
-        forms.form_id, forms.field_key = form_id, ""
-        forms.decided += 1
+        _go_on(forms, form_id)
 
 
 def _show_finished(visit: Visit, desk: FormDesk, judged: JudgedForm, forms: Sequence[JudgedForm]) -> None:
@@ -411,7 +403,10 @@ def _show_badges(visit: Visit, each: JudgedField, *, has_state: bool = True) -> 
             st.badge(state_text(each.state, words.language), color=_STATE_COLOURS[each.state])  # type: ignore[arg-type]
         if each.reading.confidence is not None:
             percent = round(100 * each.reading.confidence)
-            st.badge(words("forms.sure", percent=percent), color="gray" if percent >= 90 else "orange")
+            st.badge(
+                words("forms.sure", percent=percent),
+                color="gray" if each.reading.confidence >= LOW_CONFIDENCE else "orange",
+            )
         look = each.reading.look
         if look is not None:
             st.badge(

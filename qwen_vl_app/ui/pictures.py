@@ -36,10 +36,10 @@ class ShownPicture:
     page: int
     page_count: int
     bytes_of: Callable[[Rendition], bytes]
-    is_cached: bool = True
-    """False for a private one: what goes with its tab is in no cache that outlives it."""
     address: str = ""
     """Where a browser gets its renditions from; empty where it is not kept."""
+    is_cached: bool = True
+    """False for a private one: what goes with its tab is in no cache that outlives it."""
 
 
 def kept_picture(assistant: Assistant, owner: str, picture: TurnPicture) -> ShownPicture:
@@ -59,8 +59,8 @@ def kept_picture(assistant: Assistant, owner: str, picture: TurnPicture) -> Show
         page=picture.page,
         page_count=picture.page_count,
         bytes_of=bytes_of,
-        is_cached=is_cached,
         address=f"/app/pictures/{picture.id}",
+        is_cached=is_cached,
     )
 
 

@@ -175,6 +175,8 @@ def _removed(receipt: ErasureReceipt, words: Words) -> list[str]:
         lines.append(words("records.removed_answers", count=receipt.cached_answers))
     if receipt.runs:
         lines.append(words("records.removed_runs", count=receipt.runs))
+    if receipt.forms:
+        lines.append(words("records.removed_forms", count=receipt.forms))
     return lines
 
 
@@ -203,6 +205,7 @@ def _show_receipts(visit: Visit) -> None:
                 words("records.receipt_turns"): [each.turns for each in receipts],
                 words("records.receipt_pictures"): [each.pictures for each in receipts],
                 words("records.receipt_runs"): [each.runs for each in receipts],
+                words("records.receipt_forms"): [each.forms for each in receipts],
                 words("records.receipt_size"): [format_bytes(each.file_bytes) for each in receipts],
                 words("records.receipt_done"): [
                     words("records.done" if each.is_complete else "records.pending") for each in receipts

@@ -134,4 +134,4 @@ def _piece(piece: TextPiece) -> str:
     if not said:
         return " " if piece.text else ""
     before, after = (" " if end.isspace() else "" for end in (piece.text[:1], piece.text[-1:]))
-    return f"{before}:yellow-background[{said}]{after}" if piece.is_match else f"{before}{said}{after}"
+    return f"{before}:yellow-background[**{said}**]{after}" if piece.is_match else f"{before}{said}{after}"

@@ -107,7 +107,8 @@ def _ask(visit: Visit, *, text: str, pictures: Sequence[StagedPicture]) -> bool:
         sampling=SamplingParams(max_new_tokens=visit.assistant.settings.max_new_tokens),
     )
     try:
-        job = visit.assistant.ask(question, owner=visit.owner)
+        begins_privately = visit.state.conversation_id is None and visit.state.asks_privately
+        job = visit.assistant.ask(question, owner=visit.owner, is_private=begins_privately)
     except AppError as error:
         visit.state.problems = [Problem(error.reason)]
         return False

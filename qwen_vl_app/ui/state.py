@@ -82,21 +82,6 @@ class Restored:
 
 
 @dataclass(slots=True)
-class RecordsState:
-    """What the records page keeps: how far a search was leafed through, and what was done last."""
-
-    offset: int = 0
-    asking: str = ""
-    """What the next run asks about before it is erased: `days` or `everything`."""
-    receipt: ErasureReceipt | None = None
-    verification: Verification | None = None
-    told: Reason | None = None
-    """What came of the last thing that leaves no receipt."""
-    upload: int = 0
-    """Grows with each archive that was brought in, so that the next finds an empty place."""
-
-
-@dataclass(slots=True)
 class FormsState:
     """What the page of forms has open."""
 
@@ -129,6 +114,21 @@ class FormsState:
         """Turn to another part of the page."""
         self.section = section
         self.turns += 1
+
+
+@dataclass(slots=True)
+class RecordsState:
+    """What the records page keeps: how far a search was leafed through, and what was done last."""
+
+    offset: int = 0
+    asking: str = ""
+    """What the next run asks about before it is erased: `days` or `everything`."""
+    receipt: ErasureReceipt | None = None
+    verification: Verification | None = None
+    told: Reason | None = None
+    """What came of the last thing that leaves no receipt."""
+    upload: int = 0
+    """Grows with each archive that was brought in, so that the next finds an empty place."""
 
 
 @dataclass(slots=True)
@@ -172,6 +172,8 @@ class PageState:
     """The turn that the page should scroll to, and a number that grows with each such wish."""
     search: str = ""
     """What is looked for in the side bar."""
+    asks_privately: bool = False
+    """A conversation that begins now is kept in memory only."""
     records: RecordsState = field(default_factory=RecordsState)
     is_address_read: bool = False
     forms: FormsState = field(default_factory=FormsState)
@@ -186,6 +188,7 @@ class PageState:
         self.turns_shown = TURNS_AT_ONCE
         self.problems = []
         self.last_question = ""
+        self.asks_privately = False
         self.editing, self.jump = None, None
         self.opened = set()
 

@@ -16,6 +16,8 @@ from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.words import Words
 
 LOADING_POLL_S = 0.5
+STARTING_POLL_S = 2.0
+"""While torch is imported there is no number to tell, and each run of a page takes the interpreter's lock from it."""
 _STARTING = (EngineState.EMPTY, EngineState.LOADING)
 
 
@@ -43,7 +45,9 @@ def _follow_loading(assistant: Assistant, words: Words) -> None:
     """Follow the model into memory. The fragment stays when that is over, for a timer of the browser may come late."""
     first = assistant.status.engine
 
-    @st.fragment(run_every=LOADING_POLL_S if first.state in _STARTING else None)
+    every = LOADING_POLL_S if first.plan is not None else STARTING_POLL_S
+
+    @st.fragment(run_every=every if first.state in _STARTING else None)
     def loading() -> None:
         engine = assistant.status.engine
         if first.state not in _STARTING:

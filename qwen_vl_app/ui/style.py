@@ -65,6 +65,11 @@ _RULES = """
 [data-testid="InputInstructions"] { display: none; }
 /* An empty conversation stands where one looks, not under the upper edge. */
 .st-key-page:has(.st-key-welcome) { padding-top: clamp(0.5rem, 7vh, 9rem); }
+/* A conversation is as wide as one likes to read, and a little wider where there is room; at 4K everything grows. */
+[data-testid="stMain"]:has(.st-key-turns, .st-key-welcome) :is([data-testid="stMainBlockContainer"], [data-testid="stBottomBlockContainer"]) {
+  max-width: clamp(46rem, 46vw, 74rem);
+}
+@media (min-width: 3000px) { html { font-size: 21px !important; } }
 /* A hit of a search: a small picture, and a title that reads from the left. */
 .qvl-hit { width: 2.75rem; height: 2.75rem; object-fit: cover; border-radius: 0.35rem; display: block; }
 [class*="st-key-open-hit-"] button { text-align: left; justify-content: flex-start; min-height: 1.6rem; padding: 0; }

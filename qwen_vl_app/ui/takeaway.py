@@ -17,6 +17,7 @@ from qwen_vl_app.errors import AppError
 from qwen_vl_app.imaging import draw_regions
 from qwen_vl_app.imaging.report import ReportEntry, write_report
 from qwen_vl_app.ui.desk import CORRECTED, as_they_stand, is_corrected
+from qwen_vl_app.ui.markdown import without_data
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
 
@@ -104,14 +105,15 @@ def _lines(turn: Turn, pictures: Sequence[TurnPicture], words: Words) -> Iterato
         return
     if answer.error is not None:
         yield words.render(answer.error)
-    if answer.text:
-        yield answer.text
+    text = without_data(answer.text) if answer.parsed.regions else answer.text
+    if text.strip():
+        yield text
     if is_corrected(answer):
         yield words.render(CORRECTED)
     for at, picture in enumerate(pictures):
         own = [region for region in answer.parsed.regions if region.picture_index == at]
         for number, region in enumerate(own, 1):
-            yield f"{number}  {region.label}  {' '.join(map(str, region.box.to_pixels(picture.size)))}".strip()
+            yield f"{number}  {region.label}  {' '.join(map(str, region.box.to_pixels(picture.size)))} px".strip()
     about = (
         answer.model,
         turn.fingerprint[:12],

@@ -119,21 +119,21 @@ def skill_lesson(rng: np.random.Generator, columns: int, lines: int) -> Lesson:
     scale = float(rng.uniform(1.0, 3.0)) if rng.random() < 0.4 else 1.0
     chance = rng.random()
     if (columns, lines) != (panels.COLUMNS, panels.LINES):
-        chance = 0.4 + 0.6 * chance
-    if chance < 0.4:
-        lesson = first_lesson(rng, scale, panels_share=0.5)
+        chance = 0.5 + 0.38 * chance if chance < 0.65 else 1.0
+    if chance < 0.5:
+        lesson = first_lesson(rng, scale, panels_share=0.4)
         if rng.random() < 0.5:
             return lesson
         picture = lesson.pictures[0]
         talk = wide_questions.about_plate if picture.rows else wide_questions.about_surface
         conversations = talk(rng, picture)
-    elif chance < 0.62:
+    elif chance < 0.65:
         picture = cell_plates.draw_cell_panel(rng, columns, lines, scale=scale, most_rows=4)
         conversations = wide_questions.about_plate(rng, picture)
-    elif chance < 0.74 and columns >= 7 and lines >= 4:
+    elif chance < 0.75 and columns >= 7 and lines >= 4:
         picture = cell_plates.draw_cell_table(rng, columns, lines, scale=scale)
         conversations = wide_questions.about_table(rng, picture)
-    elif chance < 0.86 and (columns, lines) == (panels.COLUMNS, panels.LINES):
+    elif chance < 0.88 and (columns, lines) == (panels.COLUMNS, panels.LINES):
         picture = scenes.draw_scene(rng, things=0 if rng.random() < 0.2 else None, scale=scale)
         conversations = wide_questions.about_surface(rng, picture)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import ollama
@@ -133,3 +134,16 @@ def test_a_client_that_leaves_frees_the_model(serve: Serve) -> None:
         gate.release()
         assert any("one " in line for line in stream.iter_lines())
     wait_until(lambda: not served.assistant.status.is_busy)
+
+
+def test_a_format_that_is_held_to_comes_in_lines_with_its_probabilities(serve: Serve) -> None:
+    """The schema goes to the engine as it was sent, and the text comes as it is written."""
+    pieces = ['{"unit": "bar", ', '"value": 2}']
+    served = serve(engine=FakeEngine([pieces], holds_forms=True))
+    schema = Reading.model_json_schema()
+    lines = list(
+        client_of(served).generate("fake", "Read it", format=schema, stream=True, logprobs=True, top_logprobs=1)
+    )
+    assert "".join(line.response or "" for line in lines) == "".join(pieces)
+    assert [each.token for line in lines for each in line.logprobs or ()] == pieces
+    assert json.loads(served.engine.requests[0].schema or "") == schema

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from typing import Any
 
 import openai
 import pytest
@@ -188,6 +190,69 @@ def test_an_answer_that_does_not_fit_is_repaired_once(serve: Serve, is_stream: b
     again = served.engine.requests[1].messages
     assert [message.role for message in again] == ["user", "assistant", "user"]
     assert "required" in again[-1].text
+
+
+def test_a_form_that_is_held_to_goes_out_as_it_is_written(serve: Serve) -> None:
+    """Where the engine holds the answer to its schema, the text streams, with the probabilities of its tokens."""
+    gate = threading.Semaphore(0)
+    pieces = ['{"unit": "', 'bar", ', '"value": 4.5}']
+    served = serve(engine=FakeEngine([pieces], gate=gate, holds_forms=True))
+    form: Any = {
+        "type": "json_schema",
+        "json_schema": {"name": "reading", "schema": Reading.model_json_schema(), "strict": True},
+    }
+    stream = client_of(served).chat.completions.create(
+        model="fake", messages=user("Read it"), response_format=form, stream=True, logprobs=True, top_logprobs=2
+    )
+    gate.release()
+    first = next(iter(stream))
+    assert first.choices[0].delta.content == pieces[0]
+    logprobs: Any = first.choices[0].logprobs
+    token = logprobs.content[0]
+    assert (token.token, [each.token for each in token.top_logprobs]) == (pieces[0], [pieces[0], "?0"])
+    gate.release(5)
+    text = pieces[0] + "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+    assert Reading.model_validate_json(text) == Reading(unit="bar", value=4.5)
+    asked = served.engine.requests[0]
+    assert json.loads(asked.schema or "") == Reading.model_json_schema()
+    assert asked.sampling.top_logprobs == 2
+
+
+def test_probabilities_are_told_only_for_what_the_model_wrote(serve: Serve) -> None:
+    """Data taken out of prose is not what the tokens said, so nothing is told of them."""
+    served = serve(['So: {"a": 1}', '{"a": 1}'])
+    told = [
+        client_of(served).chat.completions.create(
+            model="fake", messages=user("?"), response_format={"type": "json_object"}, logprobs=True
+        )
+        for _ in range(2)
+    ]
+    assert [done.choices[0].message.content for done in told] == ['{"a": 1}', '{"a": 1}']
+    assert told[0].choices[0].logprobs is None
+    assert told[1].choices[0].logprobs is not None
+
+
+def test_a_form_that_is_not_strict_is_kept_to_as_well_as_it_goes(serve: Serve) -> None:
+    """As OpenAI has it: without strict the model's last attempt is passed on, and a note says that it does not fit."""
+    served = serve(["none", "still none"] * 2)
+    schema: Any = {"name": "reading", "schema": Reading.model_json_schema()}
+    done = client_of(served).chat.completions.create(
+        model="fake",
+        messages=user("Read it"),
+        response_format={"type": "json_schema", "json_schema": schema},
+    )
+    assert done.choices[0].message.content == "still none"
+    assert "api.form_not_kept" in str(done.model_extra)
+    strict: Any = {"type": "json_schema", "json_schema": {**schema, "strict": True}}
+    with pytest.raises(openai.UnprocessableEntityError):
+        client_of(served).chat.completions.create(model="fake", messages=user("Read it"), response_format=strict)
+
+
+def test_likely_tokens_are_told_with_logprobs_alone(serve: Serve) -> None:
+    """Asked for without them they would be left out without a word."""
+    with pytest.raises(openai.UnprocessableEntityError) as refused:
+        client_of(serve()).chat.completions.create(model="fake", messages=user("?"), top_logprobs=3)
+    assert refused.value.param == "top_logprobs"
 
 
 def test_an_answer_that_never_fits_is_refused_and_not_passed_off(serve: Serve) -> None:

@@ -79,7 +79,7 @@ def test_a_stranger_gets_a_sentence(assistant: Assistant, door: str) -> None:
 def test_a_full_disk_is_a_sentence(assistant: Assistant, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not half a file."""
 
-    def full() -> None:
+    def full(_owner: str) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(assistant.scratch, "directory", full)

@@ -171,7 +171,7 @@ def test_files_of_the_allowed_folder_and_no_others_may_be_named(serve: Serve, tm
     ("field", "value"),
     [
         ("n", 2), ("presence_penalty", 0.5), ("frequency_penalty", -1), ("repetition_penalty", 1.05), ("logit_bias", {"1": 2}),
-        ("tools", [{"type": "function"}]), ("top_logprobs", 3), ("audio", {}), ("reasoning_effort", "low"),
+        ("tools", [{"type": "function"}]), ("audio", {}), ("reasoning_effort", "low"),
     ],
 )  # fmt: skip
 def test_a_field_that_would_change_the_answer_is_refused_by_name(serve: Serve, field: str, value: object) -> None:

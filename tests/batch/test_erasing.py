@@ -13,7 +13,7 @@ import pytest
 
 from qwen_vl_app.assistant import LOCAL_OWNER, Assistant
 from qwen_vl_app.batch import RUNS_NAME, BatchPlan, BatchRuns, RunErasing, RunState
-from qwen_vl_app.chat import ErasedRuns
+from qwen_vl_app.chat import ErasedBeside
 from qwen_vl_app.errors import HistoryError
 from qwen_vl_app.history import HistoryStore, Keeping, KeepingMode
 from qwen_vl_app.records import find_traces
@@ -170,7 +170,7 @@ def test_what_a_kill_left_behind_goes_at_the_next_start(opened: Open, folder: Pa
     erasing = RunErasing(folder / RUNS_NAME)
     assert erasing.settle()
     assert not left.exists()
-    assert erasing.erase(None, since=None, until=None) == ErasedRuns()
+    assert erasing.erase(None, since=None, until=None) == ErasedBeside()
 
 
 def test_a_receipt_waits_for_what_is_held_open(opened: Open, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,21 +15,12 @@ from qwen_vl_app.engine.local.bench_arms import ARMS, Arm, Work, measure_arm
 from qwen_vl_app.engine.local.bench_quality import compared, is_right
 from qwen_vl_app.errors import ModelFolderError, Reason
 
-TINY = bench_models._shape(
-    {**bench_models._text(128, 128, 2, 8), "vocab_size": 2048, "head_dim": 16},
-    {**bench_models._vision(64, 96, 3, 128, (1,)), "num_heads": 4},
-    tied=True,
-)
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model of a shape so small that a test can wait for it."""
-    patch = pytest.MonkeyPatch()
-    patch.setitem(bench_models.SHAPES, "tiny", TINY)
     made = tmp_path_factory.mktemp("bench") / "random-tiny"
     bench_models.make_model("tiny", made)
-    patch.undo()
     return made
 
 

@@ -172,7 +172,7 @@ def test_every_answer_is_json_that_fits(grammars: Grammars, schema: Any, seed: i
     relaxed = form_rules(text).relaxed
     rules = kept(schema, relaxed)
     errors = [error.message for error in Draft202012Validator(rules).iter_errors(json.loads(written))]
-    assert not errors, (schema, written, relaxed)
+    assert not errors, ascii((schema, written, relaxed))
 
 
 PLATE: dict[str, Any] = {
@@ -221,6 +221,50 @@ def test_what_the_model_wants_and_may_say_is_said(grammars: Grammars, value: str
 
 
 @pytest.mark.parametrize(
+    "wanted",
+    ['{"state": "ok", "serial": "AB-1234"}', "{}", '{"rows": [{"n": 1}, {}], "bars": null}', json.dumps(dict.fromkeys(PLATE["properties"]) | {"rows": []})],
+)  # fmt: skip
+def test_an_open_form_follows_the_model(grammars: Grammars, wanted: str) -> None:
+    """Fields in the model's own order, and fields left out: it is never made to go on where it wants to end."""
+    form = grammars.hold(json.dumps(PLATE), is_open=True)
+    assert form is not None
+    for byte in wanted.encode():
+        logits = torch.zeros(END + 40)
+        logits[byte] = 1.0
+        possible = form.narrowed(logits)
+        assert possible is not None
+        assert int(possible.argmax()) == byte
+        form.accept(byte)
+    possible = form.narrowed(torch.zeros(END + 40))
+    assert form.is_over or (possible is not None and torch.isfinite(possible[END]))
+    assert form.notes == ()
+
+
+def test_an_open_form_has_its_fields_and_their_values_alone(grammars: Grammars) -> None:
+    """No other names, no other values, and no more fields than there are."""
+    open_form = {"type": "object", "properties": PLATE["properties"], "additionalProperties": False}
+    count = 0
+    for seed in range(8):
+        form = grammars.hold(json.dumps(PLATE), is_open=True)
+        assert form is not None
+        text = walk(form, seed)
+        if text is not None:
+            pairs = json.loads(text, object_pairs_hook=list)
+            assert len(pairs) <= len(PLATE["properties"])
+            for name, value in json.loads(text).items():
+                count += 1
+                rules = {**open_form["properties"][name]}
+                if name == "rows":
+                    rules["items"] = {
+                        "type": "object",
+                        "properties": {"n": {"type": "integer"}},
+                        "additionalProperties": False,
+                    }
+                Draft202012Validator(rules).validate(value)
+    assert count
+
+
+@pytest.mark.parametrize(
     ("schema", "relaxed"),
     [
         ({"type": "array", "items": {"type": "integer"}, "uniqueItems": True}, ("uniqueItems",)),
@@ -264,6 +308,12 @@ def test_what_nothing_fits_is_not_enforced(grammars: Grammars, schema: Any) -> N
     assert [note.code for note in form.notes] == ["engine.form.not_enforced"]
     logits = torch.randn(END + 40)
     assert form.narrowed(logits) is logits
+
+
+def test_a_field_that_nothing_fits_is_left_out(grammars: Grammars) -> None:
+    """Where it may be; its name is not open to other values then."""
+    schema = {"type": "object", "properties": {"a": {"type": "integer", "minimum": 1, "maximum": 0}}}
+    assert list(answers(grammars, schema)) == [{}] * 6
 
 
 def test_rules_side_by_side_are_one(grammars: Grammars) -> None:
@@ -374,8 +424,8 @@ def test_grammars_are_kept(grammars: Grammars) -> None:
     """The same schema is made ready once; each answer has its own place in it."""
     first, second = grammars.hold('{"type": "boolean"}'), grammars.hold('{"type": "boolean"}')
     assert first is not None and second is not None
-    made = grammars._held['{"type": "boolean"}']
+    made = grammars._held['{"type": "boolean"}', False]
     assert walk(first, 1) in ("true", "false")
     assert not second.is_over
-    assert grammars._held['{"type": "boolean"}'] is made
+    assert grammars._held['{"type": "boolean"}', False] is made
     assert grammars.nbytes > 0

@@ -404,3 +404,35 @@ def test_several_questions_may_be_asked_at_a_time() -> None:
         left, right = (engine.generate(request(), should_stop=never) for _ in range(2))
         texts = [[step.text for step in pair if isinstance(step, TokenStep)] for pair in zip(left, right, strict=True)]
     assert [text for text in texts if text] == [["one ", "one "], ["two", "two"]]
+
+
+def test_a_schema_and_likely_tokens_go_to_the_server_and_come_back() -> None:
+    """The server is asked to hold the answer to it, as OpenAI writes that; the bytes of its tokens come back, or their text."""
+    scored = [
+        {
+            "token": "\ufffd",
+            "logprob": -0.5,
+            "bytes": [0xE5],
+            "top_logprobs": [{"token": "x", "logprob": -0.1, "bytes": [120]}],
+        },
+        {"token": "x", "logprob": -0.2, "bytes": None},
+    ]
+    event = {
+        "choices": [{"index": 0, "delta": {"content": "x"}, "logprobs": {"content": scored}, "finish_reason": "stop"}]
+    }
+    script = Script([event, "[DONE]"])
+    schema = '{"type":"object","properties":{"b":{},"a":{}}}'
+    with server(script) as address:
+        engine = RemoteEngine(address)
+        engine.load()
+        asked = GenerationRequest((Message("user", "?"),), SamplingParams(top_logprobs=1), schema=schema)
+        steps = list(engine.generate(asked, should_stop=never))
+    form = script.heard[0]["response_format"]["json_schema"]
+    assert (json.dumps(form["schema"], separators=(",", ":")), form["strict"]) == (schema, True)
+    assert script.heard[0]["top_logprobs"] == 1
+    tokens = [step for step in steps if isinstance(step, TokenStep)]
+    assert [(step.raw, step.logprob, step.text) for step in tokens] == [(b"\xe5", -0.5, ""), (b"x", -0.2, "x")]
+    assert [(each.raw, each.logprob) for each in tokens[0].likely] == [(b"x", -0.1)]
+    finished = steps[-1]
+    assert isinstance(finished, FinishedStep)
+    assert [note.code for note in finished.notes] == ["engine.form.remote"]

@@ -12,6 +12,7 @@ import pypdfium2
 import pytest
 
 from qwen_vl_app.assistant import Assistant
+from qwen_vl_app.batch import BatchRuns
 from qwen_vl_app.errors import FormError, UsageError
 from qwen_vl_app.forms import (
     Change,
@@ -162,6 +163,21 @@ def test_erasing_leaves_no_form_and_no_truth(desk: FormDesk, assistant: Assistan
     assert (erased.forms, erased.cases) == (1, 1)
     left = [file for file in (tmp_path / "data" / "forms").rglob("*") if file.is_file()]
     assert [file.name for file in left] == ["v1.json"]
+
+
+def test_erasing_the_history_reaches_forms(desk: FormDesk, assistant: Assistant, tmp_path: Path) -> None:
+    """Of the same owner, in the same period: pictures, values and decisions, the truth set and its results."""
+    runs = BatchRuns(assistant)
+    review(desk, fill(desk, assistant), load="71.25")
+    mine = desk.fill(FillPlan(TEMPLATE, owner="a" * 32), assistant.stage(png(width=300, height=150), "mine.png"))
+    desk.acceptance.activate(desk.acceptance.run())
+    receipt = assistant.records.erase_everything("local")
+    assert receipt.is_complete and receipt.files >= 8
+    assert [each.form.form_id for each in desk.list()] == [mine.form.form_id]
+    assert desk.acceptance.cases() == ()
+    left = b"".join(file.read_bytes() for file in (tmp_path / "data" / "forms").rglob("*") if file.is_file())
+    assert b"71.25" not in left and b"plate.png" not in left
+    runs.close()
 
 
 def test_a_site_that_keeps_records_deletes_nothing(tmp_path: Path, model: PlateModel) -> None:

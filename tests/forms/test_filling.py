@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from qwen_vl_app.answers import parse_answer
 from qwen_vl_app.assistant import Assistant
+from qwen_vl_app.chat import Answer, CoordinateSpace, FinishReason, ScoredToken
 from qwen_vl_app.errors import InferenceError
 from qwen_vl_app.forms import (
     FieldState,
@@ -70,6 +72,7 @@ def test_the_question_brings_a_schema_that_forces_no_value(assistant: Assistant)
     request = assistant._engine.requests[0]  # type: ignore[attr-defined]
     schema = json.loads(request.schema)
     assert list(schema["properties"]) == ["Serial", "Load", "Note"]
+    assert "required" not in schema
     assert all("null" in (each["type"] if "type" in each else each["anyOf"]) for each in schema["properties"].values())
 
 
@@ -193,3 +196,22 @@ def test_identifiers_are_held_against_texts(first: str, second: str, outcome: Lo
     field = FormField("x", Names("Serial", "编号"), is_identifier=True)
     language = "zh" if "编" in second else "en"
     assert held_against(field, value_of(field, first), second, language=language).outcome is outcome
+
+
+def test_a_name_that_the_grammar_forced_has_no_value(assistant: Assistant, model: PlateModel) -> None:
+    """A model that wanted to write another name makes up what stands behind this one: null, and a person looks."""
+    judged = filled(assistant)
+    text = judged.form.text
+    at = text.index('"Load"')
+    pieces = (text[:at], text[at : at + 2], text[at + 2 :])
+    tokens = tuple(
+        ScoredToken(piece, -0.1, allowed=-9.0 if number == 1 else 0.0) for number, piece in enumerate(pieces)
+    )
+    parsed = parse_answer(text, space=CoordinateSpace.SEEN_PIXELS, seen=())
+    answer = Answer(text, FinishReason.STOP, parsed=parsed, tokens=tokens)
+    picture = assistant.stage(png(width=280, height=140), "plate.png")
+    form = judge(FormFiller(assistant).finish(FillPlan(TEMPLATE, look_at=LookAt.NONE), picture, answer).form)
+    load = form.judged("load")
+    assert load.value.is_null and load.reading.forced == "50" and load.state is FieldState.DOUBTFUL
+    assert [each.code for each in load.doubts] == ["forms.doubt.forced"]
+    assert form.judged("serial").value.value == "AB-123"

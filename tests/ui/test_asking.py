@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from pathlib import Path
 
 from qwen_vl_app.chat import TurnState
 from qwen_vl_app.engine.fake import FakeEngine
@@ -181,6 +182,34 @@ def test_an_answer_from_storage_says_when_it_was_given_and_can_be_run_again(make
     assert len(engine.requests) == 1
     page = finish(assistant, click(page, "again", turn=2))
     assert "The second." in words_on(page) and "From cache" not in words_on(page)
+
+
+def test_a_private_conversation_is_in_no_list_and_ends_for_good(make_assistant: MakeAssistant, tmp_path: Path) -> None:
+    """What is asked privately is answered and continued, stands in no list and no file, and goes when it is ended."""
+    assistant = make_assistant("A secret answer.", "Another secret.")
+    page = page_of(assistant)
+    assert composer_of(page)["private"] == "choice"
+    page = click(page, "private", on=1)
+    assert composer_of(page)["private"] == "on"
+    page = finish(assistant, ask(page, "Whisper?", a__png=png()))
+    assert composer_of(page)["private"] == "fixed"
+    page = finish(assistant, ask(page, "Again?"))
+    assert "A secret answer." in words_on(page) and "Another secret." in words_on(page)
+    assert titles_of(page) == [] and assistant.conversations("local") == ()
+    assert not [file for file in tmp_path.rglob("*") if file.is_file() and b"Whisper" in file.read_bytes()]
+    number = int(page.query_params["c"])
+    page = click(page, "end-private")
+    assert "secret" not in words_on(page)
+    assert composer_of(page)["private"] == "choice"
+    assert "secret" not in words_on(page_of(assistant, conversation=number))
+
+
+def test_a_site_that_keeps_records_offers_no_private_conversations(make_assistant: MakeAssistant) -> None:
+    """There is no switch, and a click on one that is not there changes nothing."""
+    assistant = make_assistant("Yes.")
+    assistant.private.may_begin = False
+    page = click(page_of(assistant), "private", on=1)
+    assert composer_of(page)["private"] == ""
 
 
 def test_a_failed_question_is_one_sentence_and_can_be_asked_again(make_assistant: MakeAssistant) -> None:

@@ -7,8 +7,12 @@ from collections.abc import Sequence
 
 from streamlit.testing.v1 import AppTest
 
-from qwen_vl_app.chat import Question
+from qwen_vl_app.answers import Place, PlaceSource
+from qwen_vl_app.assistant import Assistant
+from qwen_vl_app.chat import Box, Question, Region, Size
+from qwen_vl_app.corrections import places_text
 from qwen_vl_app.engine.fake import FakeEngine
+from qwen_vl_app.texts import Language
 from qwen_vl_app.ui.conversation import FULL_TURNS
 from tests.ui.conftest import MakeAssistant, ask, click, finish, page_of, words_on
 from tests.ui.fakes import png
@@ -59,6 +63,22 @@ def test_tables_and_data_are_read_further_up_as_well(make_assistant: MakeAssista
     assert "<td>1 &lt; 2</td><td>*x*</td>" in html
     assert "<p>That is all.</p>" in html
     assert "| A | B |" not in html
+
+
+def test_a_correction_is_what_stands_further_up_as_well(make_assistant: MakeAssistant) -> None:
+    """What a person corrected is shown corrected, and says so."""
+    page = _with_later_turns(make_assistant, '[{"bbox_2d": [56, 28, 168, 84], "label": "lamp"}]')
+    assert page.args is not None
+    assistant: Assistant = page.args[0]
+    region = Region(Box(0.5, 0.5, 0.75, 0.75), "knob")
+    places = (Place(region, PlaceSource.CORRECTED, 0),)
+    answer = assistant.turn("local", 1).answer
+    assert answer is not None
+    said = places_text(places, regions=answer.parsed.regions, sizes=[Size(560, 280)], language=Language.ENGLISH)
+    assistant.records.correct("local", 1, said)
+    html = _html(page.run())
+    assert "left: 50.00%; top: 50.00%; width: 25.00%; height: 25.00%" in html
+    assert "knob" in html and "corrected" in html
 
 
 def test_a_very_long_question_and_answer_are_folded_but_whole(make_assistant: MakeAssistant) -> None:

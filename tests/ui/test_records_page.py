@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from qwen_vl_app.assistant import LOCAL_OWNER, Assistant
 from qwen_vl_app.chat import ErasureReceipt, Fragment, Question, TextPiece
 from qwen_vl_app.history import HistoryStore, Keeping, KeepingMode
-from qwen_vl_app.ui.records_search import HITS_AT_ONCE, _marked
+from qwen_vl_app.ui.records_search import _marked
 from tests.ui.conftest import MakeAssistant, page_of, words_on
 from tests.ui.fakes import png
 
@@ -43,7 +43,7 @@ class TestFinding:
         assert found(page) == ["发票号码？", "What is there?"]
         page.text_input(key="find-words").input("lamp").run()
         assert found(page) == ["What is there?"]
-        assert "A red :yellow-background[lamp]" in words_on(page)
+        assert "A red :yellow-background[**lamp**]" in words_on(page)
         page.text_input(key="find-words").input("号码").run()
         assert found(page) == ["发票号码？"]
         page.text_input(key="find-words").input("nowhere").run()
@@ -77,9 +77,10 @@ class TestFinding:
         assert page.query_params["c"] == str(first.id)
         assert [each.id for each in assistant.turns(LOCAL_OWNER, first.id)] == [turn.id]
 
-    def test_many_are_leafed_through(self, make_assistant: MakeAssistant) -> None:
+    def test_many_are_leafed_through(self, make_assistant: MakeAssistant, monkeypatch: pytest.MonkeyPatch) -> None:
         """Every one is seen once."""
-        count = HITS_AT_ONCE * 2 + 3
+        monkeypatch.setattr("qwen_vl_app.ui.records_search.HITS_AT_ONCE", 2)
+        count = 5
         made = make_assistant(*(["ok"] * count))
         for number in range(count):
             assert made.ask(Question(f"Question {number}?")).wait(20) is not None
@@ -98,7 +99,7 @@ class TestFinding:
         fragment = Fragment(
             "answer", (TextPiece("see [a](http://b) "), TextPiece("*x]*", is_match=True), TextPiece(" $1$"))
         )
-        assert _marked(fragment) == r"see \[a\]\(http\://b\) :yellow-background[\*x\]\*] \$1\$"
+        assert _marked(fragment) == r"see \[a\]\(http\://b\) :yellow-background[**\*x\]\***] \$1\$"
 
 
 class TestErasing:

@@ -42,12 +42,12 @@ class Grammars:
 
     def __init__(self, tokens: TextTokens, *, vocabulary: int, end_tokens: Iterable[int]) -> None:
         """Prepare for a model whose logits have `vocabulary` numbers, the padding behind its last token included."""
-        self._held: OrderedDict[str, Grammar] = OrderedDict()
+        self._held: OrderedDict[tuple[str, bool], Grammar] = OrderedDict()
         self._tokens = tokens
         self._vocabulary = vocabulary
         self._end_tokens = frozenset(end_tokens)
         self._library: Any = None
-        self._compiler: Any = None
+        self._tokenizer: Any = None
         try:
             import xgrammar  # noqa: PLC0415 - it is optional, and only here can its absence be told
 
@@ -62,20 +62,24 @@ class Grammars:
         """Whether answers can be held to a schema."""
         return self._library is not None
 
-    def hold(self, schema: str | None) -> HeldForm | None:
-        """Return what holds one answer to a schema; None where there is none."""
+    def hold(self, schema: str | None, *, is_open: bool = False) -> HeldForm | None:
+        """Return what holds one answer to a schema; None where there is none.
+
+        Where it `is_open`, properties may come in any order and be left out.
+        """
         if schema is None:
             return None
         if self._library is None:
             return HeldForm(None, None, (Reason("engine.form.no_grammar"),), 0)
-        grammar = self._held.get(schema)
+        key = (schema, is_open)
+        grammar = self._held.get(key)
         if grammar is None:
-            grammar = self._made(schema)
-            self._held[schema] = grammar
+            grammar = self._made(schema, is_open=is_open)
+            self._held[key] = grammar
             while len(self._held) > MOST_GRAMMARS or self.nbytes > MOST_GRAMMAR_BYTES:
                 self._held.popitem(last=False)
         else:
-            self._held.move_to_end(schema)
+            self._held.move_to_end(key)
         matcher = None if grammar.compiled is None else self._library.GrammarMatcher(grammar.compiled)
         return HeldForm(self._library, matcher, grammar.notes, self._vocabulary)
 
@@ -84,14 +88,14 @@ class Grammars:
         """Memory held."""
         return sum(grammar.nbytes for grammar in self._held.values())
 
-    def _made(self, schema: str) -> Grammar:
-        if self._compiler is None:
+    def _made(self, schema: str, *, is_open: bool) -> Grammar:
+        if self._tokenizer is None:
             # Control tokens have no bytes, and neither has the padding: no grammar lets them in.
             vocabulary = [self._tokens.bytes_of(token) for token in range(self._vocabulary)]
-            self._compiler = _compiler(self._library, vocabulary, end_tokens=self._end_tokens)
+            self._tokenizer = _tokenizer(self._library, vocabulary, end_tokens=self._end_tokens)
         try:
-            rules = form_rules(schema)
-            compiled = self._compiler.compile_json_schema(rules.schema, any_whitespace=False, strict_mode=True)
+            rules = form_rules(schema, is_open=is_open)
+            compiled = _compiled(self._library, self._tokenizer, rules.schema, is_open=is_open)
         except UnenforceableError as error:
             return Grammar(None, (Reason("engine.form.not_enforced", rule=error.rule),), 0)
         except RuntimeError as error:  # the library's only kind; its words are about its own source code
@@ -168,20 +172,25 @@ class HeldForm:
             self._is_filled = True
 
 
-def _compiler(library: Any, vocabulary: list[bytes], *, end_tokens: Iterable[int]) -> Any:
-    info = library.TokenizerInfo(
+def _tokenizer(library: Any, vocabulary: list[bytes], *, end_tokens: Iterable[int]) -> Any:
+    return library.TokenizerInfo(
         vocabulary, library.VocabType.RAW, vocab_size=len(vocabulary), stop_token_ids=sorted(end_tokens)
     )
-    return library.GrammarCompiler(info, max_threads=1, cache_enabled=False)
+
+
+def _compiled(library: Any, tokenizer: Any, schema: str, *, is_open: bool = False) -> Any:
+    # A compiler of its own each time: one that is kept shares parts between schemas, which is a cache more than is needed.
+    compiler = library.GrammarCompiler(tokenizer, max_threads=1, cache_enabled=False)
+    return compiler.compile_json_schema(schema, any_whitespace=False, strict_mode=True, any_order=is_open)
 
 
 def _works(library: Any) -> bool:
     """Return whether the library, as built here, lets in what fits and nothing else."""
     vocabulary = [*(bytes([sign]) for sign in range(0x20, 0x7F)), b"null", b"", b"", b""]
     end = vocabulary.index(b"")
-    compiler = _compiler(library, vocabulary, end_tokens=[end])
+    tokenizer = _tokenizer(library, vocabulary, end_tokens=[end])
     schema = {"type": "object", "properties": {"a": {"type": ["integer", "null"]}}, "required": ["a"]}
-    matcher = library.GrammarMatcher(compiler.compile_json_schema(json.dumps(schema), any_whitespace=False))
+    matcher = library.GrammarMatcher(_compiled(library, tokenizer, json.dumps(schema)))
     held = HeldForm(library, matcher, (), len(vocabulary))
     for sign in b'{"a": ':
         held.accept(vocabulary.index(bytes([sign])))

@@ -58,13 +58,27 @@ def choose_device(wanted: str) -> DeviceChoice:
 def free_bytes(device: torch.device) -> int:
     """Return the memory of the device that nobody uses, on a CPU within the limit of this process's cgroup."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        free, total = torch.cuda.mem_get_info(device)
+        # A process may have been given a share of the card; what it has reserved of that counts as used.
+        share = int(total * torch.cuda.get_per_process_memory_fraction(device))
+        return max(0, min(free, share - torch.cuda.memory_reserved(device)))
     free = int(psutil.virtual_memory().available)
     limit, used = _cgroup_bytes("memory.max"), _cgroup_bytes("memory.current")
     if limit is not None and used is not None:
         # The page cache counts as used but leaves when it must.
         free = min(free, max(0, limit - used + _cgroup_inactive_file()))
     return free
+
+
+def driver_is_lost(device: torch.device) -> bool:
+    """Return whether a card answers this process no more, as after a kernel that went astray: every later call fails too."""
+    if device.type != "cuda":
+        return False
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError as error:
+        return not isinstance(error, torch.OutOfMemoryError)
+    return False
 
 
 def _cgroup_bytes(name: str) -> int | None:
