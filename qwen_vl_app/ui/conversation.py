@@ -163,7 +163,10 @@ def _show_turn(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture], *, is_
             with st.container(key=f"folded-{turn.id}"):
                 desk = Desk(visit, turn.question, turn.id, is_latest=is_latest)
                 show_answer(turn.answer, shown, words, key=str(turn.id), desk=desk)
-            if is_long(turn.answer.text, times=ANSWER_FOLD):
+            parsed = turn.answer.parsed
+            # Places and tables are not as long as the JSON that told them, and one works with them.
+            is_prose = not (parsed.has_data or parsed.regions or parsed.tables)
+            if is_prose and is_long(turn.answer.text, times=ANSWER_FOLD):
                 st.html(unfolder_html(words))
     if is_interrupted:
         st.caption(f":material/info: {words('turn.interrupted')}")
