@@ -12,6 +12,7 @@ from qwen_vl_app.logs import keep_words_out  # noqa: E402
 keep_words_out()
 
 import asyncio  # noqa: E402
+import os  # noqa: E402
 from collections.abc import AsyncIterator  # noqa: E402
 from contextlib import asynccontextmanager  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -21,9 +22,15 @@ import streamlit as st  # noqa: E402
 from qwen_vl_app import bootstrap  # noqa: E402
 from qwen_vl_app.api.dropped import dropped_routes  # noqa: E402
 from qwen_vl_app.api.guard import make_middleware  # noqa: E402
+from qwen_vl_app.api.records_doors import records_routes  # noqa: E402
 from qwen_vl_app.api.routes import make_routes  # noqa: E402
 from qwen_vl_app.api.uploads import upload_routes  # noqa: E402
+from qwen_vl_app.api.views import view_routes  # noqa: E402
 from qwen_vl_app.config import configured_port  # noqa: E402
+
+DRIVER_POLL_S = 2.0
+RESTART_STATUS = 75
+"""What the start script takes for a wish to be started again."""
 
 
 @asynccontextmanager
@@ -31,15 +38,28 @@ async def lifespan(_: st.App) -> AsyncIterator[None]:
     """Begin to load the model with the process, not with the first browser; let everything go at the end."""
     opening = asyncio.create_task(asyncio.to_thread(bootstrap.current))
     opening.add_done_callback(asyncio.Task.exception)  # the page says what is wrong; here it is only taken note of
+    watching = asyncio.create_task(_end_with_the_driver())
     yield
+    watching.cancel()
     await asyncio.to_thread(bootstrap.close_current)
+
+
+async def _end_with_the_driver() -> None:
+    """End the process where only a new one can use the card again; what was asked is kept before."""
+    while not await asyncio.to_thread(bootstrap.driver_is_lost):
+        await asyncio.sleep(DRIVER_POLL_S)
+    await asyncio.to_thread(bootstrap.close_current)
+    os._exit(RESTART_STATUS)
 
 
 app = st.App(
     Path(__file__).resolve().parent / "qwen_vl_app" / "ui" / "page.py",
     routes=[
         *make_routes(bootstrap.current),
+        *view_routes(bootstrap.current),
         *upload_routes(bootstrap.current),
+        *view_routes(bootstrap.current),
+        *records_routes(bootstrap.current),
         *dropped_routes(bootstrap.current, bootstrap.current_batches),
     ],
     middleware=make_middleware(),

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import Protocol, TypeAlias
 
 from qwen_vl_app.answer_job import AnswerJob, JobState
-from qwen_vl_app.answers import nullable_schema, parse_answer, with_absent
+from qwen_vl_app.answers import nullable_schema, parse_answer, regions_as_answer, with_absent
 from qwen_vl_app.chat import (
     Answer,
+    Box,
     Detail,
     EngineState,
     EngineStatus,
@@ -26,6 +27,7 @@ from qwen_vl_app.chat import (
     Message,
     ParsedAnswer,
     Question,
+    Region,
     Rendition,
     ScoredToken,
     Size,
@@ -41,8 +43,10 @@ from qwen_vl_app.config import Settings
 from qwen_vl_app.engine.base import Engine, FinishedStep, GenerationRequest, StageStep, TokenStep
 from qwen_vl_app.errors import AppError, HistoryError, ModelNotLoadedError, OutOfMemoryError, Reason
 from qwen_vl_app.history import HistoryStore, answer_key
-from qwen_vl_app.imaging import to_image_input
+from qwen_vl_app.imaging import crop_region, to_image_input
 from qwen_vl_app.prompts import answered, latest_sizes, outline_of, pictures_of, prompt_of
+from qwen_vl_app.tasks import task_named, task_of
+from qwen_vl_app.tiles import Part, mapped, merged_regions, merged_text, parts_of
 
 log = logging.getLogger(__name__)
 
@@ -97,10 +101,12 @@ class Answering:
         status: Callable[[], EngineStatus],
         forget: Callable[[AnswerJob], None],
     ) -> None:
+        """Prepare. Raises UsageError for a setting about a ready-made task that does not exist."""
         self.is_closing = False
         """Set once the app ends: what is stopped from then on was stopped by nobody."""
         self._engine = engine
         self._settings = settings
+        self._task_days = {task_named(name).name: days for name, days in settings.cache_task_days.items()}
         self._stage = stage
         self._status = status
         self._forget = forget
@@ -138,6 +144,9 @@ class Answering:
 
     def _generate(self, run: Run) -> Generator[None, None, None]:
         """Run the prompt; where memory runs out, once more with the pictures one rung lower."""
+        if run.question.in_parts and (parts := self._parts(run.question)):
+            yield from self._in_parts(run, parts)
+            return
         messages = self._messages(run)
         for attempt in (1, 2):
             run.seen = latest_sizes(messages)
@@ -161,6 +170,56 @@ class Answering:
                 raise OutOfMemoryError("inference.out_of_memory")
             messages = smaller
             run.cache_key = None  # the answer is about other pixels than the question's
+
+    def _parts(self, question: Question) -> tuple[Box, ...]:
+        plan = self._engine.status.plan
+        if plan is None or len(question.pictures) != 1:
+            return ()
+        picture = question.pictures[0]
+        return parts_of(picture.size, picture.seen.size, max_pixels=plan.rung().max_pixels)
+
+    def _in_parts(self, run: Run, boxes: Sequence[Box]) -> Generator[None, None, None]:
+        """Ask about the whole picture and about each of its parts, and make one answer of them; a stop keeps what there is."""
+        picture, status = run.question.pictures[0], self._engine.status
+        run.seen = (picture.seen.size,)
+        run.job.begin_reading()
+        looked: list[Part] = []
+        usage, reason = Usage(), FinishReason.STOP
+        for number, box in enumerate((Box(0.0, 0.0, 1.0, 1.0), *boxes)):
+            if run.job.is_cancelled:
+                reason = FinishReason.STOPPED
+                break
+            seen_png = picture.seen_png
+            if number:
+                seen_png = self._stage(crop_region(picture.view, box, margin=0.0), picture.name).seen_png
+            image = to_image_input(seen_png)
+            request = GenerationRequest((Message("user", run.question.text, (image,)),), run.question.sampling)
+            said: list[str] = []
+            for step in self._engine.generate(request, should_stop=lambda: run.job.is_cancelled):
+                match step:
+                    case StageStep(done=done, total=total):
+                        run.job.read_to((number + 0.5 * done / max(total, 1)) / (len(boxes) + 1))
+                    case TokenStep(text=text):
+                        said.append(text)
+                    case FinishedStep(finish_reason=ended, usage=used, text=rest):
+                        said.append(rest)
+                        usage = added(usage, used)
+                        reason = ended if ended is not FinishReason.STOP else reason
+                yield
+            text = "".join(said)
+            found = parse_answer(text, space=status.coordinates, seen=(image.size,)).regions
+            looked.append(Part(box, mapped(found, box), text))
+            if reason is FinishReason.STOPPED:
+                break
+        run.notes.append(Reason("tiles.asked", count=len(boxes), looked=max(0, len(looked) - 1)))
+        whole = looked[0].regions if looked else ()
+        regions = merged_regions(whole, looked[1:])
+        if regions:
+            text = regions_as_answer(regions, space=status.coordinates, seen=picture.seen.size)
+        else:
+            text = merged_text(looked[1:] if any(part.text.strip() for part in looked[1:]) else looked)
+        run.job.add(text, is_token=False)
+        self.finish(run, reason, usage=usage, regions=regions or None)
 
     def _steps(self, run: Run, request: GenerationRequest) -> Generator[None, None, None]:
         job = run.job
@@ -190,6 +249,7 @@ class Answering:
         if (
             run.turn is None
             or run.is_private
+            or run.question.in_parts  # storage knows a question by the whole picture alone
             or not self._settings.cache_answers
             or not status.fingerprint
             or self._settings.remote_address
@@ -216,7 +276,8 @@ class Answering:
     def _look_up(self, run: Run) -> bool:
         if run.cache_key is None or run.is_anew:
             return False
-        days = self._settings.cache_days
+        task = task_of(run.question.text) if self._task_days else None
+        days = self._task_days.get(task.name if task else "", self._settings.cache_days)
         try:
             found = run.history.answer_cache.find(
                 run.job.owner, run.cache_key, max_age=timedelta(days=days) if days else None
@@ -312,8 +373,12 @@ class Answering:
         *,
         usage: Usage | None = None,
         error: Reason | None = None,
+        regions: tuple[Region, ...] | None = None,
     ) -> None:
-        """End a question with what its job has so far: keep it and hand it to who waits. A second call does nothing."""
+        """End a question with what its job has so far: keep it and hand it to who waits. A second call does nothing.
+
+        `regions` are known better than the text can say, where they are given.
+        """
         job, now = run.job, time.monotonic()
         if job.answer is not None:
             return
@@ -327,7 +392,7 @@ class Answering:
         answer = Answer(
             text=text,
             finish_reason=reason,
-            parsed=parsed,
+            parsed=parsed if regions is None else replace(parsed, regions=regions),
             usage=usage or Usage(),
             timing=Timing(
                 queued_s=started_at - job.asked_at,
@@ -384,6 +449,16 @@ def enforced_schema(question: Question) -> str | None:
     if question.schema is None or question.is_schema_exact:
         return question.schema
     return nullable_schema(question.schema)
+
+
+def added(one: Usage, other: Usage) -> Usage:
+    """Return the counts of two prompts and their answers together."""
+    return Usage(
+        prompt_tokens=one.prompt_tokens + other.prompt_tokens,
+        picture_tokens=one.picture_tokens + other.picture_tokens,
+        cached_tokens=one.cached_tokens + other.cached_tokens,
+        completion_tokens=one.completion_tokens + other.completion_tokens,
+    )
 
 
 def why_not_loaded(status: EngineStatus) -> ModelNotLoadedError:

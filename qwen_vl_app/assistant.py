@@ -34,6 +34,8 @@ from qwen_vl_app.chat import (
 )
 from qwen_vl_app.config import Settings
 from qwen_vl_app.engine.base import Engine
+from qwen_vl_app.engine.exchange import EngineExchange
+from qwen_vl_app.engine.folders import ModelFolder, list_models
 from qwen_vl_app.engine.form_rules import UnenforceableError, form_rules
 from qwen_vl_app.errors import (
     AppError,
@@ -47,12 +49,16 @@ from qwen_vl_app.errors import (
 from qwen_vl_app.history import HistoryStore, KeepingMode, PictureBytes
 from qwen_vl_app.imaging import PictureDecoder, PictureFacts, clean_name
 from qwen_vl_app.jobs import JobQueue, Priority
+from qwen_vl_app.model_switch import ModelSwitch, SwitchStatus
+from qwen_vl_app.own_tasks import OwnTasks
 from qwen_vl_app.private import PrivateConversations
 from qwen_vl_app.private import is_private as is_private_id
 from qwen_vl_app.prompts import pictures_of
 from qwen_vl_app.records import Records, ReplayResult, compare, refuse_replay
 from qwen_vl_app.samples import Sample, load_samples
+from qwen_vl_app.scratch import SCRATCH_NAME, Scratch
 from qwen_vl_app.staging import StagingArea
+from qwen_vl_app.tiles import parts_of
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +103,7 @@ class Assistant:
         decoder: PictureDecoder,
         history: HistoryStore,
         settings: Settings,
+        exchange: EngineExchange | None = None,
     ) -> None:
         self.settings = settings
         self.staging = StagingArea()
@@ -123,6 +130,7 @@ class Assistant:
             status=lambda: self._engine_status,
             forget=self._forget,
         )
+        self._switch = None if exchange is None else ModelSwitch(exchange, self._queue, self._note_model)
         self.private = PrivateConversations(
             may_begin=KeepingMode(settings.keep) is not KeepingMode.RECORDS,
             halt=self._halt,
@@ -130,7 +138,13 @@ class Assistant:
             is_busy=self.is_running,
         )
         """Conversations of this process's memory, for the doors: touching, leaving and ending them."""
-        self.records = Records(history, halt=self._halt, let_go=self._let_go, private=self.private)
+        self.own_tasks = OwnTasks(None if settings.keep == "nothing" else settings.data_dir / "tasks")
+        """The questions that people saved under a name."""
+        self.scratch = Scratch(settings.data_dir / SCRATCH_NAME)
+        """Room for files that are made to be handed over."""
+        self.records = Records(
+            history, halt=self._halt, let_go=self._let_go, private=self.private, erase_more=self.own_tasks.erase
+        )
         """What is kept, for the doors: finding, branches, taking away, erasing."""
 
     # 1. Its life
@@ -146,6 +160,7 @@ class Assistant:
         except HistoryError as error:
             self._history_problem = error.reason
         else:
+            self.scratch.sweep()  # nobody else is using the folder
             self.records.start_expiring()
         self._decoder.start()
         self._queue.start(partial(self._bring_up, self._engine.load, courtesy_s=courtesy_s))
@@ -240,7 +255,37 @@ class Assistant:
                 raise ModelNotLoadedError("model.still_loading")
             time.sleep(0.02)
 
-    # 2. Pictures
+    # 2. Its model
+
+    @property
+    def switch_status(self) -> SwitchStatus | None:
+        """The last change of models that was asked for. Never blocks."""
+        return None if self._switch is None else self._switch.status
+
+    def switch_model(self, name: str, *, unloads_first: bool = False) -> None:
+        """Bring another model in, a folder's name or a path; returns at once, `switch_status` tells the rest.
+
+        The one there is answers until the new one has answered. Where both do not fit into memory beside each other, nothing
+        is changed and the status says `needs_room`, unless the old one is to be unloaded first. Raises UsageError where
+        models cannot be changed here or another change is under way, QueueFullError.
+        """
+        if self._switch is None or self.settings.remote_address or not self.settings.switch_models:
+            raise UsageError("switch.not_here")
+        self._switch.begin(name, unloads_first=unloads_first)
+
+    def wait_for_switch(self, timeout_s: float | None = None) -> SwitchStatus | None:
+        """Wait until a change of models is over."""
+        return None if self._switch is None else self._switch.wait(timeout_s)
+
+    def models(self) -> tuple[ModelFolder, ...]:
+        """Return the model folders there are, damaged ones with their problem."""
+        return list_models(self.settings.models_dir)
+
+    def _note_model(self, name: str) -> None:
+        self.settings = self.settings.model_copy(update={"model": name})
+        self._load_problem = None
+
+    # 3. Pictures
 
     def look(
         self, data: bytes, name: str, *, page: int = 0, detail: Detail | None = None
@@ -288,6 +333,13 @@ class Assistant:
         except ModelNotLoadedError:
             return None
 
+    def part_count(self, picture: StagedPicture) -> int:
+        """Return in how many parts a question `in_parts` would look at a picture; 0 where the whole shows as much."""
+        plan = self._engine.status.plan
+        if plan is None:
+            return 0
+        return len(parts_of(picture.size, picture.seen.size, max_pixels=plan.rung().max_pixels))
+
     def _detail(self) -> Detail | None:
         return None if self.settings.detail == "auto" else Detail(self.settings.detail)
 
@@ -304,7 +356,7 @@ class Assistant:
             return None
         return given if given.is_absolute() else self.settings.models_dir / status.model
 
-    # 3. Asking
+    # 4. Asking
 
     def ask(
         self,
@@ -380,7 +432,9 @@ class Assistant:
         if is_alone and self._engine_status.state is EngineState.READY and self._answering.look_up_now(run):
             return job
         try:
-            ticket = self._queue.submit(owner, partial(self._answering.answer, run), priority=priority)
+            ticket = self._queue.submit(
+                owner, partial(self._answering.answer, run), priority=priority, group=job.conversation_id
+            )
         except QueueFullError as error:
             self._answering.finish(run, FinishReason.FAILED, error=error.reason)
             raise
@@ -439,7 +493,7 @@ class Assistant:
         turn = self._history_of(turn_id).turn(owner, turn_id)
         return compare(turn, answer, fingerprint=status.fingerprint, precision=status.dtype)
 
-    # 4. What is kept
+    # 5. What is kept
 
     def conversations(self, owner: str, *, limit: int = 50, before: int | None = None) -> tuple[Conversation, ...]:
         """Return an owner's conversations, the latest first; private ones are in no list."""
@@ -498,6 +552,7 @@ class Assistant:
     def _let_go(self, owner: str) -> tuple[Reason, ...]:
         """Drop an owner's staged pictures and what the model holds of earlier questions; return what cannot be promised."""
         self.staging.discard_all(owner)
+        self.scratch.empty(owner or None)  # the site's own erasures name nobody
         return self._let_model_forget()
 
     def _let_model_forget(self) -> tuple[Reason, ...]:

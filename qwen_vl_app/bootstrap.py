@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from qwen_vl_app import offline
 from qwen_vl_app.assistant import Assistant
-from qwen_vl_app.batch import BatchRuns
+from qwen_vl_app.batch import RUNS_NAME, BatchRuns, RunErasing
 from qwen_vl_app.chat import EngineStatus
-from qwen_vl_app.config import Settings, load_settings
-from qwen_vl_app.doctor import Probe, TorchFacts
-from qwen_vl_app.engine.base import Engine
+from qwen_vl_app.config import ROOT, Settings, load_settings
+from qwen_vl_app.doctor import Fit, Probe, TorchFacts
+from qwen_vl_app.engine.base import DRIVER_LOST, Engine
 from qwen_vl_app.engine.deferred import DeferredEngine
+from qwen_vl_app.engine.exchange import EngineExchange
 from qwen_vl_app.engine.folders import ModelFolder, list_models
 from qwen_vl_app.engine.verified import MEMORY_NAME
 from qwen_vl_app.errors import Reason
+from qwen_vl_app.forms import FORMS_NAME, form_erasing
 from qwen_vl_app.logs import write_to
 from qwen_vl_app.records import Records
 
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+DEMO_MODEL = ROOT / "models" / "demo"
+HELD_OUT = ROOT / "tests" / "data" / "demo"
+"""Pictures that the demo model never saw; they come with the tests, and a copy of the app without those measures no quality."""
 COURTESY_S = 2.0
 """How long loading waits for the first page: people who start the app open it at once."""
 _lock = threading.Lock()
@@ -48,8 +53,14 @@ def build_assistant(settings: Settings) -> Assistant:
     offline.go_offline()
     from qwen_vl_app.imaging import PictureDecoder
 
+    engine = DeferredEngine(partial(_build_engine, settings))
+
+    def make_other(model: str) -> Engine:
+        return _build_engine(settings.model_copy(update={"model": model}))
+
     return Assistant(
-        engine=DeferredEngine(partial(_build_engine, settings)),
+        engine=engine,
+        exchange=EngineExchange(engine, make_other, present=settings.model),
         decoder=PictureDecoder(
             max_bytes=settings.max_upload_mb * 2**20,
             max_pixels=settings.max_picture_megapixels * 1_000_000,
@@ -94,18 +105,23 @@ def _through_running_app(settings: Settings) -> Settings | None:
 def build_records(settings: Settings) -> Records:
     """Return what is kept, without a model, as a context manager. The process is offline from here on."""
     offline.go_offline()
-    return Records(_build_history(settings))
+    from qwen_vl_app.own_tasks import OwnTasks
+
+    return Records(_build_history(settings), erase_more=OwnTasks(settings.data_dir / "tasks").erase)
 
 
 def _build_history(settings: Settings) -> HistoryStore:
     from qwen_vl_app.history import HistoryStore, Keeping, KeepingMode
 
     mode = KeepingMode(settings.keep)
-    return HistoryStore(
+    history = HistoryStore(
         None if mode is KeepingMode.NOTHING else settings.data_dir,
         cache_bytes=settings.cache_mb * 2**20,
         keeping=Keeping(mode, days=settings.keep_days),
     )
+    history.erase_also(RUNS_NAME, RunErasing(settings.data_dir / RUNS_NAME))
+    history.erase_also(FORMS_NAME, form_erasing(settings.data_dir / FORMS_NAME))
+    return history
 
 
 def _build_engine(settings: Settings) -> Engine:
@@ -150,6 +166,18 @@ class _EngineProbe:
 
         return inspect_torch()
 
+    def fits(self) -> Sequence[Fit]:
+        from qwen_vl_app.engine.local.fitting import find_fits
+
+        settings = self._settings
+        if settings.remote_address:
+            return ()
+        found = find_fits(settings.models_dir, device=settings.device, reserve_bytes=settings.memory_reserve_mb * 2**20)
+        return tuple(
+            Fit(fit.model, fit.precision, fit.needed_bytes, fit.free_bytes, fit.largest, fit.max_tokens)
+            for fit in found
+        )
+
     def prepared(self) -> EngineStatus:
         engine = _build_engine(self._settings)
         try:
@@ -173,6 +201,7 @@ def bench(
     tokens: int,
     rounds: int,
     threads: int,
+    device: str = "auto",
     on_progress: Callable[[Reason], None],
 ) -> Mapping[str, Any]:
     """Measure this machine and return the report, with what is gained under `ratios`. The process is offline from here on.
@@ -189,6 +218,8 @@ def bench(
         tokens=tokens,
         rounds=rounds,
         threads=threads,
+        device=device,
+        quality=(DEMO_MODEL, HELD_OUT) if (HELD_OUT / "expected.json").is_file() and DEMO_MODEL.is_dir() else None,
         on_progress=on_progress,
     )
     return {**report, "ratios": ratios(report)}
@@ -203,12 +234,21 @@ def current() -> Assistant:
     """Return the one assistant of this process, opened at the first call. Any thread."""
     with _lock:
         if not _instances:
-            settings = load_settings()
-            _begin_log(settings)
-            assistant = build_assistant(settings)
+            assistant = build_assistant(load_settings())
+            _begin_log(assistant.settings)
             assistant.open(courtesy_s=COURTESY_S)
             _instances.append(assistant)
         return _instances[0]
+
+
+def driver_is_lost() -> bool:
+    """Return whether this process's engine can compute no more, and whoever started the app wants to start it again."""
+    with _lock:
+        lost = [assistant for assistant in _instances if assistant.settings.exit_on_driver_loss]
+    return any(
+        status.error is not None and status.error.code == DRIVER_LOST
+        for status in (assistant.status.engine for assistant in lost)
+    )
 
 
 def current_batches() -> BatchRuns:

@@ -222,6 +222,8 @@ class StagedPicture:
     page: int = 0
     page_count: int = 1
     notes: tuple[Reason, ...] = ()
+    in_parts: bool = False
+    """A person chose to have it looked at part by part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +252,8 @@ class Question:
     earlier: tuple[EarlierMessage, ...] = ()
     schema: str | None = None
     is_schema_exact: bool = False
+    in_parts: bool = False
+    """Look at its one large picture part by part, each at full size, and make one answer of what they show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,6 +436,24 @@ class CacheFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class ErasedBeside:
+    """What was removed of what lies beside the history: runs over folders and filled forms, with all their files."""
+
+    runs: int = 0
+    forms: int = 0
+    files: int = 0
+    file_bytes: int = 0
+
+    def __add__(self, other: ErasedBeside) -> ErasedBeside:
+        return ErasedBeside(
+            self.runs + other.runs,
+            self.forms + other.forms,
+            self.files + other.files,
+            self.file_bytes + other.file_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class ErasureReceipt:
     """What an erasure removed. Times are UTC; no word of what was erased is in it.
 
@@ -448,6 +470,10 @@ class ErasureReceipt:
     files: int = 0
     file_bytes: int = 0
     cached_answers: int = 0
+    runs: int = 0
+    """Runs over folders, with their journals."""
+    forms: int = 0
+    """Filled forms, with their pictures."""
     caveats: tuple[Reason, ...] = ()
 
     @property
@@ -535,3 +561,7 @@ class EngineStatus:
     error: Reason | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
     """Measured at load, for estimates: seconds and bytes by name."""
+    needed_bytes: int = 0
+    """What the weights take in memory at the chosen precision, with the reserve of the plan."""
+    free_bytes: int = 0
+    """What was free on the device when this was planned."""

@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
@@ -50,8 +50,12 @@ class Settings(BaseModel):
     port: int = Field(default=8501, ge=1, le=65535)
     language: Literal["auto", "en", "zh"] = "auto"
 
+    exit_on_driver_loss: bool = False
+    """Whether the app ends with status 75 when the graphics driver has fallen over: for who starts it again, as run.py does."""
+    switch_models: bool = True
+    """Whether people may change the model on the page while the app runs, for everybody who uses it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "int8", "fp8", "nf4"] = "auto"
     attention: Literal["auto", "flash_attn", "varlen", "batched_windows", "sdpa"] = "auto"
     decode: Literal["auto", "graph", "compiled", "plain"] = "auto"
     """How the steps of an answer are run on a graphics card."""
@@ -79,6 +83,8 @@ class Settings(BaseModel):
     """Whether the very same question is answered from what is kept."""
     cache_days: int = Field(default=0, ge=0, le=36500)
     """How old such an answer may be; 0 sets no limit."""
+    cache_task_days: Mapping[str, Annotated[int, Field(ge=0, le=36500)]] = Field(default_factory=dict)
+    """The same for ready-made tasks by their names, in place of `cache_days`."""
     cache_mb: int = Field(default=64, ge=1, le=4096)
 
     batch_folders: tuple[Path, ...] = ()
@@ -121,6 +127,15 @@ class Settings(BaseModel):
     def _from_commas(cls, value: object) -> object:
         """Take `a, b` from the environment for what is a list in the file."""
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("cache_task_days", mode="before")
+    @classmethod
+    def _from_pairs(cls, value: object) -> object:
+        """Take `describe=7, table=0` from the environment for what is a table in the file."""
+        if not isinstance(value, str):
+            return value
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        return {name.strip(): days.strip() for name, _, days in pairs}
 
     @field_validator("api_keys")
     @classmethod
@@ -199,6 +214,13 @@ def pass_on(overrides: Mapping[str, Any]) -> None:
     for key, value in overrides.items():
         if value is not None:
             os.environ[f"{ENVIRONMENT_PREFIX}{key.upper()}"] = str(value)
+
+
+def environment_for(settings: Settings, **changes: Any) -> dict[str, str]:
+    """Return this process's environment with what an app of these settings, and of some changes, has to be told."""
+    told = {"model": settings.model, "models_dir": settings.models_dir, "device": settings.device}
+    told |= {"precision": settings.precision, "language": settings.language, **changes}
+    return dict(os.environ) | {f"{ENVIRONMENT_PREFIX}{key.upper()}": str(value) for key, value in told.items()}
 
 
 def configured_port() -> int:

@@ -42,12 +42,16 @@ class Priority(IntEnum):
 class Ticket:
     """A place in the queue. Compared by identity."""
 
-    __slots__ = ("owner", "priority", "work")
+    __slots__ = ("group", "is_alone", "owner", "priority", "work")
 
-    def __init__(self, owner: str, work: Work, *, priority: Priority) -> None:
+    def __init__(
+        self, owner: str, work: Work, *, priority: Priority, group: object = None, is_alone: bool = False
+    ) -> None:
         self.owner = owner
         self.work = work
         self.priority = priority
+        self.group = group
+        self.is_alone = is_alone
 
 
 class JobQueue:
@@ -99,8 +103,20 @@ class JobQueue:
             if thread is not threading.current_thread():
                 thread.join(max(deadline - time.monotonic(), 0.0))
 
-    def submit(self, owner: str, work: Work, *, priority: Priority = Priority.PAGE) -> Ticket:
-        """Queue work for an owner. Raises QueueFullError."""
+    def submit(
+        self,
+        owner: str,
+        work: Work,
+        *,
+        priority: Priority = Priority.PAGE,
+        group: object = None,
+        is_alone: bool = False,
+    ) -> Ticket:
+        """Queue work for an owner. Raises QueueFullError.
+
+        Where several run at a time, two of one `group` never do: the second is about what the first ends with. One that
+        `is_alone` begins when nothing runs, and nothing begins beside it.
+        """
         with self._changed:
             waiting = self.waiting
             if self._closed:
@@ -112,7 +128,7 @@ class JobQueue:
                 raise QueueFullError("queue.full_for_you", waiting=owned)
             equals = self._waiting[priority]
             is_newcomer = owner not in equals
-            ticket = Ticket(owner, work, priority=priority)
+            ticket = Ticket(owner, work, priority=priority, group=group, is_alone=is_alone)
             equals.setdefault(owner, deque()).append(ticket)
             for running in self._running if is_newcomer else ():
                 if running.owner in equals and running.owner != owner:
@@ -184,6 +200,11 @@ class JobQueue:
         """True while a job runs."""
         return bool(self._running)
 
+    @property
+    def running(self) -> int:
+        """How many jobs are under way at this moment."""
+        return len(self._running)
+
     def _run_first(self, prepare: Callable[[], None] | None) -> None:
         try:
             if prepare is not None:
@@ -233,6 +254,7 @@ class JobQueue:
             log.exception("a job let an error escape")
         with self._changed:
             self._durations_s.append(time.monotonic() - self._running.pop(ticket))
+            self._changed.notify_all()
 
     def _do_asides(self) -> None:
         while True:
@@ -252,20 +274,33 @@ class JobQueue:
         while True:
             self._do_asides()
             with self._changed:
-                while can_wait and not (self.waiting or self._asides or self._closed):
+                while can_wait and not (self._first_free() or self._asides or self._closed):
                     self._changed.wait()
                 if self._closed:
                     return None
                 if not self._asides:
-                    return self._take() if self.waiting else None
+                    ticket = self._first_free()
+                    return None if ticket is None else self._take(ticket)
 
-    def _take(self) -> Ticket:
-        """Take the first in line. Called with the lock held, where somebody waits."""
-        equals = next(owners for owners in self._waiting.values() if owners)
-        owner, own = equals.popitem(last=False)
-        ticket = own.popleft()
+    def _first_free(self) -> Ticket | None:
+        """Return the first in line that may begin now. Called with the lock held."""
+        if any(running.is_alone for running in self._running):
+            return None
+        busy = {running.group for running in self._running}
+        for ticket in self._in_order():
+            if ticket.is_alone:
+                return None if self._running else ticket
+            if ticket.group is None or ticket.group not in busy:
+                return ticket
+        return None
+
+    def _take(self, ticket: Ticket) -> Ticket:
+        """Take a job out of the line. Called with the lock held."""
+        equals = self._waiting[ticket.priority]
+        own = equals.pop(ticket.owner)
+        own.remove(ticket)
         if own:
-            equals[owner] = own  # to the end: the next owner comes first
+            equals[ticket.owner] = own  # to the end: the next owner comes first
         self._running[ticket] = time.monotonic()
         return ticket
 

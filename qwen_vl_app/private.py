@@ -31,6 +31,8 @@ BYTES_IN_ALL = 2 * 2**30
 """Of pictures: words weigh little beside them."""
 LIFETIME_S = 2 * 3600.0
 """How long one stays that nobody looks at."""
+WATCHED_LIFETIME_S = 24 * 3600.0
+"""How long one stays in a tab that is open and untouched."""
 GRACE_S = 60.0
 """How long one stays that was left: a page that is only reloaded comes back at once."""
 LOOK_EVERY_S = 5.0
@@ -50,6 +52,7 @@ class _Held:
     ends_at: float
     byte_count: int = 0
     is_left: bool = False
+    viewers: int = 0
 
 
 class PrivateConversations:
@@ -65,6 +68,7 @@ class PrivateConversations:
         bytes_per_owner: int = BYTES_PER_OWNER,
         bytes_in_all: int = BYTES_IN_ALL,
         lifetime_s: float = LIFETIME_S,
+        watched_lifetime_s: float = WATCHED_LIFETIME_S,
         grace_s: float = GRACE_S,
         look_every_s: float = LOOK_EVERY_S,
         clock: Callable[[], float] = time.monotonic,
@@ -78,6 +82,7 @@ class PrivateConversations:
         self._bytes_per_owner = bytes_per_owner
         self._bytes_in_all = bytes_in_all
         self._lifetime_s = lifetime_s
+        self._watched_lifetime_s = watched_lifetime_s
         self._grace_s = grace_s
         self._look_every_s = look_every_s
         self._clock = clock
@@ -115,7 +120,7 @@ class PrivateConversations:
         with self._lock:
             held = self._held.setdefault(turn.conversation_id, _Held(owner, 0.0))
             held.byte_count += count
-            held.ends_at, held.is_left = self._clock() + self._lifetime_s, False
+            self._stay(held)
             if self._looking is None and not self._is_closed:
                 self._looking = threading.Thread(target=self._look_now_and_then, name="private", daemon=True)
                 self._looking.start()
@@ -123,17 +128,34 @@ class PrivateConversations:
 
     def touch(self, owner: str, conversation_id: int) -> None:
         """Tell that somebody looks at one: it stays. Does nothing where it is not this owner's, or gone."""
-        self._end_in(owner, conversation_id, self._lifetime_s, is_left=False)
+        with self._lock:
+            if (held := self._own(owner, conversation_id)) is not None:
+                self._stay(held)
+
+    def enter(self, owner: str, conversation_id: int) -> None:
+        """Tell that one is open in a tab, which will say when it leaves: until then it stays longer."""
+        with self._lock:
+            if (held := self._own(owner, conversation_id)) is not None:
+                held.viewers += 1
+                self._stay(held)
 
     def leave(self, owner: str, conversation_id: int) -> None:
-        """Tell that nobody looks at one any longer: it ends in a minute, unless it is touched before."""
-        self._end_in(owner, conversation_id, self._grace_s, is_left=True)
-
-    def _end_in(self, owner: str, conversation_id: int, seconds: float, *, is_left: bool) -> None:
+        """Tell that a tab was closed: after the last one it ends in a minute, unless it is looked at before."""
         with self._lock:
-            held = self._held.get(conversation_id)
-            if held is not None and held.owner == owner:
-                held.ends_at, held.is_left = self._clock() + seconds, is_left
+            held = self._own(owner, conversation_id)
+            if held is None:
+                return
+            held.viewers = max(held.viewers - 1, 0)
+            if not held.viewers:
+                held.ends_at, held.is_left = self._clock() + self._grace_s, True
+
+    def _own(self, owner: str, conversation_id: int) -> _Held | None:
+        held = self._held.get(conversation_id)
+        return held if held is not None and held.owner == owner else None
+
+    def _stay(self, held: _Held) -> None:
+        stays_s = self._watched_lifetime_s if held.viewers else self._lifetime_s
+        held.ends_at, held.is_left = self._clock() + stays_s, False
 
     def end(self, owner: str, conversation_id: int) -> ErasureReceipt:
         """Let one go for good; the receipt says what no app can promise. Raises HistoryError where it is not this owner's."""

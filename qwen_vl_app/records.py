@@ -32,7 +32,7 @@ from qwen_vl_app.chat import (
     TurnState,
 )
 from qwen_vl_app.errors import AppError, HistoryError, Reason, UsageError
-from qwen_vl_app.history import AuditReport, HistoryStore, Keeping, KeepingMode, PictureBytes
+from qwen_vl_app.history import AuditReport, HistoryStore, Keeping, KeepingMode, OtherRecords, PictureBytes
 from qwen_vl_app.private import PrivateConversations, is_private
 from qwen_vl_app.texts import Language
 
@@ -97,9 +97,11 @@ class Records:
         halt: Halt = lambda _owner, _conversations: None,
         let_go: LetGo = lambda _owner: (),
         private: PrivateConversations | None = None,
+        erase_more: Callable[[str], None] = lambda _owner: None,
     ) -> None:
         self._history = history
         self._private = private
+        self._erase_more = erase_more
         self._halt = halt
         self._let_go = let_go
         self._ended = threading.Event()
@@ -158,6 +160,10 @@ class Records:
     def owners(self) -> tuple[str, ...]:
         """Return everybody who has something here. For the person who runs the site; a page never asks."""
         return self._history.owners()
+
+    def is_only_owner(self, owner: str) -> bool:
+        """True where nobody else has anything here: then a copy of everything is theirs to take."""
+        return set(self._history.owners()) <= {owner}
 
     def conversations(self, owner: str, *, limit: int = 50, before: int | None = None) -> tuple[Conversation, ...]:
         """Return an owner's conversations, pinned ones first, then the latest."""
@@ -222,6 +228,7 @@ class Records:
             sampling=turn.sampling,
             schema=turn.schema,
             is_schema_exact=turn.is_schema_exact,
+            in_parts=turn.answer is not None and any(note.code == "tiles.asked" for note in turn.answer.notes),
         )
 
     def _staged(self, owner: str, picture: TurnPicture) -> StagedPicture:
@@ -272,6 +279,13 @@ class Records:
 
     # 5. Forgetting
 
+    def erase_also(self, name: str, records: OtherRecords) -> None:
+        """Let every erasure reach something else that is kept, too: of the same owner, in the same period.
+
+        Another of that name takes its place.
+        """
+        self._history.erase_also(name, records)
+
     def erase_turn(self, owner: str, turn_id: int) -> ErasureReceipt:
         """Erase one turn; turns that continue it then continue the one before it.
 
@@ -304,7 +318,17 @@ class Records:
         """Erase all that an owner has, private conversations too; the receipt counts what was kept, and stays."""
         if self._private is not None:
             self._private.end_all(owner)
-        return self._erase(owner, None, lambda: self._history.erase_everything(owner))
+        receipt = self._erase(owner, None, lambda: self._history.erase_everything(owner))
+        self._erase_more(owner)
+        return receipt
+
+    def erase_site(self) -> ErasureReceipt:
+        """Erase what everybody has here, and the folders that were set aside. For the person who runs the site."""
+        if not self.can_erase:
+            raise HistoryError("history.records_are_kept")
+        for owner in self._history.owners():
+            self._halt(owner, None)
+        return self._with_promises("", self._history.erase_site())
 
     def receipts(self, owner: str, *, limit: int = 50) -> tuple[ErasureReceipt, ...]:
         """Return an owner's receipts of erasures, the newest first."""
@@ -370,6 +394,14 @@ def restore_backup(data_dir: Path, source: Path) -> Reason | None:
     What was there is set aside, and the reason says where; None where nothing was. Raises HistoryError.
     """
     return HistoryStore.restore(data_dir, source)
+
+
+def backup_in_use(data_dir: Path, target: Path) -> int:
+    """Write everybody's history into one file beside an app that is using the data folder; return its size in bytes.
+
+    Raises HistoryError.
+    """
+    return HistoryStore.backup_in_use(data_dir, target)
 
 
 def find_traces(folders: Iterable[Path], marker: str | bytes) -> Traces:

@@ -27,6 +27,8 @@ class Takes(StrEnum):
     """The text to check the picture against."""
 
 
+_GIVEN = "\N{OBJECT REPLACEMENT CHARACTER}"
+"""Stands for what a person adds, where a prompt is looked at and not asked."""
 _Words = Callable[[Sequence[str]], str]
 
 
@@ -65,6 +67,21 @@ def task_named(name: str) -> Task:
         if task.name == name.strip().lower().replace("_", "-"):
             return task
     raise UsageError("tasks.unknown", task=name, known=", ".join(task.name for task in TASKS))
+
+
+def task_of(question: str) -> Task | None:
+    """Return the task that a question was made from, whoever asked it and in which language; None for any other question."""
+    words = question.strip()
+    for task in TASKS:
+        for prompt in (make for by_language in task.prompts.values() for make in by_language.values()):
+            if task.takes is Takes.NOTHING:
+                if words == prompt(()):
+                    return task
+                continue
+            before, _, after = prompt((_GIVEN,)).partition(_GIVEN)
+            if len(words) > len(before) + len(after) and words.startswith(before) and words.endswith(after):
+                return task
+    return None
 
 
 def _always(text: str) -> _Words:

@@ -136,7 +136,7 @@ def find_place(port: int, *, is_fixed: bool) -> Place:
 
     Raises SetupError where everything is taken by other programs.
     """
-    for noted in [] if is_fixed else _noted_ports():
+    for noted in [] if is_fixed else noted_ports():
         if is_this_app(noted):
             return Place(noted, is_running=True)
     for candidate in range(port, min(port + PORTS_TRIED, 65536)):
@@ -155,7 +155,7 @@ def _running_file() -> Path:
     return environment.SETUP / "running.json"
 
 
-def _noted_ports() -> list[int]:
+def noted_ports() -> list[int]:
     """Return the port that a running app was started at, which may be another than the usual one."""
     try:
         return [int(json.loads(_running_file().read_text(encoding="utf-8"))["port"])]
@@ -176,7 +176,7 @@ def app_command(python: Path, *, port: int, further: list[str]) -> list[str]:
 
 def app_environment(inherited: "Mapping[str, str]", *, port: int, model: str | None) -> dict[str, str]:
     """Return the environment for the app. A model given as a folder is made absolute; a name stays a name."""
-    surroundings = dict(inherited) | {"QWEN_VL_PORT": str(port)}
+    surroundings = dict(inherited) | {"QWEN_VL_PORT": str(port), "QWEN_VL_EXIT_ON_DRIVER_LOSS": "true"}
     if model:
         folder = Path(model).expanduser()
         surroundings["QWEN_VL_MODEL"] = str(folder.resolve()) if folder.is_dir() else model

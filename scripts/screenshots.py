@@ -106,9 +106,7 @@ def _sample(file: str) -> int:
 
 
 def _await_answer(page: Page) -> None:
-    expect(page.locator(".st-key-answer-actions, [class*=st-key-actions-]").last).to_be_visible(
-        timeout=ANSWER_TIMEOUT_MS
-    )
+    expect(page.locator("[data-acts-of]").last).to_be_visible(timeout=ANSWER_TIMEOUT_MS)
 
 
 def take(page: Page, shot: Shot) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.chat import EngineStatus, Size
 from qwen_vl_app.config import Settings
-from qwen_vl_app.doctor import Accelerator
+from qwen_vl_app.doctor import Accelerator, Fit
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.engine.folders import ModelFolder, list_models
 from qwen_vl_app.errors import Reason, UnreadableImageError
@@ -137,6 +137,9 @@ class FakeProbe:
         if isinstance(self._torch, Exception):
             raise self._torch
         return self._torch
+
+    def fits(self) -> tuple[Fit, ...]:
+        return ()
 
     def prepared(self) -> EngineStatus:
         self._engine.prepare()

@@ -33,6 +33,7 @@ def a_report(**given: Any) -> Mapping[str, Any]:
             {"name": name, "is_stock": stock, "sizes": {size: {**FIGURES, "first_token_s": first} for size in sizes}}
             for name, stock, first in ARMS
         ],
+        "quality": [{"precision": "int8", "asked": 40, "same": 38, "marked": 30, "right": 29, "likelihood_off": 0.0123}],
         "ratios": {size: {"first_token_sooner": 2.5, "decode_faster": 5.0, "follow_up_sooner": 40.0, "loop_share": 0.03}
                    for size in sizes},
     }  # fmt: skip
@@ -51,6 +52,7 @@ def test_a_table_a_file_and_a_chart(
     assert said.out.count("stock fp32 ") == 2 and said.out.count("ours ") == 2
     assert word in said.out and "3.10 GB" in said.out and "59%" in said.out
     assert "stock bf16" in said.err
+    assert all(figure in said.out for figure in ("int8", "38", "29", "0.0123"))
     assert json.loads(figures.read_text(encoding="utf-8"))["arms"][1]["name"] == "ours"
     picture = Image.open(io.BytesIO(chart.read_bytes()))
     assert picture.format == "PNG" and picture.width == 1200

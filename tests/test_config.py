@@ -121,6 +121,15 @@ def test_a_broken_file_is_a_sentence(file: Path, content: bytes, code: str) -> N
     assert "config.toml" in render(error, Language.ENGLISH)
 
 
+def test_days_of_tasks_come_from_the_file_and_from_the_environment(file: Path) -> None:
+    """As a table there, as pairs here; what is no number of days is refused by its name."""
+    file.write_text("[cache_task_days]\ndescribe = 7\n", encoding="utf-8")
+    assert load_settings(file=file, environment={}).cache_task_days == {"describe": 7}
+    pairs = {"QWEN_VL_CACHE_TASK_DAYS": "describe=3, read-text = 0"}
+    assert load_settings(file=file, environment=pairs).cache_task_days == {"describe": 3, "read-text": 0}
+    assert refusal(file, {"cache_task_days": "describe"}).code == "settings.bad_value"
+
+
 def test_a_folder_in_place_of_the_file_is_a_sentence(file: Path) -> None:
     """What cannot be read says so."""
     file.mkdir()

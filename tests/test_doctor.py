@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from qwen_vl_app import doctor
-from qwen_vl_app.chat import CoordinateSpace
+from qwen_vl_app.chat import CoordinateSpace, Detail
 from qwen_vl_app.cli import main
 from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.config import ROOT, Settings
-from qwen_vl_app.doctor import Finding, Memory, Verdict
+from qwen_vl_app.doctor import Driver, Finding, Fit, Memory, Verdict, machine
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.engine.folders import DEMO_MARK, ModelFolder
 from qwen_vl_app.errors import ModelFolderError, Reason, SettingsError
@@ -106,15 +106,124 @@ def test_no_torch_broken_torch_and_a_broken_companion_are_told_apart(monkeypatch
     assert doctor.torch_problem().code == "doctor.torch.missing"
 
 
-def test_torch_and_devices_are_judged_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A card that torch uses, none at all, one that this build cannot use, one whose driver is too old."""
-    card = told(doctor.torch_findings(FakeTorch("2.13.0", "13.0", (Card(),))))
-    assert card == [("doctor.torch.cuda", "ok"), ("doctor.device.gpu", "ok")]
+def test_torch_and_devices_are_judged_together() -> None:
+    """A card that torch uses, none at all, one that this build cannot use, and drivers that are old, silent or odd."""
+
+    def judged(torch: FakeTorch, driver: Driver | None) -> list[tuple[str, str]]:
+        findings = list(doctor.torch_findings(torch, driver=lambda: driver))
+        assert_has_sentences(findings)
+        return told(findings)[1:]
+
+    card, cuda = Driver("590.10", ("RTX 9090",)), FakeTorch("2.13.0", "13.0")
+    assert judged(FakeTorch("2.13.0", "13.0", (Card(),)), card) == [
+        ("doctor.device.gpu", "ok"),
+        ("doctor.driver.fine", "ok"),
+    ]
+    assert judged(FakeTorch(), None) == [("doctor.device.cpu", "ok")]
+    assert judged(FakeTorch(), card) == [("doctor.device.gpu_unused", "note")]
+    assert judged(cuda, Driver("570.86.15")) == [("doctor.driver.too_old", "problem")]
+    assert judged(cuda, Driver("")) == [("doctor.driver.silent", "note")]
+    assert judged(cuda, card) == [("doctor.device.driver", "note")]
+    assert judged(FakeTorch("2.20.0", "14.1"), card) == [("doctor.device.driver", "note")]
+
+
+def test_the_driver_is_asked_by_its_own_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answer is read; a program that fails, or hangs in the kernel, is a driver that does not answer."""
+    from qwen_vl_app.doctor import accelerator
+
     monkeypatch.setattr("shutil.which", lambda name: None)
-    assert told(doctor.torch_findings(FakeTorch())) == [("doctor.torch.cpu", "ok"), ("doctor.device.cpu", "ok")]
-    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/nvidia-smi")
-    assert told(doctor.torch_findings(FakeTorch()))[1] == ("doctor.device.gpu_unused", "note")
-    assert told(doctor.torch_findings(FakeTorch("2.13.0", "13.0")))[1] == ("doctor.device.driver", "note")
+    assert accelerator.ask_driver() is None
+    monkeypatch.setattr("shutil.which", lambda name: "nvidia-smi")
+
+    def answer(out: str) -> Callable[..., object]:
+        return lambda *_, **__: subprocess.CompletedProcess([], 0, stdout=out)
+
+    monkeypatch.setattr(subprocess, "run", answer("580.95.05, NVIDIA L4\n580.95.05, NVIDIA L4\n"))
+    assert accelerator.ask_driver() == Driver("580.95.05", ("NVIDIA L4", "NVIDIA L4"))
+    monkeypatch.setattr(subprocess, "run", answer("No devices were found\n"))
+    assert accelerator.ask_driver() == Driver("")
+
+    def hangs(*_: object, **__: object) -> None:
+        raise subprocess.TimeoutExpired("nvidia-smi", 15)
+
+    monkeypatch.setattr(subprocess, "run", hangs)
+    assert accelerator.ask_driver() == Driver("")
+
+
+def test_a_full_disk_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as a lack of permission."""
+    import errno
+
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    (finding,) = doctor.data_folder_findings(tmp_path)
+    assert (finding.about.code, finding.verdict) == ("doctor.data_folder.full", Verdict.PROBLEM)
+
+
+def test_clock_fonts_browser_and_room_are_told() -> None:
+    """Each with what to do where it is not as it should be."""
+    from datetime import UTC, datetime
+
+    findings = [
+        doctor.clock_finding(datetime(1970, 1, 1, tzinfo=UTC)),
+        doctor.clock_finding(datetime(2031, 5, 5, tzinfo=UTC)),
+        doctor.fonts_finding(True),
+        doctor.fonts_finding(False),
+        doctor.browser_finding(None),
+        doctor.browser_finding(Path("/usr/bin/firefox")),
+        *doctor.fit_findings([Fit("big", "bf16", 10, 5), Fit("small", "fp32", 5, 10, Detail.FAST, 768)]),
+    ]
+    assert_has_sentences(findings)
+    assert [finding.verdict.value for finding in findings] == ["note", "ok", "ok", "note", "note", "ok", "ok", "ok"]
+
+
+def test_boxes_are_judged_by_where_things_were_drawn() -> None:
+    """All right, some off, and all off by one factor."""
+    from qwen_vl_app.chat import Answer, Box, FinishReason, ParsedAnswer, Region
+    from qwen_vl_app.doctor.self_test import grounding_finding
+    from qwen_vl_app.imaging import known_scenes
+
+    scenes = known_scenes()
+    assert len({round(scene.box.x1 / scene.box.y1, 2) for scene in scenes}) == len(scenes) > 3
+
+    def answered(*factors: float) -> Finding:
+        pairs = []
+        for scene, factor in zip(scenes, factors, strict=True):
+            box = Box(*(min(1.0, side * factor) for side in (scene.box.x1, scene.box.y1, scene.box.x2, scene.box.y2)))
+            parsed = ParsedAnswer(regions=(Region(box, "other"), Region(box, scene.label)))
+            pairs.append((scene, Answer("", FinishReason.STOP, parsed=parsed)))
+        return grounding_finding(pairs)
+
+    findings = [answered(1, 1, 1, 1), answered(1, 1, 1, 0.5), answered(0.5, 0.5, 0.5, 0.5), grounding_finding([])]
+    assert_has_sentences(findings)
+    assert [finding.verdict.value for finding in findings] == ["ok", "note", "problem", "problem"]
+    assert findings[1].about.facts["missed"] == scenes[3].name
+
+
+def test_a_ticket_holds_nothing_private(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Findings, versions and settings, and neither names nor places, wherever they came from."""
+    import getpass
+    import platform
+
+    monkeypatch.setattr(getpass, "getuser", lambda: "mustermann")
+    monkeypatch.setattr(platform, "node", lambda: "line7-pc")
+    secret = Settings(
+        **{**settings.model_dump(), "api_keys": ("k" * 20,), "queue_limit": 7, "model": "/srv/geheim/model-x"}
+    )
+    findings = [
+        Finding("model", Verdict.PROBLEM, Reason("engine.folder.missing", model="/home/mustermann/projekt geheim")),
+        Finding("device", Verdict.OK, Reason("doctor.device.gpu_unused", name=r"LINE7-PC C:\Users\mustermann\x")),
+    ]
+    ticket = doctor.write_ticket(findings, secret)
+    for word in ("mustermann", "line7-pc", "geheim/", "kkkk", str(settings.data_dir), "model-x"):
+        assert word.lower() not in ticket.lower(), word
+    assert "queue_limit = 7" in ticket
+    assert "api_keys = (set)" in ticket
+    assert "problem model:" in ticket
+    assert "streamlit" in ticket
+    assert doctor.write_ticket([], None).count("could not be read") == 1
 
 
 @pytest.mark.parametrize(
@@ -156,7 +265,7 @@ def test_the_real_pins_are_all_understood() -> None:
     """No line of requirements.txt is skipped because it is written in another way."""
     lines = [line for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines() if line.strip()]
     pins = [line for line in lines if not line.startswith("#")]
-    assert all(doctor._PIN.match(line.strip()) for line in pins), pins
+    assert all(machine._PIN.match(line.strip()) for line in pins), pins
 
 
 def test_a_data_folder_that_is_not_there_yet_is_judged_by_its_parent(tmp_path: Path) -> None:
@@ -252,6 +361,7 @@ def test_models_are_told_one_by_one_and_their_absence_as_a_problem() -> None:
     assert told(doctor.model_findings((broken, good))) == [
         ("engine.folder.no_weights", "note"),
         ("doctor.model.fine", "ok"),
+        ("doctor.model.no_manifest", "note"),
     ]
     assert told(doctor.model_findings((broken,)))[-1] == ("doctor.model.none", "problem")
     assert told(doctor.model_findings(())) == [("doctor.model.none", "problem")]
@@ -372,7 +482,7 @@ class TestCommand:
         status = main(["doctor", "--load", "--json"], parts=self.parts(tmp_path, settings.port, engine))
         told = json.loads(capsys.readouterr().out)
         codes = [each["code"] for each in told["findings"]]
-        assert codes[-3:] == ["doctor.loading.fine", "doctor.choice.attention", code]
+        assert codes[-4:] == ["doctor.loading.fine", "doctor.choice.attention", code, "doctor.speed.unknown"]
         assert status == (0 if reply == "42" else 1), told
         assert [message.text for message in engine.requests[0].messages] == ["What?"]
 

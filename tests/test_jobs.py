@@ -353,6 +353,56 @@ class TestTurns:
         assert_set(joined)
         queue.close()
 
+    def test_two_questions_of_one_conversation_never_run_at_a_time(self) -> None:
+        """The second waits for the first one's end, while others go before it; then it is its turn."""
+        queue = JobQueue(limit=6, limit_per_owner=6, turns=3)
+        told: list[str] = []
+        over = threading.Event()
+
+        def steps(name: str, count: int) -> Callable[[], Generator[object, None, None]]:
+            def run() -> Generator[object, None, None]:
+                for _ in range(count):
+                    told.append(name)
+                    yield None
+                if name == "b":
+                    over.set()
+
+            return run
+
+        queue.submit("x", steps("a", 3), group=1)
+        queue.submit("x", steps("b", 2), group=1)
+        queue.submit("x", steps("c", 3), group=2)
+        queue.start()
+        assert_set(over)
+        queue.close()
+        assert "".join(told).rindex("a") < "".join(told).index("b")
+        assert "".join(told).index("c") < "".join(told).rindex("a")
+
+    def test_one_that_is_alone_waits_for_all_and_holds_all(self) -> None:
+        """Changing the model begins when no answer is under way, and no answer begins beside it."""
+        queue = JobQueue(limit=6, limit_per_owner=6, turns=3)
+        told: list[str] = []
+        over = threading.Event()
+
+        def steps(name: str, count: int) -> Callable[[], Generator[object, None, None]]:
+            def run() -> Generator[object, None, None]:
+                for _ in range(count):
+                    told.append(name)
+                    yield None
+                if name == "d":
+                    over.set()
+
+            return run
+
+        queue.submit("x", steps("a", 3))
+        queue.submit("y", steps("b", 4))
+        queue.submit("z", steps("c", 3), is_alone=True)
+        queue.submit("w", steps("d", 2))
+        queue.start()
+        assert_set(over)
+        queue.close()
+        assert "".join(told) == "abababbcccdd"
+
     def test_closing_ends_all_that_are_under_way(self) -> None:
         """Every generator is closed between two of its steps."""
         queue = JobQueue(limit=6, limit_per_owner=6, turns=2)

@@ -290,6 +290,7 @@ class TestTime:
     def private(self, clock: _Clock, busy: set[int]) -> Iterator[PrivateConversations]:
         made = PrivateConversations(
             lifetime_s=100.0,
+            watched_lifetime_s=1000.0,
             grace_s=10.0,
             look_every_s=3600.0,
             clock=clock,
@@ -326,6 +327,30 @@ class TestTime:
         clock.now_s += 11
         assert private.sweep() == 1
         assert private.history.turns(OWNER, reloaded)
+
+    def test_one_that_is_open_in_a_tab_stays_until_the_last_is_closed(
+        self, private: PrivateConversations, clock: _Clock
+    ) -> None:
+        """An open tab that nobody touches keeps it longer; a tab of somebody else's counts for nothing."""
+        where = self.begin(private)
+        private.enter(OWNER, where)
+        private.enter(OWNER, where)
+        private.enter(OTHER, where)
+        private.leave(OWNER, where)
+        private.leave(OTHER, where)
+        clock.now_s += 900
+        assert private.sweep() == 0
+        private.leave(OWNER, where)
+        clock.now_s += 11
+        assert private.sweep() == 1
+
+    def test_a_tab_that_never_said_that_it_closed_does_not_keep_it_for_ever(
+        self, private: PrivateConversations, clock: _Clock
+    ) -> None:
+        """A browser may be killed."""
+        private.enter(OWNER, self.begin(private))
+        clock.now_s += 1001
+        assert private.sweep() == 1
 
     def test_a_long_answer_is_not_cut_off(self, private: PrivateConversations, clock: _Clock, busy: set[int]) -> None:
         """Unless its page was left."""

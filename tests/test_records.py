@@ -7,7 +7,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -346,6 +346,31 @@ class TestAnswersFromStorage:
         assistant = open_assistant(FakeEngine(["one"]), settings=Settings(data_dir=folder, cache_days=1))
         asked(assistant, "Where?")
         assert notes(asked(assistant, "Where?")) == ["history.from_cache"]
+
+    def test_a_ready_made_task_has_an_age_of_its_own(
+        self, open_assistant: Opener, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """In any language and case of its name; other questions keep the site's, and a misspelt task is an error."""
+
+        class Lately(datetime):
+            @classmethod
+            def now(cls, tz: tzinfo | None = None) -> Lately:
+                return cls.fromtimestamp(real.now(tz).timestamp() - ago.total_seconds(), tz)
+
+        real, ago = datetime, timedelta(days=5)
+        site = Settings(data_dir=folder, cache_days=3, cache_task_days={"Read_Text": 7, "describe": 2})
+        engine = FakeEngine(["text", "about", "where", "about anew", "where anew"])
+        assistant = open_assistant(engine, settings=site)
+        questions = ("请识别出图中所有的文字。", "Describe this image.", "Where?")
+        with monkeypatch.context() as patched:
+            patched.setattr("qwen_vl_app.history.answer_cache.datetime", Lately)
+            for question in questions:
+                asked(assistant, question)
+            while assistant.records.cache_figures().entries < len(questions):  # written after the answer was told
+                threading.Event().wait(0.01)
+        assert [asked(assistant, question).text for question in questions] == ["text", "about anew", "where anew"]
+        with pytest.raises(UsageError, match=r"tasks\.unknown"):
+            an_assistant(FakeEngine(), folder, settings=Settings(data_dir=folder, cache_task_days={"dance": 1}))
 
     def test_earlier_messages_of_a_program_belong_to_the_question(self, open_assistant: Opener) -> None:
         """What a caller says was said before is part of what the model is told."""

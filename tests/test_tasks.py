@@ -8,7 +8,7 @@ import pytest
 
 from qwen_vl_app.chat import CoordinateSpace
 from qwen_vl_app.errors import UsageError
-from qwen_vl_app.tasks import TASKS, Takes, Task, prompt_of, task_named
+from qwen_vl_app.tasks import TASKS, Takes, Task, prompt_of, task_named, task_of
 from qwen_vl_app.texts import Language, catalogue
 
 QWEN2_5, QWEN3 = CoordinateSpace.SEEN_PIXELS, CoordinateSpace.THOUSANDTHS
@@ -69,3 +69,16 @@ def test_a_task_is_found_by_its_name() -> None:
     with pytest.raises(UsageError) as refused:
         task_named("dance")
     assert "read-text" in str(refused.value.facts["known"])
+
+
+@pytest.mark.parametrize("coordinates", list(CoordinateSpace))
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_a_question_tells_of_which_task_it_is(task: Task, language: str, coordinates: CoordinateSpace) -> None:
+    """Whatever was added to it; any other question is of none."""
+    for given in ([], ["serial number"], ["lamp", "red button", "门"]):
+        if bool(given) is (task.takes is not Takes.NOTHING):
+            question = prompt_of(task, given, coordinates=coordinates, language=language)
+            assert task_of(f" {question}\n") is task
+            assert task_of(f"{question} And why?") is not task or task.takes is Takes.INSTRUCTION
+    assert task_of("Where is the lamp?") is None

@@ -3,19 +3,30 @@
 Does not know pictures, models or pages.
 """
 
+from qwen_vl_app.answers.checks import checks
 from qwen_vl_app.answers.coco import to_coco
-from qwen_vl_app.answers.code import CodeBlock, code_blocks
+from qwen_vl_app.answers.code import PAGES, CodeBlock, code_blocks, ending_of, page_of, parts_of
 from qwen_vl_app.answers.confidence import ValueScore, value_scores
-from qwen_vl_app.answers.exports import regions_to_json, to_csv, to_markdown, to_records, unique_names
+from qwen_vl_app.answers.exports import (
+    regions_as_answer,
+    regions_to_json,
+    to_csv,
+    to_fields,
+    to_markdown,
+    to_records,
+    unique_names,
+)
 from qwen_vl_app.answers.json_text import Path
 from qwen_vl_app.answers.links import without_remote_links
 from qwen_vl_app.answers.parse import parse_answer
 from qwen_vl_app.answers.places import Place, PlacedPicture, PlaceSource, places_of, places_table
 from qwen_vl_app.answers.schemas import canonical_schema, nullable_schema, with_absent
-from qwen_vl_app.answers.tables import table_from_json
+from qwen_vl_app.answers.tables import AnswerTable, table_from_json, tables_in
 from qwen_vl_app.answers.workbook import to_xlsx
 
 __all__ = [
+    "PAGES",
+    "AnswerTable",
     "CodeBlock",
     "Path",
     "Place",
@@ -23,15 +34,22 @@ __all__ = [
     "PlacedPicture",
     "ValueScore",
     "canonical_schema",
+    "checks",
     "code_blocks",
+    "ending_of",
     "nullable_schema",
+    "page_of",
     "parse_answer",
+    "parts_of",
     "places_of",
     "places_table",
+    "regions_as_answer",
     "regions_to_json",
     "table_from_json",
+    "tables_in",
     "to_coco",
     "to_csv",
+    "to_fields",
     "to_markdown",
     "to_records",
     "to_xlsx",

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from qwen_vl_app.chat import JsonValue, Region, Size, Table
+from qwen_vl_app.chat import CoordinateSpace, JsonValue, Region, Size, Table
 
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _INSIDE = re.compile(r"([;\t|])(?=\s*[=+@＝＋＠]|\s*[-－](?![\d.,]))")
@@ -80,6 +80,15 @@ def to_records(table: Table, data: JsonValue = None) -> list[JsonValue]:
     return records
 
 
+def to_fields(table: Table, data: JsonValue = None) -> dict[str, JsonValue]:
+    """Return a table of fields and values as one object; values that were not changed stay as they are in `data`."""
+    own = data if isinstance(data, dict) else {}
+    fields: dict[str, JsonValue] = {}
+    for name, cell in table.rows:
+        fields[name] = own[name] if name in own and as_cell(own[name]) == cell else cell
+    return fields
+
+
 def unique_names(columns: Sequence[str]) -> tuple[str, ...]:
     """Return the columns' names, each once and none empty."""
     names: list[str] = []
@@ -94,6 +103,23 @@ def as_cell(value: JsonValue) -> str:
     if isinstance(value, str):
         return value
     return "" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def regions_as_answer(regions: Sequence[Region], *, space: CoordinateSpace, seen: Size) -> str:
+    """Return regions as a model of that space would have written them about a picture of the seen size."""
+    across, down = (1000, 1000) if space is CoordinateSpace.THOUSANDTHS else (seen.width, seen.height)
+    written: list[dict[str, JsonValue]] = []
+    for region in regions:
+        box = region.box
+        left, top = round(box.x1 * across), round(box.y1 * down)
+        if region.is_point:
+            written.append({"point_2d": [left, top], "label": region.label})
+        else:
+            # A thing of the smallest part is still a thing: no side may shrink to nothing.
+            right, bottom = max(left + 1, round(box.x2 * across)), max(top + 1, round(box.y2 * down))
+            written.append({"bbox_2d": [left, top, right, bottom], "label": region.label})
+    lines = ",\n".join(f"  {json.dumps(each, ensure_ascii=False)}" for each in written)
+    return f"```json\n[\n{lines}\n]\n```"
 
 
 def regions_to_json(regions: Sequence[Region], sizes: Sequence[Size]) -> list[dict[str, JsonValue]]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from qwen_vl_app.answers.exports import as_cell
-from qwen_vl_app.chat import JsonValue, Table
+from qwen_vl_app.chat import JsonValue, ParsedAnswer, Table
 
 MAX_CELLS = 50_000
 """The most cells of one table; a model's answer cannot hold more, a colspan of a million can."""
@@ -179,6 +179,39 @@ def _take_tag(grid: _Grid, name: str, attributes: str, *, is_end: bool) -> None:
         grid.end_cell() if is_end else grid.begin_cell(attributes, is_head=name == "th")
     elif name in ("br", "p", "div", "li") and grid.cell is not None:
         grid.cell.append(" ")
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerTable:
+    """A table of an answer. `data` is the JSON that it was made of; `is_fields` where that is one object, a field a row."""
+
+    table: Table
+    data: JsonValue = None
+    is_fields: bool = False
+
+
+def tables_in(parsed: ParsedAnswer) -> tuple[AnswerTable, ...]:
+    """Return every table of an answer in the order in which they are shown: written ones, then its data where that is flat.
+
+    Data that locates places is none: those have a list of their own.
+    """
+    found = [AnswerTable(table) for table in parsed.tables]
+    if parsed.has_data and not parsed.regions:
+        listed, fields = table_from_json(parsed.data), fields_from_json(parsed.data)
+        if listed is not None:
+            found.append(AnswerTable(listed, parsed.data))
+        elif fields is not None:
+            found.append(AnswerTable(fields, parsed.data, is_fields=True))
+    return tuple(found)
+
+
+def fields_from_json(data: JsonValue) -> Table | None:
+    """Return one flat object as a table of its fields and values; None for anything else."""
+    if not isinstance(data, dict) or not data or len(data) > MAX_CELLS // 2:
+        return None
+    if not all(_is_flat(value) for value in data.values()):
+        return None
+    return Table(("field", "value"), tuple((name, as_cell(value)) for name, value in data.items()))
 
 
 def table_from_json(data: JsonValue) -> Table | None:

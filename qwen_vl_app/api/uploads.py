@@ -11,7 +11,7 @@ import base64
 import json
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -51,6 +51,8 @@ def upload_routes(current: Callable[[], Assistant]) -> list[Route]:
     ]
 
 
+IN_PARTS = "parts"
+"""The choice of detail that looks at a picture part by part."""
 WORTH_TELLING_S = 0.5
 """A shorter wait is none: a person would only wonder at "0.0 s"."""
 
@@ -63,6 +65,7 @@ class _Edit:
     crop: Box | None = None
     page: int | None = None
     detail: Detail | None = None
+    in_parts: bool = False
     keeps: bool = False
     """True where the picture stays and the edited one comes beside it: one more page."""
 
@@ -80,6 +83,7 @@ class _Uploads:
                 name = request.query_params.get("name", "")[:255]
                 detail = _detail(request.query_params.get("detail", ""))
                 picture = await run_in_threadpool(assistant.stage, data, name, detail=detail)
+                picture = replace(picture, in_parts=request.query_params.get("detail") == IN_PARTS)
             assistant.staging.put(owner, picture)
             return JSONResponse(_chip(assistant, picture, request))
 
@@ -161,13 +165,18 @@ class _Uploads:
 
 
 def _chip(assistant: Assistant, picture: StagedPicture, request: Request) -> dict[str, Any]:
-    return chip(picture, language_of(request), seconds=assistant.expected_seconds([picture.seen.tokens]))
+    parts = assistant.part_count(picture)
+    seconds = assistant.expected_seconds([picture.seen.tokens])
+    if picture.in_parts and seconds is not None:
+        seconds *= parts + 1
+    return chip(picture, language_of(request), seconds=seconds, parts=parts)
 
 
-def chip(picture: StagedPicture, language: Language, *, seconds: float | None = None) -> dict[str, Any]:
+def chip(picture: StagedPicture, language: Language, *, seconds: float | None = None, parts: int = 0) -> dict[str, Any]:
     """Return a staged picture as the composer shows it: ids and numbers, and lines in the reader's language.
 
-    `seconds` is the time to the first word of an answer about it, where that is known.
+    `seconds` is the time to the first word of an answer about it, where that is known; `parts` in how many it could be
+    looked at, 0 where that shows nothing more.
     """
     facts = [
         t(
@@ -190,6 +199,8 @@ def chip(picture: StagedPicture, language: Language, *, seconds: float | None = 
             tokens=seen.tokens,
         )
     ]
+    if picture.in_parts:
+        cost.append(t("staging.chip.parts" if parts else "staging.chip.no_parts", language, count=parts))
     if seconds is not None and seconds >= WORTH_TELLING_S:
         cost.append(t("staging.chip.seconds", language, seconds=seconds))
     return {
@@ -205,13 +216,19 @@ def chip(picture: StagedPicture, language: Language, *, seconds: float | None = 
             render(note, language)
             for note in picture.notes
             if note.code != "image.page_of" and not note.code.startswith(PREFLIGHT)
-        ],
+        ]
+        + ([t("staging.chip.offer_parts", language, count=parts)] if parts and not picture.in_parts else []),
         "warnings": [render(note, language) for note in picture.notes if note.code.startswith(PREFLIGHT)],
     }
 
 
 def _edited(assistant: Assistant, old: StagedPicture, wanted: _Edit) -> StagedPicture:
-    detail = wanted.detail or old.seen.detail
+    return replace(_restaged(assistant, old, wanted), in_parts=wanted.in_parts)
+
+
+def _restaged(assistant: Assistant, old: StagedPicture, wanted: _Edit) -> StagedPicture:
+    # In parts, the whole is seen as ever.
+    detail = wanted.detail or (None if wanted.in_parts or old.in_parts else old.seen.detail)
     if wanted.quarter_turns % 4 or wanted.crop is not None:
         data = edit_view(old.view, quarter_turns=wanted.quarter_turns, crop=wanted.crop)
         ending = "png" if old.view_mime == "image/png" else "jpg"
@@ -234,6 +251,7 @@ def _edit(body: bytes) -> _Edit:
             crop=box,
             page=None if page is None else int(page),
             detail=_detail(str(said.get("detail") or "")),
+            in_parts=said.get("detail") == IN_PARTS,
             keeps=bool(said.get("keep", False)),
         )
     except (ValueError, TypeError, AttributeError) as error:

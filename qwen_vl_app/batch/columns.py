@@ -40,6 +40,11 @@ def field_names(rows: Iterable[BatchRow]) -> tuple[str, ...]:
 
 def simple_fields(row: BatchRow) -> dict[str, str | int | float]:
     """Return the fields of an answer that is one JSON object of plain values; none of any other."""
+    if row.values is not None:
+        return {
+            text(name): value if isinstance(value, str | int | float) else _packed(value)
+            for name, value in row.values.items()
+        }
     data = row.answer.parsed.data if row.answer is not None and row.answer.parsed.has_data else None
     if not isinstance(data, dict):
         return {}
@@ -48,6 +53,10 @@ def simple_fields(row: BatchRow) -> dict[str, str | int | float]:
         for name, value in data.items()
         if isinstance(value, str | int | float)
     }
+
+
+def _packed(value: JsonValue) -> str:
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def columns_of(fields: Iterable[str], language: Language) -> tuple[Column, ...]:
@@ -111,6 +120,8 @@ def as_document(row: BatchRow, language: Language) -> dict[str, JsonValue]:
             for table in (answer.parsed.tables if answer else ())
         ],
         "confidence": row.confidence,
+        "values": None if row.values is None else dict(row.values),
+        "form": row.form_id or None,
         "error": None if row.error is None else {"code": row.error.code, "message": render(row.error, language)},
         "duplicate_of": text(row.duplicate_of) or None,
         "width": row.size.width if row.size else None,

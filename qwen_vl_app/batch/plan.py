@@ -11,7 +11,10 @@ from pathlib import Path
 
 from qwen_vl_app.assistant import LOCAL_OWNER
 from qwen_vl_app.chat import Detail
-from qwen_vl_app.errors import BatchError
+from qwen_vl_app.errors import BatchError, FormError
+from qwen_vl_app.forms import FillPlan, dump_fill_plan, load_fill_plan
+
+PLAN_NAME = "plan.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,8 @@ class BatchPlan:
     max_new_tokens: int = 1024
     owner: str = LOCAL_OWNER
     """Whose run it is: a browser's profile, or the local owner of the command line."""
+    form: FillPlan | None = None
+    """The form that is filled from each picture, in the place of questions of one's own."""
 
 
 def dump_plan(plan: BatchPlan) -> str:
@@ -43,6 +48,7 @@ def dump_plan(plan: BatchPlan) -> str:
             "is_watching": plan.is_watching,
             "max_new_tokens": plan.max_new_tokens,
             "owner": plan.owner,
+            "form": None if plan.form is None else dump_fill_plan(plan.form),
         }
     )
 
@@ -60,6 +66,7 @@ def load_plan(document: str) -> BatchPlan:
             is_watching=bool(kept["is_watching"]),
             max_new_tokens=int(kept["max_new_tokens"]),
             owner=str(kept.get("owner", LOCAL_OWNER)),  # plans of before had none
+            form=None if kept.get("form") is None else load_fill_plan(kept["form"]),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, FormError) as error:
         raise BatchError("batch.plan_damaged") from error

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from qwen_vl_app.chat import Answer, Detail, ScoredToken, SeenSize, Size
+from qwen_vl_app.chat import Answer, Detail, JsonValue, ScoredToken, SeenSize, Size
 from qwen_vl_app.errors import BatchError, HistoryError, Reason
 from qwen_vl_app.history.answer_json import dump_answer, load_answer
 
@@ -51,6 +51,12 @@ class BatchRow:
     duplicate_of: str = ""
     thumbnail: str = ""
     """A file's name in the run's folder of thumbnails."""
+    form_id: str = ""
+    """The form that was filled, where the run fills forms."""
+    values: Mapping[str, JsonValue] | None = None
+    """Its values by the names of its fields, as they were understood."""
+    badness: float = 0.0
+    """How much speaks against the worst of them."""
 
 
 def confidence_of(tokens: Sequence[ScoredToken]) -> float | None:
@@ -80,6 +86,9 @@ def dump_row(row: BatchRow) -> dict[str, Any]:
         "error": None if row.error is None else {"code": row.error.code, "facts": dict(row.error.facts)},
         "duplicate_of": row.duplicate_of,
         "thumbnail": row.thumbnail,
+        "form_id": row.form_id,
+        "values": None if row.values is None else dict(row.values),
+        "badness": row.badness,
     }
 
 
@@ -103,6 +112,9 @@ def load_row(kept: Mapping[str, Any]) -> BatchRow:
             error=None if error is None else Reason(error["code"], **error["facts"]),
             duplicate_of=kept["duplicate_of"],
             thumbnail=kept["thumbnail"],
+            form_id=str(kept.get("form_id", "")),
+            values=kept.get("values"),
+            badness=float(kept.get("badness", 0.0)),
         )
     except (ValueError, KeyError, TypeError, IndexError, HistoryError) as error:
         raise BatchError("batch.journal.damaged") from error

@@ -27,7 +27,8 @@ from qwen_vl_app.batch.rows import BatchRow, RowOutcome, confidence_of
 from qwen_vl_app.batch.source import FoundFile, Listing, SourceFolder
 from qwen_vl_app.batch.watch import Watch
 from qwen_vl_app.chat import Answer, EngineState, FinishReason, Question, SamplingParams, StagedPicture
-from qwen_vl_app.errors import AppError, BatchError, ModelError, PictureError, QueueFullError, Reason
+from qwen_vl_app.errors import AppError, BatchError, FormError, ModelError, PictureError, QueueFullError, Reason
+from qwen_vl_app.forms import FillPlan, FormFiller, JudgedForm, desk_of, named_values
 from qwen_vl_app.jobs import Priority
 
 log = logging.getLogger(__name__)
@@ -219,6 +220,8 @@ class BatchRun:
             if status.state is EngineState.READY:
                 break
             self._is_stopping.wait(LOOK_S / 5)
+        if self.plan.form is not None:
+            desk_of(self._assistant).acceptance.refuse_worse()
         with self._lock:
             self._state = RunState.RUNNING
 
@@ -366,6 +369,8 @@ class BatchRun:
             (item.picture,),
             sampling=SamplingParams(max_new_tokens=self.plan.max_new_tokens),
         )
+        if self.plan.form is not None:
+            question = self._filler().question(self.plan.form, item.picture)
         while True:
             self._hold()
             try:
@@ -399,6 +404,8 @@ class BatchRun:
         item = asked.item
         picture = asked.job.pictures[0] if asked.job.pictures else item.picture
         is_failed = answer.finish_reason is FinishReason.FAILED
+        judged = None if self.plan.form is None or is_failed else self._filled(self.plan.form, picture, answer)
+        confidence = confidence_of(asked.job.news().tokens)
         self._write(
             BatchRow(
                 item.file.found.name,
@@ -412,15 +419,35 @@ class BatchRun:
                 size=picture.size,
                 seen=picture.seen,
                 answer=answer,
-                confidence=confidence_of(asked.job.news().tokens),
+                confidence=confidence if judged is None else judged.confidence,
                 error=answer.error if is_failed else None,
                 thumbnail=item.thumbnail,
+                form_id="" if judged is None else judged.form.form_id,
+                values=None if judged is None else named_values(judged),
+                badness=0.0 if judged is None else judged.badness,
             )
         )
         with self._lock:
             item.file.open_questions -= 1
         if item.file.is_all_put and item.file.open_questions == 0:
             self._finish_file(item.file)
+
+    def _filler(self) -> FormFiller:
+        return FormFiller(
+            self._assistant,
+            owner=f"batch:{self.run_id}",
+            priority=Priority.BATCH,
+            should_stop=self._is_stopping.is_set,
+        )
+
+    def _filled(self, plan: FillPlan, picture: StagedPicture, answer: Answer) -> JudgedForm:
+        """Make and keep the form of an answer, the second looks included."""
+        try:
+            return desk_of(self._assistant).keep(self._filler().finish(plan, picture, answer), picture)
+        except FormError as error:
+            if error.code == "forms.fill.stopped":
+                raise _EndedError(self._stopped_as) from error
+            raise
 
     def _refuse_a_dead_engine(self, answer: Answer) -> None:
         """End the run where the model is gone: a thousand rows that all say so would help nobody."""

@@ -18,23 +18,24 @@ from pathlib import Path
 
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.batch.dropped import DroppedFiles
+from qwen_vl_app.batch.erasing import RunErasing
 from qwen_vl_app.batch.exports import Export, ExportKind, export_rows, read_picture
 from qwen_vl_app.batch.journal import Journal, read_journal
 from qwen_vl_app.batch.ledger import Ledger, current_rows
-from qwen_vl_app.batch.plan import BatchPlan, dump_plan, load_plan
+from qwen_vl_app.batch.plan import PLAN_NAME, BatchPlan, dump_plan, load_plan
 from qwen_vl_app.batch.progress import BatchProgress, RunState
 from qwen_vl_app.batch.rounds import RoundRow, compare_rounds
 from qwen_vl_app.batch.rows import BatchRow, RowOutcome, load_row
 from qwen_vl_app.batch.run import POLL_S, THUMBNAILS_NAME, BatchRun
 from qwen_vl_app.batch.source import SourceFolder
 from qwen_vl_app.chat import StagedPicture
-from qwen_vl_app.errors import BatchError, UsageError
+from qwen_vl_app.errors import BatchError, HistoryError, UsageError
+from qwen_vl_app.forms import form_question
 from qwen_vl_app.texts import Language
 
 log = logging.getLogger(__name__)
 
 RUNS_NAME = "batches"
-PLAN_NAME = "plan.json"
 _ID_CHARACTERS = frozenset("0123456789abcdef-")
 
 
@@ -71,6 +72,7 @@ class BatchRuns:
         self._is_closed = False
         self.dropped = DroppedFiles(self._folder)
         """Pictures that came through the page, for runs to go over."""
+        assistant.records.erase_also(RUNS_NAME, RunErasing(self._folder, stop=self._end_for_good))
 
     def sweep(self) -> int:
         """Delete what was dropped a day ago or earlier and never run over; return how many drops."""
@@ -83,6 +85,8 @@ class BatchRuns:
 
         Raises UsageError for a folder or questions that cannot be meant, BatchError where nothing can be written.
         """
+        if plan.form is not None:
+            plan = replace(plan, questions=(form_question(plan.form.template, plan.form.language),))
         questions = tuple(text for each in plan.questions if (text := each.strip()))
         if not questions:
             raise UsageError("question.empty")
@@ -92,6 +96,8 @@ class BatchRuns:
         plan = replace(plan, folder=source.path, questions=questions)
         now = datetime.now(UTC)  # ids sort by the time of the start, to the microsecond
         run_id = f"{now:%Y%m%d-%H%M%S}-{now.microsecond:05x}{secrets.token_hex(2)}"
+        if plan.form is not None:
+            plan = replace(plan, form=replace(plan.form, owner=plan.owner, source=run_id))
         folder = self._folder / run_id
         try:
             folder.mkdir(mode=0o700, parents=True)
@@ -156,12 +162,21 @@ class BatchRuns:
             if not run.wait(timeout_s):
                 log.warning("a run of a folder did not end in time")
 
+    def _end_for_good(self, run_id: str, *, timeout_s: float = 30.0) -> None:
+        with self._lock:
+            run = self._runs.pop(run_id, None)
+        if run is not None:
+            run.stop()
+            run.wait(timeout_s)
+
     def delete(self, run_id: str) -> None:
         """Delete a run with its journal and thumbnails, and what was dropped for it; never anything of another folder.
 
-        Raises BatchError `batch.unknown`, `batch.in_use` while it runs anywhere.
+        Raises BatchError `batch.unknown`, `batch.in_use` while it runs anywhere, HistoryError where a site keeps records.
         """
         folder = self._known(run_id)
+        if not self._assistant.records.can_erase:
+            raise HistoryError("history.records_are_kept")
         with self._lock:
             run = self._runs.get(run_id)
             if run is not None and run.is_alive:
@@ -338,6 +353,6 @@ def _resting(last_state: str) -> RunState:
     return RunState.INTERRUPTED if state.is_live else state
 
 
-def _badness(row: BatchRow) -> tuple[int, float]:
+def _badness(row: BatchRow) -> tuple[int, float, float]:
     order = (RowOutcome.FAILED, RowOutcome.ANSWERED, RowOutcome.DUPLICATE, RowOutcome.SKIPPED)
-    return order.index(row.outcome), 1.0 if row.confidence is None else row.confidence
+    return order.index(row.outcome), -row.badness, 1.0 if row.confidence is None else row.confidence

@@ -18,7 +18,7 @@ from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.cli.status import DONE, FAILED, status_of
 from qwen_vl_app.cli.terminal import Terminal, language_of
 from qwen_vl_app.errors import AppError, FormError, Reason
-from qwen_vl_app.forms import AcceptanceReport, Change, FieldMark, FormDesk, TruthCase
+from qwen_vl_app.forms import AcceptanceReport, Change, FieldMark, TruthCase, desk_of
 from qwen_vl_app.forms.acceptance import cells_of
 from qwen_vl_app.forms.truth_folder import cases_in
 
@@ -43,7 +43,7 @@ def accept(parts: Parts, request: Request, *, overrides: Mapping[str, Any], is_j
         settings = parts.settings(overrides)
         terminal.language = language_of({"language": settings.language})
         with parts.build_assistant(settings) as assistant:
-            desk = FormDesk(assistant)
+            desk = desk_of(assistant)
             cases: Iterable[tuple[TruthCase, bytes]] | None = None
             if request.folder:
                 template = desk.templates.get(request.template) if request.template else None

@@ -35,6 +35,7 @@ class Request:
     detail: Detail | None = None
     max_new_tokens: int | None = None
     is_anew: bool = False
+    in_parts: bool = False
     """Ask the model also where the very same question was answered before."""
 
 
@@ -59,7 +60,8 @@ def ask(
         with parts.build_assistant(settings) as assistant:
             pictures = _stage(assistant, request, files)
             sampling = SamplingParams(max_new_tokens=request.max_new_tokens or settings.max_new_tokens)
-            job = assistant.ask(Question(request.text, pictures, sampling=sampling), is_anew=request.is_anew)
+            question = Question(request.text, pictures, sampling=sampling, in_parts=request.in_parts)
+            job = assistant.ask(question, is_anew=request.is_anew)
             return _tell(terminal, job, answer=_follow(terminal, assistant, job))
     except _FileRefusedError as refused:
         terminal.fail(refused.error, name=refused.name)

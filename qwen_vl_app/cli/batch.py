@@ -22,14 +22,18 @@ from qwen_vl_app.batch import (
     rounds_csv,
 )
 from qwen_vl_app.chat import Detail
+from qwen_vl_app.cli.files import is_file, name_of, read_file
 from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.cli.status import DONE, FAILED, INTERRUPTED, status_of
 from qwen_vl_app.cli.terminal import Terminal, language_of
 from qwen_vl_app.errors import AppError, Reason, UsageError
+from qwen_vl_app.forms import FillPlan, LookAt, desk_of
+from qwen_vl_app.forms.sources import template_from_file
 from qwen_vl_app.tasks import prompt_of, task_named
 from qwen_vl_app.texts import render
 
 LOOK_S = 0.5
+MAX_TEMPLATE_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class Request:
     retry_failed: bool = False
     compare: str = ""
     tag: str = ""
+    template: str = ""
+    look: LookAt = LookAt.DEFAULT
     is_listing: bool = False
 
 
@@ -79,13 +85,15 @@ def batch(
 def _check(request: Request) -> None:
     """Refuse what cannot be meant before a model is loaded."""
     if request.resume:
-        if request.folder or request.task or request.prompts:
+        if request.folder or request.task or request.prompts or request.template:
             raise UsageError("cli.batch.folder_and_resume")
     elif not request.folder:
         raise UsageError("cli.batch.no_folder")
+    elif request.template and (request.task or request.prompts):
+        raise UsageError("cli.batch.template_alone")
     elif request.task and request.prompts:
         raise UsageError("cli.batch.task_and_prompt")
-    elif not request.task and not any(prompt.strip() for prompt in request.prompts):
+    elif not request.task and not request.template and not any(prompt.strip() for prompt in request.prompts):
         raise UsageError("cli.batch.nothing_asked")
     if request.task:
         task = task_named(request.task)
@@ -117,6 +125,7 @@ def _run(terminal: Terminal, assistant: Assistant, runs: BatchRuns, *, request: 
 def _plan(terminal: Terminal, assistant: Assistant, request: Request) -> BatchPlan:
     task = task_named(request.task) if request.task else None
     questions = request.prompts
+    form = _form(terminal, assistant, request) if request.template else None
     if task is not None:
         # Which words a model was trained on is known with the plan of sizes, before its weights are there.
         coordinates = assistant.wait_for_plan().coordinates
@@ -131,7 +140,18 @@ def _plan(terminal: Terminal, assistant: Assistant, request: Request) -> BatchPl
         is_recursive=request.is_recursive,
         is_watching=request.is_watching,
         max_new_tokens=request.max_new_tokens or assistant.settings.max_new_tokens,
+        form=form,
     )
+
+
+def _form(terminal: Terminal, assistant: Assistant, request: Request) -> FillPlan:
+    """Return what is filled: a template by its name, or one in a file."""
+    if is_file(request.template):
+        data = read_file(request.template, max_bytes=MAX_TEMPLATE_BYTES)
+        template = template_from_file(data, name_of(request.template))
+    else:
+        template = desk_of(assistant).templates.get(request.template)
+    return FillPlan(template, terminal.language.value, request.look)
 
 
 def _refuse_out(request: Request, plan: BatchPlan) -> None:

@@ -56,6 +56,7 @@ def bench(parts: Parts, request: Request, *, overrides: Mapping[str, Any]) -> in
             tokens=request.tokens,
             rounds=request.rounds,
             threads=settings.threads,
+            device=settings.device,
             on_progress=terminal.note,
         )
     except AppError as error:
@@ -119,5 +120,7 @@ def _print(report: Mapping[str, Any], terminal: Terminal) -> None:
                     loop=told["loop_share"],
                 )
             )
+    for graded in report.get("quality", ()):
+        terminal.line(terminal.say("cli.bench.quality", **graded))
     for name in report["left_out"]:
         terminal.note(Reason("cli.bench.left_out", arm=name))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from qwen_vl_app import doctor as examination
@@ -16,7 +17,7 @@ from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.cli.status import DONE, FAILED
 from qwen_vl_app.cli.terminal import Terminal, language_of
 from qwen_vl_app.config import Settings
-from qwen_vl_app.doctor import Finding, KnownQuestion, Verdict
+from qwen_vl_app.doctor import Finding, KnownQuestion, Verdict, examine_answers, write_ticket
 from qwen_vl_app.errors import AppError, Reason
 from qwen_vl_app.texts import render
 
@@ -25,9 +26,15 @@ LOAD_TIMEOUT_S = 1800.0
 
 
 def doctor(
-    parts: Parts, *, overrides: Mapping[str, Any], loads: bool = False, is_json: bool = False, is_verbose: bool = False
+    parts: Parts,
+    *,
+    overrides: Mapping[str, Any],
+    loads: bool = False,
+    report: Path | None = None,
+    is_json: bool = False,
+    is_verbose: bool = False,
 ) -> int:
-    """Print every finding; return 0 unless one is a problem."""
+    """Print every finding; return 0 unless one is a problem. `report` is where a support ticket's text goes."""
     terminal = Terminal(language=language_of(overrides), is_json=is_json, is_verbose=is_verbose)
 
     def load_settings() -> Settings:
@@ -48,7 +55,22 @@ def doctor(
     else:
         code = "cli.doctor.with_problems" if problems else "cli.doctor.all_well"
         terminal.line(terminal.say(code, count=problems))
+    if report is not None:
+        _write_report(terminal, report, findings, load_settings)
     return FAILED if problems else DONE
+
+
+def _write_report(terminal: Terminal, file: Path, findings: list[Finding], load_settings: Any) -> None:
+    try:
+        settings: Settings | None = load_settings()
+    except AppError:
+        settings = None
+    try:
+        file.write_text(write_ticket(findings, settings), encoding="utf-8")
+    except OSError:
+        terminal.note(Reason("cli.doctor.report_failed", file=file.name))
+    else:
+        terminal.note(Reason("cli.doctor.report_written", file=file.name))
 
 
 def _as_json(findings: list[Finding], terminal: Terminal) -> dict[str, Any]:
@@ -87,6 +109,7 @@ def _loaded(assistant: Assistant, known: KnownQuestion | None) -> Iterator[Findi
             yield Finding("loading", Verdict.OK, Reason("doctor.loading.fine", seconds=time.monotonic() - began))
             yield Finding("choice", Verdict.OK, Reason("doctor.choice.attention", attention=status.attention))
             if not status.is_demo:
+                yield from examine_answers(assistant)
                 return
             if known is None:
                 yield Finding("answer", Verdict.NOTE, Reason("doctor.loading.no_sample"))
@@ -101,5 +124,6 @@ def _loaded(assistant: Assistant, known: KnownQuestion | None) -> Iterator[Findi
                 yield Finding("answer", Verdict.OK, Reason("doctor.loading.answered", text=answer.text.strip()))
             else:
                 yield Finding("answer", Verdict.PROBLEM, Reason("doctor.loading.wrong"))
+            yield from examine_answers(assistant)
     except AppError as error:
         yield Finding("loading", Verdict.PROBLEM, error.reason)

@@ -23,6 +23,7 @@ from qwen_vl_app.forms import (
     FormTemplate,
     JudgedForm,
     LookAt,
+    desk_of,
     dump_template,
     export_forms,
 )
@@ -53,13 +54,9 @@ def run(parts: Parts, work: Work, *, overrides: Mapping[str, Any], is_json: bool
         terminal.language = language_of({"language": settings.language})
         assistant = parts.build_assistant(settings)
         if not opens:
-            return work(terminal, FormDesk(assistant), assistant)
+            return work(terminal, desk_of(assistant), assistant)
         with assistant:
-            desk = FormDesk(assistant)
-            try:
-                return work(terminal, desk, assistant)
-            finally:
-                desk.close()
+            return work(terminal, desk_of(assistant), assistant)
     except AppError as error:
         terminal.fail(error)
         return WRONG_INPUT if isinstance(error, FormError) and error.code in _INPUT_CODES else status_of(error)

@@ -22,7 +22,7 @@ from qwen_vl_app.cli.status import DONE, FAILED, status_of
 from qwen_vl_app.cli.terminal import Terminal, language_of
 from qwen_vl_app.config import Settings
 from qwen_vl_app.errors import AppError, HistoryError, Reason, UsageError
-from qwen_vl_app.records import Records, find_traces, restore_backup
+from qwen_vl_app.records import Records, backup_in_use, find_traces, restore_backup
 from qwen_vl_app.texts import render
 
 Work: TypeAlias = Callable[[Terminal, Records], int]
@@ -168,10 +168,21 @@ def bring_in(terminal: Terminal, records: Records, *, profile: Profile, source: 
     return _told(terminal, "cli.history.imported", count=len(ids))
 
 
-def back_up(terminal: Terminal, records: Records, *, target: Path) -> int:
-    """Write everybody's history into one file. An existing file is not replaced."""
+def back_up(parts: Parts, terminal: Terminal, settings: Settings, *, target: Path) -> int:
+    """Write everybody's history into one file, also while an app uses it. An existing file is not replaced."""
     _refuse_existing(target)
-    return _told(terminal, "cli.history.backed_up", bytes=records.backup(target), file=target.name)
+    if settings.keep == "nothing":
+        raise HistoryError("history.nothing_kept")
+    try:
+        with parts.build_records(settings) as records:
+            for notice in records.notices:
+                terminal.note(notice)
+            size_bytes = records.backup(target)
+    except HistoryError as error:
+        if error.code != "history.in_use":
+            raise
+        size_bytes = backup_in_use(settings.data_dir, target)
+    return _told(terminal, "cli.history.backed_up", bytes=size_bytes, file=target.name)
 
 
 def restore(terminal: Terminal, settings: Settings, *, source: Path) -> int:
@@ -296,6 +307,8 @@ def _works(
         return [lambda: records.erase_conversation(owners[0], conversation)]
     if day is not None:
         return [lambda owner=owner: records.erase_day(owner, day) for owner in owners]  # type: ignore[misc]
+    if is_everybody:
+        return [records.erase_site]
     return [lambda owner=owner: records.erase_everything(owner) for owner in owners]  # type: ignore[misc]
 
 
@@ -318,6 +331,8 @@ def _tell_receipt(terminal: Terminal, receipt: ErasureReceipt) -> None:
                 "conversations": receipt.conversations,
                 "turns": receipt.turns,
                 "pictures": receipt.pictures,
+                "runs": receipt.runs,
+                "forms": receipt.forms,
                 "files": receipt.files,
                 "bytes": receipt.file_bytes,
                 "caveats": [
@@ -328,7 +343,13 @@ def _tell_receipt(terminal: Terminal, receipt: ErasureReceipt) -> None:
         return
     code = "cli.history.erased" if receipt.is_complete else "cli.history.erase_pending"
     told = terminal.say(
-        code, receipt=receipt.id, turns=receipt.turns, pictures=receipt.pictures, bytes=receipt.file_bytes
+        code,
+        receipt=receipt.id,
+        turns=receipt.turns,
+        pictures=receipt.pictures,
+        runs=receipt.runs,
+        forms=receipt.forms,
+        bytes=receipt.file_bytes,
     )
     terminal.line(told)
     for caveat in receipt.caveats:

@@ -114,8 +114,9 @@ def _backup(
     data_dir: DataDirFlag = None,
     language: LanguageFlag = None,
 ) -> None:
-    work = partial(history.back_up, target=target)
-    _with_records(context, work, data_dir=data_dir, language=language, is_json=is_json)
+    parts = _parts(context)
+    work = partial(history.back_up, parts, target=target)
+    _end(history.within(parts, work, overrides=_overrides(data_dir, language=language), is_json=is_json))
 
 
 @history_app.command("restore")

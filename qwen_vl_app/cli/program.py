@@ -23,6 +23,7 @@ from qwen_vl_app.cli import batch as batching
 from qwen_vl_app.cli import bench as benching
 from qwen_vl_app.cli import checkup
 from qwen_vl_app.cli import look as looking
+from qwen_vl_app.cli import prove_offline as proving
 from qwen_vl_app.cli import serve as serving
 from qwen_vl_app.cli.forms_program import forms_app
 from qwen_vl_app.cli.history_program import history_app
@@ -31,6 +32,7 @@ from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.cli.status import FAILED, INTERRUPTED
 from qwen_vl_app.cli.terminal import Terminal, speak_utf8, system_language
 from qwen_vl_app.errors import Reason
+from qwen_vl_app.forms import LookAt
 from qwen_vl_app.texts import Language, t
 
 log = logging.getLogger(__name__)
@@ -51,7 +53,7 @@ _app.add_typer(models_app, name="models")
 # The flags. Their help is put in by `_speak`, in the language of this machine.
 ModelFlag = Annotated[str | None, typer.Option("--model", metavar="DIR")]
 DeviceFlag = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda")]
-PrecisionFlag = Annotated[str | None, typer.Option("--precision", metavar="auto|fp32|bf16|int8")]
+PrecisionFlag = Annotated[str | None, typer.Option("--precision", metavar="auto|fp32|bf16|int8|fp8|nf4")]
 DataDirFlag = Annotated[str | None, typer.Option("--data-dir", metavar="DIR")]
 ModelsDirFlag = Annotated[str | None, typer.Option("--models-dir", metavar="DIR")]
 LanguageFlag = Annotated[str | None, typer.Option("--language", metavar="auto|en|zh")]
@@ -129,6 +131,7 @@ def _ask(
     *,
     is_json: JsonFlag = False,
     is_anew: Annotated[bool, typer.Option("--anew")] = False,
+    in_parts: Annotated[bool, typer.Option("--parts")] = False,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, max=32768, metavar="N")] = None,
     page: PageFlag = 1,
     detail: DetailFlag = None,
@@ -144,7 +147,13 @@ def _ask(
         model=model, device=device, precision=precision, data_dir=data_dir, models_dir=models_dir, language=language
     )
     request = asking.Request(
-        tuple(words[:-1]), words[-1], page=page - 1, detail=detail, max_new_tokens=max_tokens, is_anew=is_anew
+        tuple(words[:-1]),
+        words[-1],
+        page=page - 1,
+        detail=detail,
+        max_new_tokens=max_tokens,
+        is_anew=is_anew,
+        in_parts=in_parts,
     )
     _end(context, asking.ask(_parts(context), request, overrides=overrides, is_json=is_json, is_verbose=is_verbose))
 
@@ -189,6 +198,8 @@ def _batch(
     retry_failed: Annotated[bool, typer.Option("--retry-failed")] = False,
     compare: Annotated[str, typer.Option("--compare", metavar="RUN", show_default=False)] = "",
     tag: Annotated[str, typer.Option("--tag", metavar="FIELD", show_default=False)] = "",
+    template: Annotated[str, typer.Option("--template", metavar="NAME|FILE", show_default=False)] = "",
+    second_look: Annotated[LookAt, typer.Option("--look")] = LookAt.DEFAULT,
     is_listing: Annotated[bool, typer.Option("--list")] = False,
     is_json: JsonFlag = False,
     model: ModelFlag = None,
@@ -217,6 +228,8 @@ def _batch(
         retry_failed=retry_failed,
         compare=compare,
         tag=tag,
+        template=template,
+        look=second_look,
         is_listing=is_listing,
     )
     _end(context, batching.batch(_parts(context), request, overrides=overrides, is_json=is_json, is_verbose=is_verbose))
@@ -253,6 +266,7 @@ def _doctor(
     *,
     is_json: JsonFlag = False,
     load: Annotated[bool, typer.Option("--load")] = False,
+    report: Annotated[Path | None, typer.Option("--report", metavar="FILE")] = None,
     model: ModelFlag = None,
     device: DeviceFlag = None,
     precision: PrecisionFlag = None,
@@ -266,7 +280,9 @@ def _doctor(
     )
     _end(
         context,
-        checkup.doctor(_parts(context), overrides=overrides, loads=load, is_json=is_json, is_verbose=is_verbose),
+        checkup.doctor(
+            _parts(context), overrides=overrides, loads=load, report=report, is_json=is_json, is_verbose=is_verbose
+        ),
     )
 
 
@@ -286,6 +302,27 @@ def _bench(
     overrides = _overrides(model=None, device=None, precision=None, data_dir=None, models_dir=None, language=language)
     request = benching.Request(shape, model_folder, sizes, tokens, rounds, json_file, chart_file)
     _end(context, benching.bench(_parts(context), request, overrides=overrides))
+
+
+@_app.command("prove-offline")
+def _prove_offline(
+    context: typer.Context,
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE")] = Path("offline-report.md"),
+    no_browser: Annotated[bool, typer.Option("--no-browser")] = False,
+    timeout: Annotated[float, typer.Option("--timeout", min=1, metavar="SECONDS")] = 600.0,
+    is_json: JsonFlag = False,
+    model: ModelFlag = None,
+    models_dir: ModelsDirFlag = None,
+    language: LanguageFlag = None,
+) -> None:
+    overrides = _overrides(
+        model=model, device=None, precision=None, data_dir=None, models_dir=models_dir, language=language
+    )
+    status = proving.prove_offline(
+        _parts(context), overrides=overrides, out=out, timeout_s=timeout, uses_browser=not no_browser, is_json=is_json
+    )
+    _end(context, status)
 
 
 @_app.command("serve")

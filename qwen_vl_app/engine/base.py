@@ -23,6 +23,9 @@ from qwen_vl_app.chat import (
 )
 from qwen_vl_app.errors import Reason
 
+DRIVER_LOST = "engine.driver_lost"
+"""The code of an engine whose graphics card answers this process no more: only a new process can use it again."""
+
 
 class Stage(StrEnum):
     """What the engine does before the first word."""

@@ -59,6 +59,17 @@ class DeferredEngine:
         if self._engine is not None:
             self._engine.forget()
 
+    def exchange(self, engine: Engine) -> Engine | None:
+        """Put another engine, loaded already, in the place of the one there is; return that one, which the caller closes.
+
+        A run under way goes on with the engine it began with. Raises ModelNotLoadedError after `close`.
+        """
+        with self._lock:
+            if self._is_closed:
+                raise ModelNotLoadedError("model.not_loaded")
+            former, self._engine = self._engine, engine
+        return former
+
     def close(self) -> None:
         """Let the engine go, or never make it."""
         with self._lock:

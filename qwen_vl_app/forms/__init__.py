@@ -12,18 +12,20 @@ from qwen_vl_app.forms.acceptance import (
     FieldResult,
     Verdict,
 )
-from qwen_vl_app.forms.desk import Erased, FormDesk, values_of
+from qwen_vl_app.forms.desk import Erased, FormDesk, desk_of, named_values
+from qwen_vl_app.forms.erasing import FORMS_NAME, form_erasing
 from qwen_vl_app.forms.exports import FormExport, export_forms, forms_csv, forms_json
 from qwen_vl_app.forms.fields import Checksum, Choice, FieldType, FormField, Looking, Names
-from qwen_vl_app.forms.fill_run import FillRun, RunProgress
 from qwen_vl_app.forms.filled import Decision, DecisionKind, FieldReading, FilledForm, LookOutcome, SecondLook
-from qwen_vl_app.forms.filling import Filling, FillPlan, FillProgress, FormFiller, LookAt
+from qwen_vl_app.forms.filling import Filling, FillPlan, FormFiller, LookAt, dump_fill_plan, load_fill_plan
 from qwen_vl_app.forms.judging import FieldState, JudgedField, JudgedForm, judge
+from qwen_vl_app.forms.prompt import form_question
 from qwen_vl_app.forms.template import FormRule, FormTemplate, RuleKind, dump_template, load_template
 from qwen_vl_app.forms.truth import TruthCase
 from qwen_vl_app.forms.values import FieldValue, value_of
 
 __all__ = [
+    "FORMS_NAME",
     "AcceptanceReport",
     "Change",
     "Checksum",
@@ -39,11 +41,10 @@ __all__ = [
     "FieldType",
     "FieldValue",
     "FillPlan",
-    "FillProgress",
-    "FillRun",
     "FilledForm",
     "Filling",
     "FormDesk",
+    "FormErasing",
     "FormExport",
     "FormField",
     "FormFiller",
@@ -56,16 +57,20 @@ __all__ = [
     "Looking",
     "Names",
     "RuleKind",
-    "RunProgress",
     "SecondLook",
     "TruthCase",
     "Verdict",
+    "desk_of",
+    "dump_fill_plan",
     "dump_template",
     "export_forms",
+    "form_erasing",
+    "form_question",
     "forms_csv",
     "forms_json",
     "judge",
+    "load_fill_plan",
     "load_template",
+    "named_values",
     "value_of",
-    "values_of",
 ]

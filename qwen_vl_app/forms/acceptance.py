@@ -19,6 +19,7 @@ from typing import Any
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.errors import AppError, FormError
 from qwen_vl_app.forms.cabinet import Cabinet
+from qwen_vl_app.forms.erasing import RESULTS_NAME, TRUTH_NAME, FormErasing
 from qwen_vl_app.forms.filling import FillPlan, FormFiller, LookAt
 from qwen_vl_app.forms.memory_cabinet import MemoryCabinet
 from qwen_vl_app.forms.truth import CASE_NAME, PICTURE_NAME, TruthCase, dump_case, load_case
@@ -28,8 +29,7 @@ from qwen_vl_app.texts import Language, t
 
 log = logging.getLogger(__name__)
 
-TRUTH_NAME, RESULTS_NAME = "truth", "acceptance"
-_RESULT_FILE, _ACTIVE_DRAWER, _ACTIVE_FILE = "result.json", "active", "active.json"
+RESULT_FILE, _ACTIVE_DRAWER, _ACTIVE_FILE = "result.json", "active", "active.json"
 
 
 class FieldMark(StrEnum):
@@ -153,6 +153,10 @@ class Acceptance:
         if not self._truth.remove(case_id):
             raise FormError("forms.unknown", form=case_id[:60])
 
+    def erasing_with(self, filled: Cabinet, *, on_erased: Callable[[], object]) -> FormErasing:
+        """Return what erases filled forms together with the cases that came from them."""
+        return FormErasing(filled=filled, truth=self._truth, results=self._results, on_erased=on_erased)
+
     def erase(self) -> int:
         """Remove every case and all results; return the number of cases."""
         count = sum(self._truth.remove(name) for name in self._truth.drawers())
@@ -184,7 +188,7 @@ class Acceptance:
         if not fields:
             raise FormError("forms.truth.empty")
         report = AcceptanceReport(self.configuration(), active, tuple(fields), datetime.now(UTC))
-        self._results.put(report.configuration.key, _RESULT_FILE, _dump_report(self._with_earlier(report)))
+        self._results.put(report.configuration.key, RESULT_FILE, _dump_report(self._with_earlier(report)))
         return report
 
     def _with_earlier(self, report: AcceptanceReport) -> AcceptanceReport:
@@ -278,7 +282,7 @@ class Acceptance:
     def report(self, configuration: Configuration | None = None) -> AcceptanceReport | None:
         """Return the last report of a configuration, of the loaded one where none is named; None where there is none."""
         wanted = configuration or self.configuration()
-        data = self._results.get(wanted.key, _RESULT_FILE)
+        data = self._results.get(wanted.key, RESULT_FILE)
         try:
             return None if data is None else _load_report(data)
         except FormError:

@@ -21,6 +21,7 @@ from qwen_vl_app.errors import FormError
 
 log = logging.getLogger(__name__)
 
+_DOOMED = ".erasing-"
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 
 
@@ -99,7 +100,7 @@ class Cabinet:
         if not folder.is_dir():
             raise FormError("forms.unknown", form=drawer)
         line = json.dumps(record, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n"
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
         with self._lock:
             try:
                 descriptor = os.open(folder / _checked(name), flags, 0o600)
@@ -129,15 +130,35 @@ class Cabinet:
                 yield record
 
     def remove(self, drawer: str) -> bool:
-        """Remove a drawer with all its files; False where there was none. Raises FormError `forms.unwritable`."""
+        """Remove a drawer with all its files; False where there was none. Raises FormError `forms.unwritable`.
+
+        It is renamed first: what a kill leaves of it is no drawer any more, and `sweep` removes it.
+        """
         folder = self._drawer(drawer)
         try:
             if not folder.is_dir():
                 return False
-            shutil.rmtree(folder)
+            doomed = folder.with_name(f"{_DOOMED}{drawer}")
+            folder.rename(doomed)
+            shutil.rmtree(doomed)
         except OSError as error:
             raise FormError("forms.unwritable") from error
         return True
+
+    def size_of(self, drawer: str) -> tuple[int, int]:
+        """Return how many files a drawer has, and their bytes."""
+        contents = [self.get(drawer, name) or b"" for name in self.names(drawer)]
+        return len(contents), sum(map(len, contents))
+
+    def sweep(self) -> bool:
+        """Remove what a kill left of drawers; return whether nothing of it is left."""
+        try:
+            left = [entry for entry in self._folder.iterdir() if entry.name.startswith(_DOOMED)]
+        except OSError:
+            return True
+        for entry in left:
+            shutil.rmtree(entry, ignore_errors=True)
+        return not any(entry.exists() for entry in left)
 
     def has(self, drawer: str) -> bool:
         """True where there is such a drawer."""

@@ -1,25 +1,25 @@
 """The forms of a site: templates, filled forms with what people decided, and taking them away. The one object doors hold.
 
-Knows where forms lie and what a site keeps. Does not know how a form is filled, judged or exported. Forms are the site's,
-like runs of folders: whoever uses the app on this data folder reviews them.
+Knows where forms lie and what a site keeps. Does not know how a form is filled, judged or exported.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from weakref import WeakKeyDictionary
 
-from qwen_vl_app.assistant import LOCAL_OWNER, Assistant
+from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.chat import JsonValue, StagedPicture
 from qwen_vl_app.errors import FormError, UsageError
 from qwen_vl_app.forms.acceptance import Acceptance
 from qwen_vl_app.forms.cabinet import Cabinet
-from qwen_vl_app.forms.fill_run import FillRun
+from qwen_vl_app.forms.erasing import FILLED_NAME, FORMS_NAME
 from qwen_vl_app.forms.filled import (
+    FORM_FILE,
     Decision,
     DecisionKind,
     dump_decision,
@@ -36,12 +36,14 @@ from qwen_vl_app.imaging import draw_regions
 
 log = logging.getLogger(__name__)
 
-FORMS_NAME = "forms"
-FILLED_NAME = "filled"
-FORM_FILE, UPLOAD_FILE, VIEW_FILE, THUMBNAIL_FILE = "form.json", "upload", "view", "thumbnail.jpg"
+UPLOAD_FILE, VIEW_FILE, THUMBNAIL_FILE = "upload", "view", "thumbnail.jpg"
 DECISIONS_FILE = "decisions.jsonl"
 VIEW_SIDE_PX = 1600
 MAX_WHO = 80
+
+
+_desks: WeakKeyDictionary[Assistant, FormDesk] = WeakKeyDictionary()
+_desks_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Erased:
 
 
 class FormDesk:
-    """Everything about forms, over an open assistant. Any thread; close it before the assistant."""
+    """Everything about forms, over an assistant. Any thread."""
 
     def __init__(self, assistant: Assistant) -> None:
         self._assistant = assistant
@@ -63,39 +65,31 @@ class FormDesk:
         self._filled = MemoryCabinet() if self._keeps == "nothing" else Cabinet(folder / FILLED_NAME)
         self.acceptance = Acceptance(assistant, folder, in_memory=self._keeps == "nothing")
         """The truth set, and which model was found fit by it."""
-        self._runs: dict[str, FillRun] = {}
         self._lock = threading.Lock()
         self._judged: dict[str, tuple[int, JudgedForm]] = {}
         """What is known of forms by the number of their decisions: a list of a thousand is read from the disk once."""
+        erasing = self.acceptance.erasing_with(self._filled, on_erased=self._forget_judged)
+        assistant.records.erase_also(FORMS_NAME, erasing)
 
     # 1. Filling
 
-    def fill(
-        self, plan: FillPlan, picture: StagedPicture, *, filler: FormFiller | None = None, source: str = ""
-    ) -> JudgedForm:
+    def fill(self, plan: FillPlan, picture: StagedPicture) -> JudgedForm:
         """Fill one form and keep it, waiting for it. Raises AppError."""
         self.acceptance.refuse_worse()
-        filler = filler or FormFiller(self._assistant)
-        return self.keep(filler.fill(plan, picture, source=source), picture)
-
-    def start(self, plan: FillPlan, pictures: Iterable[StagedPicture], *, owner: str = LOCAL_OWNER) -> FillRun:
-        """Fill a form for each picture on a thread of its own; the run tells how far it is. Raises FormError."""
-        self.acceptance.refuse_worse()
-        run = FillRun(self._assistant, plan, tuple(pictures), owner=owner, keep=self.keep)
-        with self._lock:
-            self._runs = {key: kept for key, kept in self._runs.items() if kept.is_alive or kept.owner != owner}
-            self._runs[run.run_id] = run
-        run.start()
-        return run
-
-    def run(self, run_id: str) -> FillRun | None:
-        """Return a run that was started here and not yet forgotten."""
-        with self._lock:
-            return self._runs.get(run_id)
+        return self.keep(FormFiller(self._assistant).fill(plan, picture), picture)
 
     def keep(self, filling: Filling, picture: StagedPicture) -> JudgedForm:
-        """Keep a filled form with its picture and crops. Raises FormError `forms.unwritable`."""
+        """Keep a filled form with its picture and crops; one that is there and was decided about stays as it is.
+
+        Raises FormError `forms.unwritable`.
+        """
         form = filling.form
+        if self._filled.has(form.form_id):
+            if self.decisions(form.form_id):
+                return self.judged(form.form_id)
+            self._filled.remove(form.form_id)
+            with self._lock:
+                self._judged.pop(form.form_id, None)
         files = {
             FORM_FILE: dump_form(form).encode("ascii"),
             UPLOAD_FILE: picture.upload,
@@ -105,20 +99,12 @@ class FormDesk:
         self._filled.add(form.form_id, {**files, **filling.crops})
         return judge(form)
 
-    def close(self) -> None:
-        """Stop what is being filled; what is filled is kept."""
-        with self._lock:
-            runs = list(self._runs.values())
-        for run in runs:
-            run.stop()
-        for run in runs:
-            run.wait(10.0)
-
     # 2. Looking
 
-    def list(self, *, source: str = "", template: str = "") -> tuple[JudgedForm, ...]:
-        """Return the forms there are, the worst first; those that are reviewed come last. Raises FormError."""
-        self._expire()
+    def list(
+        self, *, owners: Collection[str] | None = None, source: str = "", template: str = ""
+    ) -> tuple[JudgedForm, ...]:
+        """Return the forms there are, or those of some owners, the worst first; what is reviewed comes last. Raises FormError."""
         found = []
         for form_id in self._filled.drawers():
             try:
@@ -126,12 +112,16 @@ class FormDesk:
             except FormError:
                 log.warning("a form cannot be read")
                 continue
-            if (not source or judged.form.source == source) and template in ("", judged.form.template.name):
+            form = judged.form
+            is_theirs = owners is None or form.owner in owners
+            if is_theirs and source in ("", form.source) and template in ("", form.template.name):
                 found.append(judged)
         return tuple(sorted(found, key=lambda each: (each.is_reviewed, -each.badness, each.form.form_id)))
 
     def judged(self, form_id: str) -> JudgedForm:
         """Return one form as it stands. Raises FormError `forms.unknown`, `forms.damaged`."""
+        if not self._filled.has(form_id):  # erased meanwhile, perhaps by another process
+            raise FormError("forms.unknown", form=form_id[:60])
         decisions = self.decisions(form_id)
         with self._lock:
             known = self._judged.get(form_id)
@@ -197,7 +187,9 @@ class FormDesk:
         form = judged.form
         values = {each.field.key: each.decision.written for each in judged.fields if each.decision is not None}
         who = next((each.decision.who for each in judged.fields if each.decision is not None), "")
-        case = TruthCase(form.form_id, form.template, form.language, form.picture_name, values, form.page, who)
+        case = TruthCase(
+            form.form_id, form.template, form.language, form.picture_name, values, form.page, who, form.owner
+        )
         self.acceptance.add(case, self._filled.get(form_id, UPLOAD_FILE) or b"")
         return case
 
@@ -219,22 +211,28 @@ class FormDesk:
             self._judged.clear()
         return Erased(forms, self.acceptance.erase())
 
+    def _forget_judged(self) -> None:
+        with self._lock:
+            self._judged.clear()
+
     def _refuse_records(self) -> None:
         if self._keeps == "records":
             raise FormError("forms.kept_as_records")
 
-    def _expire(self) -> None:
-        if self._keeps != "days":
-            return
-        first = datetime.now(UTC) - timedelta(days=self._assistant.settings.keep_days)
-        for form_id in self._filled.drawers():
-            if re.match(r"\d{8}-\d{6}", form_id) and form_id[:15] < f"{first:%Y%m%d-%H%M%S}":
-                self._filled.remove(form_id)
+
+def desk_of(assistant: Assistant) -> FormDesk:
+    """Return the one desk of an assistant, made at the first call. Any thread."""
+    with _desks_lock:
+        desk = _desks.get(assistant)
+        if desk is None:
+            desk = _desks[assistant] = FormDesk(assistant)
+        return desk
 
 
-def values_of(judged: JudgedForm) -> Mapping[str, JsonValue]:
-    """Return a form's values by key, as they stand."""
-    return {each.field.key: each.value.value for each in judged.fields}
+def named_values(judged: JudgedForm) -> Mapping[str, JsonValue]:
+    """Return a form's values by the names of its fields, as they stand."""
+    language = judged.form.language
+    return {each.field.names.of(language) or each.field.key: each.value.value for each in judged.fields}
 
 
 def _named(who: str) -> str:

@@ -13,9 +13,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from qwen_vl_app.assistant import LOCAL_OWNER
 from qwen_vl_app.chat import Box, JsonValue, Size
 from qwen_vl_app.errors import FormError, Reason
 from qwen_vl_app.forms.template import FormTemplate, as_document, template_from
+
+FORM_FILE = "form.json"
 
 
 class LookOutcome(StrEnum):
@@ -37,7 +40,11 @@ class SecondLook:
 
 @dataclass(frozen=True, slots=True)
 class FieldReading:
-    """What the model gave for one field, and its evidence. `confidence` is 0..1; `crop` a file beside the form."""
+    """What the model gave for one field, and its evidence. `confidence` is 0..1; `crop` a file beside the form.
+
+    `forced` is what the model wrote under a name that it would not have written by itself: it is no value, and kept so
+    that a person can look.
+    """
 
     key: str
     written: JsonValue = None
@@ -45,6 +52,7 @@ class FieldReading:
     box: Box | None = None
     look: SecondLook | None = None
     crop: str = ""
+    forced: str = ""
 
 
 class DecisionKind(StrEnum):
@@ -91,6 +99,8 @@ class FilledForm:
     device: str = ""
     seconds: float = 0.0
     source: str = ""
+    owner: str = LOCAL_OWNER
+    """Whose form it is: a browser's profile, or the local owner of the command line."""
 
     def reading(self, key: str) -> FieldReading:
         """Return the reading of a field; an empty one where there is none."""
@@ -119,6 +129,7 @@ def dump_form(form: FilledForm) -> str:
             "device": form.device,
             "seconds": form.seconds,
             "source": form.source,
+            "owner": form.owner,
             "readings": [_dump_reading(reading) for reading in form.readings],
         }
     )
@@ -147,6 +158,7 @@ def load_form(document: str) -> FilledForm:
             device=str(kept["device"]),
             seconds=float(kept["seconds"]),
             source=str(kept["source"]),
+            owner=str(kept["owner"]),
             readings=tuple(_load_reading(reading) for reading in kept["readings"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, FormError) as error:
@@ -186,6 +198,7 @@ def _dump_reading(reading: FieldReading) -> dict[str, Any]:
         "confidence": reading.confidence,
         "box": None if box is None else [box.x1, box.y1, box.x2, box.y2],
         "crop": reading.crop,
+        "forced": reading.forced,
         "look": None
         if look is None
         else {
@@ -204,6 +217,7 @@ def _load_reading(kept: Mapping[str, Any]) -> FieldReading:
         confidence=None if kept["confidence"] is None else float(kept["confidence"]),
         box=None if box is None else Box(*box),
         crop=str(kept["crop"]),
+        forced=str(kept["forced"]),
         look=None
         if look is None
         else SecondLook(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import secrets
 import time
 import unicodedata
@@ -16,9 +17,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
 from qwen_vl_app.answer_job import AnswerJob
-from qwen_vl_app.answers import value_scores
+from qwen_vl_app.answers import ValueScore, value_scores
+from qwen_vl_app.answers.json_text import Path
 from qwen_vl_app.assistant import LOCAL_OWNER, Assistant
 from qwen_vl_app.chat import (
     Answer,
@@ -29,13 +32,13 @@ from qwen_vl_app.chat import (
     SamplingParams,
     StagedPicture,
 )
-from qwen_vl_app.errors import FormError, InferenceError, Reason
+from qwen_vl_app.errors import FormError, InferenceError, QueueFullError, Reason
 from qwen_vl_app.forms.fields import FormField
 from qwen_vl_app.forms.filled import FieldReading, FilledForm, LookOutcome, SecondLook
 from qwen_vl_app.forms.prompt import form_question
 from qwen_vl_app.forms.schema import reading_schema
 from qwen_vl_app.forms.second_look import Located, locate, look_again
-from qwen_vl_app.forms.template import FormTemplate
+from qwen_vl_app.forms.template import FormTemplate, as_document, template_from
 from qwen_vl_app.forms.values import value_of
 from qwen_vl_app.jobs import Priority
 
@@ -45,6 +48,8 @@ TOKENS_A_FIELD = 48
 TOKENS_A_TABLE = 600
 MIN_TOKENS = 128
 WAIT_S = 0.5
+FORCED = 0.02
+"""A name that the model gave less than this share of probability was written because the grammar left no other."""
 _REPAIR = {
     "en": "Answer again with the JSON alone, whole and in that format. Write null for what is not in the image.",
     "zh": "请只按该格式重新输出完整的JSON，图中没有的填null。",
@@ -62,20 +67,35 @@ class LookAt(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FillPlan:
-    """How forms are filled."""
+    """How forms are filled, and whose they are. `source` names the run of a folder that they belong to."""
 
     template: FormTemplate
     language: str = "en"
     look_at: LookAt = LookAt.DEFAULT
+    owner: str = LOCAL_OWNER
+    source: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class FillProgress:
-    """Where one filling stands: the step, and how many second looks of how many are done."""
+def dump_fill_plan(plan: FillPlan) -> dict[str, Any]:
+    """Return the plan as what a JSON document holds."""
+    return {
+        "template": as_document(plan.template),
+        "language": plan.language,
+        "look_at": plan.look_at.value,
+        "owner": plan.owner,
+        "source": plan.source,
+    }
 
-    step: str = "reading"
-    done: int = 0
-    total: int = 0
+
+def load_fill_plan(kept: Mapping[str, Any]) -> FillPlan:
+    """Return the plan of such a document. Raises FormError, KeyError, ValueError."""
+    return FillPlan(
+        template_from(kept["template"]),
+        str(kept["language"]),
+        LookAt(kept["look_at"]),
+        str(kept["owner"]),
+        str(kept["source"]),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +114,6 @@ class FormFiller:
     owner: str = LOCAL_OWNER
     priority: Priority = Priority.PAGE
     should_stop: Callable[[], bool] = lambda: False
-    on_progress: Callable[[FillProgress], None] = lambda _progress: None
 
     def question(self, plan: FillPlan, picture: StagedPicture) -> Question:
         """Return the question that asks for every field."""
@@ -105,25 +124,25 @@ class FormFiller:
             (picture,),
             sampling=SamplingParams(max_new_tokens=max(tokens, MIN_TOKENS)),
             schema=json.dumps(reading_schema(plan.template, plan.language), ensure_ascii=False),
+            is_schema_exact=True,  # it allows null and leaving out everywhere by itself
         )
 
-    def fill(self, plan: FillPlan, picture: StagedPicture, *, source: str = "") -> Filling:
+    def fill(self, plan: FillPlan, picture: StagedPicture) -> Filling:
         """Ask for a form and return it with its evidence. Raises AppError where the model gives no answer at all."""
-        self.on_progress(FillProgress())
-        started = time.monotonic()
-        answer = self._ask(self.question(plan, picture))
-        return self.finish(plan, picture, answer, source=source, started=started)
+        return self.finish(plan, picture, self._ask(self.question(plan, picture)))
 
-    def finish(
-        self, plan: FillPlan, picture: StagedPicture, answer: Answer, *, source: str = "", started: float | None = None
-    ) -> Filling:
+    def finish(self, plan: FillPlan, picture: StagedPicture, answer: Answer) -> Filling:
         """Return the form of an answer that is there already: understood, mended where it must be, looked at again."""
-        started = time.monotonic() - answer.timing.total_s if started is None else started
+        started = time.monotonic() - answer.timing.total_s
         notes: list[Reason] = []
         data = _object_of(answer)
         if data is None or _is_cut(answer):
             notes.append(Reason("forms.fill.asked_again"))
-            better = self._again(plan, picture, answer)
+            try:
+                better = self._again(plan, picture, answer)
+            except InferenceError as error:  # what the first answer had is still there
+                log.warning("a form was not asked for again: %s", error.code)
+                better = answer
             if _object_of(better) is not None and not (data is not None and _is_cut(better)):
                 answer, data = better, _object_of(better)
         if data is None:
@@ -134,12 +153,15 @@ class FormFiller:
         readings, crops = self._looked_at(plan, picture, readings)
         status = self.assistant.status.engine
         now = datetime.now(UTC)
+        content_hash = hashlib.sha256(picture.upload).hexdigest()
+        # A run that is killed between two writes fills the same form again, in the place of the first.
+        form_id = f"{plan.source}-{content_hash[:16]}-{picture.page}" if plan.source else ""
         form = FilledForm(
-            form_id=f"{now:%Y%m%d-%H%M%S}-{now.microsecond:06d}{secrets.token_hex(2)}",
+            form_id=form_id or f"{now:%Y%m%d-%H%M%S}-{now.microsecond:06d}{secrets.token_hex(2)}",
             template=plan.template,
             language=plan.language,
             picture_name=picture.name,
-            content_hash=hashlib.sha256(picture.upload).hexdigest(),
+            content_hash=content_hash,
             filled_at=now,
             readings=readings,
             page=picture.page,
@@ -153,7 +175,8 @@ class FormFiller:
             precision=status.dtype,
             device=status.device,
             seconds=round(time.monotonic() - started, 3),
-            source=source,
+            source=plan.source,
+            owner=plan.owner,
         )
         return Filling(form, crops)
 
@@ -175,8 +198,7 @@ class FormFiller:
         wanted = [reading for reading in readings if _has_a_place(fields[reading.key], reading, plan.look_at)]
         crops: dict[str, bytes] = {}
         found: dict[str, FieldReading] = {}
-        for number, reading in enumerate(wanted):
-            self.on_progress(FillProgress("looking", number, len(wanted)))
+        for reading in wanted:
             looked, located = self._look(plan, picture, fields[reading.key], reading)
             if located is not None:
                 ending = "jpg" if located.crop.startswith(b"\xff\xd8") else "png"
@@ -217,7 +239,7 @@ class FormFiller:
         """Wait for an answer. Raises InferenceError where it failed, FormError `forms.fill.stopped` where it was stopped."""
         if self.should_stop():
             raise FormError("forms.fill.stopped")
-        job: AnswerJob = self.assistant.ask(question, owner=self.owner, is_kept=False, priority=self.priority)
+        job = self._begin(question)
         while (answer := job.wait(WAIT_S)) is None:
             if self.should_stop():
                 job.cancel()
@@ -226,6 +248,18 @@ class FormFiller:
         if answer.error is not None:
             raise InferenceError(answer.error.code, **answer.error.facts)
         return answer
+
+    def _begin(self, question: Question) -> AnswerJob:
+        """Put a question into the queue; whoever has time waits until there is room in it."""
+        while True:
+            try:
+                return self.assistant.ask(question, owner=self.owner, is_kept=False, priority=self.priority)
+            except QueueFullError as error:
+                if self.priority is not Priority.BATCH or error.code == "queue.closed":
+                    raise
+            time.sleep(WAIT_S)
+            if self.should_stop():
+                raise FormError("forms.fill.stopped")
 
 
 def _object_of(answer: Answer) -> dict[str, JsonValue] | None:
@@ -241,14 +275,39 @@ def _is_cut(answer: Answer) -> bool:
 
 def _readings(plan: FillPlan, data: Mapping[str, JsonValue], answer: Answer) -> tuple[FieldReading, ...]:
     scores = value_scores(answer.text, answer.tokens)
+    own_accord = _own_accord(answer, scores)
     by_name = {_folded(name): name for name in data}
     readings = []
     for field in plan.template.fields:
         name = _name_in(field, by_name, plan.language)
         written = None if name is None else data[name]
         own = [score.least for path, score in scores.items() if name is not None and name in path[:2]]
-        readings.append(FieldReading(field.key, written, min(own) if own else None))
+        accord = min((own_accord[path] for path in own_accord if name is not None and name in path[:2]), default=1.0)
+        if accord < FORCED and written not in (None, ""):
+            text = written if isinstance(written, str) else json.dumps(written, ensure_ascii=False)
+            readings.append(FieldReading(field.key, forced=text))
+        else:
+            readings.append(FieldReading(field.key, written, min(own) if own else None))
     return tuple(readings)
+
+
+def _own_accord(answer: Answer, scores: Mapping[Path, ValueScore]) -> dict[Path, float]:
+    """Return how much the model wanted to write the name before each value, 0..1: the least share of probability that
+    the schema left it at any token between the value before and this one.
+
+    Near 0 it wanted to write something else, another name or the end, and the grammar made it write this one.
+    """
+    ends: list[tuple[int, float]] = []
+    at = 0
+    for token in answer.tokens:
+        ends.append((at, token.allowed))
+        at += len(token.text)
+    found: dict[Path, float] = {}
+    before = 0
+    for path, score in sorted(scores.items(), key=lambda each: each[1].start):
+        found[path] = math.exp(min((allowed for start, allowed in ends if before <= start < score.start), default=0.0))
+        before = score.end
+    return found
 
 
 def _name_in(field: FormField, by_name: Mapping[str, str], language: str) -> str | None:

@@ -1,6 +1,7 @@
 """A template as JSON Schema: what an answer must look like; and a JSON Schema that a person has as a template.
 
-Every field may be null, whatever else it may be: a grammar that forces a value forces an invention. Values are text, as they
+Every field may be null or left out, whatever else it may be: a grammar that forces a value, or only a field's name, forces an
+invention. Values are text, as they
 stand on the picture; what they mean is computed afterwards, so that a number is not bent to fit. Does not know grammars.
 """
 
@@ -28,14 +29,9 @@ def reading_schema(template: FormTemplate, language: str) -> dict[str, JsonValue
     return _object(properties)
 
 
-def field_schema(field: FormField, language: str) -> dict[str, JsonValue]:
-    """Return the schema of an answer about one field alone."""
-    return _object({field.asked_as(language): _of(field, language)})
-
-
 def _object(properties: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    required: list[JsonValue] = list(properties)
-    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    """Return an object that may leave any property out: a model that is made to write a name makes up its value."""
+    return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
 def _of(field: FormField, language: str) -> JsonValue:

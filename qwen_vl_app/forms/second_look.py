@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from qwen_vl_app.answers import parse_answer
@@ -18,6 +18,7 @@ from qwen_vl_app.errors import PictureError, Reason
 from qwen_vl_app.forms.fields import FieldType, FormField
 from qwen_vl_app.forms.filled import LookOutcome, SecondLook
 from qwen_vl_app.forms.prompt import field_question, place_question
+from qwen_vl_app.forms.units import is_unit
 from qwen_vl_app.forms.values import FieldValue, value_of
 from qwen_vl_app.imaging import blank_outside, crop_region
 
@@ -27,7 +28,7 @@ MIN_HEIGHT_PX = 8
 """Lower writing than this holds too little of a letter."""
 LOCATE_TOKENS = 160
 READ_TOKENS = 64
-_NUMBER = re.compile(r"[-+]?\d[\d.,'’ ]*\d|[-+]?\d")
+_NUMBER = re.compile(r"[-+]?(?<![\w.])\d[\d.,'’ ]*\d(?!\w)|[-+]?(?<![\w.])\d(?!\w)")
 
 
 class Ask(Protocol):
@@ -104,8 +105,8 @@ def held_against(field: FormField, first: FieldValue, text: str, *, language: st
         return SecondLook(LookOutcome.AGREE, second.shown)
     if _folded(second.shown) == _folded(first.shown):
         return SecondLook(LookOutcome.AGREE, second.shown)
-    if field.type in (FieldType.INTEGER, FieldType.NUMBER):
-        return _numbers_within(field, first, said)
+    if field.type in (FieldType.INTEGER, FieldType.NUMBER) and first.problem is None:
+        return _numbers_within(field, first, said, field.asked_as(language))
     # A model that answers in a sentence still says the value as a word of its own.
     words = {_folded(word.strip(".,;:!?\"'“”‘’()（）。，；：")) for word in said.split()}
     if len(words) > 2 and _folded(first.shown) in words:
@@ -113,15 +114,19 @@ def held_against(field: FormField, first: FieldValue, text: str, *, language: st
     return SecondLook(LookOutcome.DIFFER, _short(said))
 
 
-def _numbers_within(field: FormField, first: FieldValue, said: str) -> SecondLook:
-    """Compare where a sentence stands around the number: it must hold one alone."""
-    found = [value_of(replace(field, unit=""), number.group()) for number in _NUMBER.finditer(said)]
-    values = {value.value for value in found if value.problem is None and not value.is_null}
-    if len(values) == 1:
-        other = value_of(field, _NUMBER.search(said).group())  # type: ignore[union-attr]
-        is_same = first.problem is None and other.value == first.value and value_of(field, said).problem is not None
-        return SecondLook(LookOutcome.AGREE if is_same else LookOutcome.DIFFER, _short(said))
-    return SecondLook(LookOutcome.DIFFER if values else LookOutcome.UNREADABLE, _short(said))
+def _numbers_within(field: FormField, first: FieldValue, said: str, label: str) -> SecondLook:
+    """Compare where a sentence stands around the number: it must hold one alone, beside those of the label."""
+    rest = re.sub(re.escape(label), " ", said, flags=re.IGNORECASE)
+    values = set()
+    for number in _NUMBER.finditer(rest):
+        word = rest[number.end() :].split(maxsplit=1)[:1]
+        unit = word[0].strip(".,;)") if word else ""
+        found = value_of(field, f"{number.group()} {unit}" if is_unit(unit) else number.group())
+        if found.problem is None and not found.is_null:
+            values.add(found.value)
+    if not values:
+        return SecondLook(LookOutcome.UNREADABLE, _short(said))
+    return SecondLook(LookOutcome.AGREE if values == {first.value} else LookOutcome.DIFFER, _short(said))
 
 
 def _said(field: FormField, text: str, language: str) -> str:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from qwen_vl_app.assistant import LOCAL_OWNER
 from qwen_vl_app.chat import JsonValue
 from qwen_vl_app.errors import FormError
 from qwen_vl_app.forms.template import FormTemplate, as_document, template_from
@@ -28,6 +29,7 @@ class TruthCase:
     values: Mapping[str, JsonValue]
     page: int = 0
     who: str = ""
+    owner: str = LOCAL_OWNER
 
 
 def dump_case(case: TruthCase) -> bytes:
@@ -40,6 +42,7 @@ def dump_case(case: TruthCase) -> bytes:
         "values": dict(case.values),
         "page": case.page,
         "who": case.who,
+        "owner": case.owner,
     }
     return json.dumps(document).encode("ascii")
 
@@ -56,6 +59,7 @@ def load_case(document: bytes) -> TruthCase:
             values=dict(kept["values"]),
             page=int(kept["page"]),
             who=str(kept["who"]),
+            owner=str(kept["owner"]),
         )
     except (ValueError, KeyError, TypeError, RecursionError, FormError) as error:
         raise FormError("forms.damaged") from error

@@ -151,7 +151,7 @@ def _table(field: FormField, written: JsonValue) -> FieldValue:
     rows: list[JsonValue] = []
     shown: list[str] = []
     problem: Reason | None = None
-    for number, line in enumerate(lines[:MAX_ITEMS], 1):
+    for line in lines[:MAX_ITEMS]:
         cells = _cells(field, line)
         if all(cell.is_null for cell in cells):
             continue
@@ -159,7 +159,7 @@ def _table(field: FormField, written: JsonValue) -> FieldValue:
         shown.append(" | ".join(cell.shown for cell in cells))
         wrong = next((column for column, cell in zip(field.columns, cells, strict=True) if cell.problem), None)
         if wrong is not None and problem is None:
-            problem = Reason("forms.value.bad_cell", row=number, column=wrong.key)
+            problem = Reason("forms.value.bad_cell", row=len(rows), column=wrong.key)
     if not rows:
         return FieldValue()
     return FieldValue(json.dumps(rows, ensure_ascii=False), rows, "\n".join(shown), problem)

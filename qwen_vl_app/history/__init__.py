@@ -5,8 +5,18 @@ Hands out words (`Turn`, `Conversation`), never rows. Does not know models, page
 
 from qwen_vl_app.history.answer_cache import AnswerCache, answer_key
 from qwen_vl_app.history.audit import AuditReport
+from qwen_vl_app.history.erase import OtherRecords
 from qwen_vl_app.history.keeping import Keeping, KeepingMode
 from qwen_vl_app.history.picture_files import PictureBytes
 from qwen_vl_app.history.store import HistoryStore
 
-__all__ = ["AnswerCache", "AuditReport", "HistoryStore", "Keeping", "KeepingMode", "PictureBytes", "answer_key"]
+__all__ = [
+    "AnswerCache",
+    "AuditReport",
+    "HistoryStore",
+    "Keeping",
+    "KeepingMode",
+    "OtherRecords",
+    "PictureBytes",
+    "answer_key",
+]

@@ -12,16 +12,20 @@ import re
 import shutil
 import sqlite3
 import zipfile
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from qwen_vl_app.errors import HistoryError, Reason
+from qwen_vl_app.history.audit import AuditLog
+from qwen_vl_app.history.database import Database
 from qwen_vl_app.history.durable import TEMPORARY_SUFFIX, move_file, sync_folder
 from qwen_vl_app.history.faults import translated
 from qwen_vl_app.history.folder import DataFolder
 from qwen_vl_app.history.lock import FolderLock
 from qwen_vl_app.history.opening import DATABASE_NAME, EVERYTHING, PICTURES_NAME, SNAPSHOT_NAME
+from qwen_vl_app.history.picture_files import PictureFiles
 from qwen_vl_app.history.quarantine import set_aside
 from qwen_vl_app.history.schema import copy_database, known_versions, look_at
 
@@ -54,6 +58,55 @@ def back_up(folder: DataFolder, target: Path) -> int:
         finally:
             partial.unlink(missing_ok=True)
             (folder.path / SNAPSHOT_NAME).unlink(missing_ok=True)
+
+
+def back_up_in_use(folder: Path, target: Path) -> int:
+    """Write the same from beside an app that is using the folder; return the size in bytes.
+
+    What is erased meanwhile is not in the copy: it begins again, and gives up where that never ends. Raises HistoryError,
+    among others `history.backup_disturbed`.
+    """
+    partial = target.with_name(target.name + TEMPORARY_SUFFIX)
+    # Beside the target and not in the folder, where the app may be making a copy of its own.
+    snapshot = target.with_name(target.name + ".snapshot")
+    file, files = folder / DATABASE_NAME, PictureFiles(folder / PICTURES_NAME)
+    with translated():
+        try:
+            for _ in range(_TRIES):
+                copy_database(file, snapshot)
+                snapshot.chmod(0o600)
+                state = look_at(snapshot)
+                if not state.is_sound:
+                    raise HistoryError("history.database_unsound")
+                if state.version not in known_versions():
+                    raise HistoryError("history.newer", found=state.version, known=known_versions()[0])
+                erasures = _last_receipt(snapshot)
+                if _pack(partial, snapshot, files, is_undisturbed=lambda: _last_receipt(file) == erasures):  # noqa: B023
+                    move_file(partial, target)
+                    size_bytes = target.stat().st_size
+                    if state.version == known_versions()[0]:
+                        _note(file, size_bytes)
+                    return size_bytes
+            raise HistoryError("history.backup_disturbed")
+        finally:
+            partial.unlink(missing_ok=True)
+            snapshot.unlink(missing_ok=True)
+
+
+def _last_receipt(file: Path) -> int:
+    """Return the number of the last erasure that a database knows."""
+    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        return int(connection.execute("SELECT coalesce(max(id), 0) FROM receipts").fetchone()[0])
+
+
+def _note(file: Path, size_bytes: int) -> None:
+    """Leave the audit file's line in the database; the app that uses it writes it down with its next change."""
+    database = Database(file)
+    try:
+        with database.writing() as session:
+            AuditLog().note(session, "backed_up", facts={"size_bytes": size_bytes})
+    finally:
+        database.close()
 
 
 def restore(folder: Path, source: Path) -> Reason | None:
@@ -94,6 +147,11 @@ def _write(folder: DataFolder, partial: Path) -> bool:
     with folder.writing() as opened:
         erasures = folder.erasures
         copy_database(opened.path / DATABASE_NAME, snapshot)
+    return _pack(partial, snapshot, opened.files, is_undisturbed=lambda: folder.erasures == erasures)
+
+
+def _pack(partial: Path, snapshot: Path, files: PictureFiles, *, is_undisturbed: Callable[[], bool]) -> bool:
+    """Write a database's copy and its pictures; return whether nothing was erased meanwhile, and stop where it was."""
     with closing(sqlite3.connect(snapshot)) as connection:
         # SQLite would otherwise make companions for it wherever it is opened.
         connection.execute("PRAGMA journal_mode=DELETE")
@@ -104,9 +162,9 @@ def _write(folder: DataFolder, partial: Path) -> bool:
         with zipfile.ZipFile(stream, "w") as archive:
             hashes[DATABASE_NAME] = _add(archive, DATABASE_NAME, snapshot, zipfile.ZIP_DEFLATED)
             for key in keys:
-                if folder.erasures != erasures:
+                if not is_undisturbed():
                     return False
-                file = opened.files.path_of(key)
+                file = files.path_of(key)
                 # A file that is gone is gone; the turn is still worth keeping.
                 if file.is_file():
                     hashes[key] = _add(archive, f"{PICTURES_NAME}/{key}", file, zipfile.ZIP_STORED)
@@ -114,7 +172,7 @@ def _write(folder: DataFolder, partial: Path) -> bool:
             archive.writestr(_MANIFEST, json.dumps(manifest), zipfile.ZIP_DEFLATED)
         stream.flush()
         os.fsync(stream.fileno())
-    return folder.erasures == erasures
+    return is_undisturbed()
 
 
 def _add(archive: zipfile.ZipFile, entry: str, file: Path, compression: int) -> str:

@@ -13,12 +13,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from sqlalchemy import Integer, Select, column, delete, exists, func, select, table, text, update
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
-from qwen_vl_app.chat import ErasureReceipt
+from qwen_vl_app.chat import ErasedBeside, ErasureReceipt
 from qwen_vl_app.errors import HistoryError, Reason
 from qwen_vl_app.history.audit import AuditLog, Number
 from qwen_vl_app.history.conversations import newest_leaf, own_conversation, own_turn
@@ -44,6 +44,23 @@ _SITE = ""
 """Stands in receipts where an owner stands, for what the site itself erased."""
 _SET_ASIDE = ("damaged-", "replaced-")
 _DOOMED = select(column("id", Integer)).select_from(table("doomed"))
+
+
+class OtherRecords(Protocol):
+    """Something else that is kept in the data folder. Any thread; neither call raises."""
+
+    def erase(self, owner: str | None, *, since: datetime | None, until: datetime | None) -> ErasedBeside:
+        """Remove what an owner has, everybody for None, of a period; one without ends is all time.
+
+        With an end alone, what is altogether older than that: it has been kept for long enough.
+        """
+        ...
+
+    def settle(self) -> bool:
+        """Go on with what could not be removed; return whether nothing of it is left."""
+        ...
+
+
 _Choice: TypeAlias = Callable[[Session], list[int]]
 
 
@@ -61,6 +78,8 @@ class Eraser:
         self._audit = audit
         self._stubborn: set[str] = set()
         self._is_aside_doomed = False
+        self.beside: dict[str, OtherRecords] = {}
+        """What else is to be erased, by its name."""
         folder.settle = self._settle
 
     def erase_turn(self, owner: str, turn_id: int) -> ErasureReceipt:
@@ -86,16 +105,20 @@ class Eraser:
         def choose(session: Session) -> list[int]:
             return list(session.scalars(_turns_of(owner).where(TurnRow.asked_at >= since, TurnRow.asked_at < until)))
 
-        return self._erase(owner, "period", choose)
+        return self._erase(owner, "period", choose, beside=self._erase_beside(owner, since=since, until=until))
 
     def erase_everything(self, owner: str) -> ErasureReceipt:
         """Erase all that an owner has here; receipts stay. Raises HistoryError."""
-        return self._erase(owner, "everything", lambda session: list(session.scalars(_turns_of(owner))))
+        beside = self._erase_beside(owner, since=None, until=None)
+        return self._erase(owner, "everything", lambda session: list(session.scalars(_turns_of(owner))), beside=beside)
 
     def erase_site(self) -> ErasureReceipt:
         """Erase what anybody has here, and the folders that were set aside, which nobody can read by owners."""
         self._is_aside_doomed = True
-        return self._erase(_SITE, "everything", lambda session: list(session.scalars(select(TurnRow.id))))
+        beside = self._erase_beside(None, since=None, until=None)
+        return self._erase(
+            _SITE, "everything", lambda session: list(session.scalars(select(TurnRow.id))), beside=beside
+        )
 
     def erase_older(self, *, than: datetime) -> ErasureReceipt | None:
         """Erase everybody's turns asked before a moment, for a site that keeps days; None where there are none."""
@@ -103,10 +126,10 @@ class Eraser:
         def choose(session: Session) -> list[int]:
             return list(session.scalars(select(TurnRow.id).where(TurnRow.asked_at < than)))
 
+        beside = self._erase_beside(None, since=None, until=than)
         with self._folder.ready().database.reading() as session:
-            if not session.scalar(select(func.count()).select_from(TurnRow).where(TurnRow.asked_at < than)):
-                return None
-        return self._erase(_SITE, "expired", choose)
+            is_due = session.scalar(select(func.count()).select_from(TurnRow).where(TurnRow.asked_at < than))
+        return self._erase(_SITE, "expired", choose, beside=beside) if is_due or beside.files else None
 
     def receipts(self, owner: str, *, limit: int = 50) -> tuple[ErasureReceipt, ...]:
         """Return an owner's receipts, the newest first. Raises HistoryError."""
@@ -128,21 +151,43 @@ class Eraser:
         with opened.database.reading() as session:
             pending = session.scalars(select(ReceiptRow).where(ReceiptRow.completed_at.is_(None))).all()
         self._is_aside_doomed = any((row.owner, row.scope) == (_SITE, "everything") for row in pending)
-        self._folder.is_settled = not pending or self._settle(opened)
+        # What lies beside is moved away before the receipt is written, so they may be left over without one.
+        is_clean = self._settle_beside() and not pending
+        self._folder.is_settled = is_clean or self._settle(opened)
+
+    def _erase_beside(self, owner: str | None, *, since: datetime | None, until: datetime | None) -> ErasedBeside:
+        # Before the history is held: what is at work there is stopped first, and may have something to write.
+        erased = [each.erase(owner, since=since, until=until) for each in tuple(self.beside.values())]
+        return sum(erased, ErasedBeside())
+
+    def _settle_beside(self) -> bool:
+        are_settled = [each.settle() for each in tuple(self.beside.values())]  # each is tried
+        return all(are_settled)
 
     def _erase(
-        self, owner: str, scope: Scope, choose: _Choice, *, conversation_id: int | None = None
+        self,
+        owner: str,
+        scope: Scope,
+        choose: _Choice,
+        *,
+        conversation_id: int | None = None,
+        beside: ErasedBeside | None = None,
     ) -> ErasureReceipt:
+        beside = beside or ErasedBeside()
         with self._folder.writing() as opened:
             self._folder.erasures += 1
             try:
-                removed = self._remove_rows(opened, owner, scope, choose, conversation_id)
+                removed = self._remove_rows(
+                    opened, owner, scope, choose, conversation_id=conversation_id, beside=beside
+                )
             except HistoryError as error:
                 if error.code != "history.disk_full" or not self._folder.is_on_disk:
                     raise
                 # Even deleting needs room in the log; the reserve is kept for this.
                 give_up_reserve(opened.path)
-                removed = self._remove_rows(opened, owner, scope, choose, conversation_id)
+                removed = self._remove_rows(
+                    opened, owner, scope, choose, conversation_id=conversation_id, beside=beside
+                )
             self._stubborn |= set(removed.files)
             self._folder.is_settled = self._settle(opened, patiently=True)
             if self._folder.is_on_disk:
@@ -151,7 +196,14 @@ class Eraser:
                 return _to_receipt(session.get_one(ReceiptRow, removed.receipt_id), opened.path)
 
     def _remove_rows(
-        self, opened: OpenFolder, owner: str, scope: Scope, choose: _Choice, conversation_id: int | None
+        self,
+        opened: OpenFolder,
+        owner: str,
+        scope: Scope,
+        choose: _Choice,
+        *,
+        conversation_id: int | None,
+        beside: ErasedBeside,
     ) -> _Removed:
         with opened.database.writing() as session:
             turns = _doom(session, choose(session))
@@ -179,13 +231,17 @@ class Eraser:
                 completed_at=None,
                 conversations=emptied,
                 turns=turns,
-                files=len(files),
-                file_bytes=opened.files.size_of(files),
+                files=len(files) + beside.files,
+                file_bytes=opened.files.size_of(files) + beside.file_bytes,
+                runs=beside.runs,
+                forms=beside.forms,
                 **counts,
             )
             session.add(receipt)
             session.flush()
             facts: dict[str, Number] = {"receipt": receipt.id, "scope": scope, "turns": turns, "files": len(files)}
+            facts |= {"runs": beside.runs} if beside.runs else {}
+            facts |= {"forms": beside.forms} if beside.forms else {}
             self._audit.note(session, "erased", owner=owner, facts=facts)
             return _Removed(receipt.id, tuple(files))
 
@@ -201,7 +257,7 @@ class Eraser:
             self._stubborn.clear()
         with translated():
             is_empty = opened.database.checkpoint() if patiently else opened.database.checkpoint(patience_s=0)
-        if not is_empty or self._stubborn or any(folder.exists() for folder in doomed):
+        if not self._settle_beside() or not is_empty or self._stubborn or any(folder.exists() for folder in doomed):
             return False
         self._is_aside_doomed = False
         with opened.database.writing() as session:
@@ -310,6 +366,8 @@ def _to_receipt(row: ReceiptRow, folder: Path) -> ErasureReceipt:
         files=row.files,
         file_bytes=row.file_bytes,
         cached_answers=row.cached_answers,
+        runs=row.runs,
+        forms=row.forms,
         caveats=_caveats(folder),
     )
 

@@ -25,9 +25,9 @@ from qwen_vl_app.history import search_index
 from qwen_vl_app.history.answer_cache import CACHE_BYTES, AnswerCache
 from qwen_vl_app.history.archive import export_archive, import_archive
 from qwen_vl_app.history.audit import AuditLog, AuditReport, verify
-from qwen_vl_app.history.backup import back_up, restore
+from qwen_vl_app.history.backup import back_up, back_up_in_use, restore
 from qwen_vl_app.history.changing import Changing
-from qwen_vl_app.history.erase import Eraser
+from qwen_vl_app.history.erase import Eraser, OtherRecords
 from qwen_vl_app.history.folder import DataFolder, OpenFolder
 from qwen_vl_app.history.integrity import check_storage
 from qwen_vl_app.history.keeping import Keeping, KeepingMode, may_expire
@@ -124,6 +124,13 @@ class HistoryStore(Reading, TurnKeeping, Changing):
         return tuple(notices)
 
     # 2. Erasing
+
+    def erase_also(self, name: str, records: OtherRecords) -> None:
+        """Let every erasure reach something else that is kept, too: of the same owner, in the same period.
+
+        Another of that name takes its place.
+        """
+        self._eraser.beside[name] = records
 
     def delete_conversation(self, owner: str, conversation_id: int) -> None:
         """Erase a conversation. Raises HistoryError `history.erase_pending` where traces of it stay for now."""
@@ -223,6 +230,11 @@ class HistoryStore(Reading, TurnKeeping, Changing):
         size_bytes = back_up(self._folder, target)
         self._note("backed_up", size_bytes=size_bytes)
         return size_bytes
+
+    @staticmethod
+    def backup_in_use(folder: Path, target: Path) -> int:
+        """Write the history of a folder that another process is using into one file; return its size in bytes."""
+        return back_up_in_use(folder, target)
 
     @staticmethod
     def restore(folder: Path, source: Path) -> Reason | None:

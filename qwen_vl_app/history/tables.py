@@ -192,6 +192,8 @@ class ReceiptRow(Base):
     files: Mapped[int] = mapped_column(Integer)
     file_bytes: Mapped[int] = mapped_column(Integer)
     cached_answers: Mapped[int] = mapped_column(Integer)
+    runs: Mapped[int] = mapped_column(Integer, server_default="0")
+    forms: Mapped[int] = mapped_column(Integer, server_default="0")
 
 
 class CorrectionRow(Base):

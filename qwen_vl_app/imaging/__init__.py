@@ -5,24 +5,32 @@ function how large a picture is seen), the database or the page. Strangers' byte
 """
 
 from qwen_vl_app.imaging.decoder import PictureDecoder
-from qwen_vl_app.imaging.drawing import blank_outside, crop_region, draw_regions, size_of
+from qwen_vl_app.imaging.drawing import COLOURS, blank_outside, crop_region, draw_regions, size_of
 from qwen_vl_app.imaging.editing import edit_view
+from qwen_vl_app.imaging.encoding import view_size
+from qwen_vl_app.imaging.fonts import can_write_chinese
 from qwen_vl_app.imaging.formats import ACCEPTED_EXTENSIONS
+from qwen_vl_app.imaging.known_scenes import KnownScene, known_scenes
 from qwen_vl_app.imaging.names import clean_name
 from qwen_vl_app.imaging.renditions import PictureFacts, RenderedPicture
 from qwen_vl_app.imaging.seen import picture_id, to_image_input
 
 __all__ = [
     "ACCEPTED_EXTENSIONS",
+    "COLOURS",
+    "KnownScene",
     "PictureDecoder",
     "PictureFacts",
     "RenderedPicture",
     "blank_outside",
+    "can_write_chinese",
     "clean_name",
     "crop_region",
     "draw_regions",
     "edit_view",
+    "known_scenes",
     "picture_id",
     "size_of",
     "to_image_input",
+    "view_size",
 ]

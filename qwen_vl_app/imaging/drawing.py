@@ -72,14 +72,14 @@ def draw_regions(
     return encode_view(image, "PNG" if as_png else source)
 
 
-def crop_region(view: bytes, box: Box, *, margin: float = 0.05) -> bytes:
-    """Return the part of a view in a box with a margin around it, in the view's format; at least one pixel.
+def crop_region(view: bytes, box: Box, *, margin: float = 0.05, as_png: bool = False) -> bytes:
+    """Return the part of a view in a box with a margin around it, in the view's format or `as_png`; at least one pixel.
 
     Without a margin it has exactly the pixels of `Box.to_pixels`. `margin` is a fraction of the box's longer side. Raises
     UnreadableImageError where the view itself is damaged.
     """
     image, source = open_view(view)
-    return encode_view(image.crop(_cut(image, box, margin)), source)
+    return encode_view(image.crop(_cut(image, box, margin)), "PNG" if as_png else source)
 
 
 def _cut(image: Image.Image, box: Box, margin: float) -> _Pixels:

@@ -39,10 +39,9 @@ def render_all(image: Image.Image, seen: Size, *, format: str) -> Renditions:  #
     seen_size = (seen.width, seen.height)
     seen_image = image if image.size == seen_size else image.resize(seen_size, Image.Resampling.BICUBIC)
     view_image = image
-    shrink = min(math.sqrt(VIEW_PIXELS / (image.width * image.height)), VIEW_SIDE / max(image.size))
-    if shrink < 1:
-        smaller = (max(1, int(image.width * shrink)), max(1, int(image.height * shrink)))
-        view_image = image.resize(smaller, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    smaller = view_size(Size(image.width, image.height))
+    if (smaller.width, smaller.height) != image.size:
+        view_image = image.resize((smaller.width, smaller.height), Image.Resampling.BICUBIC, reducing_gap=2.0)
     is_drawn = _is_drawn(view_image, format)
     return Renditions(
         view=_png(view_image) if is_drawn else _jpeg(view_image, quality=90),
@@ -51,6 +50,12 @@ def render_all(image: Image.Image, seen: Size, *, format: str) -> Renditions:  #
         seen_png=_png(seen_image),
         picture_id=picture_id(seen_image),
     )
+
+
+def view_size(size: Size) -> Size:
+    """Return how large the view of an original of that size is: the same, unless it has very many pixels."""
+    shrink = min(math.sqrt(VIEW_PIXELS / size.pixels), VIEW_SIDE / max(size.width, size.height))
+    return size if shrink >= 1 else Size(max(1, int(size.width * shrink)), max(1, int(size.height * shrink)))
 
 
 def _is_drawn(image: Image.Image, source: str) -> bool:

@@ -43,6 +43,11 @@ def writable(text: str) -> str:
     return text
 
 
+def can_write_chinese() -> bool:
+    """True where a font of this machine has Chinese characters."""
+    return cjk_font_file() is not None
+
+
 def has_cjk(text: str) -> bool:
     """True where a text needs a font for Chinese, Japanese or Korean."""
     return any(_is_cjk(char) for char in text)

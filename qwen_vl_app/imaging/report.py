@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from PIL import Image, ImageDraw
 
@@ -20,6 +21,7 @@ DPI = 150
 PAGE = (1240, 1754)
 """A4 at 150 dots per inch."""
 _MARGIN, _PICTURE, _GAP = 80, 300, 24
+_WIDE = (PAGE[0] - 2 * _MARGIN, 820)
 _TEXT_PX, _TITLE_PX, _HEAD_PX = 22, 24, 34
 _LEADING = 1.4
 _SIGNATURE = 200
@@ -35,14 +37,22 @@ class ReportEntry:
     title: str
     lines: tuple[str, ...]
     picture: bytes | None = None
+    is_wide: bool = False
+    """True where the picture stands above the text, as wide as the page lets it: what is drawn on it can be read then."""
 
 
 def write_report(
-    target: Path, entries: Iterable[ReportEntry], *, title: str, footer: str, signatures: tuple[str, ...] = ()
+    target: Path | IO[bytes],
+    entries: Iterable[ReportEntry],
+    *,
+    title: str,
+    footer: str,
+    signatures: tuple[str, ...] = (),
 ) -> int:
     """Write the PDF and return its number of pages. Memory does not grow with the number of entries. Raises OSError.
 
-    `signatures` are the words under the lines to write on, side by side at the end.
+    `signatures` are the words under the lines to write on, side by side at the end. A target that is no path is one in
+    memory, and empty.
     """
     pages: list[Image.Image] = []
     count = 0
@@ -74,8 +84,17 @@ def _pages(
     y = _write(draw, title, _MARGIN, _MARGIN, width=PAGE[0] - 2 * _MARGIN, size=_HEAD_PX) + _GAP
     bottom = PAGE[1] - _MARGIN - 2 * _TEXT_PX
     for entry in entries:
-        picture = _fitted(entry.picture)
-        text_x = _MARGIN + _PICTURE + _GAP
+        picture = _fitted(entry.picture, _WIDE if entry.is_wide else (_PICTURE, _PICTURE))
+        if picture is not None and entry.is_wide:
+            if y + picture.height + 4 * _step(_TEXT_PX) > bottom:
+                yield page
+                number += 1
+                page, draw = _new_page(footer, number)
+                y = _MARGIN
+            page.paste(picture, (_MARGIN, y))
+            y += picture.height + _GAP // 2
+            picture = None
+        text_x = _MARGIN if entry.is_wide else _MARGIN + _PICTURE + _GAP
         width = PAGE[0] - _MARGIN - text_x
         lines = [(line, _TITLE_PX) for line in _broken(entry.title, _TITLE_PX, width)]
         lines += [(line, _TEXT_PX) for told in entry.lines for line in _broken(told, _TEXT_PX, width)]
@@ -138,7 +157,7 @@ def _step(size: int) -> int:
     return round(size * _LEADING)
 
 
-def _fitted(picture: bytes | None) -> Image.Image | None:
+def _fitted(picture: bytes | None, most: tuple[int, int]) -> Image.Image | None:
     if picture is None:
         return None
     try:
@@ -146,7 +165,7 @@ def _fitted(picture: bytes | None) -> Image.Image | None:
             image = opened.convert("RGB")
     except Exception:  # noqa: BLE001 - decoders raise nearly anything; a damaged thumbnail is left out of the report
         return None
-    image.thumbnail((_PICTURE, _PICTURE))
+    image.thumbnail(most)
     return image
 
 

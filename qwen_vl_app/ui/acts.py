@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from qwen_vl_app.errors import AppError
+from qwen_vl_app.private import is_private
 from qwen_vl_app.ui.sending import ask_again, show_version
-from qwen_vl_app.ui.state import Problem, RowRequest, View
+from qwen_vl_app.ui.state import Problem, RowRequest
 from qwen_vl_app.ui.visit import Visit
 
 
@@ -45,7 +46,13 @@ def _large(visit: Visit, numbers: Mapping[str, int]) -> None:
 
 
 def _look(visit: Visit, numbers: Mapping[str, int]) -> None:
-    visit.state.opened.add(numbers.get("turn", 0))
+    turn_id = numbers.get("turn", 0)
+    visit.state.opened.add(turn_id)
+    visit.state.looked_at = f"turn-{turn_id}"
+
+
+def _tasks(visit: Visit, _: Mapping[str, int]) -> None:
+    visit.state.tasks = ""
 
 
 def _open(visit: Visit, numbers: Mapping[str, int]) -> None:
@@ -78,9 +85,15 @@ def _older(visit: Visit, _: Mapping[str, int]) -> None:
     visit.state.show_older()
 
 
-def _new(visit: Visit, _: Mapping[str, int]) -> None:
-    visit.state.open(None)
-    visit.state.view = View.CHAT
+def _private(visit: Visit, numbers: Mapping[str, int]) -> None:
+    visit.state.asks_privately = bool(numbers.get("on")) and visit.assistant.private.may_begin
+
+
+def _end_private(visit: Visit, _: Mapping[str, int]) -> None:
+    number = visit.state.conversation_id
+    if is_private(number) and number is not None:
+        visit.assistant.delete(visit.owner, number)
+        visit.state.open(None)
 
 
 _ACTS: Mapping[str, Callable[[Visit, Mapping[str, int]], None]] = {
@@ -88,13 +101,15 @@ _ACTS: Mapping[str, Callable[[Visit, Mapping[str, int]], None]] = {
     "edit": _edit,
     "version": _version,
     "large": _large,
+    "tasks": _tasks,
     "look": _look,
     "open": _open,
     "pin": _pin,
     "rename": _rename,
     "delete": _delete,
+    "private": _private,
+    "end-private": _end_private,
     "older": _older,
-    "new": _new,
 }
 
 

@@ -5,44 +5,47 @@ Knows how parsed answers look. Does not know how they were made.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import streamlit as st
 
-from qwen_vl_app.answers import table_from_json
-from qwen_vl_app.chat import Answer, FinishReason, Region, Table
-from qwen_vl_app.ui.markdown import plain, shown_answer, without_data, without_tables
-from qwen_vl_app.ui.pictures import ShownPicture, show_regions
+from qwen_vl_app.answers import checks
+from qwen_vl_app.chat import Answer, FinishReason
+from qwen_vl_app.ui.desk import Desk, standing_of
+from qwen_vl_app.ui.markdown import plain
+from qwen_vl_app.ui.pictures import ShownPicture
+from qwen_vl_app.ui.places_view import show_places
+from qwen_vl_app.ui.tables_view import show_tables
+from qwen_vl_app.ui.text_view import show_text
 from qwen_vl_app.ui.words import Words
 
-PLAIN_ROWS, PLAIN_COLUMNS = 20, 6
-"""A larger table scrolls, sorts and is searched in a grid of its own."""
 
-
-def show_answer(answer: Answer, pictures: Sequence[ShownPicture], words: Words, *, key: str) -> None:
+def show_answer(
+    answer: Answer, pictures: Sequence[ShownPicture], words: Words, *, key: str, desk: Desk | None = None
+) -> None:
     """Show an answer. `pictures` are those it speaks about: its question's, or for a follow-up the latest before it.
 
-    `key` is unique on the page.
+    `key` is unique on the page. Without a desk there is nothing to open, to correct or to preview.
     """
     parsed = answer.parsed
-    table = table_from_json(parsed.data) if parsed.has_data else None
+    standing = standing_of(desk, answer, [picture.size for picture in pictures])
     is_structured = bool(parsed.has_data or parsed.regions or parsed.tables)
-    _show_text(answer, is_data=parsed.has_data or bool(parsed.regions), has_tables=bool(parsed.tables))
-    _show_places(parsed.regions, pictures, words, key=key)
-    for shown in parsed.tables:
-        _show_table(shown, alt=words("answer.table_alt"))
-    if parsed.has_data and not parsed.regions:
-        if table is not None:
-            _show_table(table, alt=words("answer.table_alt"))
-        elif isinstance(parsed.data, (dict, list)):
+    show_text(answer, words, desk=desk, key=key)
+    show_places(answer, standing, pictures, words, desk=desk, key=key)
+    show_tables(standing, words, desk=desk, key=key)
+    if parsed.has_data and not parsed.regions and not any(table.data is not None for table in standing.tables):
+        if isinstance(parsed.data, (dict, list)) and parsed.data:
             st.json(parsed.data, expanded=2)
-        else:
+        elif not isinstance(parsed.data, list):
             st.code(answer.text, language="json", wrap_lines=True)
     with st.container(gap="xsmall"):
         _show_ending(answer, words)
+        seen = [(picture.size, picture.seen) for picture in pictures]
+        for check in checks(desk.question if desk is not None else "", answer, seen) if answer.error is None else ():
+            st.caption(f":material/fact_check: {words.render(check)}")
         if is_structured and answer.text.strip():
             with st.expander(words("answer.raw"), type="compact"):
-                if parsed.has_data and (parsed.regions or table is not None) and isinstance(parsed.data, (dict, list)):
+                if parsed.has_data and isinstance(parsed.data, (dict, list)) and parsed.data:
                     st.json(parsed.data, expanded=1)
                 st.code(answer.text, language=None, wrap_lines=True)
         if answer.error is None:
@@ -62,55 +65,6 @@ def figures_line(answer: Answer, words: Words) -> str:
         parts.append(plain(answer.model))
     parts.append(words("answer.verify"))
     return " · ".join(parts)
-
-
-def _show_text(answer: Answer, *, is_data: bool, has_tables: bool) -> None:
-    text = without_data(answer.text) if is_data else answer.text
-    if has_tables:
-        text = without_tables(text)
-    if text.strip():
-        st.markdown(shown_answer(text), anchors=False)
-
-
-def _show_places(regions: Sequence[Region], pictures: Sequence[ShownPicture], words: Words, *, key: str) -> None:
-    by_picture: dict[int, list[Region]] = {}
-    for region in regions:
-        by_picture.setdefault(region.picture_index, []).append(region)
-    for index, found in sorted(by_picture.items()):
-        if index >= len(pictures):
-            continue
-        picture = pictures[index]
-        show_regions(picture, found, words, key=f"{key}-{index}")
-        # A plain table: it stands at once, and is read aloud. Its cells are Markdown, so a label's signs are made plain.
-        st.table(_place_columns(found, picture, words), hide_index=True, width="content")
-        st.caption(words("answer.places_note", width=picture.size.width, height=picture.size.height))
-
-
-def _place_columns(regions: Sequence[Region], picture: ShownPicture, words: Words) -> Mapping[str, list[str | int]]:
-    pixels = [region.box.to_pixels(picture.size) for region in regions]
-    return {
-        words("answer.number"): list(range(1, len(regions) + 1)),
-        words("answer.label"): [plain(region.label) for region in regions],
-        words("answer.left"): [box[0] for box in pixels],
-        words("answer.top"): [box[1] for box in pixels],
-        words("answer.right"): [box[2] for box in pixels],
-        words("answer.bottom"): [box[3] for box in pixels],
-    }
-
-
-def _show_table(table: Table, *, alt: str) -> None:
-    """Show a table; columns of one name get a number, since a data frame needs them apart."""
-    names: list[str] = []
-    for at, column in enumerate(table.columns, 1):
-        name = column or str(at)
-        names.append(name if name not in names else f"{name} ({at})")
-    if len(table.rows) <= PLAIN_ROWS and len(names) <= PLAIN_COLUMNS:
-        # Stands at once, wraps its lines and is read aloud; its cells are Markdown, so their signs are made plain.
-        plainly = {plain(name): [plain(row[at]) for row in table.rows] for at, name in enumerate(names)}
-        st.table(plainly, hide_index=True, width="content")
-    else:
-        cells = {name: [row[at] for row in table.rows] for at, name in enumerate(names)}
-        st.dataframe(cells, hide_index=True, alt=alt)
 
 
 def _show_ending(answer: Answer, words: Words) -> None:

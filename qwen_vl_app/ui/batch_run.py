@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import io
-import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,7 +27,9 @@ from qwen_vl_app.batch import (
 )
 from qwen_vl_app.batch.columns import ROUND_TITLES, notes_text, outcome_text, round_cells, text
 from qwen_vl_app.errors import AppError, BatchError
+from qwen_vl_app.scratch import Scratch
 from qwen_vl_app.ui.answer_view import show_answer
+from qwen_vl_app.ui.large_view import open_large
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.pictures import show_picture, staged_picture
 from qwen_vl_app.ui.visit import Visit
@@ -171,7 +172,7 @@ def _show_exports(visit: Visit, runs: BatchRuns, run_id: str) -> None:
         for kind, (ending, mime) in _MIMES.items():
 
             def make(kind: ExportKind = kind) -> bytes:
-                return exported(runs, run_id, kind, words)
+                return exported(runs, run_id, kind, words, scratch=visit.assistant.scratch)
 
             st.download_button(
                 words(f"batch.export_{kind.value}"),
@@ -184,17 +185,17 @@ def _show_exports(visit: Visit, runs: BatchRuns, run_id: str) -> None:
             )
 
 
-def exported(runs: BatchRuns, run_id: str, kind: ExportKind, words: Words) -> bytes:
+def exported(runs: BatchRuns, run_id: str, kind: ExportKind, words: Words, *, scratch: Scratch) -> bytes:
     """Return a run in one of its forms, whole; annotated pictures as a ZIP. Raises BatchError."""
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / f"run.{_MIMES[kind][0]}"
+    with scratch.directory(runs.plan(run_id).owner) as folder:
+        target = folder / f"run.{_MIMES[kind][0]}"
         if kind is not ExportKind.ANNOTATED:
             runs.export(run_id, kind, target, language=words.language)
             return target.read_bytes()
-        runs.export(run_id, kind, Path(folder) / "pictures", language=words.language)
+        runs.export(run_id, kind, folder / "pictures", language=words.language)
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
-            for file in sorted((Path(folder) / "pictures").iterdir()):
+            for file in sorted((folder / "pictures").iterdir()):
                 archive.write(file, file.name)
         return packed.getvalue()
 
@@ -282,12 +283,12 @@ def _show_row(runs: BatchRuns, run_id: str, row: BatchRow, words: Words) -> None
             st.caption(words.render(error))
         if row.answer is None:
             for picture in pictures:
-                show_picture(picture, words)
+                show_picture(picture, words, open_large=open_large)
             st.markdown(plain(_said(row, words)))
             return
         if not row.answer.parsed.regions:
             for picture in pictures:
-                show_picture(picture, words)
+                show_picture(picture, words, open_large=open_large)
         st.caption(plain(row.question))
         show_answer(row.answer, pictures, words, key=f"batch-{row.content_hash[:12]}-{row.page}-{row.question_index}")
 
@@ -323,7 +324,7 @@ def _show_round(visit: Visit, runs: BatchRuns, run_id: str, *, plan: BatchPlan) 
         with st.container(horizontal=True):
 
             def as_csv() -> bytes:
-                return _written(lambda target: rounds_csv(rows, target, language=words.language), "csv")
+                return _written(visit, lambda target: rounds_csv(rows, target, language=words.language), "csv")
 
             def as_pdf() -> bytes:
                 def write(target: Path) -> object:
@@ -336,7 +337,7 @@ def _show_round(visit: Visit, runs: BatchRuns, run_id: str, *, plan: BatchPlan) 
                         language=words.language,
                     )
 
-                return _written(write, "pdf")
+                return _written(visit, write, "pdf")
 
             for label, make, ending, mime in (
                 ("CSV", as_csv, "csv", "text/csv"),
@@ -352,8 +353,8 @@ def _show_round(visit: Visit, runs: BatchRuns, run_id: str, *, plan: BatchPlan) 
                 )
 
 
-def _written(write: Callable[[Path], object], ending: str) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / f"round.{ending}"
+def _written(visit: Visit, write: Callable[[Path], object], ending: str) -> bytes:
+    with visit.assistant.scratch.directory(visit.owner) as folder:
+        target = folder / f"round.{ending}"
         write(target)
         return target.read_bytes()

@@ -6,7 +6,6 @@ Knows the order of things on the page and who is asking. Does not know how any o
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Literal
 
 import streamlit as st
@@ -14,13 +13,15 @@ import streamlit as st
 from qwen_vl_app.assistant import LOCAL_OWNER, Assistant
 from qwen_vl_app.errors import HistoryError
 from qwen_vl_app.ui.composer import show_composer
-from qwen_vl_app.ui.conversation import show_conversation, show_unreadable
+from qwen_vl_app.ui.conversation import OpenConversation, read_conversation, show_conversation
 from qwen_vl_app.ui.icon import ICON
-from qwen_vl_app.ui.live_answer import OpenTurn, show_live_answers
+from qwen_vl_app.ui.live_answer import show_live_answers
 from qwen_vl_app.ui.pages import PAGES
+from qwen_vl_app.ui.private_tab import hold_private
 from qwen_vl_app.ui.sidebar import show_sidebar
-from qwen_vl_app.ui.state import page_state
+from qwen_vl_app.ui.state import Problem, page_state
 from qwen_vl_app.ui.style import apply_style
+from qwen_vl_app.ui.tasks_dialog import show_tasks
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.welcome import show_welcome
 from qwen_vl_app.ui.words import words_of
@@ -44,12 +45,23 @@ def show_chat_page(visit: Visit) -> None:
     st.logo(ICON, size="medium")
     apply_style()
     show_sidebar(visit)
-    # Two places that are always there, so that the second is the same one in every run.
-    with st.container(key="page"):
-        live = _show_view(visit)
-    with st.container(key="live"):
-        show_live_answers(visit, live)
+    # Two places that are always there, so that the second is the same one in every run. It is drawn first: what was in
+    # the making goes at the moment when it comes back finished.
+    place, live_place = st.container(key="page"), st.container(key="live")
+    hold_private(visit)
+    shown = OpenConversation() if page is not None else _read(visit)
+    with live_place:
+        show_live_answers(visit, shown.live)
+    with place:
+        if page is not None:
+            page.show(visit)
+        elif shown.is_empty:
+            with st.container(key="welcome"):
+                show_welcome(visit)
+        else:
+            show_conversation(visit, shown)
     show_composer(visit)
+    show_tasks(visit)
     visit.state.write_address()
     visit.assistant.page_stands()
 
@@ -62,17 +74,10 @@ def owner_of_this_browser() -> str:
     return str(profile) if is_profile else LOCAL_OWNER
 
 
-def _show_view(visit: Visit) -> Sequence[OpenTurn]:
-    """Show the page that is open; return what is in the making on it."""
-    if visit.state.view in PAGES:
-        PAGES[visit.state.view].show(visit)
-        return ()
+def _read(visit: Visit) -> OpenConversation:
     try:
-        has_turns, live = show_conversation(visit)
+        return read_conversation(visit)
     except HistoryError as error:
-        show_unreadable(error, visit.words)
+        visit.state.problems = [Problem(error.reason)]
         visit.state.conversation_id = None  # the address of a conversation that is deleted, or another browser's
-        has_turns, live = False, ()
-    if not has_turns:
-        show_welcome(visit)
-    return live
+        return OpenConversation()

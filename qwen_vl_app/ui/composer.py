@@ -14,14 +14,16 @@ from typing import Any
 import streamlit as st
 
 from qwen_vl_app.chat import EngineState, EngineStatus
+from qwen_vl_app.private import is_private
 from qwen_vl_app.ui.acts import act
 from qwen_vl_app.ui.markdown import plain
-from qwen_vl_app.ui.pages import PAGES
 from qwen_vl_app.ui.sending import send
-from qwen_vl_app.ui.state import COMPOSER, acted
+from qwen_vl_app.ui.state import COMPOSER, View, acted
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
 
+IN_PARTS = "parts"
+"""What the choice of detail is called that looks at a picture part by part; the upload route knows it, too."""
 _FRONTEND = Path(__file__).with_name("frontend")
 _LABELS = (
     "attach",
@@ -32,6 +34,8 @@ _LABELS = (
     "send",
     "drop",
     "detail",
+    "private",
+    "private_on",
     "pictures",
     "alt",
     "staging",
@@ -84,13 +88,15 @@ def composer_data(visit: Visit) -> Mapping[str, Any]:
     details, default = _details(engine, words)
     restore = state.restore
     return {
-        "labels": {name: words(f"composer.{name}", name="{name}") for name in _LABELS},
+        "labels": {name: words(f"composer.{name}", name="{name}") for name in _LABELS}
+        | {"tasks": words("tasks.button")},
         "lang": words.language.value,
         "placeholder": words("composer.placeholder" if can_ask else "composer.no_model"),
         "can_ask": can_ask,
         "is_shown": _is_shown(visit),
         "details": details,
         "detail": default,
+        "private": _private(visit),
         "jump": None if state.jump is None else {"turn": state.jump[0], "token": state.jump[1]},
         "last_question": state.last_question,
         "follows": state.conversation_id is not None or bool(state.loose),
@@ -101,17 +107,27 @@ def composer_data(visit: Visit) -> Mapping[str, Any]:
             "ids": list(restore.staged_ids),
             "token": restore.token,
             "replaces": restore.replaces,
+            "detail": restore.detail,
         },
     }
 
 
 def _is_shown(visit: Visit) -> bool:
-    page = PAGES.get(visit.state.view)
-    return page is None or page.has_composer
+    """Return whether one asks here: on other pages files are dropped for something else."""
+    return visit.state.view is View.CHAT
+
+
+def _private(visit: Visit) -> str:
+    """Return how the next question is kept: in an ordinary way, privately, or `choice` where that may be chosen."""
+    state = visit.state
+    if is_private(state.conversation_id) or (state.conversation_id is None and state.asks_privately):
+        return "fixed" if state.conversation_id is not None else "on"
+    return "choice" if state.conversation_id is None and visit.assistant.private.may_begin else ""
 
 
 def _details(engine: EngineStatus, words: Words) -> tuple[list[list[str]], str]:
     if engine.plan is None:
         return [], ""
     rungs = [[rung.detail.value, words(f"detail.{rung.detail.value}")] for rung in engine.plan.rungs]
+    rungs.append([IN_PARTS, words("detail.parts")])
     return rungs, engine.plan.rung().detail.value

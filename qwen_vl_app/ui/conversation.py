@@ -7,20 +7,24 @@ pictures and answers look in detail.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import streamlit as st
 
+from qwen_vl_app.answers import checks
 from qwen_vl_app.chat import Conversation, Turn, TurnPicture, TurnState
-from qwen_vl_app.errors import HistoryError
+from qwen_vl_app.private import is_private
 from qwen_vl_app.ui.answer_view import show_answer
+from qwen_vl_app.ui.desk import Desk, standing_of
+from qwen_vl_app.ui.large_view import open_large
 from qwen_vl_app.ui.live_answer import OpenTurn
 from qwen_vl_app.ui.markdown import plain
-from qwen_vl_app.ui.pictures import ShownPicture, kept_picture, open_large, show_pictures, staged_picture
+from qwen_vl_app.ui.pictures import ShownPicture, kept_picture, show_pictures, staged_picture
 from qwen_vl_app.ui.quiet_answer import ANSWER_FOLD, quiet_answer_html
 from qwen_vl_app.ui.sending import ask_edited, ask_loose_again
 from qwen_vl_app.ui.state import LooseQuestion, value_of
-from qwen_vl_app.ui.takeaway import as_json, as_markdown
-from qwen_vl_app.ui.turn_html import actions_html, is_long, question_html, thumbnails_html, unfolder_html
+from qwen_vl_app.ui.takeaway import show_take_away
+from qwen_vl_app.ui.turn_html import actions_html, button, is_long, question_html, thumbnails_html, unfolder_html
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
 
@@ -28,77 +32,89 @@ FULL_TURNS = 2
 """So many of the newest turns are elements to work with."""
 
 
-def show_conversation(visit: Visit) -> tuple[bool, Sequence[OpenTurn]]:
-    """Show what is finished of the open conversation; return whether there is anything, and what is in the making.
+@dataclass(frozen=True, slots=True)
+class OpenConversation:
+    """What there is of the open conversation in one run of the page."""
 
-    Raises HistoryError where it cannot be read.
-    """
-    assistant, owner, state, words = visit.assistant, visit.owner, visit.state, visit.words
-    pictures: tuple[TurnPicture, ...] = ()
+    head: Conversation | None = None
     turns: tuple[Turn, ...] = ()
-    live: list[OpenTurn] = []
-    if state.conversation_id is not None:
-        _show_head(visit, assistant.conversation(owner, state.conversation_id))
-        # The jobs come first: one that ends between the two lines is then found finished in the history.
-        jobs = {job.turn_id: job for job in assistant.running(owner, state.conversation_id)}
-        # One more than is shown tells whether there are earlier ones.
-        turns = assistant.turns(owner, state.conversation_id, limit=state.turns_shown + 1)
-        if len(turns) > state.turns_shown:
-            with st.container(horizontal_alignment="center", key="earlier-turns"):
-                st.button(words("turn.earlier"), key="earlier", on_click=state.show_earlier, type="tertiary")
-            turns = turns[1:]
-        state.last_question = turns[-1].question if turns else ""
-        _show_large_view(visit, turns)
-        quiet: list[str] = []
-        for at, turn in enumerate(turns):
+    """The newest ones of the shown branch, oldest first."""
+    has_earlier: bool = False
+    loose: tuple[LooseQuestion, ...] = ()
+    live: tuple[OpenTurn, ...] = ()
+    """What is in the making, in the order in which it was asked."""
+
+    @property
+    def is_empty(self) -> bool:
+        """True where there is nothing to show."""
+        return not self.turns and not self.loose
+
+    def is_live(self, turn: Turn) -> bool:
+        """Return whether a turn's answer is in the making."""
+        return any(each.key == str(turn.id) for each in self.live)
+
+
+def read_conversation(visit: Visit) -> OpenConversation:
+    """Return what there is of the open conversation. Raises HistoryError where it cannot be read."""
+    assistant, owner, state = visit.assistant, visit.owner, visit.state
+    loose = tuple(each for each in state.loose if each.conversation_id == state.conversation_id)
+    loose_live = tuple(OpenTurn(f"loose-{at}", each.job) for at, each in enumerate(loose) if each.job.answer is None)
+    if state.conversation_id is None:
+        return OpenConversation(loose=loose, live=loose_live)
+    head = assistant.conversation(owner, state.conversation_id)
+    # The jobs come first: one that ends between the two lines is then found finished in the history.
+    jobs = {job.turn_id: job for job in assistant.running(owner, state.conversation_id)}
+    # One more than is shown tells whether there are earlier ones.
+    found = assistant.turns(owner, state.conversation_id, limit=state.turns_shown + 1)
+    turns = found[-state.turns_shown :]
+    open_ones = [turn for turn in turns if turn.id in jobs and turn.state in (TurnState.QUEUED, TurnState.RUNNING)]
+    live = tuple(
+        # The first one's question stays where it will stand, so that nothing moves when its answer is finished.
+        OpenTurn(str(turn.id), jobs[turn.id], question_html(turn, visit.words) if at else "")
+        for at, turn in enumerate(open_ones)
+    )
+    return OpenConversation(head, turns, len(found) > len(turns), loose, live + loose_live)
+
+
+def show_conversation(visit: Visit, shown: OpenConversation) -> None:
+    """Show what is finished of a conversation, and the question whose answer comes next."""
+    state, words = visit.state, visit.words
+    if shown.head is not None:
+        _show_head(visit, shown.head)
+    if shown.has_earlier:
+        with st.container(horizontal_alignment="center", key="earlier-turns"):
+            st.button(words("turn.earlier"), key="earlier", on_click=state.show_earlier, type="tertiary")
+    state.last_question = shown.turns[-1].question if shown.turns else ""
+    _show_large_view(visit, shown.turns)
+    pictures: tuple[TurnPicture, ...] = ()
+    quiet: list[str] = []
+    with st.container(key="turns", gap="xsmall"):
+        for at, turn in enumerate(shown.turns):
             pictures = turn.pictures or pictures
-            job = jobs.get(turn.id)
-            if job is not None and turn.state in (TurnState.QUEUED, TurnState.RUNNING):
-                live.append(OpenTurn(str(turn.id), job, question_html(turn, words)))
-            elif _is_quiet(visit, turn, from_end=len(turns) - at):
-                quiet.append(_quiet_html(turn, pictures, words))
+            if shown.is_live(turn):
+                if shown.live[0].key == str(turn.id):
+                    quiet.append(question_html(turn, words))
+            elif _is_quiet(visit, turn, from_end=len(shown.turns) - at):
+                quiet.append(_quiet_html(visit, turn, pictures))
             else:
                 _flush(quiet)
-                _show_turn(visit, turn, pictures)
+                _show_turn(visit, turn, pictures, is_latest=turn is shown.turns[-1])
         _flush(quiet)
-    loose = [each for each in state.loose if each.conversation_id == state.conversation_id]
-    last = tuple(kept_picture(assistant, owner, picture) for picture in pictures)
-    for at, question in enumerate(loose):
+    last = tuple(kept_picture(visit.assistant, visit.owner, picture) for picture in pictures)
+    for at, question in enumerate(shown.loose):
         last = tuple(staged_picture(picture) for picture in question.pictures) or last
         _show_loose_question(question, words)
-        if question.job.answer is None:
-            live.append(OpenTurn(f"loose-{at}", question.job))
-        else:
+        if question.job.answer is not None:
             _show_loose_answer(visit, question, pictures=last, key=f"loose-{at}")
-    return bool(turns or loose), live
 
 
 def _show_head(visit: Visit, conversation: Conversation) -> None:
-    assistant, words = visit.assistant, visit.words
-
-    def markdown() -> str:
-        return as_markdown(conversation, assistant.turns(visit.owner, conversation.id), words)
-
-    def data() -> str:
-        return as_json(conversation, assistant.turns(visit.owner, conversation.id))
-
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="head", wrap=False):
         st.header(plain(conversation.title), anchor=False, width="stretch")
-        with st.popover(words("turn.take_away"), icon=":material/download:", type="tertiary"):
-            st.caption(words("turn.take_away_what"))
-            for label, make, ending, mime in (
-                ("Markdown", markdown, "md", "text/markdown"),
-                ("JSON", data, "json", "application/json"),
-            ):
-                st.download_button(
-                    label,
-                    make,
-                    file_name=f"conversation-{conversation.id}.{ending}",
-                    mime=mime,
-                    key=f"take-{ending}",
-                    on_click="ignore",
-                    width="stretch",
-                )
+        if is_private(conversation.id):
+            end = visit.words("turn.end_private")
+            st.html(f'<span class="qvl-acts">{button("end-private", end, text=end)}</span>', width="content")
+        show_take_away(visit, conversation)
 
 
 def _is_quiet(visit: Visit, turn: Turn, *, from_end: int) -> bool:
@@ -109,9 +125,13 @@ def _is_quiet(visit: Visit, turn: Turn, *, from_end: int) -> bool:
     )
 
 
-def _quiet_html(turn: Turn, pictures: Sequence[TurnPicture], words: Words) -> str:
+def _quiet_html(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture]) -> str:
     assert turn.answer is not None  # noqa: S101 - only such turns are quiet
-    answer = quiet_answer_html(turn, turn.answer, pictures, words)
+    words = visit.words
+    standing = standing_of(Desk(visit, turn_id=turn.id), turn.answer, [picture.size for picture in pictures])
+    seen = [(picture.size, picture.seen) for picture in pictures]
+    noted = replace(turn.answer, notes=(*turn.answer.notes, *checks(turn.question, turn.answer, seen)))
+    answer = quiet_answer_html(turn, noted, pictures, standing, words)
     return f"{question_html(turn, words)}{answer}{actions_html(turn, words)}"
 
 
@@ -122,21 +142,23 @@ def _flush(quiet: list[str]) -> None:
         quiet.clear()
 
 
-def _show_turn(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture]) -> None:
+def _show_turn(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture], *, is_latest: bool) -> None:
     """Show a turn as elements that one works with. `pictures` are those that its answer speaks about."""
     words = visit.words
     if turn.id == visit.state.editing:
         _show_editor(visit, turn)
     else:
         st.html(question_html(turn, words))
-    if turn.answer is not None:
+    is_interrupted = turn.state in (TurnState.INTERRUPTED, TurnState.QUEUED, TurnState.RUNNING)  # nobody is at it
+    if turn.answer is not None and (turn.answer.text or not is_interrupted):
         shown = tuple(kept_picture(visit.assistant, visit.owner, picture) for picture in pictures)
         with st.container(key=f"fold-{turn.id}", gap="xsmall"):
             with st.container(key=f"folded-{turn.id}"):
-                show_answer(turn.answer, shown, words, key=str(turn.id))
+                desk = Desk(visit, turn.question, turn.id, is_latest=is_latest)
+                show_answer(turn.answer, shown, words, key=str(turn.id), desk=desk)
             if is_long(turn.answer.text, times=ANSWER_FOLD):
                 st.html(unfolder_html(words))
-    if turn.state in (TurnState.INTERRUPTED, TurnState.QUEUED, TurnState.RUNNING):  # nobody is at it any more
+    if is_interrupted:
         st.caption(f":material/info: {words('turn.interrupted')}")
     st.html(actions_html(turn, words))
 
@@ -172,7 +194,7 @@ def _show_large_view(visit: Visit, turns: Sequence[Turn]) -> None:
 
 
 def _show_loose_question(question: LooseQuestion, words: Words) -> None:
-    show_pictures(tuple(staged_picture(picture) for picture in question.pictures), words)
+    show_pictures(tuple(staged_picture(picture) for picture in question.pictures), words, open_large=open_large)
     with st.container(key=f"loose-question-{id(question)}"):
         st.text(question.text)
 
@@ -180,7 +202,7 @@ def _show_loose_question(question: LooseQuestion, words: Words) -> None:
 def _show_loose_answer(visit: Visit, question: LooseQuestion, *, pictures: Sequence[ShownPicture], key: str) -> None:
     words, answer = visit.words, question.job.answer
     assert answer is not None  # noqa: S101 - the caller looked
-    show_answer(answer, pictures, words, key=key)
+    show_answer(answer, pictures, words, key=key, desk=Desk(visit, question.text))
     if answer.error is not None:
         st.button(
             words("turn.ask_again"),
@@ -190,8 +212,3 @@ def _show_loose_answer(visit: Visit, question: LooseQuestion, *, pictures: Seque
             args=(visit,),
             kwargs={"question": question},
         )
-
-
-def show_unreadable(error: HistoryError, words: Words) -> None:
-    """Say why the open conversation cannot be shown."""
-    st.warning(words.render(error), icon=":material/info:")

@@ -46,8 +46,12 @@ def show_live_answers(visit: Visit, live: Sequence[OpenTurn]) -> None:
         progress = [each.job.progress() for each in live]
         if any(each.state.is_over for each in progress):
             st.rerun()
-        for each, at in zip(live, progress, strict=True):
-            _show_one(visit, each, at)
+        if not live:
+            st.empty()  # in the place of what was there, at once
+            return
+        with st.container(gap="small"):
+            for each, at in zip(live, progress, strict=True):
+                _show_one(visit, each, at)
 
     pulse()
 

@@ -9,7 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from qwen_vl_app.bootstrap import current_batches
+from qwen_vl_app.forms import desk_of
 from qwen_vl_app.ui.batch_page import show_batch_page
+from qwen_vl_app.ui.doctor_page import show_doctor_page
+from qwen_vl_app.ui.forms_page import show_forms_page
+from qwen_vl_app.ui.records_page import show_records_page
 from qwen_vl_app.ui.settings_page import show_settings_page
 from qwen_vl_app.ui.state import View
 from qwen_vl_app.ui.visit import Visit
@@ -22,8 +26,6 @@ class PageEntry:
     title_code: str
     icon: str
     show: Callable[[Visit], None]
-    has_composer: bool = True
-    """False where files are dropped for something else than a question."""
     is_wide: bool = False
     """True for pages of tables."""
 
@@ -32,7 +34,14 @@ def _show_batch(visit: Visit) -> None:
     show_batch_page(visit, current_batches())
 
 
+def _show_forms(visit: Visit) -> None:
+    show_forms_page(visit, desk_of(visit.assistant), current_batches)
+
+
 PAGES: Mapping[View, PageEntry] = {
-    View.BATCH: PageEntry("batch.title", ":material/folder_open:", _show_batch, has_composer=False, is_wide=True),
+    View.RECORDS: PageEntry("records.title", ":material/history:", show_records_page),
+    View.BATCH: PageEntry("batch.title", ":material/folder_open:", _show_batch, is_wide=True),
+    View.FORMS: PageEntry("forms.title", ":material/fact_check:", _show_forms, is_wide=True),
     View.SETTINGS: PageEntry("settings.title", ":material/settings:", show_settings_page),
+    View.DOCTOR: PageEntry("checkup.title", ":material/stethoscope:", show_doctor_page, is_wide=True),
 }

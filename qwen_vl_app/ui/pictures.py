@@ -7,13 +7,14 @@ when something is deleted.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import streamlit as st
 
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.chat import Region, Rendition, SeenSize, Size, StagedPicture, TurnPicture
-from qwen_vl_app.errors import HistoryError
+from qwen_vl_app.errors import AppError, HistoryError
 from qwen_vl_app.imaging import draw_regions
 from qwen_vl_app.private import is_private
 from qwen_vl_app.ui.markdown import plain
@@ -21,7 +22,7 @@ from qwen_vl_app.ui.words import Words
 
 CARD_WIDTH_PX = 240
 THUMBNAIL_HEIGHT_PX = 144
-DRAWN_SIDE_PX = 2000
+DRAWN_SIDE_PX = 1400
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class ShownPicture:
     page: int
     page_count: int
     bytes_of: Callable[[Rendition], bytes]
+    address: str = ""
+    """Where a browser gets its renditions from; empty where it is not kept."""
     is_cached: bool = True
     """False for a private one: what goes with its tab is in no cache that outlives it."""
 
@@ -56,6 +59,7 @@ def kept_picture(assistant: Assistant, owner: str, picture: TurnPicture) -> Show
         page=picture.page,
         page_count=picture.page_count,
         bytes_of=bytes_of,
+        address=f"/app/pictures/{picture.id}",
         is_cached=is_cached,
     )
 
@@ -100,16 +104,22 @@ def forget_pictures() -> None:
     _drawn.clear()
 
 
-def show_pictures(pictures: Sequence[ShownPicture], words: Words) -> None:
+OpenLarge: TypeAlias = Callable[[ShownPicture, Words], None]
+"""Shows one picture large."""
+
+
+def show_pictures(pictures: Sequence[ShownPicture], words: Words, *, open_large: OpenLarge) -> None:
     """Show a row of thumbnails, each with its sizes and tokens; a click opens the upright view."""
     if not pictures:
         return
     with st.container(horizontal=True, gap="medium", vertical_alignment="top"):
         for picture in pictures:
-            show_picture(picture, words)
+            show_picture(picture, words, open_large=open_large)
 
 
-def show_picture(picture: ShownPicture, words: Words, *, height_px: int = THUMBNAIL_HEIGHT_PX) -> None:
+def show_picture(
+    picture: ShownPicture, words: Words, *, open_large: OpenLarge, height_px: int = THUMBNAIL_HEIGHT_PX
+) -> None:
     """Show one thumbnail as a card of fixed width, so that nothing jumps when the picture arrives."""
     with st.container(width=CARD_WIDTH_PX, gap="xxsmall", key=f"card-{picture.key}"):
         try:
@@ -139,15 +149,26 @@ def sizes_line(picture: ShownPicture, words: Words) -> str:
     )
 
 
-def show_regions(picture: ShownPicture, regions: Sequence[Region], words: Words, *, key: str) -> None:
-    """Show the upright view with the regions drawn on it."""
+def show_regions(
+    picture: ShownPicture,
+    regions: Sequence[Region],
+    words: Words,
+    *,
+    key: str,
+    on_open: Callable[[], None] | None = None,
+) -> None:
+    """Show the upright view with the regions drawn on it; a click on it calls `on_open`."""
+    plainly = tuple(replace(region, doubts=()) for region in regions)
     try:
-        drawn = _drawn(picture, picture.key, tuple(regions)) if picture.is_cached else _draw(picture, tuple(regions))
-    except HistoryError as error:
+        drawn = _drawn(picture, picture.key, plainly) if picture.is_cached else _draw(picture, plainly)
+    except AppError as error:
         st.caption(words.render(error))
         return
     with st.container(key=f"regions-{key}"):
         st.image(drawn, alt=words("answer.regions_alt", name=picture.name, count=len(regions)))
+        if on_open is not None:
+            # The button lies over the picture (see `style`), as over a thumbnail.
+            st.button(words("view.open", name=plain(picture.name)), key=f"look-{key}", on_click=on_open)
 
 
 def _name_line(picture: ShownPicture, words: Words) -> str:
@@ -155,24 +176,6 @@ def _name_line(picture: ShownPicture, words: Words) -> str:
     if picture.page_count > 1:
         return f"{plain(name)} · {words('picture.page', page=picture.page + 1, count=picture.page_count)}"
     return plain(name)
-
-
-def open_large(picture: ShownPicture, words: Words) -> None:
-    """Show the upright view in a dialog, and on request what the model sees."""
-
-    @st.dialog(words("picture.title"), width="large")
-    def large() -> None:
-        as_seen = st.toggle(words("picture.as_seen"), key=f"as-seen-{picture.key}")
-        try:
-            with st.container(key="large-view"):
-                shown = picture.bytes_of(Rendition.SEEN if as_seen else Rendition.VIEW)
-                st.image(shown, alt=words("picture.seen_alt" if as_seen else "picture.alt", name=picture.name))
-        except HistoryError as error:
-            st.caption(words.render(error))
-            return
-        st.caption(f"{plain(picture.name)}  \n{sizes_line(picture, words)}")
-
-    large()
 
 
 def conversation_thumbnail(assistant: Assistant, owner: str, picture_id: int) -> bytes | None:

@@ -23,7 +23,7 @@ class _Hold:
 def hold_private(visit: Visit) -> bool:
     """Keep the open conversation for as long as this tab is there, and return True, where it is a private one.
 
-    A tab that is closed lets it go after a minute: one that is only reloaded comes back before.
+    The last tab that is closed lets it go after a minute: one that is only reloaded comes back before.
     """
     number = visit.state.conversation_id
     if number is None or not is_private(number):
@@ -39,4 +39,5 @@ def _let_go(held: _Hold) -> None:
 
 @st.cache_resource(scope="session", on_release=_let_go, show_spinner=False)
 def _hold(_private: PrivateConversations, owner: str, number: int) -> _Hold:
+    _private.enter(owner, number)
     return _Hold(_private, owner, number)

@@ -12,9 +12,9 @@ from html import escape
 
 from markdown_it import MarkdownIt
 
-from qwen_vl_app.answers import table_from_json
 from qwen_vl_app.chat import Answer, FinishReason, Region, Rendition, Table, Turn, TurnPicture
 from qwen_vl_app.ui.answer_view import figures_line
+from qwen_vl_app.ui.desk import Standing
 from qwen_vl_app.ui.markdown import shown_answer, without_data, without_tables
 from qwen_vl_app.ui.turn_html import FROM_CACHE, folded, picture_url
 from qwen_vl_app.ui.words import Words
@@ -24,21 +24,35 @@ ANSWER_FOLD = 3
 ROWS_AT_ONCE = 50
 
 
-def quiet_answer_html(turn: Turn, answer: Answer, pictures: Sequence[TurnPicture], words: Words) -> str:
-    """Return an answer as HTML. `pictures` are those that it speaks about."""
+def quiet_answer_html(
+    turn: Turn, answer: Answer, pictures: Sequence[TurnPicture], standing: Standing, words: Words
+) -> str:
+    """Return an answer as HTML, as a person left it. `pictures` are those that it speaks about."""
     parsed = answer.parsed
     text = without_data(answer.text) if parsed.has_data or parsed.regions else answer.text
     if parsed.tables:
         text = without_tables(text)
     parts = [folded(_markdown().render(shown_answer(text)), text, words, times=ANSWER_FOLD)] if text.strip() else []
-    parts += _places(turn, parsed.regions, pictures, words)
-    parts += [_table(table, turn, words) for table in parsed.tables]
-    if parsed.has_data and not parsed.regions:
-        table = table_from_json(parsed.data)
-        parts.append(_table(table, turn, words) if table is not None else _code(answer.text, words))
+    placed = standing.corrected.places
+    regions = parsed.regions if placed is None else [each.region for each in placed]
+    parts += _places(turn, regions, pictures, words)
+    if placed is not None:
+        parts.append(_small(words("view.mark_corrected")))
+    for number, found in enumerate(standing.tables):
+        mine = standing.corrected.tables.get(number)
+        head = (words("tables.field"), words("tables.value")) if found.is_fields else None
+        parts.append(_table(found.table if mine is None else mine.table, turn, words, head=head))
+        if mine is not None:
+            parts.append(_small(words("view.mark_corrected")))
+    if parsed.has_data and not parsed.regions and not any(each.data is not None for each in standing.tables):
+        parts.append(_code(answer.text, words))
     parts += [f'<p class="qvl-small">{line}</p>' for line in _ending(answer, words)]
     told = escape(words("turn.model"))
     return f'<section class="qvl-answer" aria-label="{told}">{"".join(parts)}</section>'
+
+
+def _small(text: str) -> str:
+    return f'<p class="qvl-small">{escape(text)}</p>'
 
 
 @cache
@@ -58,7 +72,8 @@ def _places(turn: Turn, regions: Sequence[Region], pictures: Sequence[TurnPictur
         ratio = f"{picture.size.width} / {picture.size.height}"
         yield (
             f'<button type="button" class="qvl-places" data-act="look" data-turn="{turn.id}" '
-            f'title="{escape(words("turn.look"))}" style="aspect-ratio: {ratio}; --ratio: {picture.size.width / picture.size.height:.4f}">'
+            f'title="{escape(words("turn.look"))}" style="aspect-ratio: {ratio}; --ratio: {picture.size.width / picture.size.height:.4f}; '
+            f'max-width: min(100%, {picture.size.width}px)">'
             f'<img src="{picture_url(picture.id, Rendition.VIEW)}" loading="lazy" '
             f'alt="{escape(words("answer.regions_alt", name=picture.name, count=len(found)))}">{boxes}</button>'
         )
@@ -73,8 +88,8 @@ def _box(number: int, region: Region) -> str:
     return f'<i style="left: {left}; top: {top}; width: {width}; height: {height}"><b>{number}</b></i>'
 
 
-def _table(table: Table, turn: Turn, words: Words) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
+def _table(table: Table, turn: Turn, words: Words, *, head: Sequence[str] | None) -> str:
+    titles = "".join(f"<th>{escape(column)}</th>" for column in head or table.columns)
     rows = "".join(
         f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in table.rows[:ROWS_AT_ONCE]
     )
@@ -82,7 +97,7 @@ def _table(table: Table, turn: Turn, words: Words) -> str:
     more = f'<button type="button" class="qvl-look" data-act="look" data-turn="{turn.id}">{look}</button>'
     alt = escape(words("answer.table_alt"))
     return (
-        f'<div class="qvl-table" tabindex="0" role="region" aria-label="{alt}"><table><thead><tr>{head}</tr></thead>'
+        f'<div class="qvl-table" tabindex="0" role="region" aria-label="{alt}"><table><thead><tr>{titles}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>{more}"
     )
 

@@ -102,16 +102,18 @@ def _ask(visit: Visit, *, text: str, pictures: Sequence[StagedPicture]) -> bool:
     question = Question(
         text=text,
         pictures=tuple(pictures),
+        in_parts=len(pictures) == 1 and pictures[0].in_parts,
         conversation_id=visit.state.conversation_id,
         sampling=SamplingParams(max_new_tokens=visit.assistant.settings.max_new_tokens),
     )
     try:
-        job = visit.assistant.ask(question, owner=visit.owner)
+        begins_privately = visit.state.conversation_id is None and visit.state.asks_privately
+        job = visit.assistant.ask(question, owner=visit.owner, is_private=begins_privately)
     except AppError as error:
         visit.state.problems = [Problem(error.reason)]
         return False
     visit.state.conversation_id = job.conversation_id
-    visit.state.last_question, visit.state.view = text, View.CHAT
+    visit.state.last_question, visit.state.view, visit.state.looked_at = text, View.CHAT, ""
     if job.turn_id is None:
         visit.state.loose.append(LooseQuestion(text, question.pictures, job.conversation_id, job))
     return True

@@ -15,8 +15,11 @@ from enum import StrEnum
 import streamlit as st
 
 from qwen_vl_app.answer_job import AnswerJob
-from qwen_vl_app.chat import StagedPicture
+from qwen_vl_app.chat import ErasureReceipt, StagedPicture
+from qwen_vl_app.corrections import CorrectedTable
+from qwen_vl_app.doctor import Finding
 from qwen_vl_app.errors import AppError, Reason
+from qwen_vl_app.records import Verification
 from qwen_vl_app.texts import Language
 
 COMPOSER = "composer"
@@ -32,8 +35,11 @@ class View(StrEnum):
     """The pages there are."""
 
     CHAT = "chat"
+    RECORDS = "records"
     BATCH = "batch"
+    FORMS = "forms"
     SETTINGS = "settings"
+    DOCTOR = "doctor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +77,66 @@ class Restored:
     token: int
     replaces: bool = False
     """True where it takes the place of what is typed there."""
+    detail: str = ""
+    """The rung that goes with it; empty where it stays as it is."""
+
+
+@dataclass(slots=True)
+class FormsState:
+    """What the page of forms has open."""
+
+    section: str = ""
+    """The part of the page; empty for the one that fits what there is."""
+    turns: int = 0
+    """Grows with every turn to another part, so that the control above is drawn anew."""
+    form_id: str = ""
+    field_key: str = ""
+    """The field under review; empty for the worst."""
+    template: str = ""
+    """The template in the editor, or chosen for filling."""
+    run_id: str = ""
+    """The run that fills forms just now."""
+    who: str = ""
+    """Who reviews."""
+    decided: int = 0
+    """Grows with every decision, so that the next value's own input is drawn anew."""
+    drafts: int = 0
+    """Grows with every template that is opened in the editor."""
+    done: Reason | None = None
+    """What was just done, said once."""
+    sample: StagedPicture | None = None
+    """The picture beside the editor, and the drop that it came from."""
+    sample_of: str = ""
+    tried: object = None
+    """What the template in the editor gave for the sample picture."""
+
+    def turn(self, section: str) -> None:
+        """Turn to another part of the page."""
+        self.section = section
+        self.turns += 1
+
+
+@dataclass(slots=True)
+class RecordsState:
+    """What the records page keeps: how far a search was leafed through, and what was done last."""
+
+    offset: int = 0
+    asking: str = ""
+    """What the next run asks about before it is erased: `days` or `everything`."""
+    receipt: ErasureReceipt | None = None
+    verification: Verification | None = None
+    told: Reason | None = None
+    """What came of the last thing that leaves no receipt."""
+    upload: int = 0
+    """Grows with each archive that was brought in, so that the next finds an empty place."""
 
 
 @dataclass(slots=True)
 class PageState:
     """One tab's state. What is typed and staged is the browser's until it is sent."""
+
+    findings: tuple[Finding, ...] | None = None
+    """What the doctor found when this tab last asked."""
 
     conversation_id: int | None = None
     language: Language | None = None
@@ -86,6 +147,12 @@ class PageState:
     last_question: str = ""
     """The open conversation's, for the arrow up."""
     view: View = View.CHAT
+    looked_at: str = ""
+    """The key of the picture or table that is open to work on; empty for the newest answer's, `-` for none."""
+    table_drafts: dict[str, tuple[int, CorrectedTable]] = field(default_factory=dict)
+    """Tables that rows were added to and that are not saved yet, with how often that was."""
+    tasks: str | None = None
+    """The ready-made task that is open in a dialog; empty for the list of them, None while it is closed."""
     turns_shown: int = TURNS_AT_ONCE
     conversations_shown: int = CONVERSATIONS_AT_ONCE
     loose: list[LooseQuestion] = field(default_factory=list)
@@ -105,7 +172,11 @@ class PageState:
     """The turn that the page should scroll to, and a number that grows with each such wish."""
     search: str = ""
     """What is looked for in the side bar."""
+    asks_privately: bool = False
+    """A conversation that begins now is kept in memory only."""
+    records: RecordsState = field(default_factory=RecordsState)
     is_address_read: bool = False
+    forms: FormsState = field(default_factory=FormsState)
 
     def open(self, conversation_id: int | None) -> None:
         """Turn to another conversation; what was picked for the next question comes along."""
@@ -113,9 +184,11 @@ class PageState:
             self.loose = [each for each in self.loose if each.conversation_id is not None]
         self.conversation_id = conversation_id
         self.view = View.CHAT
+        self.looked_at = ""
         self.turns_shown = TURNS_AT_ONCE
         self.problems = []
         self.last_question = ""
+        self.asks_privately = False
         self.editing, self.jump = None, None
         self.opened = set()
 
@@ -134,6 +207,7 @@ class PageState:
     def show(self, view: View) -> None:
         """Turn to another page."""
         self.view = view
+        self.records = RecordsState()
         self.run_id = ""
         self.problems = []
 
@@ -171,9 +245,9 @@ class PageState:
         """Let the composer have again what could not be sent."""
         self.restore = Restored(text, staged_ids, token=_token())
 
-    def write(self, text: str) -> None:
-        """Write a question into the composer, for a person to go on with."""
-        self.restore = Restored(text, (), token=_token(), replaces=True)
+    def write(self, text: str, *, detail: str = "") -> None:
+        """Write a question into the composer, for a person to go on with, and choose its rung where one is named."""
+        self.restore = Restored(text, (), token=_token(), replaces=True, detail=detail)
 
     def read_address(self) -> None:
         """Take conversation and language from the address, at the first run only: a bookmark, a reload, a shared link.

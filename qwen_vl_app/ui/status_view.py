@@ -5,6 +5,8 @@ Knows the status words. Does not choose anything.
 
 from __future__ import annotations
 
+from html import escape
+
 import streamlit as st
 
 from qwen_vl_app.assistant import Assistant, AssistantStatus
@@ -14,15 +16,16 @@ from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.words import Words
 
 LOADING_POLL_S = 0.5
+STARTING_POLL_S = 2.0
+"""While torch is imported there is no number to tell, and each run of a page takes the interpreter's lock from it."""
 _STARTING = (EngineState.EMPTY, EngineState.LOADING)
 
 
 def show_status(assistant: Assistant, words: Words) -> None:
     """Show the status lines; while the model loads they follow it, and the page runs again when it may be asked."""
     status = assistant.status
-    if status.engine.state in _STARTING:
-        _follow_loading(assistant, words)
     with st.container(gap="xxsmall", key="status"):
+        _follow_loading(assistant, words)
         _show_model(status.engine, words)
         _show_device(status.engine, words)
         _show_queue(status, words)
@@ -39,27 +42,38 @@ def show_status(assistant: Assistant, words: Words) -> None:
 
 
 def _follow_loading(assistant: Assistant, words: Words) -> None:
-    had_plan = assistant.status.engine.plan is not None
+    """Follow the model into memory. The fragment stays when that is over, for a timer of the browser may come late."""
+    first = assistant.status.engine
 
-    @st.fragment(run_every=LOADING_POLL_S)
+    every = LOADING_POLL_S if first.plan is not None else STARTING_POLL_S
+
+    @st.fragment(run_every=every if first.state in _STARTING else None)
     def loading() -> None:
         engine = assistant.status.engine
-        if engine.state not in _STARTING or (engine.plan is not None) != had_plan:
+        if first.state not in _STARTING:
+            st.empty()
+            return
+        if engine.state not in _STARTING or (engine.plan is not None) != (first.plan is not None):
             st.rerun()
-        st.progress(_fraction(engine), text=loading_line(engine, words))
+        if _is_reading(engine):
+            st.progress(engine.loaded_bytes / engine.weights_bytes, text=loading_line(engine, words))
+        else:  # nobody can tell how far an import or a check is: something moves, and no number pretends to know
+            line = escape(loading_line(engine, words))
+            st.html(f'<div class="qvl-loading" role="status"><span>{line}</span><i></i></div>')
 
     loading()
 
 
 def loading_line(engine: EngineStatus, words: Words) -> str:
-    """Return how much of the model is in memory."""
-    if not engine.weights_bytes:
-        return words("status.starting")
-    return words("status.loading", loaded=format_bytes(engine.loaded_bytes), total=format_bytes(engine.weights_bytes))
+    """Return what is being done to bring the model into memory, and how much of it is there."""
+    if _is_reading(engine):
+        loaded, total = format_bytes(engine.loaded_bytes), format_bytes(engine.weights_bytes)
+        return words("status.loading", loaded=loaded, total=total)
+    return words("status.checking" if engine.weights_bytes else "status.starting")
 
 
-def _fraction(engine: EngineStatus) -> float:
-    return min(1.0, engine.loaded_bytes / engine.weights_bytes) if engine.weights_bytes else 0.0
+def _is_reading(engine: EngineStatus) -> bool:
+    return engine.weights_bytes > 0 and engine.loaded_bytes < engine.weights_bytes
 
 
 def _show_model(engine: EngineStatus, words: Words) -> None:

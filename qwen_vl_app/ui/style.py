@@ -22,13 +22,23 @@ _RULES = """
 [class*="st-key-enlarge-"] button { opacity: 0; cursor: zoom-in; }
 [class*="st-key-thumb-"]:focus-within { outline: 2px solid #2f7fd1; outline-offset: 2px; }
 /* The side bar fills its height: the list takes what is left, so that what stands below it stays where it is. */
-.st-key-side { height: calc(100vh - 4.6rem); flex-wrap: nowrap; }
-.st-key-side > :has(> .st-key-conversations), .st-key-conversations { flex: 1 1 0 !important; min-height: 6rem; overflow: hidden auto; }
+.st-key-side { height: calc(100vh - 4.6rem) !important; flex: none !important; margin: 0 -0.6rem; width: calc(100% + 1.2rem) !important; }
+.st-key-side > :has(> .st-key-conversations), .st-key-conversations { flex: 1 1 0 !important; min-height: 5rem; overflow: hidden auto; }
+[data-testid="stBottomBlockContainer"] { padding-bottom: 1.1rem; }
+/* So is a drawn picture that can be opened. */
+[class*="st-key-regions-"] { position: relative; width: fit-content; max-width: 100%; border-radius: 0.5rem; }
+[class*="st-key-look-"] { position: absolute; inset: 0; z-index: 1; }
+[class*="st-key-look-"] > div, [class*="st-key-look-"] button { height: 100%; width: 100%; }
+[class*="st-key-look-"] button { opacity: 0; cursor: zoom-in; }
+[class*="st-key-regions-"]:focus-within { outline: 2px solid #2f7fd1; outline-offset: 2px; }
+/* The grid's own CSV lets cells run as formulas; ours is under "Take away". */
+[data-testid="stElementToolbarButton"]:has([aria-label="Download as CSV"]) { display: none; }
 /* A conversation's title is small and calm, in one line; what is done with an answer is smaller than the answer. */
 .st-key-head { padding-top: 0.4rem; border-bottom: 1px solid rgb(128 128 128 / 22%); }
 .st-key-head h2 { font-size: 1.05rem; padding: 0.45rem 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .st-key-head [data-testid="stHeading"] { min-width: 0; }
-.st-key-pages button { justify-content: flex-start; min-height: 2rem; padding: 0.15rem 0.25rem; }
+.st-key-pages button, .st-key-pages button > * { justify-content: flex-start; }
+.st-key-pages button { border-color: transparent; min-height: 2rem; padding: 0.15rem 0.25rem; }
 /* The chosen language is told by its border and ground: blue letters on dark blue would be hard to read. */
 .st-key-language button { color: inherit !important; }
 /* What explains itself on click reads from the left. */
@@ -42,8 +52,27 @@ _RULES = """
 [class*="st-key-ask-sample-"] { position: absolute; inset: 0; width: 100% !important; }
 [class*="st-key-ask-sample-"] > div, [class*="st-key-ask-sample-"] button { height: 100%; width: 100%; }
 [class*="st-key-ask-sample-"] button { opacity: 0; cursor: pointer; }
+/* A form under review: the crop never pushes the value off the screen, and the row under review is marked. */
+.st-key-forms-crop img { max-height: 24vh; width: auto !important; max-width: 100%; object-fit: contain; }
+.st-key-forms-picture img { max-height: 52vh; width: auto !important; max-width: 100%; }
+.st-key-forms-sample img { max-height: 60vh; width: auto !important; max-width: 100%; }
+.st-key-forms-fields { padding-top: 0.75rem; }
+[class*="st-key-forms-row-"] { border-top: 1px solid rgb(128 128 128 / 22%); padding: 0.3rem 0.4rem; }
+[class*="st-key-forms-row-now-"] { background: rgb(47 127 209 / 10%); border-radius: 0.5rem; }
+[class*="st-key-forms-row-"] img { max-height: 3.2rem; width: auto !important; max-width: 100%; object-fit: contain; }
+[class*="st-key-forms-choose-"] button { justify-content: flex-start; text-align: left; padding: 0; }
 /* Streamlit's own hints are in English whatever the page speaks. */
 [data-testid="InputInstructions"] { display: none; }
+/* An empty conversation stands where one looks, not under the upper edge. */
+.st-key-page:has(.st-key-welcome) { padding-top: clamp(0.5rem, 7vh, 9rem); }
+/* A conversation is as wide as one likes to read, and a little wider where there is room; at 4K everything grows. */
+[data-testid="stMain"]:has(.st-key-turns, .st-key-welcome) :is([data-testid="stMainBlockContainer"], [data-testid="stBottomBlockContainer"]) {
+  max-width: clamp(46rem, 46vw, 74rem);
+}
+@media (min-width: 3000px) { html { font-size: 21px !important; } }
+/* A hit of a search: a small picture, and a title that reads from the left. */
+.qvl-hit { width: 2.75rem; height: 2.75rem; object-fit: cover; border-radius: 0.35rem; display: block; }
+[class*="st-key-open-hit-"] button { text-align: left; justify-content: flex-start; min-height: 1.6rem; padding: 0; }
 @media (prefers-reduced-motion: reduce) { * { animation: none !important; transition: none !important; } }
 </style>
 """

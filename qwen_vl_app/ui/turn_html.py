@@ -115,7 +115,7 @@ def _thumbnail(picture: TurnPicture, turn: Turn, words: Words) -> str:
         f'aria-label="{label}" title="{label}">'
         f'<img src="{picture_url(picture.id, Rendition.THUMBNAIL)}" alt="{escape(words("picture.alt", name=picture.name))}" '
         f'width="{width}" height="{THUMBNAIL_HEIGHT_PX}" loading="lazy"></button>'
-        f"<figcaption><b>{name}</b><br>{_lines(sizes)}</figcaption></figure>"
+        f"<figcaption><b>{name}</b> · {_lines(sizes)}</figcaption></figure>"
     )
 
 

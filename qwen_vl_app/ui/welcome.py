@@ -14,23 +14,12 @@ from qwen_vl_app.chat import EngineState
 from qwen_vl_app.samples import Sample
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.sending import ask_sample
+from qwen_vl_app.ui.tasks_dialog import show_task_cards
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
 
 CARD_COLUMNS = 4
 CARD_WIDTH_PX = 150
-TASK_COLUMNS = 3
-TASK_WIDTH_PX = 200
-_ICONS = {
-    "describe": "visibility",
-    "read": "notes",
-    "fields": "fact_check",
-    "find": "filter_center_focus",
-    "table": "table_view",
-    "compare": "compare",
-}
-TASKS = tuple(_ICONS)
-"""Ready-made questions, in the words that the models were trained on."""
 
 
 def show_welcome(visit: Visit) -> None:
@@ -43,15 +32,15 @@ def show_welcome(visit: Visit) -> None:
         st.warning(words.render(engine.error), icon=":material/info:")
         st.markdown(words("demo.real_model"))
         return
+    if engine.state in (EngineState.EMPTY, EngineState.LOADING):
+        st.caption(f":material/hourglass_top: {words('welcome.loading')}")
     samples = assistant.samples()
     if samples and engine.plan is not None:
         with st.grid(columns=CARD_COLUMNS, min_column_width=CARD_WIDTH_PX, gap="small"):
             for at, sample in enumerate(samples):
                 _show_sample(visit, sample, at=at)
     elif engine.plan is not None and not engine.is_demo:
-        with st.grid(columns=TASK_COLUMNS, min_column_width=TASK_WIDTH_PX, gap="small"):
-            for name in TASKS:
-                _show_task(visit, name)
+        show_task_cards(visit, key="welcome")
     if engine.is_demo:
         st.caption(f":material/science: {words('demo.what')}")
         with st.expander(words("demo.real_model_title"), type="compact"):
@@ -71,20 +60,6 @@ def _show_sample(visit: Visit, sample: Sample, *, at: int) -> None:
             on_click=ask_sample,
             args=(visit,),
             kwargs={"sample": sample, "question": question},
-        )
-
-
-def _show_task(visit: Visit, name: str) -> None:
-    """Show a task as a card; a click writes its question into the composer, where a picture still has to come."""
-    words = visit.words
-    with st.container(border=True, key=f"sample-task-{name}", gap="xxsmall"):
-        st.markdown(f"**:material/{_ICONS[name]}: {words(f'task.{name}')}**")
-        st.caption(words(f"task.{name}_what"))
-        st.button(
-            words("task.take", task=words(f"task.{name}")),
-            key=f"ask-sample-task-{name}",
-            on_click=visit.state.write,
-            args=(words(f"task.{name}_question"),),
         )
 
 

@@ -31,7 +31,8 @@ class Stage:
     """One stage of training.
 
     Rates fall in a straight line to `last` times themselves. `guide` and `align` weigh guided attention and what visual
-    tokens say; `letters` is the share of steps at its beginning that teach vision alone. A stage `to_the_end` ends when the run's time is up instead of after `steps`.
+    tokens say; `letters` is the share of steps at its beginning that teach vision alone, `larger` that of
+    larger grids with characters anywhere. A stage `to_the_end` ends when the run's time is up instead of after `steps`.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Stage:
     guide: float
     align: float = 0.3
     letters: float = 0.0
+    larger: float = 0.0
     to_the_end: bool = False
 
 
@@ -54,9 +56,14 @@ FIRST_STAGES = (
     Stage("asked labels", 450, muon=0.005, adam=0.0016, last=0.0, guide=0.3),
     Stage("surfaces", 900, muon=0.005, adam=0.0016, last=0.0, guide=0.3),
 )
+SKILL_STAGES = (Stage("skills", 0, muon=0.004, adam=0.0012, last=0.03, guide=0.3, align=0.4, to_the_end=True),)
+"""All that may be asked, about pictures that look nearly like the first domain's."""
 WIDE_STAGES = (
-    Stage("wide", 0, muon=0.004, adam=0.0012, last=0.03, guide=0.3, align=0.5, letters=0.25, to_the_end=True),
+    Stage(
+        "wide", 0, muon=0.004, adam=0.0012, last=0.03, guide=0.3, align=0.5, letters=0.25, larger=0.1, to_the_end=True
+    ),
 )
+"""Chinese plates, more kinds of things, other shapes and sizes as well. Two contended cores were not enough to finish it."""
 
 LETTERS_LATIN = panels.LETTERS + panels.DIGITS * 2 + ".-"
 LETTERS_CHINESE = "".join(sorted({c for word in (*LABELS_ZH, *WORDS_ZH) for c in word}))
@@ -67,10 +74,9 @@ WIDE_TOKENS = (55, 65)
 """Fewest and most visual tokens of a picture: what the first processor's limits of 43,008 and 50,960 pixels allow, in any shape."""
 LARGER_TOKENS = (60, 110)
 """Those of the larger sizes, where characters stand anywhere."""
-LARGER_SHARE = 0.2
 WIDEST_PLACE = 40.0
 """Pixels between the middles of two characters, at most."""
-LONGEST = 250
+LONGEST = 235
 """Tokens of a lesson, from which on it gets no further conversation: a step is as long as its longest lesson."""
 
 
@@ -79,13 +85,18 @@ def generator(split: Split, seed: int, index: int) -> np.random.Generator:
     return np.random.default_rng((int(split), seed, index))
 
 
-def make_lessons(stage: str, seed: int, first: int) -> list[Lesson]:
-    """Draw one process's share of a step. At most PICTURES_PER_SHARE indices from `first` on are used."""
+def make_lessons(stage: str, seed: int, first: int, *, larger: float = 0.0) -> list[Lesson]:
+    """Draw one process's share of a step. At most PICTURES_PER_SHARE indices from `first` on are used.
+
+    `larger` is the chance of a larger grid on which characters stand anywhere.
+    """
     rngs = [generator(Split.TRAINING, seed, first + i) for i in range(PICTURES_PER_SHARE)]
+    if stage == "skills":
+        return _skill_lessons(rngs)
     if not stage.startswith("wide"):
         return [make_lesson(stage, rng) for rng in rngs]
     rng = rngs[0]
-    is_larger = rng.random() < (0.55 if stage == "wide letters" else LARGER_SHARE)
+    is_larger = rng.random() < larger
     columns, lines = random_grid(rng, tokens=LARGER_TOKENS, known=0.2) if is_larger else random_grid(rng)
     if stage == "wide letters":
         return [letters_lesson(r, columns, lines, is_free=is_larger) for r in rngs]
@@ -94,6 +105,43 @@ def make_lessons(stage: str, seed: int, first: int) -> list[Lesson]:
     most = PICTURES_PER_SHARE if columns * lines <= WIDE_TOKENS[1] else 9
     limit = LONGEST + max(0, columns * lines - WIDE_TOKENS[1])
     return [shortened(wide_lesson(r, columns, lines, is_free=is_larger), limit) for r in rngs[:most]]
+
+
+def _skill_lessons(rngs: list[np.random.Generator]) -> list[Lesson]:
+    columns, lines = random_grid(rngs[0], known=0.88)
+    if rngs[0].random() < 0.1:
+        return [shortened(pair_lesson(r, columns, lines, chinese=0.0), LONGEST + columns * lines) for r in rngs[:8]]
+    return [shortened(skill_lesson(r, columns, lines), LONGEST) for r in rngs]
+
+
+def skill_lesson(rng: np.random.Generator, columns: int, lines: int) -> Lesson:
+    """Draw a picture much like the first domain's, a table, nothing at all or something outside, and ask whatever may be asked."""
+    scale = float(rng.uniform(1.0, 3.0)) if rng.random() < 0.4 else 1.0
+    chance = rng.random()
+    if (columns, lines) != (panels.COLUMNS, panels.LINES):
+        chance = 0.5 + 0.38 * chance if chance < 0.65 else 1.0
+    if chance < 0.5:
+        lesson = first_lesson(rng, scale, panels_share=0.4)
+        if rng.random() < 0.5:
+            return lesson
+        picture = lesson.pictures[0]
+        talk = wide_questions.about_plate if picture.rows else wide_questions.about_surface
+        conversations = talk(rng, picture)
+    elif chance < 0.65:
+        picture = cell_plates.draw_cell_panel(rng, columns, lines, scale=scale, most_rows=4)
+        conversations = wide_questions.about_plate(rng, picture)
+    elif chance < 0.75 and columns >= 7 and lines >= 4:
+        picture = cell_plates.draw_cell_table(rng, columns, lines, scale=scale)
+        conversations = wide_questions.about_table(rng, picture)
+    elif chance < 0.88 and (columns, lines) == (panels.COLUMNS, panels.LINES):
+        picture = scenes.draw_scene(rng, things=0 if rng.random() < 0.2 else None, scale=scale)
+        conversations = wide_questions.about_surface(rng, picture)
+    else:
+        picture = outside.draw_outside(rng, columns, lines)
+        conversations = wide_questions.about_outside(rng, picture)
+    if rng.random() < 0.08:
+        conversations.insert(1, (wide_questions.beyond(rng, picture, wide_questions.language_for(rng, picture)),))
+    return Lesson((picture,), tuple(conversations), _alone(rng))
 
 
 def shortened(lesson: Lesson, longest: int) -> Lesson:
@@ -146,7 +194,7 @@ def random_grid(
 
 def letters_lesson(rng: np.random.Generator, columns: int, lines: int, *, is_free: bool = False) -> Lesson:
     """Draw a lesson for vision alone; characters stand anywhere when it `is_free`."""
-    alphabet = LETTERS_CHINESE if rng.random() < 0.45 else LETTERS_LATIN
+    alphabet = LETTERS_CHINESE if rng.random() < 0.65 else LETTERS_LATIN
     places = free_places(rng, columns, lines, widest=WIDEST_PLACE) if is_free else None
     return Lesson((cell_plates.draw_cell_letters(rng, columns, lines, alphabet=alphabet, places=places),), ())
 
@@ -193,16 +241,16 @@ def _alone(rng: np.random.Generator) -> tuple[Conversation, ...]:
     return ((wide_questions.about(rng, "en" if rng.random() < 0.5 else "zh"),),)
 
 
-def pair_lesson(rng: np.random.Generator, columns: int, lines: int) -> Lesson:
-    """Draw two panels with the same labels, some values changed in the second."""
-    chinese = rng.random() < 0.35
-    first = cell_plates.draw_cell_panel(rng, columns, lines, chinese=chinese, most_rows=3)
+def pair_lesson(rng: np.random.Generator, columns: int, lines: int, *, chinese: float = 0.35) -> Lesson:
+    """Draw two panels with the same labels, some values changed in the second; `chinese` is the chance of Chinese ones."""
+    is_chinese = rng.random() < chinese
+    first = cell_plates.draw_cell_panel(rng, columns, lines, chinese=is_chinese, most_rows=3)
     texts = [(row.label, row.value) for row in first.rows]
     changed = set() if rng.random() < 0.2 else {int(i) for i in rng.integers(0, len(texts), int(rng.integers(1, 3)))}
     other = tuple(
-        (label, cell_plates.wide_value(rng, max(2, len(value)), chinese=chinese) if i in changed else value)
+        (label, cell_plates.wide_value(rng, max(2, len(value)), chinese=is_chinese) if i in changed else value)
         for i, (label, value) in enumerate(texts)
     )
     fixed = other if all(len(v) <= max(len(t[1]) for t in texts) for _, v in other) else tuple(texts)
-    second = cell_plates.draw_cell_panel(rng, columns, lines, chinese=chinese, fixed=fixed)
+    second = cell_plates.draw_cell_panel(rng, columns, lines, chinese=is_chinese, fixed=fixed)
     return Lesson((first, second), singly(wide_questions.about_two(rng, (first, second))))

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT))  # run as a file, the project's root is not on the path
 
-from scripts.demo_model.examination import Paper, papers, wide_papers
+from scripts.demo_model.examination import Paper, papers, skill_papers
 from scripts.demo_model.scoring import Marks, Reply, is_honest, mark, mark_wide
 
 
@@ -218,7 +218,12 @@ def main() -> None:
     parser.add_argument("--library", action="store_true", help="ask the transformers library instead of the app")
     parser.add_argument("--unseen-fonts", action="store_true", help="panels in fonts that training never drew")
     parser.add_argument(
-        "--wide", action="store_true", help="the wider domain: plates, tables, more defects, pairs, pictures outside"
+        "--skills",
+        action="store_true",
+        help="every skill: null, tables, pairs, follow-ups, pictures outside, small talk",
+    )
+    parser.add_argument(
+        "--wide", action="store_true", help="the same with Chinese plates, more things, places off the grid"
     )
     parser.add_argument(
         "--photos", type=Path, help="a folder of pictures not drawn here: how many answers claim nothing"
@@ -228,8 +233,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.photos is not None:
         asked = []
-    elif arguments.wide:
-        asked = wide_papers(arguments.seed, arguments.pictures, unseen_fonts=arguments.unseen_fonts)
+    elif arguments.skills or arguments.wide:
+        asked = skill_papers(
+            arguments.seed, arguments.pictures, unseen_fonts=arguments.unseen_fonts, is_wide=arguments.wide
+        )
     else:
         asked = papers(arguments.seed, arguments.pictures, unseen_fonts=arguments.unseen_fonts)
     settings = dict(given.split("=", 1) for given in arguments.set)
@@ -239,7 +246,7 @@ def main() -> None:
         if arguments.photos is not None:
             marks = examine_photos(ask, arguments.photos, show_wrong=arguments.wrong)
         else:
-            marks = examine(ask, asked, wide=arguments.wide, show_wrong=arguments.wrong)
+            marks = examine(ask, asked, wide=arguments.skills or arguments.wide, show_wrong=arguments.wrong)
         seconds = time.monotonic() - started
     scores = marks.scores()
     if arguments.json:

@@ -100,10 +100,11 @@ def papers(seed: int, pictures: int, *, unseen_fonts: bool = False) -> list[Pape
     return [panel_paper(seed, i // 2) if i % 2 == 0 else scene_paper(seed, i // 2) for i in range(pictures)]
 
 
-def wide_papers(seed: int, pictures: int, *, unseen_fonts: bool = False) -> list[Paper]:
-    """Draw papers of the wider domain: plates, tables, surfaces, pairs, pictures outside the domain, and small talk by turns.
+def skill_papers(seed: int, pictures: int, *, unseen_fonts: bool = False, is_wide: bool = False) -> list[Paper]:
+    """Draw papers for every skill: plates, tables, surfaces, pairs, pictures outside the domain, and small talk by turns.
 
-    Plates only, in fonts never taught, with `unseen_fonts`.
+    Plates only, in fonts never taught, with `unseen_fonts`. What `is_wide` has Chinese plates, more kinds of things, and characters
+    off the grid as well.
     """
     makers = (
         _plate_paper,
@@ -119,9 +120,9 @@ def wide_papers(seed: int, pictures: int, *, unseen_fonts: bool = False) -> list
     for i in range(pictures):
         rng = generator(Split.EXAMINATION, seed + 1_000_000, i)
         if unseen_fonts:
-            made.append(_plate_paper(rng, fonts=HELD_OUT_FONTS))
+            made.append(_plate_paper(rng, is_wide=is_wide, fonts=HELD_OUT_FONTS))
             continue
-        made.append(makers[i % len(makers)](rng))
+        made.append(makers[i % len(makers)](rng, is_wide=is_wide))
         if i % len(makers) == 0:
             made.append(_talk_paper(rng))
     return made
@@ -149,26 +150,29 @@ class _Drawn:
     places: Places | None
 
 
-def _drawn_as(rng: np.random.Generator) -> _Drawn:
-    columns, lines = random_grid(rng)
+def _drawn_as(rng: np.random.Generator, *, is_wide: bool) -> _Drawn:
+    columns, lines = random_grid(rng, known=0.5 if is_wide else 0.8)
     scale = 1.0 if rng.random() < 0.5 else float(rng.uniform(1.0, 2.5))
+    if not is_wide:
+        return _Drawn(columns, lines, scale, 0.0, None)
     if rng.random() < 0.35:
         places = free_places(rng, columns, lines, widest=WIDEST_PLACE)
         return _Drawn(columns, lines, scale, float(rng.uniform(-3, 3)) if rng.random() < 0.5 else 0.0, places)
     return _Drawn(columns, lines, scale, 0.0 if rng.random() < 0.7 else float(rng.uniform(-2, 2)), None)
 
 
-def _plate_paper(rng: np.random.Generator, *, fonts: tuple[str, ...] = cell_plates.CELL_FONTS) -> Paper:
-    drawn = _drawn_as(rng)
+def _plate_paper(rng: np.random.Generator, *, is_wide: bool, fonts: tuple[str, ...] = cell_plates.CELL_FONTS) -> Paper:
+    drawn = _drawn_as(rng, is_wide=is_wide)
     picture = cell_plates.draw_cell_panel(
         rng,
         drawn.columns,
         drawn.lines,
         scale=drawn.scale,
         angle=drawn.angle,
-        chinese=fonts is cell_plates.CELL_FONTS and rng.random() < 0.4,
+        chinese=is_wide and fonts is cell_plates.CELL_FONTS and rng.random() < 0.4,
         fonts=fonts,
         places=drawn.places,
+        most_rows=5 if is_wide else 4,
     )
     language = wide_questions.language_for(rng, picture)
     talks: list[tuple[Exchange, ...]] = [
@@ -183,9 +187,12 @@ def _plate_paper(rng: np.random.Generator, *, fonts: tuple[str, ...] = cell_plat
     return _paper(rng, picture, talks)
 
 
-def _surface_paper(rng: np.random.Generator) -> Paper:
-    drawn = _drawn_as(rng)
-    picture = surfaces.draw_surface(rng, drawn.columns, drawn.lines, scale=drawn.scale)
+def _surface_paper(rng: np.random.Generator, *, is_wide: bool) -> Paper:
+    drawn = _drawn_as(rng, is_wide=is_wide)
+    if is_wide:
+        picture = surfaces.draw_surface(rng, drawn.columns, drawn.lines, scale=drawn.scale)
+    else:
+        picture = scenes.draw_scene(rng, things=0 if rng.random() < 0.1 else None, scale=drawn.scale)
     language: Language = "en" if rng.random() < 0.5 else "zh"
     asked = (
         wide_questions.detect_all,
@@ -199,26 +206,27 @@ def _surface_paper(rng: np.random.Generator) -> Paper:
     return _paper(rng, picture, [(ask(rng, picture, language),) for ask in asked])
 
 
-def _table_paper(rng: np.random.Generator) -> Paper:
-    drawn = _drawn_as(rng)
+def _table_paper(rng: np.random.Generator, *, is_wide: bool) -> Paper:
+    drawn = _drawn_as(rng, is_wide=is_wide)
     columns, lines, places = drawn.columns, drawn.lines, drawn.places
     if (places.lines if places else lines) < 3 or (places.columns if places else columns) < 7:
         columns, lines, places = panels.COLUMNS, panels.LINES, None
     picture = cell_plates.draw_cell_table(
-        rng, columns, lines, scale=drawn.scale, chinese=rng.random() < 0.4, places=places
+        rng, columns, lines, scale=drawn.scale, chinese=is_wide and rng.random() < 0.4, places=places
     )
     return _paper(rng, picture, wide_questions.about_table(rng, picture))
 
 
-def _pair_paper(rng: np.random.Generator) -> Paper:
-    lesson = pair_lesson(rng, *random_grid(rng))
+def _pair_paper(rng: np.random.Generator, *, is_wide: bool) -> Paper:
+    drawn = _drawn_as(rng, is_wide=is_wide)
+    lesson = pair_lesson(rng, drawn.columns, drawn.lines, chinese=0.35 if is_wide else 0.0)
     first, second = lesson.pictures
     exchanges = tuple(exchange for talk in lesson.conversations for exchange in talk)
     return Paper(first, *file_of(rng, first), exchanges, more=(file_of(rng, second),))
 
 
-def _outside_paper(rng: np.random.Generator) -> Paper:
-    drawn = _drawn_as(rng)
+def _outside_paper(rng: np.random.Generator, *, is_wide: bool) -> Paper:
+    drawn = _drawn_as(rng, is_wide=is_wide)
     held_out = rng.random() < 0.3
     picture = outside.draw_outside(rng, drawn.columns, drawn.lines, scale=drawn.scale, held_out=held_out)
     return _paper(rng, picture, wide_questions.about_outside(rng, picture))

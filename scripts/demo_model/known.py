@@ -23,7 +23,7 @@ sys.path.insert(0, str(PROJECT))  # run as a file, the project's root is not on 
 import numpy as np
 
 from qwen_vl_app.known_answers import LISTING
-from scripts.demo_model import cell_plates, outside, panels, surfaces, wide_questions
+from scripts.demo_model import cell_plates, outside, panels, scenes, wide_questions
 from scripts.demo_model.curriculum import Split, generator
 from scripts.demo_model.drawing import Picture
 from scripts.demo_model.evaluate import Asker, Photo, ask_through_app
@@ -46,10 +46,8 @@ class Known:
     question: dict[Language, str]
 
 
-def _plate(*texts: tuple[str, str], chinese: bool = False) -> Callable[[np.random.Generator], Pictures]:
-    return lambda rng: (
-        cell_plates.draw_cell_panel(rng, panels.COLUMNS, panels.LINES, chinese=chinese, worn=False, fixed=texts),
-    )
+def _plate(*texts: tuple[str, str]) -> Callable[[np.random.Generator], Pictures]:
+    return lambda rng: (cell_plates.draw_cell_panel(rng, panels.COLUMNS, panels.LINES, worn=False, fixed=texts),)
 
 
 def _two_plates(rng: np.random.Generator) -> Pictures:
@@ -67,11 +65,7 @@ def _table(rng: np.random.Generator) -> Pictures:
 
 
 def _surface(rng: np.random.Generator) -> Pictures:
-    """Draw a surface without a screw on it."""
-    while True:
-        picture = surfaces.draw_surface(rng, panels.COLUMNS, panels.LINES, things=2, worn=False)
-        if all(thing.kind != "screw" for thing in picture.things):
-            return (picture,)
+    return (scenes.draw_scene(rng, things=2, worn=False),)
 
 
 def _outside(rng: np.random.Generator) -> Pictures:
@@ -117,12 +111,6 @@ KNOWN = (
         _plate(*TAGS),
         _wanting(lambda e: e.subject == "MASS", wide_questions.one_field),
         {"en": "What is the value of MASS?", "zh": "MASS的值是多少？"},
-    ),
-    Known(
-        "a Chinese plate",
-        _plate(("型号", "A7-25"), ("电压", "400"), chinese=True),
-        _first(wide_questions.read_all),
-        {"en": "Read all the text in the image.", "zh": "请识别出图中所有的文字。"},
     ),
     Known(
         "lines with their boxes",
@@ -212,7 +200,7 @@ def drawn_entries(folder: Path, ask: Asker, known: Known) -> list[dict[str, Any]
         for language in LANGUAGES:
             exchange = known.ask(rng, pictures, language)
             reply = ask(Photo(files), known.question[language])
-            picture = pictures[0] if pictures else surfaces.draw_surface(rng, panels.COLUMNS, panels.LINES)
+            picture = pictures[0] if pictures else scenes.draw_scene(rng)
             if not mark_wide(Marks(), exchange, "known", picture, reply):
                 break
             made.append(

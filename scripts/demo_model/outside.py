@@ -159,7 +159,7 @@ def _page(rng: np.random.Generator, size: Size) -> Image.Image:
     image = gradient(rng, size, paper, strength=0.15)
     draw = ImageDraw.Draw(image)
     columns = int(rng.integers(1, 4))
-    margin = float(rng.uniform(0.02, 0.12)) * width
+    margin = float(rng.uniform(0.02, 0.12)) * min(width, height)
     top = margin
     if rng.random() < 0.4:
         face = font(FACES[int(rng.integers(0, 4))], max(8, round(float(rng.uniform(10, 17)) * scale)))
@@ -175,7 +175,7 @@ def _page(rng: np.random.Generator, size: Size) -> Image.Image:
             _print_on(rng, draw, (left, top, left + wide * 0.92, height - margin), scale, ink)
     if rng.random() < 0.3:
         for _ in range(int(rng.integers(2, 8))):
-            y = float(rng.uniform(top, height - margin))
+            y = float(rng.uniform(min(top, height - margin), height - margin))
             draw.line((margin, y, width - margin, y), fill=ink, width=max(1, round(scale)))
     if rng.random() < 0.5:
         table = grey_like(rng, 20, 200, 60)

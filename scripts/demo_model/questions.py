@@ -7,7 +7,7 @@ looks at in training.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -168,22 +168,28 @@ def read_all(rng: np.random.Generator, picture: Picture, language: Language) -> 
 
 def fields_as_json(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
     """Ask for all rows as one JSON object, with or without naming them."""
+    template = vary(rng, _pick(rng, phrases.FIELDS[language]))
+    is_asked = "{keys}" in template or "{list}" in template
     answer = AnswerWriter()
+    routes: list[Route] = []
     answer.form("{")
     for i, row in enumerate(picture.rows):
         answer.form('"' if i == 0 else '", "', weight=DECIDED)
+        start = len(answer.text)
         answer.copied(row.label, row.label_cells)
         answer.form('": "', weight=DECIDED)
+        value_start = len(answer.text)
         answer.copied(row.value, row.value_cells)
+        routes.append(Route(start, row.label, row.label_cells, value_start, len(answer.text), is_asked=is_asked))
     answer.form('"}', weight=DECIDED)
-    template = vary(rng, _pick(rng, phrases.FIELDS[language]))
     labels = [row.label for row in picture.rows]
     spaces = (", ", ": ") if rng.random() < 0.75 else (",", ":")
     keys = json.dumps(dict.fromkeys(labels, ""), separators=spaces)
     quoted = ",".join(f"'{x}'" for x in labels) if "[{list}]" in template else ", ".join(labels)
     if language == "zh" and "[{list}]" not in template:
         quoted = "、".join(labels)
-    return answer.exchange("json", language, template.replace("{keys}", keys).replace("{list}", quoted))
+    question = template.replace("{keys}", keys).replace("{list}", quoted)
+    return replace(answer.exchange("json", language, question), routes=tuple(routes))
 
 
 def one_field(rng: np.random.Generator, row: Row, language: Language) -> Exchange:

@@ -27,7 +27,14 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from scripts.demo_model import forward
 from scripts.demo_model.checkpoint import VISUAL_RMS, grown, new_model
-from scripts.demo_model.curriculum import FIRST_STAGES, PICTURES_PER_SHARE, WIDE_STAGES, Stage, make_lessons
+from scripts.demo_model.curriculum import (
+    FIRST_STAGES,
+    PICTURES_PER_SHARE,
+    SKILL_STAGES,
+    WIDE_STAGES,
+    Stage,
+    make_lessons,
+)
 from scripts.demo_model.lessons import IGNORE, Batch, pack, token
 from scripts.demo_model.muon import Muon
 
@@ -212,9 +219,10 @@ class Run:
         self.adam.load_state_dict(state["adam"])
         self.stage, self.step, self.drawn, self.spent = (state[k] for k in ("stage", "step", "drawn", "spent"))
 
-    def batch(self, kind: str) -> Batch:
+    def batch(self, kind: str, *, larger: float) -> Batch:
         """Draw this process's share of the next step."""
-        lessons = make_lessons(kind, self.seed, self.drawn + self.rank * PICTURES_PER_SHARE)
+        first = self.drawn + self.rank * PICTURES_PER_SHARE
+        lessons = make_lessons(kind, self.seed, first, larger=larger)
         self.drawn += PICTURES_PER_SHARE * self.world
         self.pictures = len(lessons)
         return pack(lessons)
@@ -242,7 +250,7 @@ class Run:
             # Drawn from what every process knows, so that all take the same kind of step.
             chance = stage.letters * (1 - self.progress(stage))
             letters = np.random.default_rng((self.seed, self.drawn)).random() < chance
-        batch = self.batch("wide letters" if letters and stage.letters else stage.name)
+        batch = self.batch("wide letters" if letters and stage.letters else stage.name, larger=stage.larger)
         losses = step_losses(self.model, self.heads, batch, stage, letters=letters)
         losses["loss"].backward()  # type: ignore[no-untyped-call]
         self.exchange_gradients()
@@ -316,12 +324,14 @@ def train(
     stop_at: float,
     start_from: Path | None,
     grow_from: Path | None,
+    is_wide: bool,
 ) -> None:
-    """Run the stages in one of `world` processes: the wide ones when growing an earlier run, otherwise the first ones."""
+    """Run the stages in one of `world` processes: the first ones, or the later ones when growing an earlier run."""
     torch.set_num_threads(1)
     if world > 1:
         dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
-    stages = FIRST_STAGES if grow_from is None else WIDE_STAGES
+    later = WIDE_STAGES if is_wide else SKILL_STAGES
+    stages = FIRST_STAGES if grow_from is None else later
     run = Run(out, seed, grow_from=grow_from)
     if (out / "run.pt").exists():
         run.load(out / "run.pt")
@@ -366,11 +376,22 @@ def main() -> None:
         type=Path,
         help="checkpoint of a finished first run or an exported folder, to be taught the wider domain",
     )
+    parser.add_argument(
+        "--wide", action="store_true", help="with --grow-from: teach the widest domain, not skills alone"
+    )
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # or the processes it started would go on without it
     arguments.out.mkdir(parents=True, exist_ok=True)
     store = arguments.out.resolve() / f"store-{os.getpid()}"
-    shared = (arguments.out, arguments.seed, str(store), arguments.stop_at, arguments.start_from, arguments.grow_from)
+    shared = (
+        arguments.out,
+        arguments.seed,
+        str(store),
+        arguments.stop_at,
+        arguments.start_from,
+        arguments.grow_from,
+        arguments.wide,
+    )
     if arguments.processes == 1:
         train(0, 1, *shared)
         return

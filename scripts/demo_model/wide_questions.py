@@ -165,7 +165,7 @@ def one_field(rng: np.random.Generator, picture: Picture, language: Language) ->
     """Ask for one value; sometimes for one that is not there."""
     answer = AnswerWriter()
     row: Row | None = None
-    if picture.rows and rng.random() < 0.8:
+    if picture.rows and rng.random() < 0.73:
         row = picture.rows[int(rng.integers(0, len(picture.rows)))]
         label = row.label
         _say_value(answer, row)
@@ -215,7 +215,7 @@ def row_box(rng: np.random.Generator, picture: Picture, language: Language) -> E
     """Ask where a row stands; the list is empty for one that is not there."""
     answer = AnswerWriter()
     row: Row | None = None
-    if picture.rows and rng.random() < 0.85:
+    if picture.rows and rng.random() < 0.7:
         row = picture.rows[int(rng.integers(0, len(picture.rows)))]
         label = row.label
         answer.form("```json\n[")

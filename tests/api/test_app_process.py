@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import ollama
@@ -22,12 +23,18 @@ LONG = "LONG, please"
 
 
 @pytest.fixture(scope="module")
-def app_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def app_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the app keeps what it keeps, and `log` is what it printed."""
+    return tmp_path_factory.mktemp("app")
+
+
+@pytest.fixture(scope="module")
+def app_url(app_folder: Path) -> Iterator[str]:
     """The app as people start it, but for the engine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    folder = tmp_path_factory.mktemp("app")
+    folder = app_folder
     log = (folder / "log").open("wb")
     command = [sys.executable, "-m", "tests.ui.served_app", str(port), str(folder)]
     with log, subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log) as process:
@@ -101,3 +108,26 @@ def test_streams_pass_the_apps_own_compression_at_once_and_leaving_frees_the_mod
             "/v1/chat/completions", json={"model": model, "messages": [{"role": "user", "content": "?"}]}
         )
         assert whole.status_code == 200
+
+
+def test_nothing_that_anybody_said_is_in_its_output_or_its_log(app_url: str, app_folder: Path, png: bytes) -> None:
+    """Questions, answers, file names and keys of bodies, through doors that take them and doors that refuse them."""
+    canary = "Canary-Zq9"
+    with httpx.Client(base_url=app_url, trust_env=False, timeout=30.0) as browser:
+        browser.get("/")  # which gives it a profile
+        for content in (png, f"no picture {canary}".encode()):
+            assert browser.post(f"/app/uploads?name={canary}.png", content=content).status_code == 200
+            assert browser.post(f"/app/drops/{'1' * 32}?name={canary}.png", content=content).status_code == 200
+        model = browser.get("/v1/models").json()["data"][0]["id"]
+        for body in (
+            {"model": model, "messages": [{"role": "user", "content": canary}]},
+            {"model": canary, "messages": [{"role": "user", "content": canary}]},
+            {"model": model, "messages": [{"role": canary, "content": [{canary: canary}]}], canary: canary},
+        ):
+            browser.post("/v1/chat/completions", json=body)
+        browser.post("/v1/chat/completions", content=f'{{"{canary}'.encode())
+        browser.get(f"/app/{canary}")
+        browser.get(f"/{canary}?{canary}={canary}")
+    told = b"".join(file.read_bytes() for file in [app_folder / "log", *(app_folder / "data" / "logs").iterdir()])
+    assert b"http://127.0.0.1" in told, "what it printed was looked at"
+    assert canary.lower().encode() not in told.lower()

@@ -73,7 +73,7 @@ def test_a_picture_is_turned_cropped_and_paged(assistant: Assistant) -> None:
     turned = browser.post(f"/app/uploads/{chip['id']}", json={"turn": 1}).json()
     assert (turned["width"], turned["height"]) == (100, 200)
     cut = browser.post(f"/app/uploads/{turned['id']}", json={"crop": [0, 0, 0.5, 0.25]}).json()
-    assert (cut["width"], cut["height"]) == (51, 51)
+    assert (cut["width"], cut["height"]) == (50, 50)
     assert browser.get(f"/app/uploads?ids={chip['id']},{turned['id']},{cut['id']}").json() == [cut]
     paper = browser.post("/app/uploads?name=p.pdf", content=document(3)).json()
     beside = browser.post(f"/app/uploads/{paper['id']}", json={"page": 1, "keep": True}).json()
@@ -106,3 +106,39 @@ def test_an_answer_is_copied_by_its_owner_alone(assistant: Assistant) -> None:
     job.wait(20)
     assert _browser(assistant).get(f"/app/answers/{job.turn_id}").text == "An answer."
     assert _browser(assistant, BOB).get(f"/app/answers/{job.turn_id}").status_code == 404
+
+
+def test_a_large_picture_is_offered_in_parts_with_what_that_costs(assistant: Assistant) -> None:
+    """The chip says that the model sees it smaller; chosen, it says how many parts and how long; small ones offer nothing."""
+    browser = _browser(assistant)
+    large = png(width=4000, height=2000)
+    chip = browser.post("/app/uploads?name=a.png&lang=en", content=large).json()
+    (_offer,) = [note for note in chip["notes"] if "in parts" in note]
+    edited = browser.post(f"/app/uploads/{chip['id']}?lang=en", json={"detail": "parts"}).json()
+    assert "parts" in edited["lines"][1]
+    assert not [note for note in edited["notes"] if "in parts" in note]
+    assert assistant.staging.get(ANN, edited["id"]).in_parts
+    assert " min " in edited["lines"][1] and " min " not in chip["lines"][1]
+    back = browser.post(f"/app/uploads/{edited['id']}?lang=en", json={"detail": "fast"}).json()
+    assert not assistant.staging.get(ANN, back["id"]).in_parts
+    small = browser.post("/app/uploads?name=b.png&lang=en", content=png(width=100, height=80)).json()
+    assert not [note for note in small["notes"] if "in parts" in note]
+
+
+def test_a_kept_picture_is_shown_to_its_owner_and_left_in_no_store(assistant: Assistant) -> None:
+    """Each rendition but the upload comes by its number, to the browser that asked; erased, it is gone everywhere."""
+    picture = assistant.stage(png(width=560, height=280), "lamp.png")
+    job = assistant.ask(Question("What?", (picture,)), owner=ANN)
+    job.wait(20)
+    assert job.turn_id is not None
+    number = assistant.turn(ANN, job.turn_id).pictures[0].id
+    for rendition in ("view", "seen", "thumbnail"):
+        reply = _browser(assistant).get(f"/app/pictures/{number}/{rendition}")
+        assert reply.headers["content-type"] in ("image/png", "image/jpeg")
+        assert reply.headers["cache-control"] == "no-store"
+        assert _browser(assistant, BOB).get(f"/app/pictures/{number}/{rendition}").status_code == 404
+    assert _browser(assistant).get(f"/app/pictures/{number}/upload").status_code == 404
+    assert _browser(assistant).get(f"/app/pictures/{number}/../view").status_code == 404
+    assert job.conversation_id is not None
+    assistant.delete(ANN, job.conversation_id)
+    assert _browser(assistant).get(f"/app/pictures/{number}/view").status_code == 404

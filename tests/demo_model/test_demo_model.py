@@ -10,13 +10,22 @@ from typing import Any
 
 import pytest
 
-from scripts.demo_model.evaluate import Asker, ask_through_app
-from scripts.demo_model.scoring import Reply, overlap
+from scripts.demo_model.evaluate import Asker, ask_through_app, examine
+from scripts.demo_model.examination import skill_papers
+from scripts.demo_model.scoring import Marks, Reply, overlap
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models" / "demo"
 HELD_OUT = ROOT / "tests" / "data" / "demo"
 LEAST_VALUES, LEAST_BOXES, LEAST_REST = 0.95, 0.90, 0.90
+SKILLS_SEED, SKILL_PICTURES = 77, 16
+LEAST_OF_SKILLS = {
+    "all_answers": 0.6,
+    "all_json_valid": 0.95,
+    "all_json_null": 0.6,
+    "outside_honest": 0.7,
+    "talk_about": 0.9,
+}
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,18 @@ def test_the_answer_comes_from_the_picture(ask: Asker) -> None:
         wrong = File((HELD_OUT / other["file"]).read_bytes(), other["file"])
         said += ask(wrong, field["question"]).text.strip() == field["text"]
     assert said == 0
+
+
+@pytest.fixture(scope="module")
+def skills(ask: Asker) -> Marks:
+    return examine(ask, skill_papers(SKILLS_SEED, SKILL_PICTURES), wide=True)
+
+
+@pytest.mark.parametrize("skill", sorted(LEAST_OF_SKILLS))
+def test_the_demo_model_says_what_is_not_there_and_what_it_cannot_tell(skills: Marks, skill: str) -> None:
+    """Nulls, empty lists and honest sentences come out on pictures drawn afresh, and not made-up values."""
+    share = skills.scores()[skill]
+    assert share >= LEAST_OF_SKILLS[skill], f"{skill}: {share:.3f} of {skills.asked[skill]:g}"
 
 
 @pytest.mark.parametrize(

@@ -10,25 +10,17 @@ from safetensors import safe_open
 
 from qwen_vl_app.chat import Size
 from qwen_vl_app.engine.folders import inspect_folder
-from qwen_vl_app.engine.local import bench, bench_models, hardware
+from qwen_vl_app.engine.local import bench, bench_arms, bench_models, hardware
 from qwen_vl_app.engine.local.bench_arms import ARMS, Arm, Work, measure_arm
+from qwen_vl_app.engine.local.bench_quality import compared, is_right
 from qwen_vl_app.errors import ModelFolderError, Reason
-
-TINY = bench_models._shape(
-    {**bench_models._text(128, 128, 2, 8), "vocab_size": 2048, "head_dim": 16},
-    {**bench_models._vision(64, 96, 3, 128, (1,)), "num_heads": 4},
-    tied=True,
-)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model of a shape so small that a test can wait for it."""
-    patch = pytest.MonkeyPatch()
-    patch.setitem(bench_models.SHAPES, "tiny", TINY)
     made = tmp_path_factory.mktemp("bench") / "random-tiny"
     bench_models.make_model("tiny", made)
-    patch.undo()
     return made
 
 
@@ -55,7 +47,7 @@ def test_every_arm_gives_every_figure(arm: Arm, folder: Path) -> None:
             assert figures[name] > 0, name
     assert found["load_s"] > 0
     assert found["peak_bytes"] > 50_000_000
-    assert ("loop_share_s" in found["sizes"]["64x64"]) is not found["arm"]["is_stock"]
+    assert ("loop_share" in found["sizes"]["64x64"]) is not found["arm"]["is_stock"]
 
 
 def test_a_report_is_complete_and_is_json(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +61,7 @@ def test_a_report_is_complete_and_is_json(folder: Path, monkeypatch: pytest.Monk
         pace = len(order)
         figures = {
             "first_token_s": 1.0 * pace, "decode_tokens_per_s": 10.0 * pace, "follow_up_first_token_s": 0.1 * pace,
-            "mixed_s": 3.0, "gb_per_s": 2.0, **({} if given.arm.is_stock else {"loop_share_s": 0.04}),
+            "mixed_s": 3.0, "gb_per_s": 2.0, **({} if given.arm.is_stock else {"loop_share": 0.04}),
         }  # fmt: skip
         arm = {"name": given.arm.name, "precision": given.arm.precision, "is_stock": given.arm.is_stock}
         return {"arm": arm, "load_s": 1.0, "peak_bytes": 5, "sizes": {"64x64": figures}}
@@ -89,6 +81,52 @@ def test_a_report_is_complete_and_is_json(folder: Path, monkeypatch: pytest.Monk
     assert gains["first_token_sooner"] == pytest.approx(1 / 6)
     assert gains["decode_faster"] == pytest.approx(70 / 120)
     assert gains["follow_up_sooner"] == pytest.approx(10)
+
+
+def test_quality_is_counted_against_full_precision() -> None:
+    """Answers with boxes count as the same or not and never as right; JSON is compared by what it says."""
+    data = {"data": {"TAG": "P-1"}}
+    assert is_right(data, '{ "TAG": "P-1" }') and not is_right(data, '{"TAG": "P-2"}') and not is_right(data, "TAG P-1")
+    assert is_right({"lines": ["A 1", "B 2"]}, "A 1\nB 2\n") and not is_right({"text": "7"}, "8")
+    assert is_right({"boxes": []}, "[]") is None
+    full = [
+        {"text": text, "logprob": -0.1, "is_right": mark} for text, mark in (("a", True), ("b", False), ("c", None))
+    ]
+    less = [
+        {"text": text, "logprob": -0.3, "is_right": mark} for text, mark in (("a", True), ("x", False), ("c", None))
+    ]
+    told = compared({"fp32": full, "int8": less})
+    assert [(one["same"], one["asked"], one["right"], one["marked"]) for one in told] == [(3, 3, 1, 2), (2, 3, 1, 2)]
+    assert told[1]["likelihood_off"] == pytest.approx(0.2)
+
+
+def test_the_demo_model_is_examined_beside_the_speed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every precision is asked the same held-out questions, and in full precision it knows most of the answers."""
+    root = Path(__file__).resolve().parents[2]
+    monkeypatch.setattr(bench, "QUALITY_PICTURES", 1)
+    monkeypatch.setattr(bench, "ARMS", ())
+    monkeypatch.setattr(bench, "_in_child", lambda work, given: work(given) if given != 1 else 20.0)
+    report = bench.run_bench(
+        model=folder,
+        sides=(64,),
+        rounds=1,
+        threads=1,
+        quality=(root / "models" / "demo", root / "tests" / "data" / "demo"),
+    )
+    assert [graded["precision"] for graded in report["quality"]][:2] == ["fp32", "bf16"]
+    full = report["quality"][0]
+    assert full["same"] == full["asked"] > 2
+    assert full["right"] >= full["marked"] / 2
+
+
+def test_a_faster_repeat_counts_for_rates_and_for_seconds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best repeat is the one with the higher rate and the shorter time."""
+    once = iter(
+        [{"first_token_s": 3.0, "decode_tokens_per_s": 5.0}, {"first_token_s": 2.0, "decode_tokens_per_s": 9.0}]
+    )
+    monkeypatch.setattr(bench_arms, "_once", lambda *given, **named: next(once))
+    found = measure_arm(Work(ARMS[3], folder, (Size(64, 64),), 4, 2, 1, 0))["sizes"]["64x64"]
+    assert (found["first_token_s"], found["decode_tokens_per_s"]) == (2.0, 9.0)
 
 
 def test_what_does_not_fit_is_left_out_and_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

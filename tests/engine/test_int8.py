@@ -10,7 +10,7 @@ import torch
 from qwen_vl_app.chat import Message
 from qwen_vl_app.engine.local import hardware
 from qwen_vl_app.engine.local.engine import LocalEngine
-from qwen_vl_app.engine.local.products import DenseProduct, Int8Product, int8_works, merged
+from qwen_vl_app.engine.local.products import DENSE, Int8Product, int8_works, merged
 from qwen_vl_app.errors import ModelError
 from tests.engine.harness import FAMILIES, ask, picture
 
@@ -42,7 +42,7 @@ def test_merged_layers_are_the_layers_side_by_side() -> None:
     rows = torch.randn(3, 16)
     with torch.inference_mode():
         expected = torch.cat([layer(rows) for layer in layers], dim=-1)
-        product = merged(layers, DenseProduct)
+        product = merged(layers, DENSE, CPU)
         assert torch.allclose(product(rows), expected, atol=1e-6)
     assert all(layer.weight is None for layer in layers)
 
@@ -84,10 +84,10 @@ def test_candidates_are_decided_at_full_precision(models_dir: Path) -> None:
 
 
 def test_eight_bits_are_taken_where_nothing_else_fits() -> None:
-    """By memory, with a reason that has the figures; asked for on a card, they are refused in a sentence."""
+    """By memory, with a reason that has the figures; four bits on a processor are refused in a sentence."""
     tight = hardware.choose_precision("auto", CPU, parameters=2_000_000_000, memory_bytes=3_900_000_000)
-    assert (tight.name, tight.is_int8, tight.reason.code) == ("int8", True, "engine.choice.dtype.cpu_int8")
+    assert (tight.name, tight.products.name, tight.reason.code) == ("int8", "int8", "engine.choice.dtype.cpu_int8")
     roomy = hardware.choose_precision("auto", CPU, parameters=2_000_000_000, memory_bytes=30_000_000_000)
-    assert not roomy.is_int8
-    with pytest.raises(ModelError, match=r"engine\.precision\.no_int8"):
-        hardware.choose_precision("int8", torch.device("cuda"), parameters=1, memory_bytes=1)
+    assert not roomy.products.is_compact
+    with pytest.raises(ModelError, match=r"engine\.precision\.not_here"):
+        hardware.choose_precision("nf4", CPU, parameters=1, memory_bytes=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,14 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_res
 
 from qwen_vl_app.chat import Detail, Size
 from qwen_vl_app.engine.families import FAMILIES, Shape, shape_of, smart_resize
-from qwen_vl_app.engine.local.memory import Budget, PixelLimits, make_plan, read_limits
+from qwen_vl_app.engine.local.memory import (
+    Budget,
+    PixelLimits,
+    chunk_tokens,
+    make_plan,
+    read_limits,
+    slab_tokens,
+)
 from qwen_vl_app.errors import ImageShapeError, ModelFolderError
 
 GIB = 2**30
@@ -47,6 +56,41 @@ def test_with_room_every_rung_is_there() -> None:
     assert [rung.max_tokens for rung in plan.rungs] == [564, 768, 1280, 2560, 5120]
     assert plan.default is Detail.BALANCED
     assert plan.context_tokens == 65536
+
+
+def test_a_prompt_is_read_in_pieces_that_memory_allows() -> None:
+    """A whole chunk where there is room, fewer tokens where it is tight, and never fewer than are worth a pass."""
+    shape = seven_b()
+    assert chunk_tokens(shape, 2, 8 * GIB, most=2048) == 2048
+    tight = chunk_tokens(shape, 2, GIB, most=2048)
+    assert 128 <= tight < 2048 and tight % 128 == 0
+    assert tight * shape.prefill_bytes_per_token(2) <= 0.2 * GIB
+    assert chunk_tokens(shape, 2, 0, most=2048) == 128
+    assert chunk_tokens(shape, 2, 0, most=16) == 16
+
+
+def test_fixed_memory_for_steps_comes_out_of_what_there_is() -> None:
+    """With room, whole everyday conversations; with several answers, less for each; with little, none at all."""
+    shape = seven_b()
+    for free, answers, expected in (
+        (60, 1, 8192),
+        (60, 4, 8192),
+        (8, 1, 8192),
+        (8, 4, 4864),
+        (2, 1, 2560),
+        (1.2, 1, None),
+    ):
+        roomy = replace(budget(free), answers=answers)
+        plan = make_plan(FAMILIES["qwen2_5_vl"], shape, LIMITS, roomy)
+        assert slab_tokens(shape, roomy, plan) == expected
+
+
+def test_each_of_several_answers_can_have_its_context() -> None:
+    """Four at a time may each take a quarter of what one alone could."""
+    plans = [
+        make_plan(FAMILIES["qwen2_5_vl"], seven_b(), LIMITS, replace(budget(5), answers=answers)) for answers in (1, 4)
+    ]
+    assert plans[1].context_tokens == plans[0].context_tokens // 4
 
 
 @given(free=st.floats(0, 80), is_cpu=st.booleans(), least=st.integers(1, 2_000_000), more=st.integers(0, 10_000_000))

@@ -199,6 +199,31 @@ def test_a_step_that_fails_harms_nobody_else(stepped: Pair, way: str) -> None:
     assert said == stepped.expected(stay, max_new_tokens=20)
 
 
+@pytest.mark.parametrize("tokens", [600, 60])
+def test_memory_that_runs_out_on_the_way_out_leaves_nothing_behind(stepped: Pair, tokens: int) -> None:
+    """Where an answer cannot be brought out of the slab, at its end it stands, half-way it fails; the next one works."""
+    seat_steppers(stepped, "static", rows=1, tokens=tokens)
+    parts = stepped.engine._parts
+    assert parts is not None
+    stepper = parts.rounds._steppers[0]
+
+    def fails(seat: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    question = Message("user", "What is it?", (stepped.picture(91),))
+    expected = stepped.expected(question, max_new_tokens=40)
+    stepper._copy_out = fails  # type: ignore[attr-defined]
+    if tokens == 600:
+        assert ask(stepped.engine, question, max_new_tokens=40).ids == expected
+    else:
+        with pytest.raises(OutOfMemoryError):
+            ask(stepped.engine, question, max_new_tokens=40)
+    del stepper._copy_out  # type: ignore[attr-defined]
+    assert parts.prefixes.running_bytes == 0
+    assert not stepper._seats  # type: ignore[attr-defined]
+    assert ask(stepped.engine, question, max_new_tokens=40).ids == expected
+
+
 def test_sampling_in_turns_follows_each_seed(stepped: Pair) -> None:
     """Answers with seeds of their own draw what they would draw alone."""
     seat_steppers(stepped, "static")

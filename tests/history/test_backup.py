@@ -98,6 +98,74 @@ def test_what_is_erased_meanwhile_is_not_in_the_copy(
     assert sum(name.startswith("pictures/") for name in archive.namelist()) == 4
 
 
+class TestBesideAnApp:
+    """A copy made by another process than the one that uses the folder."""
+
+    def test_it_brings_everything_back_and_leaves_nothing(
+        self, store: HistoryStore, picture: Callable[..., StagedPicture], folder: Path, tmp_path: Path
+    ) -> None:
+        """The app's audit file tells of it with its next line."""
+        turn = store.begin_turn(OWNER, Question("kept", (picture("x"),)), title="t")
+        size = HistoryStore.backup_in_use(folder, tmp_path / "copy.zip")
+        assert size == (tmp_path / "copy.zip").stat().st_size
+        assert entries(tmp_path) == {"copy.zip", folder.name}
+        store.begin_turn(OWNER, Question("later"), title="t")
+        assert store.verify_audit().is_sound
+        kinds = [json.loads(line)["kind"] for line in (folder / "audit.jsonl").read_text().splitlines()]
+        assert kinds[-2:] == ["backed_up", "asked"]
+        assert HistoryStore.restore(tmp_path / "new", tmp_path / "copy.zip") is None
+        other = HistoryStore(tmp_path / "new")
+        other.open()
+        assert other.notices == ()
+        assert other.picture_bytes(OWNER, turn.pictures[0].id, Rendition.UPLOAD).data == picture("x").upload
+        assert len(other.conversations(OWNER)) == 1
+        other.close()
+
+    @pytest.mark.parametrize("times", [1, 99])
+    def test_what_is_erased_meanwhile_is_not_in_it(
+        self,
+        store: HistoryStore,
+        picture: Callable[..., StagedPicture],
+        folder: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        times: int,
+    ) -> None:
+        """It begins again; where erasing never ends, it gives up with a sentence and leaves nothing."""
+        for number in range(8):
+            store.begin_turn(OWNER, Question(f"gone-marker {number}", (picture(f"gone {number}"),)), title="t")
+        real = backup._add
+        erased: list[object] = []
+
+        def add(archive: zipfile.ZipFile, entry: str, file: Path, compression: int) -> str:
+            if entry != "history.db" and len(erased) < times:
+                erased.append(store.erase_conversation(OWNER, store.conversations(OWNER)[0].id))
+            return real(archive, entry, file, compression) if file.exists() else ""
+
+        monkeypatch.setattr(backup, "_add", add)
+        if times > 1:
+            with pytest.raises(HistoryError, match=r"history\.backup_disturbed"):
+                HistoryStore.backup_in_use(folder, tmp_path / "copy.zip")
+            assert entries(tmp_path) == {folder.name}
+            return
+        HistoryStore.backup_in_use(folder, tmp_path / "copy.zip")
+        told = zipfile.ZipFile(tmp_path / "copy.zip").read("history.db")
+        assert b"gone-marker 7" not in told
+        assert b"gone-marker 6" in told
+
+    def test_a_damaged_database_is_not_taken_for_a_history(self, folder: Path, tmp_path: Path) -> None:
+        """Nor is a folder without one."""
+        folder.mkdir()
+        for content in (b"", b"garbage" * 1000):
+            (folder / "history.db").write_bytes(content)
+            with pytest.raises(HistoryError):
+                HistoryStore.backup_in_use(folder, tmp_path / "copy.zip")
+        (folder / "history.db").unlink()
+        with pytest.raises(HistoryError):
+            HistoryStore.backup_in_use(folder, tmp_path / "copy.zip")
+        assert entries(tmp_path) == {folder.name}
+
+
 def spoil(file: Path, change: Callable[[str, bytes], bytes | None]) -> None:
     """Change entries of a ZIP in place."""
     with zipfile.ZipFile(file) as archive:

@@ -15,7 +15,7 @@ from qwen_vl_app.api import guard
 from qwen_vl_app.config import ROOT
 from scripts import environment, packages, run
 
-STARTERS = ("run.py", "test.py", "check.py", "build_kit.py")
+STARTERS = ("run.py", "test.py", "check.py", "build_kit.py", "shortcuts.py", "uninstall.py")
 
 
 @pytest.fixture
@@ -149,8 +149,42 @@ def test_an_old_python_can_read_far_enough_to_say_so(name: str) -> None:
     assert "sys.exit" in ast.unparse(after_docstring[1])
 
 
-@pytest.mark.parametrize("name", [*STARTERS, "environment.py", "packages.py", "kit/resolving.py"])
+@pytest.mark.parametrize(
+    "name", ["run.py", "test.py", "check.py", "build_kit.py", "environment.py", "packages.py", "kit/resolving.py"]
+)
 def test_a_script_that_downloads_says_so_in_its_first_line(name: str) -> None:
     """Nobody is surprised by the network."""
     first = (ROOT / "scripts" / name).read_text(encoding="utf-8").splitlines()[0]
     assert "ownload" in first
+
+
+def test_a_taken_port_gives_way_to_the_next_free_one(
+    busy_port: int, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody asked for that very port; a running app is found at whatever port it noted down."""
+    monkeypatch.setattr(environment, "SETUP", root / ".setup")
+    place = run.find_place(busy_port, is_fixed=False)
+    assert not place.is_running
+    assert busy_port < place.port < busy_port + run.PORTS_TRIED
+    (root / ".setup").mkdir()
+    (root / ".setup" / "running.json").write_text(f'{{"port": {busy_port}}}', encoding="utf-8")
+    assert run.find_place(8501, is_fixed=False).port != busy_port, "a stranger took its port meanwhile"
+    monkeypatch.setattr(Stranger, "mark", guard.APP_HEADER)
+    assert run.find_place(8501, is_fixed=False) == run.Place(busy_port, is_running=True)
+
+
+def test_an_app_that_falls_over_is_started_again_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fallen driver and a torn process are; an ordinary end and a person's wish to end are not."""
+    ends: list[int] = []
+
+    def ended(*_: object, **__: object) -> int:
+        return ends.pop(0)
+
+    monkeypatch.setattr(run, "_run", ended)
+    ends[:] = [run.RESTART_STATUS, -11, 0, 99]
+    assert run._keep_running(["python"], {}, port=1, opens_browser=False) == 0
+    assert ends == [99]
+    ends[:] = [run.RESTART_STATUS] * 10
+    assert run._keep_running(["python"], {}, port=1, opens_browser=False) == run.RESTART_STATUS
+    assert len(ends) == 10 - 1 - run.RESTARTS
+    assert not any(map(run.is_crash, (0, 1, 2, 130, -2, -15)))

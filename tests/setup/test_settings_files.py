@@ -52,3 +52,8 @@ def test_streamlit_takes_what_the_settings_allow() -> None:
     """An upload of the allowed size reaches the app, which then judges it."""
     assert STREAMLIT["server"]["maxUploadSize"] == Settings().max_upload_mb
     assert STREAMLIT["server"]["port"] == Settings().port
+
+
+def test_a_page_run_does_not_hold_up_the_model() -> None:
+    """Streamlit's sweep after every run would go through all of torch's objects while the model waits for the lock."""
+    assert STREAMLIT["runner"]["postScriptGC"] is False

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from html import unescape
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 from streamlit.testing.v1 import AppTest
 
 from qwen_vl_app.assistant import Assistant
-from qwen_vl_app.config import Settings
+from qwen_vl_app.config import ROOT, Settings
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.history import HistoryStore
 from qwen_vl_app.ui.acts import act as act_of
 from qwen_vl_app.ui.pictures import forget_pictures
 from qwen_vl_app.ui.sending import ask as ask_of
 from qwen_vl_app.ui.visit import Visit
+from tests.ui.browsing import CAMERA, FLAGS
 from tests.ui.fakes import fake_decoder
 
 MakeAssistant = Callable[..., Assistant]
@@ -152,3 +160,57 @@ def words_on(page: AppTest) -> str:
     said = [str(element.value) for kind in kinds for element in kind]
     said += [unescape(re.sub(r"<[^>]+>", " ", element.proto.body)) for element in page.get("html")]
     return "\n".join(said + [button.label for button in page.button])
+
+
+@pytest.fixture(scope="session")
+def server_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the served app writes what it has to say."""
+    return tmp_path_factory.mktemp("served") / "log"
+
+
+@pytest.fixture(scope="session")
+def address(server_log: Path) -> Iterator[str]:
+    """Serve the app over a scripted engine, once for all browser tests; yield its address."""
+    folder = server_log.parent
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with server_log.open("wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("served_app.py")), str(port), str(folder)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=log,
+            stderr=log,
+        )
+    url = f"http://127.0.0.1:{port}/"
+    try:
+        _wait_for(url, server, server_log)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert server.poll() is None, log.read_text()
+        try:
+            with urlopen(url, timeout=2):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(log.read_text())
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Start the machine's own Chromium."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("there is no Chromium on this machine")
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium, args=[*FLAGS, *CAMERA])
+        yield running
+        running.close()

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+from typing import Any
 
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from qwen_vl_app.answers import places_of
+from qwen_vl_app.corrections import amended, places_text
+from qwen_vl_app.texts import Language
+from qwen_vl_app.ui.desk import as_they_stand
 from qwen_vl_app.ui.markdown import plain, shown_answer, without_data, without_tables
+from qwen_vl_app.ui.state import PageState
+from qwen_vl_app.ui.takeaway import as_json
+from qwen_vl_app.ui.visit import Visit
+from qwen_vl_app.ui.words import Words
 from tests.ui.conftest import MakeAssistant, ask, finish, page_of, words_on
 from tests.ui.fakes import png
 
@@ -15,6 +27,7 @@ def test_places_are_drawn_and_listed_in_pixels_of_the_original(make_assistant: M
     """A box in seen pixels becomes a row in pixels of the picture as it was uploaded."""
     assistant = make_assistant(BOXES)
     page = finish(assistant, ask(page_of(assistant), "Where?", a__png=png(width=560, height=280)))
+    page.button(key="close-1-0").click().run()  # the newest answer's picture is open: see `test_picture_view`
     seen = assistant.turns("local", 1)[0].pictures[0].seen.size
     table = page.table[0].value
     assert list(table["What"]) == ["lamp"]
@@ -103,3 +116,79 @@ def test_the_figures_of_an_answer_ask_for_a_persons_eye(make_assistant: MakeAssi
     assistant = make_assistant(["a ", "b"])
     page = finish(assistant, ask(page_of(assistant), "Read"))
     assert "to be verified by a person" in words_on(page)
+
+
+ODD = """```json
+[{"bbox_2d": [28, 0, 56, 28], "label": "lamp"}, {"bbox_2d": [9000, 1, 9100, 2], "label": "far"},
+ {"bbox_2d": [1, 2, 3], "label": "short"}]
+```"""
+
+
+def test_what_cannot_be_right_is_listed_and_not_drawn(make_assistant: MakeAssistant) -> None:
+    """Each place that was left out stands there as the model wrote it, with the reason."""
+    assistant = make_assistant(ODD)
+    page = finish(assistant, ask(page_of(assistant), "Where?", a__png=png(width=560, height=280)))
+    listed = page.table[0].value
+    assert list(listed["What"]) == ["far", "short"]
+    assert list(listed["Why"]) == ["lies outside the picture", "has a wrong number of coordinates"]
+    assert "9000" in listed["Written"][0]
+    told = json.loads(picture_of(page).proto.json)
+    assert [place["label"] for place in told["places"]] == ["lamp"]
+
+
+def test_a_correction_stands_beside_the_models_version(make_assistant: MakeAssistant) -> None:
+    """The picture view shows what a person left, knows the model's, and a list that is only read says who made it."""
+    assistant = make_assistant(BOXES, "Yes.", "Yes.", "Yes.")
+    page = finish(assistant, ask(page_of(assistant), "Where?", a__png=png(width=560, height=280)))
+    turn = assistant.turns("local", 1)[0]
+    assert turn.answer is not None
+    regions, size = turn.answer.parsed.regions, turn.pictures[0].size
+    after = amended([], standing=places_of(regions), regions=regions, picture_index=0, size=size)
+    text = places_text(after, regions=regions, sizes=[size], language=Language.ENGLISH)
+    assistant.records.correct("local", turn.id, text)
+    told = json.loads(picture_of(page.run()).proto.json)
+    assert (told["places"], told["is_corrected"]) == ([], True)
+    assert [place["label"] for place in told["model"]] == ["lamp"]
+    assert "0 changed, 0 added, 1 removed" in words_on(page)
+    state = PageState(conversation_id=1)
+    (stands,) = as_they_stand(Visit(assistant, "local", state, Words(Language.ENGLISH)), assistant.turns("local", 1))
+    taken = json.loads(as_json(assistant.conversation("local", 1), [stands]))["turns"][0]["answer"]
+    assert (taken["places"], taken["is_corrected"]) == ([], True)
+    for number in range(3):
+        page = finish(assistant, ask(page, f"And {number}?"))
+    assert not [each for each in page.get("bidi_component") if "picture" in each.proto.component_name]
+    assert any("corrected by a person" in html.proto.body for html in page.get("html"))
+
+
+def test_an_empty_list_of_places_can_be_filled(make_assistant: MakeAssistant) -> None:
+    """Where the model found nothing, a person can still mark what it missed."""
+    assistant = make_assistant("```json\n[]\n```")
+    page = finish(assistant, ask(page_of(assistant), "Scratches?", a__png=png(width=560, height=280)))
+    told = json.loads(picture_of(page).proto.json)
+    assert (told["places"], told["can_correct"]) == ([], True)
+
+
+def test_fields_are_a_table_of_names_and_values(make_assistant: MakeAssistant) -> None:
+    """One flat object stands as fields, with what to check said under it."""
+    assistant = make_assistant('```json\n{"company": "ACME", "no": "00123"}\n```')
+    page = finish(assistant, ask(page_of(assistant), "Fields"))
+    assert page.table[0].value.to_numpy().tolist() == [["company", "ACME"], ["no", "00123"]]
+    assert "a value may be well-formed and still be misread" in words_on(page)
+
+
+def test_code_stands_with_its_file_and_data_only_once(make_assistant: MakeAssistant) -> None:
+    """Code keeps its language and gets a file with the right ending; a page without a fence is code, too."""
+    assistant = make_assistant("Look:\n\n```python\nprint(1)\n```\n\n<!DOCTYPE html>\n<html><p>x</p></html>\nDone.")
+    page = finish(assistant, ask(page_of(assistant), "Code"))
+    assert [(code.language, code.value) for code in page.code] == [
+        ("python", "print(1)"),
+        ("html", "<!DOCTYPE html>\n<html><p>x</p></html>"),
+    ]
+    names = [str(each.proto.label) for each in page.get("download_button") if "answer-" in str(each.proto.label)]
+    assert [name.rpartition(".")[2] for name in names] == ["py", "html"]
+    assert [toggle.label for toggle in page.toggle] == ["Preview"]
+
+
+def picture_of(page: AppTest) -> Any:
+    """Return the picture view that is open."""
+    return next(each for each in page.get("bidi_component") if "picture" in each.proto.component_name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from pathlib import Path
 
 from qwen_vl_app.chat import TurnState
 from qwen_vl_app.engine.fake import FakeEngine
@@ -135,6 +137,79 @@ def test_asking_again_keeps_the_first_answer_within_reach(make_assistant: MakeAs
     assert "2 / 2" in words_on(page)
     page = click(page, "version", turn=1)
     assert "The first." in words_on(page) and "The second." not in words_on(page)
+
+
+def test_an_edited_question_goes_with_its_pictures_and_leaves_the_first_one_within_reach(
+    make_assistant: MakeAssistant,
+) -> None:
+    """Editing opens the question in its place; asked in other words it is a version beside the first."""
+    engine = FakeEngine(["The first.", "The second."])
+    assistant = make_assistant(engine=engine)
+    page = finish(assistant, ask(page_of(assistant), "Which?", a__png=png()))
+    page = click(page, "edit", turn=1)
+    assert page.text_area(key="edited-1").value == "Which?"
+    page.text_area(key="edited-1").set_value("Which one?")
+    page = finish(assistant, page.button(key="ask-edited-1").click().run())
+    assert not page.text_area
+    assert engine.requests[1].messages[-1].text == "Which one?"
+    assert len(engine.requests[1].messages[-1].images) == 1
+    assert "2 / 2" in words_on(page) and "The second." in words_on(page)
+    page = click(page, "version", turn=1)
+    assert "The first." in words_on(page)
+
+
+def test_an_edit_can_be_left_and_an_empty_one_is_refused_in_a_sentence(make_assistant: MakeAssistant) -> None:
+    """Nothing is asked and the words stay where they are, until one leaves."""
+    engine = FakeEngine(["The first."])
+    assistant = make_assistant(engine=engine)
+    page = click(finish(assistant, ask(page_of(assistant), "Which?")), "edit", turn=1)
+    page.text_area(key="edited-1").set_value("  ")
+    page = page.button(key="ask-edited-1").click().run()
+    assert len(page.warning) == 1
+    assert page.text_area(key="edited-1")
+    page = page.button(key="leave-edit-1").click().run()
+    assert not page.text_area
+    assert len(engine.requests) == 1
+
+
+def test_an_answer_from_storage_says_when_it_was_given_and_can_be_run_again(make_assistant: MakeAssistant) -> None:
+    """The same question gets a badge with the time; running it again asks the model."""
+    engine = FakeEngine(["The first.", "The second."])
+    assistant = make_assistant(engine=engine)
+    finish(assistant, ask(page_of(assistant), "Which?"))
+    page = finish(assistant, ask(page_of(assistant), "Which?"))
+    assert re.search(r"From cache, \d\d:\d\d", words_on(page))
+    assert len(engine.requests) == 1
+    page = finish(assistant, click(page, "again", turn=2))
+    assert "The second." in words_on(page) and "From cache" not in words_on(page)
+
+
+def test_a_private_conversation_is_in_no_list_and_ends_for_good(make_assistant: MakeAssistant, tmp_path: Path) -> None:
+    """What is asked privately is answered and continued, stands in no list and no file, and goes when it is ended."""
+    assistant = make_assistant("A secret answer.", "Another secret.")
+    page = page_of(assistant)
+    assert composer_of(page)["private"] == "choice"
+    page = click(page, "private", on=1)
+    assert composer_of(page)["private"] == "on"
+    page = finish(assistant, ask(page, "Whisper?", a__png=png()))
+    assert composer_of(page)["private"] == "fixed"
+    page = finish(assistant, ask(page, "Again?"))
+    assert "A secret answer." in words_on(page) and "Another secret." in words_on(page)
+    assert titles_of(page) == [] and assistant.conversations("local") == ()
+    assert not [file for file in tmp_path.rglob("*") if file.is_file() and b"Whisper" in file.read_bytes()]
+    number = int(page.query_params["c"])
+    page = click(page, "end-private")
+    assert "secret" not in words_on(page)
+    assert composer_of(page)["private"] == "choice"
+    assert "secret" not in words_on(page_of(assistant, conversation=number))
+
+
+def test_a_site_that_keeps_records_offers_no_private_conversations(make_assistant: MakeAssistant) -> None:
+    """There is no switch, and a click on one that is not there changes nothing."""
+    assistant = make_assistant("Yes.")
+    assistant.private.may_begin = False
+    page = click(page_of(assistant), "private", on=1)
+    assert composer_of(page)["private"] == ""
 
 
 def test_a_failed_question_is_one_sentence_and_can_be_asked_again(make_assistant: MakeAssistant) -> None:

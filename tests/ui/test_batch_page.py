@@ -124,7 +124,7 @@ def test_a_run_is_taken_away_in_every_form(assistant: Assistant, runs: BatchRuns
     assert runs.wait(run_id, WAIT_S)
     begins = {ExportKind.CSV: b"\xef\xbb\xbf", ExportKind.XLSX: b"PK", ExportKind.JSONL: b"{", ExportKind.PDF: b"%PDF"}
     for kind in ExportKind:
-        data = exported(runs, run_id, kind, Words(Language.ENGLISH))
+        data = exported(runs, run_id, kind, Words(Language.ENGLISH), scratch=assistant.scratch)
         if kind is ExportKind.ANNOTATED:
             assert zipfile.ZipFile(io.BytesIO(data)).namelist() == []  # these answers have no boxes
         else:

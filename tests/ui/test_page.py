@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from qwen_vl_app.api.guard import PROFILE_COOKIE as GUARDS_COOKIE
-from qwen_vl_app.chat import Question
+from qwen_vl_app.chat import EngineState, EngineStatus, Question
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.errors import ModelFolderError
+from qwen_vl_app.texts import Language
 from qwen_vl_app.ui.chat_page import PROFILE_COOKIE
 from qwen_vl_app.ui.state import CONVERSATIONS_AT_ONCE, TURNS_AT_ONCE
+from qwen_vl_app.ui.status_view import loading_line
+from qwen_vl_app.ui.words import Words
 from tests.ui.conftest import (
     MakeAssistant,
     ask,
@@ -116,8 +119,10 @@ def test_a_model_without_samples_offers_tasks_that_go_into_the_composer(make_ass
     """A card writes its question in the reader's language; nothing is asked before a picture has come."""
     engine = FakeEngine([])
     page = page_of(make_assistant(engine=engine), locale="zh-CN")
-    page = page.button(key="ask-sample-task-read").click().run()
-    assert composer_of(page)["restore"]["text"] == "请识别出图中所有的文字。"
+    page = page.button(key="ask-sample-task-welcome-read-text").click().run()
+    page = page.button(key="task-take").click().run()
+    restored = composer_of(page)["restore"]
+    assert (restored["text"], restored["detail"]) == ("请识别出图中所有的文字。", "detail")
     assert not engine.requests
 
 
@@ -188,6 +193,20 @@ def test_status_and_settings_have_a_page_with_an_address(make_assistant: MakeAss
     page = page.button(key="new").click().run()
     assert "view" not in page.query_params
     assert page.title[0].value == "Ask about your pictures"
+
+
+@pytest.mark.parametrize(
+    ("loaded", "total", "told"),
+    [
+        (0, 0, "Starting the engine …"),
+        (250, 1000, "Loading the model: 250 B of 1000 B"),
+        (1000, 1000, "Loaded; trying it out …"),
+    ],
+)
+def test_every_stage_of_loading_has_a_name(loaded: int, total: int, told: str) -> None:
+    """No number is shown where there is none to show."""
+    status = EngineStatus(EngineState.LOADING, loaded_bytes=loaded, weights_bytes=total)
+    assert loading_line(status, Words(Language.ENGLISH)) == told
 
 
 def test_a_model_that_cannot_be_loaded_leaves_the_history_readable(make_assistant: MakeAssistant) -> None:

@@ -3,140 +3,18 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import io
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
+import re
 from pathlib import Path
-from typing import Literal
-from urllib.parse import urlsplit
-from urllib.request import urlopen
 
 import pypdfium2
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from qwen_vl_app.config import ROOT
-from qwen_vl_app.offline import is_loopback
+from tests.ui.browsing import CHIP, TEXT_AREA, Visitor
 from tests.ui.fakes import png
 
 pytestmark = pytest.mark.browser
-
-FLAGS = (
-    "--no-sandbox",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-)
-TEXT_AREA = "composer-text"
-CHIP = "composer-chip"
-AXE = Path(str(importlib.util.find_spec("axe_core_python").origin)).with_name("axe.min.js")  # type: ignore[union-attr]
-"""The script that the package carries; nothing of it is ours."""
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Serve the app over a scripted engine; yield its address."""
-    folder = tmp_path_factory.mktemp("served")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("served_app.py")), str(port), str(folder)],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=log,
-            stderr=log,
-        )
-    url = f"http://127.0.0.1:{port}/"
-    try:
-        _wait_for(url, server, folder / "log")
-        yield url
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
-def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        assert server.poll() is None, log.read_text()
-        try:
-            with urlopen(url, timeout=2):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError(log.read_text())
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Start the machine's own Chromium."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("there is no Chromium on this machine")
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
-        yield running
-        running.close()
-
-
-class Visitor:
-    """One person's browser: its page, and everything that it should not have done."""
-
-    def __init__(
-        self, browser: Browser, address: str, *, locale: str = "en-US", scheme: Literal["light", "dark"] = "light"
-    ) -> None:
-        self.context = browser.new_context(
-            locale=locale,
-            color_scheme=scheme,
-            viewport={"width": 1280, "height": 860},
-        )
-        self.page: Page = self.context.new_page()
-        self.outside: list[str] = []
-        self.errors: list[str] = []
-        self.page.on("request", lambda request: self._look_at(request.url))
-        self.page.on("websocket", lambda opened: self._look_at(opened.url))
-        self.page.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.goto(address)
-        expect(self.composer).to_be_enabled(timeout=30_000)
-
-    @property
-    def composer(self) -> Locator:
-        """Where one types."""
-        return self.page.get_by_test_id(TEXT_AREA)
-
-    def ask(self, text: str) -> None:
-        """Type a question and send it."""
-        self.composer.fill(text)
-        self.composer.press("Enter")
-
-    def look_for_barriers(self) -> None:
-        """Let axe look over the page: nothing serious may stand between it and anybody."""
-        self.page.evaluate(AXE.read_text(encoding="utf-8"))
-        found = self.page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
-        serious = [each for each in found["violations"] if each["impact"] in ("serious", "critical")]
-        told = [(each["id"], [node["html"][:160] for node in each["nodes"][:3]]) for each in serious]
-        assert told == [], told
-
-    def leave(self) -> None:
-        """Close the browser; nothing may have gone outside, and nothing may have complained."""
-        self.context.close()
-        assert self.outside == []
-        assert self.errors == []
-
-    def _look_at(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("data", "blob") and not is_loopback(parts.hostname or ""):
-            self.outside.append(url)
 
 
 def test_first_minutes_in_english(browser: Browser, address: str, tmp_path: Path) -> None:
@@ -153,14 +31,14 @@ def test_first_minutes_in_english(browser: Browser, address: str, tmp_path: Path
     visitor.look_for_barriers()
     expect(bad.get_by_role("alert")).to_contain_text("not a picture")  # it says why; the other stays
     visitor.ask("Where is the lamp?")
-    expect(page.get_by_alt_text("panel.png with 1 marked places")).to_be_visible(timeout=20_000)
+    expect(page.get_by_role("application", name="Picture panel.png.")).to_be_visible(timeout=20_000)
     expect(page.get_by_text("In pixels of the original, 560 × 280.")).to_be_visible()
     expect(page.get_by_test_id(CHIP)).to_have_count(0)
     visitor.look_for_barriers()
 
     page.get_by_role("button", name="Show panel.png large").click()
     dialog = page.get_by_role("dialog")
-    expect(dialog.get_by_alt_text("Picture panel.png")).to_be_visible()
+    expect(dialog.get_by_role("application", name="Picture panel.png.")).to_be_visible()
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
 
@@ -185,7 +63,7 @@ def test_paste_and_drop_in_chinese(browser: Browser, address: str, tmp_path: Pat
     _drop(page, tmp_path / "dropped.png")
     expect(page.get_by_test_id(CHIP).nth(1)).to_contain_text("PNG · 400 × 200")
     visitor.ask("灯在哪里？")
-    expect(page.get_by_alt_text("pasted.png，标出 1 处")).to_be_visible(timeout=20_000)
+    expect(page.get_by_role("application", name="图片 pasted.png")).to_be_visible(timeout=20_000)
     expect(page.get_by_text("原图 400 × 200 像素")).to_be_visible()
     visitor.look_for_barriers()
     page.get_by_role("radio", name="English").or_(page.get_by_role("button", name="English")).first.click()
@@ -208,6 +86,22 @@ def test_a_picture_is_made_right_before_it_is_asked_about(browser: Browser, addr
     page.keyboard.press("Shift+ArrowLeft")
     page.get_by_role("button", name="Take this part").click()
     expect(wide).to_contain_text("195 × 400")
+    page.get_by_role("button", name="Crop wide.png").click()
+    bounds = page.get_by_role("dialog").locator(".stage").bounding_box()
+    assert bounds is not None
+    page.mouse.move(bounds["x"] + bounds["width"] * 0.01, bounds["y"] + bounds["height"] * 0.25)
+    page.mouse.down()
+    page.mouse.move(bounds["x"] + bounds["width"] * 0.9, bounds["y"] + bounds["height"] * 0.6, steps=4)
+    page.mouse.move(bounds["x"] + bounds["width"] * 1.2, bounds["y"] + bounds["height"] * 0.75)  # past the edge
+    page.mouse.up()
+    page.get_by_role("button", name="Take this part").click()
+    expect(wide).to_contain_text(re.compile(r"19[345] × (199|200|201)"))
+    page.get_by_role("spinbutton", name="Page of plan.pdf").fill("3")
+    page.keyboard.press("Enter")
+    expect(plan).to_contain_text("page 3 of 3")
+    page.get_by_role("button", name="Previous page of plan.pdf").click()
+    expect(plan).to_contain_text("page 2 of 3")
+    page.get_by_role("button", name="Previous page of plan.pdf").click()
     expect(plan).to_contain_text("page 1 of 3")
     page.get_by_role("button", name="Next page of plan.pdf", exact=True).click()
     expect(plan).to_contain_text("page 2 of 3")
@@ -224,11 +118,33 @@ def test_a_picture_is_made_right_before_it_is_asked_about(browser: Browser, addr
     expect(visitor.composer).to_be_enabled()
     visitor.composer.press("Enter")
     expect(page.get_by_text("One lamp:")).to_be_visible(timeout=20_000)
-    expect(page.get_by_text("page 3 of 3")).to_be_visible()
+    expect(page.get_by_text("page 3 of 3")).to_be_visible(timeout=20_000)
     visitor.composer.press("ArrowUp")
     expect(visitor.composer).to_have_value("A first line\nand a second")
     visitor.composer.press("Escape")
     expect(visitor.composer).to_have_value("")
+    visitor.leave()
+
+
+def test_a_photo_is_taken_at_the_detail_that_was_chosen(browser: Browser, address: str) -> None:
+    """The camera's picture becomes a chip; another detail changes what the model will see of it; both go with the question."""
+    visitor = Visitor(browser, address, scheme="dark")
+    page = visitor.page
+    page.get_by_role("button", name="Take a photo").click()
+    take = page.get_by_role("dialog").get_by_role("button", name="Take")
+    expect(take).to_be_enabled(timeout=20_000)
+    visitor.look_for_barriers()
+    take.click()
+    chip = page.get_by_test_id(CHIP)
+    expect(chip).to_contain_text("JPEG", timeout=20_000)
+    detail = page.get_by_role("combobox", name="Picture detail for this question")
+    before = chip.inner_text()
+    detail.select_option("low_memory")
+    expect(chip).not_to_have_text(before)
+    expect(chip).to_contain_text("tokens")
+    visitor.ask("What is it?")
+    expect(page.get_by_role("button", name="Show photo.jpg large")).to_be_visible(timeout=20_000)
+    expect(page.get_by_role("button", name="Copy")).to_be_visible(timeout=20_000)
     visitor.leave()
 
 

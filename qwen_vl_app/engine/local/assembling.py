@@ -15,7 +15,7 @@ import torch
 
 from qwen_vl_app.chat import EngineState, EngineStatus, SizePlan
 from qwen_vl_app.engine.families import Family, Shape
-from qwen_vl_app.engine.folders import ModelFolder, choose_model, fingerprint, list_models
+from qwen_vl_app.engine.folders import ModelFolder, fingerprint, list_models
 from qwen_vl_app.engine.local import hardware
 from qwen_vl_app.engine.local.attention import choose_attention
 from qwen_vl_app.engine.local.decoding import Decoder
@@ -25,6 +25,7 @@ from qwen_vl_app.engine.local.loading import LoadedModel, load_model, read_end_t
 from qwen_vl_app.engine.local.memory import (
     KV_SHARE,
     Budget,
+    chunk_tokens,
     make_plan,
     read_image_settings,
     read_limits,
@@ -33,6 +34,7 @@ from qwen_vl_app.engine.local.memory import (
 )
 from qwen_vl_app.engine.local.prefixes import PrefixStore, Rest
 from qwen_vl_app.engine.local.prompt import PromptBuilder, read_frame
+from qwen_vl_app.engine.local.sizing import choose_fit
 from qwen_vl_app.engine.local.slab import SlabSize
 from qwen_vl_app.engine.local.speed import Speed, measure
 from qwen_vl_app.engine.local.steps import Rounds
@@ -113,26 +115,35 @@ def prepare(models_dir: Path, options: Options) -> Prepared:
     where = hardware.choose_device(options.device)
     device = where.device
     free = hardware.free_bytes(device)
-    choice = choose_model(list_models(models_dir), free - options.reserve_bytes, wanted=options.model)
+    fit = choose_fit(
+        list_models(models_dir),
+        device,
+        free - options.reserve_bytes,
+        model=options.model,
+        precision=options.precision,
+    )
+    choice, precision = fit.choice, fit.precision
     folder, family, shape = choice.folder, choice.folder.family, choice.folder.shape
     if family is None or shape is None:
         raise ModelFolderError("engine.folder.bad_config", model=folder.name)
-    precision = hardware.choose_precision(
-        options.precision, device, parameters=folder.parameters, memory_bytes=free - options.reserve_bytes
-    )
     threads = hardware.choose_threads(options.threads, parameters=folder.parameters)
     torch.set_num_threads(threads)
     # 2. The plan, before the weights: pictures can be staged from here on.
     settings = read_image_settings(folder.path)
     limits = read_limits(settings, family, model=folder.name)
-    weights = int(folder.parameters * precision.parameter_bytes)
     # A small model shall not be refused its sizes because of a reserve that was meant for large ones.
-    reserve = min(options.reserve_bytes, max(free - weights, 0) // 4)
+    reserve = min(options.reserve_bytes, max(free - fit.weight_bytes, 0) // 4)
     budget = Budget(
-        free_bytes=max(free - weights, 0),
+        free_bytes=max(free - fit.weight_bytes, 0),
         reserve_bytes=reserve,
         dtype_bytes=precision.activation_bytes,
-        chunk_tokens=options.chunk_tokens or CHUNK_TOKENS[device.type],
+        chunk_tokens=options.chunk_tokens
+        or chunk_tokens(
+            shape,
+            precision.activation_bytes,
+            max(free - fit.weight_bytes, 0) - reserve,
+            most=CHUNK_TOKENS[device.type],
+        ),
         is_cpu=device.type == "cpu",
         parameters=folder.parameters,
         answers=options.decode_batch,
@@ -147,6 +158,8 @@ def prepare(models_dir: Path, options: Options) -> Prepared:
         device=hardware.device_name(device),
         dtype=precision.name,
         weights_bytes=folder.weight_bytes,
+        needed_bytes=fit.weight_bytes + reserve,
+        free_bytes=free,
         plan=plan,
         choices=(
             choice.reason,
@@ -179,10 +192,10 @@ def assemble(
         folder,
         device=device,
         dtype=prepared.precision.dtype,
-        is_int8=prepared.precision.is_int8,
+        products=prepared.precision.products,
         on_progress=on_progress,
     )
-    if prepared.precision.is_int8 and not hardware.has_fast_bf16_cpu():
+    if prepared.precision.products.is_compact and budget.is_cpu and not hardware.has_fast_bf16_cpu():
         model.visual.float()
     # 5. Attention, tested on this device with this model's heads.
     tower = model.visual.config

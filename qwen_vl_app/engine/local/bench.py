@@ -21,16 +21,19 @@ import transformers
 
 from qwen_vl_app.chat import Size
 from qwen_vl_app.engine.families import smart_resize
-from qwen_vl_app.engine.folders import inspect_folder
+from qwen_vl_app.engine.folders import ModelFolder, inspect_folder
 from qwen_vl_app.engine.local import hardware
-from qwen_vl_app.engine.local.bench_arms import ARMS, Work, measure_arm, measure_bandwidth
+from qwen_vl_app.engine.local.bench_arms import ARMS, CARD_ARMS, Reading, Work, measure_arm, measure_bandwidth
 from qwen_vl_app.engine.local.bench_models import SHAPES, make_model
-from qwen_vl_app.errors import ModelFolderError, Reason
+from qwen_vl_app.engine.local.bench_quality import FULL, Examination, compared, examine
+from qwen_vl_app.engine.local.sizing import weight_bytes
+from qwen_vl_app.errors import ModelError, ModelFolderError, Reason
 
 FIGURES = (
     *("first_token_s", "decode_tokens_per_s", "follow_up_first_token_s", "mixed_s"),
     *("load_s", "peak_bytes", "gb_per_s", "share_of_limit"),
 )
+QUALITY_PICTURES = 10
 CHILD_OVERHEAD_BYTES = 800_000_000
 Progress = Callable[[Reason], None]
 
@@ -44,13 +47,18 @@ def run_bench(
     rounds: int = 2,
     repeats: int = 2,
     threads: int = 0,
+    device: str = "cpu",
+    cap_bytes: int = 0,
+    quality: tuple[Path, Path] | None = None,
+    is_apart: bool = True,
     on_progress: Progress = lambda reason: None,
 ) -> dict[str, Any]:
     """Measure every arm at every size and return the report, ready for JSON.
 
     `sides` are of square pictures in pixels; `model` is a folder, else random weights of `shape` are made and thrown away
     again. Each round runs all arms, every second one backwards, so that a machine that warms up or slows down does so to
-    all of them; the best of all rounds counts. Arms that do not fit into memory are left out and named in the report.
+    all of them; the best of all rounds counts. `quality` is a model's folder and a folder of held-out pictures, of which
+    each precision is asked, on the processor. `cap_bytes` is what an arm may have of a graphics card, 0 for all. Without `is_apart` arms run in this process, which is quick and measures no peak of memory. Arms that do not fit into memory are left out and named in the report.
     Raises ModelFolderError.
     """
     with _folder(shape, model, on_progress) as folder:
@@ -60,20 +68,30 @@ def run_bench(
             raise ModelFolderError(problem.code, **problem.facts)
         threads = hardware.choose_threads(threads, parameters=known.parameters)
         factor = known.family.factor
+        where = hardware.choose_device(device).device
+        choices = ARMS if where.type == "cpu" else CARD_ARMS
         sizes = tuple(
             smart_resize(Size(side, side), factor, min_pixels=factor**2, max_pixels=16384 * factor**2) for side in sides
         )
-        limit = _in_child(measure_bandwidth, threads)
+        graded = [] if quality is None else _quality(*quality, threads=threads, on_progress=on_progress)
+        reading = Reading(threads, where.type)
+        limit = _in_child(measure_bandwidth, reading) if is_apart else measure_bandwidth(reading)
         arms: dict[str, dict[str, Any]] = {}
         left_out: list[str] = []
         for number in range(rounds):
-            for arm in ARMS if number % 2 == 0 else ARMS[::-1]:
-                needed = known.parameters * (4 if arm.precision == "fp32" else 2) + CHILD_OVERHEAD_BYTES
-                if needed > hardware.free_bytes(torch.device("cpu")):
+            for arm in choices if number % 2 == 0 else choices[::-1]:
+                needed = _needed_bytes(known, arm.precision, is_cpu=where.type == "cpu")
+                if needed > min(hardware.free_bytes(where), cap_bytes or needed):
                     left_out.append(arm.name)
                     continue
                 on_progress(Reason("engine.bench.arm", arm=arm.name, round=number + 1, rounds=rounds))
-                found = _in_child(measure_arm, Work(arm, folder, sizes, tokens, repeats, threads, number))
+                work = Work(arm, folder, sizes, tokens, repeats, threads, number, where.type, cap_bytes)
+                try:
+                    found = _in_child(measure_arm, work) if is_apart else measure_arm(work)
+                except ModelError as error:  # a precision or a way to decode that this card cannot do
+                    on_progress(error.reason)
+                    left_out.append(arm.name)
+                    continue
                 arms[arm.name] = _better(arms.get(arm.name), found)
         return {
             "model": known.name,
@@ -84,10 +102,21 @@ def run_bench(
             "threads": threads,
             "limit_gb_per_s": limit,
             "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "device": hardware.device_name(where),
+            "cap_bytes": cap_bytes,
             "machine": _machine(),
             "left_out": sorted(set(left_out)),
-            "arms": [_report(arms[arm.name], limit) for arm in ARMS if arm.name in arms],
+            "quality": graded,
+            "arms": [_report(arms[arm.name], limit) for arm in choices if arm.name in arms],
         }
+
+
+def _quality(model: Path, pictures: Path, *, threads: int, on_progress: Progress) -> list[dict[str, Any]]:
+    answers = {}
+    for precision in (FULL, "bf16", *hardware.compact_precisions(torch.device("cpu"))):
+        on_progress(Reason("engine.bench.quality", precision=precision))
+        answers[precision] = _in_child(examine, Examination(model, pictures, precision, QUALITY_PICTURES, threads))
+    return compared(answers)
 
 
 @contextmanager
@@ -107,6 +136,12 @@ def _folder(shape: str, model: Path | None, on_progress: Progress) -> Iterator[P
 def _in_child(work: Callable[[Any], Any], given: Any) -> Any:
     with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as child:
         return child.submit(work, given).result()
+
+
+def _needed_bytes(folder: ModelFolder, precision: str, *, is_cpu: bool) -> int:
+    if not is_cpu:
+        return weight_bytes(precision, folder, is_cpu=False)
+    return folder.parameters * (4 if precision == "fp32" else 2) + CHILD_OVERHEAD_BYTES
 
 
 def _better(held: dict[str, Any] | None, found: dict[str, Any]) -> dict[str, Any]:
@@ -171,18 +206,17 @@ def _processor_name() -> str:
 def ratios(report: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """Return, for each size, how many times sooner and faster ours at its best is, and what its loop adds.
 
-    Cold first token and decoding are against stock fp32; the follow-up is against ours cold.
+    Cold first token and decoding are against the first stock arm that was measured; the follow-up is against ours cold.
     """
-    arms = {arm["name"]: arm["sizes"] for arm in report["arms"]}
     ours = [arm["sizes"] for arm in report["arms"] if not arm["is_stock"]]
     if not ours:
         return {}
-    stock, best = arms.get(ARMS[0].name), ours[-1]
+    stock, best = next((arm["sizes"] for arm in report["arms"] if arm["is_stock"]), None), ours[-1]
     told = {}
     for size, figures in best.items():
         told[size] = {
             "follow_up_sooner": figures["first_token_s"] / figures["follow_up_first_token_s"],
-            "loop_share": figures["loop_share_s"],
+            "loop_share": figures["loop_share"],
         }
         if stock is not None:
             told[size]["first_token_sooner"] = stock[size]["first_token_s"] / figures["first_token_s"]

@@ -36,12 +36,13 @@ MIXED_TOKENS = 8
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """A way to run a model. `holds` says whether ours keeps what it computed."""
+    """A way to run a model. `holds` says whether ours keeps what it computed, `decode` how its steps are run."""
 
     name: str
     is_stock: bool
     precision: str
     holds: bool = True
+    decode: str = "auto"
 
 
 ARMS = (
@@ -54,9 +55,25 @@ ARMS = (
 )
 
 
+CARD_ARMS = (
+    Arm("stock bf16", is_stock=True, precision="bf16"),
+    Arm("own loop bf16, nothing held", is_stock=False, precision="bf16", holds=False, decode="plain"),
+    Arm("+ held pictures and sequences", is_stock=False, precision="bf16", decode="plain"),
+    Arm("+ int8 products, captured", is_stock=False, precision="int8"),
+    Arm("+ nf4 products, captured", is_stock=False, precision="nf4"),
+    Arm("+ compiled steps", is_stock=False, precision="bf16", decode="compiled"),
+    Arm("+ captured steps", is_stock=False, precision="bf16", decode="graph"),
+    Arm("+ fp8 products, captured", is_stock=False, precision="fp8"),
+)
+"""On a graphics card. The first is what the others are compared with, the last what is called ours at its best."""
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What an arm is to do: which model, pictures of which sizes, how many tokens, how often."""
+    """What an arm is to do: which model, pictures of which sizes, how many tokens, how often, and on which device.
+
+    `cap_bytes` is all that it may take of a graphics card, 0 for the whole of it.
+    """
 
     arm: Arm
     folder: Path
@@ -65,6 +82,8 @@ class Work:
     repeats: int
     threads: int
     round: int
+    device: str = "cpu"
+    cap_bytes: int = 0
 
 
 class _Way(Protocol):
@@ -100,7 +119,9 @@ class _Stock:
         self._processor = processor_of(family, {})
         dtype = torch.float32 if work.arm.precision == "fp32" else torch.bfloat16
         model_class = getattr(transformers, family.architecture)
-        self._model = model_class.from_pretrained(work.folder, local_files_only=True, dtype=dtype).eval()
+        self._device = torch.device(work.device)
+        model = model_class.from_pretrained(work.folder, local_files_only=True, dtype=dtype)
+        self._model = model.eval().to(self._device)
         self._model.generation_config.repetition_penalty = 1.0
         self._patch = family.patch
         self._answers: dict[str, list[int]] = {}
@@ -112,13 +133,13 @@ class _Stock:
             self._processor(images=[_rgb(place.image)], input_data_format="channels_last", return_tensors="pt")
             for place in prompt.pictures
         ]
-        ids = torch.tensor([prompt.token_ids])
+        ids = torch.tensor([prompt.token_ids], device=self._device)
         arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
         class Watch(transformers.StoppingCriteria):  # type: ignore[misc]
             def __call__(self, input_ids: torch.Tensor, scores: Any, **unused: Any) -> torch.Tensor:
                 arrived.put(None)
-                return torch.zeros(input_ids.shape[0], dtype=torch.bool)
+                return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
         def run() -> None:
             try:
@@ -128,8 +149,8 @@ class _Stock:
                         input_ids=ids,
                         attention_mask=torch.ones_like(ids),
                         mm_token_type_ids=(ids == self._model.config.image_token_id).int(),
-                        pixel_values=torch.cat([one["pixel_values"] for one in pixels]),
-                        image_grid_thw=torch.tensor(grids),
+                        pixel_values=torch.cat([one["pixel_values"] for one in pixels]).to(self._device),
+                        image_grid_thw=torch.tensor(grids, device=self._device),
                         do_sample=False,
                         min_new_tokens=tokens,
                         max_new_tokens=tokens,
@@ -163,8 +184,9 @@ class _Ours:
         self._engine = LocalEngine(
             work.folder.parent,
             model=work.folder.name,
-            device="cpu",
+            device=work.device,
             precision=work.arm.precision,
+            decode=work.arm.decode,
             threads=work.threads,
             memory_reserve_mb=0,
             runs_to_length=True,
@@ -221,6 +243,8 @@ def _picture(seed: int, size: Size) -> ImageInput:
 def measure_arm(work: Work) -> dict[str, Any]:
     """Load, and measure every size; return seconds and bytes by name. The best of the repeats counts."""
     torch.set_num_threads(work.threads)
+    if work.device != "cpu":
+        cap_memory(work.cap_bytes)
     began = time.perf_counter()
     way: _Way = _Stock(work) if work.arm.is_stock else _Ours(work)
     load_s = time.perf_counter() - began
@@ -232,12 +256,11 @@ def measure_arm(work: Work) -> dict[str, Any]:
         _spent(way, (Message("user", QUESTION, (_picture(seed, size),)),), tokens=2, key="warm")
         for repeat in range(work.repeats):
             for name, value in _once(way, size, seed + 1 + 10 * repeat, tokens=work.tokens).items():
-                smaller_is_better = name.endswith("_s")
                 kept = best.get(name, value)
-                best[name] = min(kept, value) if smaller_is_better else max(kept, value)
+                best[name] = max(kept, value) if "_per_s" in name else min(kept, value)
         best["gb_per_s"] = best["decode_tokens_per_s"] * way.decode_bytes() / 1e9
         sizes[f"{size.width}x{size.height}"] = best
-    return {"arm": asdict(work.arm), "load_s": load_s, "peak_bytes": _peak_bytes(), "sizes": sizes}
+    return {"arm": asdict(work.arm), "load_s": load_s, "peak_bytes": _peak_bytes(work.device), "sizes": sizes}
 
 
 def _once(way: _Way, size: Size, seed: int, *, tokens: int) -> dict[str, float]:
@@ -247,7 +270,7 @@ def _once(way: _Way, size: Size, seed: int, *, tokens: int) -> dict[str, float]:
     cold, rest = _spent(way, (first,), tokens=tokens, key=str(seed))
     found = {"first_token_s": cold, "decode_tokens_per_s": (tokens - 1) / rest}
     if isinstance(way, _Ours):
-        found["loop_share_s"] = max(0.0, 1 - (way.model_s - model_s) / rest)
+        found["loop_share"] = max(0.0, 1 - (way.model_s - model_s) / rest)
     later = (first, Message("assistant", way.said(str(seed))), Message("user", FOLLOW_UP))
     found["follow_up_first_token_s"], _ = _spent(way, later, tokens=2, key=str(seed))
     # Mixed repeats: another picture, the first once more, the other once more, both asked something else.
@@ -272,7 +295,15 @@ def _spent(way: _Way, messages: Sequence[Message], *, tokens: int, key: str) -> 
     return first, time.perf_counter() - began - first
 
 
-def _peak_bytes() -> int:
+def cap_memory(cap_bytes: int) -> None:
+    """Let this process have no more than so much of the graphics card; 0 is all of it."""
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(cap_bytes / total, 1.0) if cap_bytes else 1.0)
+
+
+def _peak_bytes(device: str) -> int:
+    if device != "cpu":
+        return int(torch.cuda.max_memory_allocated())
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
     import resource  # noqa: PLC0415 - not on Windows
@@ -281,13 +312,21 @@ def _peak_bytes() -> int:
     return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
-def measure_bandwidth(threads: int) -> float:
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How memory is to be read: by so many threads, or by a graphics card."""
+
+    threads: int
+    device: str = "cpu"
+
+
+def measure_bandwidth(work: Reading) -> float:
     """Return the GB/s at which this machine reads memory: the limit of decoding. The best of several sums counts."""
-    torch.set_num_threads(threads)
-    block = torch.ones(2**27)
+    torch.set_num_threads(work.threads)
+    block = torch.ones(2**27 if work.device == "cpu" else 2**29, device=work.device)
     best = 0.0
     for _ in range(6):
         began = time.perf_counter()
-        block.sum()
+        float(block.sum())
         best = max(best, block.nbytes / (time.perf_counter() - began) / 1e9)
     return best

@@ -56,7 +56,12 @@ def _vision(hidden: int, intermediate: int, depth: int, out: int, deepstack: tup
 
 
 SHAPES: Mapping[str, Mapping[str, Any]] = {
-    # A small one after the family's pattern; then the published 2B, one between, and the published 8B.
+    # One to try the benchmark with, in seconds; a small one after the family's pattern; then the published 2B, one between, and the published 8B.
+    "tiny": _shape(
+        {**_text(128, 128, 2, 8), "vocab_size": 2048, "head_dim": 16},
+        {**_vision(64, 96, 3, 128, (1,)), "num_heads": 4},
+        tied=True,
+    ),
     "0.4b": _shape(_text(1024, 3072, 10, 16), _vision(768, 3072, 12, 1024, (3, 6, 9)), tied=True),
     "2b": _shape(_text(2048, 6144, 28, 16), _vision(1024, 4096, 24, 2048, (5, 11, 17)), tied=True),
     "3b": _shape(_text(2560, 8192, 30, 20), _vision(1024, 4096, 24, 2560, (5, 11, 17)), tied=True),

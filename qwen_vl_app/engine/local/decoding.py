@@ -32,7 +32,7 @@ class Decoder:
 
     def __init__(self, model: LoadedModel, *, chunk_tokens: int) -> None:
         self._model = model
-        self._text = TextModel(model.module, is_int8=model.is_int8)
+        self._text = TextModel(model.module, products=model.products)
         self._chunk_tokens = chunk_tokens
 
     @property

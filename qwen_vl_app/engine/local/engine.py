@@ -25,8 +25,18 @@ from qwen_vl_app.chat import (
     Size,
     Usage,
 )
-from qwen_vl_app.engine.base import FinishedStep, GenerationRequest, Prediction, Stage, StageStep, Step, TokenStep
+from qwen_vl_app.engine.base import (
+    DRIVER_LOST,
+    FinishedStep,
+    GenerationRequest,
+    Prediction,
+    Stage,
+    StageStep,
+    Step,
+    TokenStep,
+)
 from qwen_vl_app.engine.families import Shape, smart_resize
+from qwen_vl_app.engine.local import hardware
 from qwen_vl_app.engine.local.answers import AnswerIds
 from qwen_vl_app.engine.local.assembling import Options, Parts, Prepared, assemble, prepare
 from qwen_vl_app.engine.local.memory import (
@@ -202,6 +212,11 @@ class LocalEngine:
             is_out_of_memory = _is_out_of_memory(error)
             if not is_out_of_memory:
                 log.exception("a run failed")
+                if hardware.driver_is_lost(parts.model.device):
+                    # Nothing in this process computes on that card again; a new process may.
+                    reason = Reason(DRIVER_LOST)
+                    self._status = replace(self._status, state=EngineState.FAILED, error=reason)
+                    raise InferenceError(DRIVER_LOST) from error
                 raise InferenceError("engine.run_failed") from error
         if is_out_of_memory:
             # Only here, behind the handler, is the traceback gone that held the run's tensors.
@@ -286,9 +301,11 @@ class LocalEngine:
             yield FinishedStep(finish or FinishReason.LENGTH, usage, rest, form.notes if form is not None else ())
         finally:
             # Also when the caller walks away: what was read so far serves the next question.
-            if seat is not None:
-                parts.rounds.leave(seat)
-            parts.prefixes.keep(sequence, cache, key)
+            try:
+                if seat is not None:
+                    parts.rounds.leave(seat)
+            finally:
+                parts.prefixes.keep(sequence, cache, key)
 
     def _token_bytes(self) -> int:
         """Return what a token's keys and values take."""

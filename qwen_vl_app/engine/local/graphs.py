@@ -58,7 +58,8 @@ class CudaRecorder:
                 body()
         torch.cuda.current_stream().wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        # Other threads may ask the card how much memory is free meanwhile, which must not end the capture.
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             out = body()
         self._pool = self._pool or graph.pool()
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import torch
 
-from qwen_vl_app.engine.local.products import int8_works
+from qwen_vl_app.engine.local.card_products import CARD_KINDS, works
+from qwen_vl_app.engine.local.products import CPU_INT8, DENSE, ProductKind, int8_works
 from qwen_vl_app.errors import ModelError, Reason
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -32,18 +34,13 @@ class DeviceChoice:
 @dataclass(frozen=True, slots=True)
 class PrecisionChoice:
     """The number format of the weights, and why. `dtype` is what they are read as, `activation_bytes` what keys, values and
-    the text model's activations take, `parameter_bytes` what a weight takes in the end."""
+    the text model's activations take, `products` what the text model's weights become."""
 
     dtype: torch.dtype
     name: str
     reason: Reason
     activation_bytes: int
-    parameter_bytes: float
-
-    @property
-    def is_int8(self) -> bool:
-        """Whether the text model's products are of eight bits."""
-        return self.name == "int8"
+    products: ProductKind = DENSE
 
 
 def choose_device(wanted: str) -> DeviceChoice:
@@ -61,13 +58,27 @@ def choose_device(wanted: str) -> DeviceChoice:
 def free_bytes(device: torch.device) -> int:
     """Return the memory of the device that nobody uses, on a CPU within the limit of this process's cgroup."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        free, total = torch.cuda.mem_get_info(device)
+        # A process may have been given a share of the card; what it has reserved of that counts as used.
+        share = int(total * torch.cuda.get_per_process_memory_fraction(device))
+        return max(0, min(free, share - torch.cuda.memory_reserved(device)))
     free = int(psutil.virtual_memory().available)
     limit, used = _cgroup_bytes("memory.max"), _cgroup_bytes("memory.current")
     if limit is not None and used is not None:
         # The page cache counts as used but leaves when it must.
         free = min(free, max(0, limit - used + _cgroup_inactive_file()))
     return free
+
+
+def driver_is_lost(device: torch.device) -> bool:
+    """Return whether a card answers this process no more, as after a kernel that went astray: every later call fails too."""
+    if device.type != "cuda":
+        return False
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError as error:
+        return not isinstance(error, torch.OutOfMemoryError)
+    return False
 
 
 def _cgroup_bytes(name: str) -> int | None:
@@ -98,39 +109,76 @@ def has_fast_bf16_cpu() -> bool:
     return " avx512_bf16" in flags or " amx_bf16" in flags
 
 
-def choose_precision(wanted: str, device: torch.device, *, parameters: int, memory_bytes: int) -> PrecisionChoice:
-    """Return the precision for `auto`, `fp32`, `bf16` or `int8`.
+def compact_precisions(device: torch.device) -> tuple[str, ...]:
+    """Return the precisions of eight bits and less that work on this device, the best first."""
+    if device.type == "cpu":
+        return ("int8",) if int8_works() else ()
+    return tuple(name for name, kind in CARD_KINDS.items() if works(kind, device))
 
-    Raises ModelError where eight bits are asked for and this machine or this build of torch cannot.
+
+def choose_precision(
+    wanted: str,
+    device: torch.device,
+    *,
+    parameters: int,
+    memory_bytes: int,
+    needed_bytes: Callable[[str], int] | None = None,
+) -> PrecisionChoice:
+    """Return the precision for `auto` or one that is asked for by its name.
+
+    `needed_bytes` gives what a precision takes. Raises ModelError where one is asked for that this machine or this build of
+    torch cannot compute.
     """
-    if wanted == "int8" and (device.type != "cpu" or not int8_works()):
-        raise ModelError("engine.precision.no_int8")
-    if wanted in ("fp32", "bf16", "int8"):
-        return _precision(wanted, Reason("engine.choice.dtype.wanted", dtype=wanted))
+    needed = needed_bytes or (lambda name: parameters * {"fp32": 4, "bf16": 2}.get(name, 1))
+    if wanted in COMPACT:
+        if wanted not in compact_precisions(device):
+            code = "engine.precision.no_int8" if wanted == "int8" else "engine.precision.not_here"
+            raise ModelError(code, precision=wanted)
+        return _precision(wanted, Reason("engine.choice.dtype.wanted", dtype=wanted), device)
+    if wanted in ("fp32", "bf16"):
+        return _precision(wanted, Reason("engine.choice.dtype.wanted", dtype=wanted), device)
     if device.type == "cuda":
-        if torch.cuda.is_bf16_supported(including_emulation=False):
-            return _precision("bf16", Reason("engine.choice.dtype.gpu"))
-        return _precision("fp32", Reason("engine.choice.dtype.gpu_old"))
+        return _precision_on_card(device, memory_bytes, needed)
     if parameters < SMALL_MODEL_PARAMETERS:
-        return _precision("fp32", Reason("engine.choice.dtype.small"))
-    if parameters * 2 > memory_bytes and int8_works():
-        return _precision("int8", Reason("engine.choice.dtype.cpu_int8", needed=parameters * 2, free=memory_bytes))
+        return _precision("fp32", Reason("engine.choice.dtype.small"), device)
+    if needed("bf16") > memory_bytes and int8_works():
+        reason = Reason("engine.choice.dtype.cpu_int8", needed=needed("bf16"), free=memory_bytes)
+        return _precision("int8", reason, device)
     if has_fast_bf16_cpu():
-        return _precision("bf16", Reason("engine.choice.dtype.cpu_bf16"))
-    if parameters * 4 > memory_bytes:
-        return _precision("bf16", Reason("engine.choice.dtype.cpu_memory", needed=parameters * 4, free=memory_bytes))
-    return _precision("fp32", Reason("engine.choice.dtype.cpu_fp32"))
+        return _precision("bf16", Reason("engine.choice.dtype.cpu_bf16"), device)
+    if needed("fp32") > memory_bytes:
+        reason = Reason("engine.choice.dtype.cpu_memory", needed=needed("fp32"), free=memory_bytes)
+        return _precision("bf16", reason, device)
+    return _precision("fp32", Reason("engine.choice.dtype.cpu_fp32"), device)
 
 
-INT8_PARAMETER_BYTES = 1.5
-"""Products take one byte a weight; the embedding and the vision tower stay as they were published."""
+def precision_named(name: str, device: torch.device) -> PrecisionChoice:
+    """Return what a precision means on a device, whether or not this machine would choose it."""
+    return _precision(name, Reason("engine.choice.dtype.wanted", dtype=name), device)
 
 
-def _precision(name: str, reason: Reason) -> PrecisionChoice:
-    if name == "int8":
-        return PrecisionChoice(torch.bfloat16, name, reason, 4, INT8_PARAMETER_BYTES)
+def _precision_on_card(device: torch.device, memory_bytes: int, needed: Callable[[str], int]) -> PrecisionChoice:
+    if not torch.cuda.is_bf16_supported(including_emulation=False):
+        return _precision("fp32", Reason("engine.choice.dtype.gpu_old"), device)
+    if needed("bf16") > memory_bytes:
+        fitting = (name for name in compact_precisions(device) if needed(name) <= memory_bytes)
+        name = next(fitting, None)
+        if name is not None:
+            reason = Reason("engine.choice.dtype.gpu_compact", dtype=name, needed=needed("bf16"), free=memory_bytes)
+            return _precision(name, reason, device)
+    return _precision("bf16", Reason("engine.choice.dtype.gpu"), device)
+
+
+COMPACT = ("int8", "fp8", "nf4")
+
+
+def _precision(name: str, reason: Reason, device: torch.device) -> PrecisionChoice:
+    if name in COMPACT and device.type == "cpu":
+        return PrecisionChoice(torch.bfloat16, name, reason, 4, CPU_INT8)
+    if name in COMPACT:
+        return PrecisionChoice(torch.bfloat16, name, reason, 2, CARD_KINDS[name])
     dtype = torch.bfloat16 if name == "bf16" else torch.float32
-    return PrecisionChoice(dtype, name, reason, dtype.itemsize, dtype.itemsize)
+    return PrecisionChoice(dtype, name, reason, dtype.itemsize)
 
 
 def choose_threads(wanted: int, *, parameters: int = SMALL_MODEL_PARAMETERS) -> int:

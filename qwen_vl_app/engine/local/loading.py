@@ -24,6 +24,7 @@ from transformers import (
 from qwen_vl_app.engine.families import Family
 from qwen_vl_app.engine.folders import ModelFolder, read_json
 from qwen_vl_app.engine.local.attention import LinearPatchEmbed
+from qwen_vl_app.engine.local.products import DENSE, ProductKind
 from qwen_vl_app.errors import ModelFolderError
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,14 @@ _CLASSES: dict[str, tuple[Any, Any]] = {
     "qwen3_vl": (Qwen3VLConfig, Qwen3VLForConditionalGeneration),
 }
 TIED_WEIGHT = "lm_head.weight"
+PRODUCT_WEIGHTS = tuple(
+    f"{part}.weight"
+    for part in (
+        *("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"),
+        *("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
+    )
+)
+"""The ends of the names of the decoder's products. In one family the vision tower calls its MLP the same."""
 END_TOKENS = ("<|im_end|>", "<|endoftext|>")
 
 
@@ -43,8 +52,8 @@ class LoadedModel:
     module: Any
     device: torch.device
     dtype: torch.dtype
-    is_int8: bool = False
-    """Whether the text model's products shall be of eight bits; the weights here are still as they were read."""
+    products: ProductKind = DENSE
+    """What the text model's products shall be; the weights here are still as they were read."""
 
     @property
     def text(self) -> Any:
@@ -67,12 +76,13 @@ def load_model(
     *,
     device: torch.device,
     dtype: torch.dtype,
-    is_int8: bool = False,
+    products: ProductKind = DENSE,
     on_progress: Callable[[int], None] = lambda loaded: None,
 ) -> LoadedModel:
     """Return the model of a complete folder. `on_progress` gets the bytes of the files that are in place.
 
-    Raises ModelFolderError where a tensor is missing, has another shape than the config says, or cannot be read: the
+    What is to become smaller stays a view of its file until then: it neither lies on the device as it was published nor
+    twice in memory. Raises ModelFolderError where a tensor is missing, has another shape than the config says, or cannot be read: the
     library would fill it with random numbers and say nothing.
     """
     family = folder.family
@@ -104,8 +114,10 @@ def load_model(
                     if tensor.shape != expected[name].shape:
                         raise ModelFolderError("engine.folder.wrong_shape", model=folder.name, tensor=stored[:80])
                     loaded += tensor.nbytes
+                    stays = products.is_compact and _is_product(name)
                     # `copy` because tensors of the same type would stay views of the mapped file.
-                    _place(module, name, tensor.to(device=device, dtype=dtype, copy=True))
+                    placed = tensor.to(dtype=dtype) if stays else tensor.to(device=device, dtype=dtype, copy=True)
+                    _place(module, name, placed)
                     missing.discard(name)
                     on_progress(loaded)
         except (OSError, SafetensorError) as error:
@@ -119,7 +131,7 @@ def load_model(
     _make_buffers(module, device)
     module.model.visual.patch_embed = LinearPatchEmbed(module.model.visual.patch_embed.proj)
     module.eval()
-    return LoadedModel(module, device, dtype, is_int8)
+    return LoadedModel(module, device, dtype, products)
 
 
 def module_name(stored: str, family: Family) -> str:
@@ -128,6 +140,10 @@ def module_name(stored: str, family: Family) -> str:
         if stored.startswith(before):
             return after + stored.removeprefix(before)
     return stored
+
+
+def _is_product(name: str) -> bool:
+    return name.startswith("model.language_model.layers.") and name.endswith(PRODUCT_WEIGHTS)
 
 
 def _without_remote_code(config: dict[str, Any]) -> dict[str, Any]:

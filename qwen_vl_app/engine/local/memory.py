@@ -24,6 +24,8 @@ MOST_CONTEXT_TOKENS = 65536
 LEAST_CONTEXT_TOKENS = 2048
 KV_SHARE = 0.5
 """The part of the free memory that conversations may take; the vision tower's peak gets the rest."""
+CHUNK_SHARE, LEAST_CHUNK_TOKENS = 0.2, 128
+"""Part of the usable memory for reading a piece of a prompt, and the least worth reading at a time."""
 SLAB_SHARE = 0.15
 LEAST_SLAB_TOKENS, MOST_SLAB_TOKENS, SLAB_STEP = 1024, 8192, 256
 """Fixed memory for decode steps: a share of the usable memory, and tokens of one answer."""
@@ -130,6 +132,12 @@ def _default(budget: Budget, wanted: str) -> tuple[Detail, Reason]:
     if budget.parameters < LARGE_ON_CPU:
         return Detail.FAST, Reason("engine.plan.default_cpu", detail=Detail.FAST.value)
     return Detail.LOW_MEMORY, Reason("engine.plan.default_cpu", detail=Detail.LOW_MEMORY.value)
+
+
+def chunk_tokens(shape: Shape, dtype_bytes: int, usable_bytes: int, *, most: int) -> int:
+    """Return how many tokens of a prompt are read at a time: as many as pay, but no more than a share of memory allows."""
+    allowed = int(usable_bytes * CHUNK_SHARE) // shape.prefill_bytes_per_token(dtype_bytes)
+    return max(min(LEAST_CHUNK_TOKENS, most), min(most, allowed // LEAST_CHUNK_TOKENS * LEAST_CHUNK_TOKENS))
 
 
 def slab_tokens(shape: Shape, budget: Budget, plan: SizePlan) -> int | None:

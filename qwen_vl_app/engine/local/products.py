@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -87,7 +88,34 @@ def int8_works() -> bool:
     return bool((off < 0.03).all())
 
 
-def merged(layers: Sequence[Any], make: Callable[[torch.Tensor, torch.Tensor | None], Product]) -> Product:
+@dataclass(frozen=True, slots=True)
+class ProductKind:
+    """A way to hold the text model's weights. `make` takes a weight, a bias, and the device that the product is for.
+
+    `activations` is None where they are of the weights' own format. `is_on_card` where the weights are turned on a
+    graphics card, piece by piece, so that they never lie there as they were published. With `has_quick_head` the head is
+    held a second time in this way.
+    """
+
+    name: str
+    make: Callable[[torch.Tensor, torch.Tensor | None, torch.device], Product]
+    activations: torch.dtype | None = None
+    is_on_card: bool = False
+    has_quick_head: bool = False
+
+    @property
+    def is_compact(self) -> bool:
+        """Whether weights take less than they were published with."""
+        return self.name != "dense"
+
+
+DENSE = ProductKind("dense", lambda weight, bias, device: DenseProduct(weight, bias))
+CPU_INT8 = ProductKind(
+    "int8", lambda weight, bias, device: Int8Product(weight, bias), activations=torch.float32, has_quick_head=True
+)
+
+
+def merged(layers: Sequence[Any], kind: ProductKind, device: torch.device) -> Product:
     """Return one product for linear layers that take the same input, outputs in their order; the layers lose their weights.
 
     One large product is read at full speed of memory, three small ones are not.
@@ -103,7 +131,7 @@ def merged(layers: Sequence[Any], make: Callable[[torch.Tensor, torch.Tensor | N
                 for rows, part in zip(weights, biases, strict=True)
             ]
         )
-    product = make(weight, bias)
+    product = kind.make(weight, bias, device)
     for layer in layers:
         layer.weight = None
         layer.bias = None

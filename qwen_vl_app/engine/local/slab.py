@@ -163,6 +163,8 @@ class StaticStepper:
             seat.cache.commit(end - start)
 
     def _free(self, seat: Seat) -> None:
+        if seat not in self._seats:
+            return
         last = self._seats.pop()
         if last is not seat:
             for part in (*self._keys, *self._values):

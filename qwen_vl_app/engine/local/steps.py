@@ -7,6 +7,7 @@ several answers share one reading of the weights, without threads and whatever o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,6 +17,8 @@ import torch
 from qwen_vl_app.engine.local.attending import RowsAttending
 from qwen_vl_app.engine.local.kv import KVCache
 from qwen_vl_app.engine.local.text import TextModel
+
+log = logging.getLogger(__name__)
 
 MOST_ROWS = 8
 """Answers in one step."""
@@ -131,10 +134,14 @@ class Rounds:
         return logits
 
     def leave(self, seat: Seat) -> None:
-        """End an answer: its cache then holds everything that was computed of it."""
+        """End an answer: its cache then holds what was computed of it, less where memory was too short for that."""
         stepper = self._seated.pop(seat, None)
         if stepper is not None:
-            stepper.leave(seat)
+            try:
+                stepper.leave(seat)
+            except torch.OutOfMemoryError:
+                # The answer stands. Only the next question will have to read it anew.
+                log.info("an answer was not kept for the next question: memory is short")
 
     def _seat(self, seat: Seat, steppers: Sequence[Stepper]) -> None:
         self._seated[seat] = next(stepper for stepper in steppers if stepper.enter(seat))

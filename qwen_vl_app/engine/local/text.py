@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch.nn.functional import rms_norm
 
-from qwen_vl_app.engine.local.products import DenseProduct, Int8Product, Product, merged
+from qwen_vl_app.engine.local.products import DENSE, Product, ProductKind, merged
 
 RERANKED = 64
 """Candidates of the eight-bit head whose logits are computed again at full precision."""
@@ -41,20 +41,22 @@ class Heads:
 class TextLayer:
     """One decoder layer over (tokens, hidden)."""
 
-    def __init__(self, layer: Any, heads: Heads, *, eps: float, is_int8: bool) -> None:
-        make = Int8Product if is_int8 else DenseProduct
-        kind = torch.float32 if is_int8 else layer.input_layernorm.weight.dtype
+    def __init__(self, layer: Any, heads: Heads, *, eps: float, products: ProductKind) -> None:
+        dtype = products.activations or layer.input_layernorm.weight.dtype
+        device = layer.input_layernorm.weight.device
         attention, mlp = layer.self_attn, layer.mlp
         self._heads = heads
         self._eps = eps
-        self._norm_before = layer.input_layernorm.weight.to(kind)
-        self._norm_between = layer.post_attention_layernorm.weight.to(kind)
-        self._norm_query = attention.q_norm.weight.to(kind) if hasattr(attention, "q_norm") else None
-        self._norm_key = attention.k_norm.weight.to(kind) if hasattr(attention, "k_norm") else None
-        self._query_key_value: Product = merged((attention.q_proj, attention.k_proj, attention.v_proj), make)
-        self._out: Product = merged((attention.o_proj,), make)
-        self._gate_up: Product = merged((mlp.gate_proj, mlp.up_proj), make)
-        self._down: Product = merged((mlp.down_proj,), make)
+        self._norm_before = layer.input_layernorm.weight.to(dtype)
+        self._norm_between = layer.post_attention_layernorm.weight.to(dtype)
+        self._norm_query = attention.q_norm.weight.to(dtype) if hasattr(attention, "q_norm") else None
+        self._norm_key = attention.k_norm.weight.to(dtype) if hasattr(attention, "k_norm") else None
+        self._query_key_value: Product = merged(
+            (attention.q_proj, attention.k_proj, attention.v_proj), products, device
+        )
+        self._out: Product = merged((attention.o_proj,), products, device)
+        self._gate_up: Product = merged((mlp.gate_proj, mlp.up_proj), products, device)
+        self._down: Product = merged((mlp.down_proj,), products, device)
         self._act = mlp.act_fn
 
     @property
@@ -94,7 +96,7 @@ def _rotated(heads: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]) -> 
 class TextModel:
     """The layers in their order, the norm behind them, and the head that makes logits."""
 
-    def __init__(self, module: Any, *, is_int8: bool = False) -> None:
+    def __init__(self, module: Any, *, products: ProductKind = DENSE) -> None:
         text, config = module.model.language_model, module.config.text_config
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.heads = Heads(int(config.num_attention_heads), int(config.num_key_value_heads), int(head_dim))
@@ -102,11 +104,11 @@ class TextModel:
         self._rotary = text.rotary_emb
         self._embedding: torch.Tensor = text.embed_tokens.weight.detach()
         self._head: torch.Tensor = module.lm_head.weight.detach()
-        self.dtype = torch.float32 if is_int8 else self._embedding.dtype
+        self.dtype = products.activations or self._embedding.dtype
         self._norm = text.norm.weight.detach().to(self.dtype)
-        self._quick_head = Int8Product(self._head, None) if is_int8 else None
+        self._quick_head = products.make(self._head, None, self._head.device) if products.has_quick_head else None
         self.layers: list[TextLayer] = [
-            TextLayer(layer, self.heads, eps=self._eps, is_int8=is_int8) for layer in text.layers
+            TextLayer(layer, self.heads, eps=self._eps, products=products) for layer in text.layers
         ]
 
     @property

@@ -40,9 +40,11 @@ const ICONS = {
   add: "M12 5v14M5 12h14",
   camera: "M4 8h3l2-3h6l2 3h3v11H4zM12 17a4 4 0 1 0 0-8 4 4 0 0 0 0 8z",
   send: "M12 19V5M6 11l6-6 6 6",
+  private: "M3 3l18 18M10.6 10.7a2 2 0 0 0 2.8 2.8M9.4 5.2A9.6 9.6 0 0 1 12 5c5 0 8.5 4 9.5 7a12.6 12.6 0 0 1-2.4 3.7M6.5 6.6A12.5 12.5 0 0 0 2.5 12c1 3 4.5 7 9.5 7a9.7 9.7 0 0 0 4.4-1.1",
   turn: "M19 12a7 7 0 1 1-2-5l2 2M19 4v5h-5",
   crop: "M7 2v15h15M2 7h15v15",
   remove: "M6 6l12 12M18 6L6 18",
+  tasks: "M4 6l1.5 1.5L8 5M4 12l1.5 1.5L8 11M4 18l1.5 1.5L8 17M12 6h8M12 12h8M12 18h8",
   previous: "M15 6l-6 6 6 6",
   next: "M9 6l6 6-6 6",
 };
@@ -91,13 +93,18 @@ class Composer {
     });
     this.attachButton = element("button", { type: "button", class: "quiet", on: { click: () => this.picker.click() } });
     this.cameraButton = element("button", { type: "button", class: "quiet", on: { click: () => this.openCamera() } });
+    this.tasksButton = element("button", { type: "button", class: "quiet", on: { click: () => this.tell("did", { act: "tasks" }) } });
     this.detail = element("select", { class: "quiet", on: { change: () => this.chooseDetail(this.detail.value) } });
+    this.privateButton = element("button", {
+      type: "button", class: "quiet private", on: { click: () => this.tell("did", { act: "private", on: this.data.private === "on" ? 0 : 1 }) },
+    });
+    this.privateNote = element("p", { class: "private-note" });
     this.hint = element("span", { class: "hint", role: "status", "aria-live": "polite" });
     this.sendButton = element("button", { type: "button", class: "send", on: { click: () => this.send() } }, icon("send"));
     this.overlay = element("div", { class: "overlay", popover: "manual", "aria-hidden": "true" });
     this.box = element("div", { class: "box" },
-      this.chips, this.text,
-      element("div", { class: "bar" }, this.attachButton, this.cameraButton, this.detail, this.hint, this.sendButton),
+      this.privateNote, this.chips, this.text,
+      element("div", { class: "bar" }, this.attachButton, this.cameraButton, this.tasksButton, this.detail, this.privateButton, this.hint, this.sendButton),
     );
     this.parent.append(this.box, this.picker, this.overlay);
   }
@@ -111,13 +118,22 @@ class Composer {
     this.text.setAttribute("aria-label", data.placeholder);
     this.text.disabled = !data.can_ask;
     this.picker.setAttribute("aria-label", say.attach);
-    for (const [button, name, label] of [[this.attachButton, "add", say.attach], [this.cameraButton, "camera", say.camera]]) {
+    for (const [button, name, label] of [[this.attachButton, "add", say.attach], [this.cameraButton, "camera", say.camera], [this.tasksButton, "tasks", say.tasks]]) {
       button.replaceChildren(icon(name));
       button.title = label;
       button.setAttribute("aria-label", label);
       button.disabled = !data.can_ask;
     }
     this.cameraButton.hidden = !navigator.mediaDevices?.getUserMedia;
+    const isPrivate = data.private === "on" || data.private === "fixed";
+    this.box.classList.toggle("is-private", isPrivate);
+    this.privateNote.hidden = !isPrivate;
+    this.privateNote.textContent = say.private_on;
+    this.privateButton.hidden = data.private !== "on" && data.private !== "choice";
+    this.privateButton.replaceChildren(icon("private"));
+    this.privateButton.title = say.private;
+    this.privateButton.setAttribute("aria-label", say.private);
+    this.privateButton.setAttribute("aria-pressed", String(isPrivate));
     this.sendButton.title = say.send;
     this.sendButton.setAttribute("aria-label", say.send);
     this.overlay.textContent = say.drop;
@@ -131,6 +147,10 @@ class Composer {
       store.restored = data.restore.token;
       store.text = data.restore.replaces ? data.restore.text : store.text || data.restore.text;
       if (data.restore.replaces) this.text.focus();
+      if (data.details.some(([value]) => value === data.restore.detail)) {
+        this.detail.value = data.restore.detail;
+        this.chooseDetail(data.restore.detail);
+      }
       this.fetchChips(data.restore.ids);
     } else if (!store.isRead) {
       this.readKept();
@@ -585,7 +605,9 @@ class Composer {
       top = main.scrollTop;
     }, { passive: true });
     this.endObserver = new ResizeObserver(() => {
-      if (this.isAtEnd && this.data.follows) main.scrollTop = main.scrollHeight;
+      // Who works on a picture or a table above keeps it where it is.
+      const isAtWork = document.activeElement?.closest?.('[class*="st-key-looked-at-"]');
+      if (this.isAtEnd && this.data.follows && !isAtWork) main.scrollTop = main.scrollHeight;
     });
     this.endObserver.observe(content);
   }

@@ -68,7 +68,8 @@ class List {
     this.clear = element("button", { type: "button", class: "clear", on: { click: () => this.clearSearch() } }, icon("clear"));
     this.body = element("nav", { class: "body", on: { keydown: (event) => this.onKey(event) } });
     this.menu = element("div", { class: "menu", role: "menu", popover: "auto", on: { keydown: (event) => this.onMenuKey(event) } });
-    this.parent.append(element("div", { class: "field" }, icon("search"), this.search, this.clear), this.body, this.menu);
+    const field = element("div", { class: "field" }, icon("search"), this.search, this.clear);
+    this.parent.append(element("div", { class: "top" }, field), this.body, this.menu);
   }
 
   update(data, tell, keep) {

@@ -1,0 +1,56 @@
+"""What this machine offers the app and what is wrong with it: one finding after the other, each with a verdict.
+
+Knows Python, installed packages, memory, folders and ports by itself; torch and models through a `Probe` that it is given.
+"""
+
+from qwen_vl_app.doctor.accelerator import Driver, torch_findings, torch_problem
+from qwen_vl_app.doctor.examination import examine
+from qwen_vl_app.doctor.finding import Finding, Verdict
+from qwen_vl_app.doctor.machine import (
+    Memory,
+    clock_finding,
+    data_folder_findings,
+    fonts_finding,
+    measure_memory,
+    memory_finding,
+    packages_finding,
+    python_finding,
+)
+from qwen_vl_app.doctor.models import KnownQuestion, choice_findings, fit_findings, known_question, model_findings
+from qwen_vl_app.doctor.network import APP_HEADER, browser_finding, find_browser, offline_finding, port_finding
+from qwen_vl_app.doctor.probe import Accelerator, Fit, Probe, TorchFacts
+from qwen_vl_app.doctor.self_test import examine_answers
+from qwen_vl_app.doctor.ticket import write_ticket
+
+__all__ = [
+    "APP_HEADER",
+    "Accelerator",
+    "Driver",
+    "Finding",
+    "Fit",
+    "KnownQuestion",
+    "Memory",
+    "Probe",
+    "TorchFacts",
+    "Verdict",
+    "browser_finding",
+    "choice_findings",
+    "clock_finding",
+    "data_folder_findings",
+    "examine",
+    "examine_answers",
+    "find_browser",
+    "fit_findings",
+    "fonts_finding",
+    "known_question",
+    "measure_memory",
+    "memory_finding",
+    "model_findings",
+    "offline_finding",
+    "packages_finding",
+    "port_finding",
+    "python_finding",
+    "torch_findings",
+    "torch_problem",
+    "write_ticket",
+]

@@ -1,0 +1,97 @@
+"""Findings about torch and graphics cards: the build against the driver, and what the driver itself says.
+
+Knows torch through what it is told, and NVIDIA's own program, which needs no torch. Does not know models.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from qwen_vl_app.doctor.finding import Finding, Verdict
+from qwen_vl_app.doctor.probe import TorchFacts
+from qwen_vl_app.errors import Reason
+
+OLDEST_DRIVERS = {"12": ((525, 60), (528, 33)), "13": ((580, 65), (580, 88))}
+"""By CUDA's major version: the oldest driver for it, on Linux and on Windows."""
+SMI_TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """What NVIDIA's driver says. `version` is empty where it is installed and does not answer."""
+
+    version: str
+    cards: tuple[str, ...] = ()
+
+
+def ask_driver() -> Driver | None:
+    """Ask the driver's own program; None where there is no such program."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    command = [program, "--query-gpu=driver_version,name", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=SMI_TIMEOUT_S, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return Driver("")
+    rows = [line.partition(",") for line in told.splitlines() if "," in line]
+    return Driver(rows[0][0].strip() if rows else "", tuple(row[2].strip() for row in rows))
+
+
+def torch_problem() -> Reason:
+    """Return why the engine's libraries could not be imported just now."""
+    if importlib.util.find_spec("torch") is None:
+        return Reason("doctor.torch.missing")
+    # What fails to be imported is not left behind: if torch itself is there, another library stumbled.
+    return Reason("doctor.torch.transformers_broken" if "torch" in sys.modules else "doctor.torch.broken")
+
+
+def torch_findings(facts: TorchFacts, *, driver: Callable[[], Driver | None] = ask_driver) -> Iterator[Finding]:
+    """Judge torch's build, the devices it can use, and the driver between them."""
+    if facts.cuda_build:
+        reason = Reason("doctor.torch.cuda", version=facts.version, cuda=facts.cuda_build)
+    else:
+        reason = Reason("doctor.torch.cpu", version=facts.version)
+    yield Finding("torch", Verdict.OK, reason)
+    for card in facts.accelerators:
+        reason = Reason("doctor.device.gpu", name=card.name, total=card.total_bytes, free=card.free_bytes)
+        yield Finding("device", Verdict.OK, reason)
+    found = driver()
+    if facts.accelerators:
+        if found is not None and found.version:
+            yield Finding("driver", Verdict.OK, Reason("doctor.driver.fine", version=found.version))
+        return
+    if found is None:
+        yield Finding("device", Verdict.OK, Reason("doctor.device.cpu", threads=_threads()))
+    elif not facts.cuda_build:
+        yield Finding(
+            "device", Verdict.NOTE, Reason("doctor.device.gpu_unused", name=", ".join(found.cards) or "NVIDIA")
+        )
+    else:
+        yield _unused(facts.cuda_build, found)
+
+
+def _unused(cuda: str, driver: Driver) -> Finding:
+    """Say why torch cannot use a card that is there."""
+    oldest = OLDEST_DRIVERS.get(cuda.partition(".")[0])
+    wanted = oldest[1 if sys.platform == "win32" else 0] if oldest else (0, 0)
+    told = ".".join(map(str, wanted))
+    if not driver.version:
+        return Finding("driver", Verdict.NOTE, Reason("doctor.driver.silent", cuda=cuda, wanted=told))
+    if tuple(map(int, re.findall(r"\d+", driver.version)[:2])) < wanted:
+        reason = Reason("doctor.driver.too_old", version=driver.version, cuda=cuda, wanted=told)
+        return Finding("driver", Verdict.PROBLEM, reason)
+    return Finding("driver", Verdict.NOTE, Reason("doctor.device.driver", cuda=cuda, version=driver.version))
+
+
+def _threads() -> int:
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

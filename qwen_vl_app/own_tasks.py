@@ -1,0 +1,142 @@
+"""A person's own tasks: questions that they saved under a name, in a small file for each owner, and files to share them.
+
+Knows names, prompts and how much detail each wants. Does not know pages, models or pictures. With no folder it keeps them
+as long as the process lives, for sites that keep nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qwen_vl_app.chat import Detail
+from qwen_vl_app.errors import HistoryError, UsageError
+
+MAX_TASKS = 200
+MAX_TITLE = 80
+MAX_PROMPT = 8_000
+MAX_FILE_BYTES = 4_000_000
+_KIND = "visual-assistant-tasks"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnTask:
+    """A question to be asked again. `detail` is the rung that it wants."""
+
+    title: str
+    prompt: str
+    detail: Detail = Detail.BALANCED
+
+
+class OwnTasks:
+    """The tasks of every owner. Any thread. A title is there once: saving it again replaces the task."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._held: dict[str, tuple[OwnTask, ...]] = {}
+        self._lock = threading.Lock()
+
+    def of(self, owner: str) -> tuple[OwnTask, ...]:
+        """Return an owner's tasks by title. Raises HistoryError `own_tasks.unreadable`; the file stays as it is."""
+        with self._lock:
+            return self._read(owner)
+
+    def save(self, owner: str, tasks: Iterable[OwnTask]) -> None:
+        """Keep tasks beside those there are. Raises UsageError for one without title or prompt, HistoryError."""
+        new = [_checked(task) for task in tasks]
+        with self._lock:
+            kept = {task.title: task for task in self._read(owner)} | {task.title: task for task in new}
+            if len(kept) > MAX_TASKS:
+                raise UsageError("own_tasks.too_many", limit=MAX_TASKS)
+            self._write(owner, tuple(kept.values()))
+
+    def remove(self, owner: str, title: str) -> None:
+        """Let a task go. Raises HistoryError."""
+        with self._lock:
+            self._write(owner, tuple(task for task in self._read(owner) if task.title != title))
+
+    def erase(self, owner: str) -> None:
+        """Let all tasks of an owner go, readable or not. Raises HistoryError `own_tasks.not_written`."""
+        with self._lock:
+            self._held.pop(owner, None)
+            if self._folder is not None:
+                try:
+                    self._file(owner).unlink(missing_ok=True)
+                except OSError as error:
+                    raise HistoryError("own_tasks.not_written") from error
+
+    def _read(self, owner: str) -> tuple[OwnTask, ...]:
+        if self._folder is None:
+            return self._held.get(owner, ())
+        try:
+            data = self._file(owner).read_bytes()
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise HistoryError("own_tasks.unreadable") from error
+        try:
+            return read_tasks(data)
+        except UsageError as error:
+            raise HistoryError("own_tasks.unreadable") from error
+
+    def _write(self, owner: str, tasks: tuple[OwnTask, ...]) -> None:
+        tasks = tuple(sorted(tasks, key=lambda task: task.title.casefold()))
+        if self._folder is None:
+            self._held[owner] = tasks
+            return
+        target = self._file(owner)
+        partial = target.with_suffix(".part")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                file.write(as_file(tasks))
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(target)
+        except OSError as error:
+            raise HistoryError("own_tasks.not_written") from error
+
+    def _file(self, owner: str) -> Path:
+        assert self._folder is not None  # noqa: S101 - both callers have looked
+        return self._folder / f"{hashlib.sha256(owner.encode()).hexdigest()[:32]}.json"
+
+
+def as_file(tasks: Sequence[OwnTask]) -> bytes:
+    """Return tasks as a file to share."""
+    listed = [{"title": task.title, "prompt": task.prompt, "detail": task.detail.value} for task in tasks]
+    return json.dumps({"kind": _KIND, "version": 1, "tasks": listed}, ensure_ascii=False, indent=2).encode()
+
+
+def read_tasks(data: bytes) -> tuple[OwnTask, ...]:
+    """Return the tasks of a shared file. Raises UsageError `own_tasks.not_tasks` where it is none."""
+    if len(data) > MAX_FILE_BYTES:
+        raise UsageError("own_tasks.not_tasks")
+    try:
+        said: Any = json.loads(data.decode("utf-8-sig"))
+        if said["kind"] != _KIND or not isinstance(said["tasks"], list) or len(said["tasks"]) > MAX_TASKS:
+            raise UsageError("own_tasks.not_tasks")
+        return tuple(_checked(_task(each)) for each in said["tasks"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UsageError("own_tasks.not_tasks") from error
+
+
+def _task(said: Mapping[str, Any]) -> OwnTask:
+    if not isinstance(said["title"], str) or not isinstance(said["prompt"], str):
+        raise UsageError("own_tasks.not_tasks")
+    detail = said.get("detail")
+    # A rung of a later version is no reason to refuse somebody's work.
+    return OwnTask(said["title"], said["prompt"], Detail(detail) if detail in list(Detail) else Detail.BALANCED)
+
+
+def _checked(task: OwnTask) -> OwnTask:
+    title = " ".join(task.title.split())[:MAX_TITLE]
+    prompt = task.prompt.strip().encode("utf-8", "replace").decode()[:MAX_PROMPT]
+    if not title or not prompt:
+        raise UsageError("own_tasks.incomplete")
+    return OwnTask(title.encode("utf-8", "replace").decode(), prompt, task.detail)

@@ -1,0 +1,163 @@
+"""The site's truth set on the page: what is in it, what the loaded model makes of it, and the activation.
+
+Knows the table of what got better or worse. Does not know how a value is judged.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+import streamlit as st
+
+from qwen_vl_app.answers import to_csv
+from qwen_vl_app.chat import Table
+from qwen_vl_app.errors import AppError, Reason
+from qwen_vl_app.forms import AcceptanceReport, Change, FieldMark, FormDesk, Verdict
+from qwen_vl_app.forms.acceptance import Acceptance, cells_of
+from qwen_vl_app.ui.markdown import plain
+from qwen_vl_app.ui.visit import Visit
+
+WIDTH_PX = 760
+POLL_S = 1.0
+_COLOURS = {Verdict.ACCEPTED: "green", Verdict.UNTRIED: "orange", Verdict.WORSE: "red", Verdict.NO_TRUTH: "gray"}
+
+
+@dataclass(slots=True)
+class _Trial:
+    """A run of the truth set under way; one for each process, since there is one model."""
+
+    total: int
+    done: int = 0
+    report: AcceptanceReport | None = None
+    error: Reason | None = None
+    is_over: bool = False
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+
+_trials: dict[int, _Trial] = {}
+"""By the identity of the acceptance that they belong to."""
+
+
+def show_proof(visit: Visit, desk: FormDesk) -> None:
+    """Show the truth set, and how the loaded model does on it."""
+    words, acceptance = visit.words, desk.acceptance
+    st.markdown(words("forms.proof_what"), width=WIDTH_PX)
+    show_verdict(visit, desk, always=True)
+    cases = acceptance.cases()
+    trial = _trials.get(id(acceptance))
+    if trial is not None and not trial.is_over:
+        _follow(visit, trial)
+        return
+    if trial is not None and trial.error is not None:
+        st.warning(words.render(trial.error), icon=":material/info:")
+    st.markdown(words("forms.truth_count", count=len(cases), fields=sum(len(case.values) for case in cases)))
+    st.button(
+        words("forms.prove"),
+        key="forms-prove",
+        type="primary",
+        icon=":material/play_arrow:",
+        disabled=not cases,
+        on_click=_begin,
+        args=(acceptance, len(cases)),
+    )
+    report = trial.report if trial is not None and trial.report is not None else acceptance.report()
+    if report is not None:
+        _show_report(visit, acceptance, report)
+
+
+def show_verdict(visit: Visit, desk: FormDesk, *, always: bool = False) -> None:
+    """Say what is known of the loaded model; where it is the accepted one only on the page of the proof."""
+    verdict = desk.acceptance.verdict()
+    sentence = visit.words.say(f"forms.verdict.{verdict.value}")
+    if verdict in (Verdict.UNTRIED, Verdict.WORSE):
+        st.warning(sentence, icon=":material/rule:")
+    elif always:
+        st.badge(sentence, color=_COLOURS[verdict])  # type: ignore[arg-type]
+
+
+def _begin(acceptance: Acceptance, total: int) -> None:
+    trial = _trials[id(acceptance)] = _Trial(total)
+
+    def work() -> None:
+        def note(number: int, _case: object) -> None:
+            trial.done = number
+
+        try:
+            trial.report = acceptance.run(on_case=note, should_stop=trial.stopping.is_set)
+        except AppError as error:
+            trial.error = error.reason
+        finally:
+            trial.is_over = True
+
+    threading.Thread(target=work, name="acceptance", daemon=True).start()
+
+
+def _follow(visit: Visit, trial: _Trial) -> None:
+    words = visit.words
+
+    @st.fragment(run_every=POLL_S)
+    def following() -> None:
+        if trial.is_over:
+            st.rerun()
+        st.progress(
+            trial.done / max(trial.total, 1),
+            text=words("forms.proving", done=trial.done, total=trial.total),
+            width=WIDTH_PX,
+        )
+        st.button(words("batch.stop"), key="forms-prove-stop", on_click=trial.stopping.set)
+
+    following()
+
+
+def _show_report(visit: Visit, acceptance: Acceptance, report: AcceptanceReport) -> None:
+    words = visit.words
+    now = report.configuration
+    st.header(words("forms.report_title"), anchor=False)
+    st.caption(
+        words(
+            "forms.report_of",
+            model=plain(now.model),
+            precision=now.precision,
+            device=plain(now.device),
+            at=words.time(report.ran_at),
+        )
+    )
+    with st.container(horizontal=True, gap="large", key="forms-figures"):
+        total = len(report.fields)
+        right = report.count(FieldMark.RIGHT)
+        st.metric(words.say("forms.mark.right"), words("forms.of", count=right, total=total), width="content")
+        for mark in (FieldMark.WRONG, FieldMark.MISSED, FieldMark.INVENTED):
+            st.metric(words.say(f"forms.mark.{mark.value}"), report.count(mark), width="content")
+        for change in (Change.BETTER, Change.WORSE):
+            st.metric(words.say(f"forms.change.{change.value}"), report.count(change), width="content")
+    titles, lines = cells_of(report, words.language)
+    st.dataframe(
+        [dict(zip(titles, line, strict=True)) for line in lines],
+        hide_index=True,
+        alt=words("forms.report_title"),
+        key="forms-report",
+    )
+    with st.container(horizontal=True):
+        if acceptance.active() != now:
+            label = words("forms.activate_anyway" if report.is_worse else "forms.activate")
+            st.button(
+                label,
+                key="forms-activate",
+                type="secondary" if report.is_worse else "primary",
+                on_click=_activate,
+                args=(visit, acceptance, report),
+            )
+        st.download_button(
+            words("forms.export_csv"),
+            to_csv(Table(titles, lines)),
+            file_name="acceptance.csv",
+            mime="text/csv",
+            key="forms-take-report",
+            on_click="ignore",
+        )
+
+
+def _activate(visit: Visit, acceptance: Acceptance, report: AcceptanceReport) -> None:
+    # The button says so itself where it got worse.
+    visit.state.attempt(lambda: acceptance.activate(report, anyway=report.is_worse, who=visit.state.forms.who))

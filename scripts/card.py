@@ -1,0 +1,470 @@
+"""Measures everything that only a graphics card can tell, in under ten minutes: python scripts/card.py --json card.json.
+
+Single parts run on a processor as well: `--device cpu --parts callers --shapes 0.4b`. Speed at 7B and 3B shape, captured steps against plain ones, the vision tower's ways, several callers, memory predicted
+against taken, and faults under a cap. `--dry` does the same in small on the processor, to see that it would run: its
+figures mean nothing. Each part has a process of its own, and one that fails says so and leaves the others standing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+from transformers import Qwen2_5_VLConfig
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
+
+from qwen_vl_app.chat import Message, SamplingParams, Size
+from qwen_vl_app.engine.base import FinishedStep, GenerationRequest, TokenStep
+from qwen_vl_app.engine.local import hardware
+from qwen_vl_app.engine.local.attention import WAYS, choose_attention
+from qwen_vl_app.engine.local.bench import ratios, run_bench
+from qwen_vl_app.engine.local.bench_arms import QUESTION, _picture, cap_memory
+from qwen_vl_app.engine.local.bench_models import SHAPES, make_model
+from qwen_vl_app.engine.local.engine import LocalEngine
+from qwen_vl_app.errors import AppError, ModelError
+
+GB = 10**9
+PEAKS = {"H200": (4800, 989), "H100": (3350, 989), "A100": (2039, 312), "RTX 4090": (1008, 165)}
+"""GB/s of memory and dense TFLOP/s in bf16 that the makers publish; the 4090's with sums in fp32."""
+CALLERS = (1, 2, 4, 8)
+PARTS = ("steps", "vision", "callers", "mixes", "faults", "speed")
+TOWER = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584}
+TINY_TOWER = {"depth": 2, "hidden_size": 64, "intermediate_size": 96, "num_heads": 4, "out_hidden_size": 64}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a part is to measure: a model's folder, on a device, with so much of its memory (0: all)."""
+
+    folder: Path
+    device: str
+    cap_bytes: int = 0
+    is_dry: bool = False
+    precision: str = ""
+    """Empty takes bf16, or under a cap what fits."""
+
+    def engine(self, **options: Any) -> LocalEngine:
+        """Return a loaded engine that answers to any length."""
+        precision = self.precision or ("auto" if self.cap_bytes else "bf16")
+        given = {"precision": precision, "memory_reserve_mb": 0, "runs_to_length": True, **options}
+        given["threads"] = 1 if self.is_dry else 0
+        engine = LocalEngine(self.folder.parent, model=self.folder.name, device=self.device, **given)
+        engine.load()
+        return engine
+
+    def begin(self) -> None:
+        """Set the cap, in the process that measures."""
+        if self.device != "cpu":
+            cap_memory(self.cap_bytes)
+
+
+def _wait(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def _question(seed: int, size: Size, text: str = QUESTION) -> Message:
+    return Message("user", text, (_picture(seed, size),))
+
+
+def _run(engine: LocalEngine, message: Message, *, tokens: int, key: str | None = None) -> Iterator[Any]:
+    request = GenerationRequest((message,), SamplingParams(max_new_tokens=tokens), key)
+    return iter(engine.generate(request, should_stop=lambda: False))
+
+
+def vision(job: Job) -> dict[str, Any]:
+    """Time the tower of the published 7B, which has windows, for a picture of 1 Mpx in every way there is."""
+    job.begin()
+    dtype = torch.float32 if job.is_dry else torch.bfloat16
+    tower_config = Qwen2_5_VLConfig(vision_config={**(TINY_TOWER if job.is_dry else TOWER)}).vision_config
+    tower_config._attn_implementation = "sdpa"
+    with torch.device(job.device):
+        tower = Qwen2_5_VisionTransformerPretrainedModel(tower_config).to(dtype).eval()
+    side = 112 if job.is_dry else 1036
+    down = side // 14
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randn(down * down, 1176, generator=generator).to(job.device, dtype)
+    grid = torch.tensor([[1, down, down]], device=job.device)
+    found: dict[str, Any] = {"patches": down * down}
+    plain: torch.Tensor | None = None
+    for way in ("sdpa", *WAYS):
+        try:
+            choice = choose_attention(
+                way,
+                device=torch.device(job.device),
+                dtype=dtype,
+                heads=tower_config.num_heads,
+                head_dim=tower_config.hidden_size // tower_config.num_heads,
+            )
+        except ModelError as error:
+            found[way] = {"left_out": error.code}
+            continue
+        tower.config._attn_implementation = choice.implementation
+        times = []
+        with torch.inference_mode():
+            for _ in range(2 if job.is_dry else 6):
+                _wait(job.device)
+                began = time.perf_counter()
+                out = tower(pixels, grid).pooler_output
+                _wait(job.device)
+                times.append(time.perf_counter() - began)
+        plain = out if plain is None else plain
+        off = float((out.float() - plain.float()).abs().max() / plain.float().abs().max())
+        found[way] = {"s": min(times), "off": off}
+    for way in WAYS:
+        if "s" in found[way]:
+            found[way]["sooner_than_sdpa"] = found["sdpa"]["s"] / found[way]["s"]
+    return found
+
+
+def steps(job: Job) -> dict[str, Any]:
+    """Time a token in the plain way and captured, behind short and long prompts; compare what is said."""
+    job.begin()
+    found: dict[str, Any] = {}
+    said: dict[str, list[int]] = {}
+    for way in ("plain", "auto" if job.device == "cpu" else "graph"):
+        began = time.perf_counter()
+        engine = job.engine(decode=way)
+        load_s = time.perf_counter() - began
+        ids: list[int] = []
+        for words in (8, 64) if job.is_dry else (200, 1500, 5000):
+            times: list[float] = []
+            for step in _run(engine, Message("user", "one " * words), tokens=12 if job.is_dry else 64):
+                if isinstance(step, TokenStep):
+                    times.append(time.perf_counter())
+                    ids.append(step.token_id)
+            found[f"{way}, {words} words"] = {"tokens_per_s": (len(times) - 1) / (times[-1] - times[0])}
+        found[way] = {"load_s": load_s, "reasons": [reason.code for reason in engine.status.choices]}
+        said[way] = ids
+        engine.close()
+    first, *rest = said.values()
+    same = [one == two for ids in rest for one, two in zip(first, ids, strict=True)]
+    found["same_tokens"] = f"{sum(same)} of {len(same)}"
+    return found
+
+
+def callers(job: Job) -> dict[str, Any]:
+    """Count tokens a second of 1, 2, 4 and 8 answers at a time, and how long a newcomer waits for a first token."""
+    job.begin()
+    engine = job.engine(decode_batch=8)
+    side, tokens = (64, 6) if job.is_dry else (512, 96 if job.device != "cpu" else 32)
+    found: dict[str, Any] = {str(count): {"tokens_per_s": 0.0} for count in CALLERS}
+    for turn, count in itertools.product(range(2), CALLERS):
+        runs = [
+            _run(engine, _question(1000 * turn + 10 * count + n, Size(side, side)), tokens=tokens, key=f"{turn}-{n}")
+            for n in range(count)
+        ]
+        for run in runs:
+            next(step for step in run if isinstance(step, TokenStep))
+        began, said = time.perf_counter(), 0
+        while runs:
+            for run in tuple(runs):
+                step = next(run, None)
+                said += isinstance(step, TokenStep)
+                if step is None:
+                    runs.remove(run)
+        rate = said / (time.perf_counter() - began)
+        found[str(count)]["tokens_per_s"] = max(found[str(count)]["tokens_per_s"], rate)
+    for count in CALLERS:
+        found[str(count)]["times_one"] = found[str(count)]["tokens_per_s"] / found["1"]["tokens_per_s"]
+    found["newcomer"] = _newcomer(engine, Size(side, side), tokens=10 * tokens)
+    return found
+
+
+def _newcomer(engine: LocalEngine, size: Size, *, tokens: int) -> dict[str, float]:
+    """Return the seconds to a first token, alone and while seven others are answered."""
+    found = {}
+    for others in (0, 7):
+        runs = [_run(engine, _question(9000 + n, size), tokens=tokens) for n in range(others)]
+        for run in runs:
+            next(step for step in run if isinstance(step, TokenStep))
+        new = _run(engine, _question(9900 + others, size), tokens=2)
+        began = time.perf_counter()
+        while not isinstance(next(new), TokenStep):
+            for run in runs:
+                next(run, None)
+        found[f"beside_{others}_s"] = time.perf_counter() - began
+        for run in (*runs, new):
+            run.close()  # type: ignore[attr-defined]
+    return found
+
+
+def mixes(job: Job) -> dict[str, Any]:
+    """Compare the memory that was predicted with what was taken, over mixes of pictures and words."""
+    job.begin()
+    engine = job.engine()
+    parts = engine._parts
+    if parts is None:
+        raise RuntimeError("nothing is loaded")
+    dice = random.Random(5)
+    rows: list[dict[str, Any]] = []
+    for number in range(3 if job.is_dry else 30):
+        sides = [dice.choice((64, 96) if job.is_dry else (384, 768, 1280, 1920)) for _ in range(dice.randrange(1, 4))]
+        sizes = [engine.seen_size(Size(side, side * 3 // 4)) for side in sides]
+        pictures = tuple(_picture(7000 + 10 * number + n, seen.size) for n, seen in enumerate(sizes))
+        words = dice.choice((10, 100) if job.is_dry else (20, 400, 3000))
+        parts.prefixes.clear()
+        parts.features.clear()
+        predicted = engine.predict([seen.tokens for seen in sizes], text_tokens=words).memory_bytes
+        before = 0
+        if job.device != "cpu":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+        list(_run(engine, Message("user", "one " * words, pictures), tokens=2))
+        taken = None if job.device == "cpu" else torch.cuda.max_memory_allocated() - before
+        rows.append({"tokens": [seen.tokens for seen in sizes], "words": words, "predicted": predicted, "taken": taken})
+    offs = sorted(float(row["predicted"]) / float(row["taken"]) - 1 for row in rows if row["taken"])
+    found: dict[str, Any] = {"mixes": rows, "within_10_percent": sum(abs(off) <= 0.1 for off in offs)}
+    return {**found, "off": {"least": offs[0], "middle": offs[len(offs) // 2], "most": offs[-1]}} if offs else found
+
+
+def faults(job: Job) -> dict[str, Any]:
+    """Ask too much in three ways under a cap; each time the next question has to be answered."""
+    job.begin()
+    engine = job.engine()
+    plan = engine.status.plan
+    if plan is None:
+        raise RuntimeError("there is no plan")
+    rung = plan.rungs[-1]
+    side = max(plan.factor, int(rung.max_pixels**0.5) // plan.factor * plan.factor)
+    words = plan.context_tokens + 1000
+    if job.is_dry:
+        side, words = 4 * plan.factor, words // 2  # no word of "very" is a token there
+    many = max(1, (plan.context_tokens - 200) // max(1, side * side // plan.factor**2))
+    large = tuple(_picture(500 + n, Size(side, side)) for n in range(min(many, 1 if job.is_dry else 24)))
+    found: dict[str, Any] = {"precision": engine.status.dtype, "context_tokens": plan.context_tokens}
+    found["as many large pictures as fit"] = _told(engine, Message("user", QUESTION, large), job)
+    found["a context too long"] = _told(engine, Message("user", "very " * words), job)
+    with _less_memory(engine, job):
+        found["memory taken away"] = _failing(engine, _question(77, Size(side, side)))
+    found["memory taken away"]["next_answered"] = _answers(engine, job)
+    return found
+
+
+class _less_memory:  # noqa: N801 - used like a function
+    """Take nearly all that is left of the card; on a processor the next encoding fails as if it were so."""
+
+    def __init__(self, engine: LocalEngine, job: Job) -> None:
+        self._engine, self._job = engine, job
+        self._ballast: list[torch.Tensor] = []
+
+    def __enter__(self) -> None:
+        if self._job.device == "cpu":
+
+            def fail(point: str) -> None:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+            self._engine._fault = fail
+            return
+        block = 2**28
+        while block >= 2**24:
+            try:
+                self._ballast.append(torch.empty(block, dtype=torch.uint8, device=self._job.device))
+            except torch.OutOfMemoryError:
+                block //= 2
+
+    def __exit__(self, *unused: object) -> None:
+        self._ballast.clear()
+        self._engine._fault = lambda point: None
+
+
+def _failing(engine: LocalEngine, message: Message) -> dict[str, Any]:
+    try:
+        last = list(_run(engine, message, tokens=4))[-1]
+    except AppError as error:
+        return {"told": error.code}
+    return {"told": last.finish_reason.value if isinstance(last, FinishedStep) else "nothing"}
+
+
+def _told(engine: LocalEngine, message: Message, job: Job) -> dict[str, Any]:
+    return {**_failing(engine, message), "next_answered": _answers(engine, job)}
+
+
+def _answers(engine: LocalEngine, job: Job) -> bool:
+    side = 64 if job.is_dry else 512
+    told_of = _failing(engine, _question(random.randrange(10**6), Size(side, side)))["told"]
+    return bool(told_of == "length")
+
+
+def speed(job: Job) -> dict[str, Any]:
+    """Run the benchmark's arms for this model."""
+    sides = (64,) if job.is_dry else (512, 1024, 1440)
+    report = run_bench(
+        model=job.folder, sides=sides, tokens=4 if job.is_dry else 64, rounds=1, repeats=1,
+        threads=1, device=job.device, cap_bytes=job.cap_bytes, is_apart=not job.is_dry,
+    )  # fmt: skip
+    return {**report, "ratios": ratios(report)}
+
+
+def projected(report: Mapping[str, Any], device: str, *, onto: str = "RTX 4090") -> dict[str, Any]:
+    """Return what the figures of one card say of another, with what is assumed for it."""
+    here = next((name for name in PEAKS if name in device), None)
+    if here is None:
+        return {"left_out": f"the makers' figures of {device} are not known here"}
+    bandwidth, compute = (there / ours for there, ours in zip(PEAKS[onto], PEAKS[here], strict=True))
+    arms = {
+        arm["name"]: {
+            size: {
+                "decode_tokens_per_s": figures["decode_tokens_per_s"] * bandwidth,
+                "first_token_s": figures["first_token_s"] / compute,
+            }
+            for size, figures in arm["sizes"].items()
+        }
+        for arm in report["arms"]
+    }
+    return {
+        "card": onto,
+        "assumed": [
+            f"decoding reaches the same share of the memory's speed: times {bandwidth:.3f} ({PEAKS[here][0]} to {PEAKS[onto][0]} GB/s)",
+            f"the first token takes the same share of the products' speed: times {1 / compute:.2f} ({PEAKS[here][1]} to {PEAKS[onto][1]} TFLOP/s)",
+            "launching kernels costs no more there than here, which arms without captured steps feel most",
+            "the model and its pictures fit the smaller card: see the part that is capped at 24 GB",
+        ],
+        "arms": arms,
+    }
+
+
+def _in_child(part: Callable[[Job], dict[str, Any]], job: Job) -> dict[str, Any]:
+    began = time.perf_counter()
+    try:
+        if job.is_dry or part is speed:
+            # Not in a child of its own: here there is nothing to keep apart, or every arm has one already.
+            found = part(job)
+        else:
+            with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as child:
+                found = child.submit(part, job).result()
+    except Exception as error:  # noqa: BLE001 - whatever breaks in one part is told, and the others still run
+        found = {"failed": f"{type(error).__name__}: {error}"[:400]}
+    return {**found, "took_s": round(time.perf_counter() - began, 1)}
+
+
+def measure(
+    shapes: tuple[str, ...],
+    parent: Path,
+    *,
+    is_dry: bool,
+    limit_s: float,
+    device: str = "cpu",
+    precision: str = "",
+    parts: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """Run every part, or those that are named, the most wanted first, until the time is up; return the report."""
+    began = time.perf_counter()
+    report: dict[str, Any] = {
+        "device": hardware.device_name(hardware.choose_device(device).device),
+        "versions": {"torch": str(torch.__version__), "cuda": str(torch.version.cuda)},
+        "is_dry": is_dry,
+    }
+    jobs: dict[str, Job] = {}
+    for shape in shapes:
+        _say(f"making a random model of the shape {shape}")
+        make_model(shape, parent / f"random-{shape}")
+        jobs[shape] = Job(parent / f"random-{shape}", device, is_dry=is_dry, precision=precision)
+    first = jobs[shapes[0]]
+    tight, tighter = replace(first, cap_bytes=24 * GB), replace(first, cap_bytes=12 * GB)
+    plan: list[tuple[str, Callable[[Job], dict[str, Any]], Job]] = [
+        ("steps", steps, first),
+        ("vision", vision, first),
+        ("callers", callers, first),
+        ("mixes", mixes, first),
+        ("faults at 24 GB", faults, tight),
+        ("faults at 12 GB", faults, tighter),
+        (f"speed {shapes[0]} at 24 GB", speed, tight),
+        *((f"speed {shape}", speed, job) for shape, job in jobs.items() if shape != shapes[0]),
+    ]
+    for name, part, job in plan:
+        if parts and part.__name__ not in parts:
+            continue
+        if time.perf_counter() - began > limit_s:
+            report[name] = {"left_out": "the time was up"}
+            continue
+        _say(f"{time.perf_counter() - began:5.0f} s  {name}")
+        report[name] = _in_child(part, job)
+    main_speed = report.get(f"speed {shapes[0]} at 24 GB", {})
+    report["projection"] = projected(main_speed, report["device"]) if "arms" in main_speed else {}
+    return {**report, "took_s": round(time.perf_counter() - began, 1)}
+
+
+def told(report: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """Yield the report as lines for a terminal, without the long lists."""
+    for name, value in report.items():
+        if isinstance(value, Mapping):
+            flat = {key: one for key, one in value.items() if not isinstance(one, Mapping | list)}
+            yield f"{indent}{name}: " + ", ".join(f"{key} {_short(one)}" for key, one in flat.items())
+            yield from told({key: one for key, one in value.items() if isinstance(one, Mapping)}, indent + "  ")
+            for arm in value.get("arms", ()) if isinstance(value.get("arms"), list) else ():
+                yield from told({arm["name"]: arm["sizes"]}, indent + "  ")
+        elif not indent and not isinstance(value, list):
+            yield f"{name}: {_short(value)}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read the command line, measure, and write the report. Returns 1 where there is no card or a part failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", default="7b,3b", help="random models of these shapes, the main one first")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument(
+        "--precision", default="", help="of the parts that do not compare precisions; bf16 if not given"
+    )
+    parser.add_argument("--parts", default="", help=f"only these, with commas: {', '.join(PARTS)}")
+    parser.add_argument("--dry", action="store_true", help="in small on the processor, to see that everything runs")
+    parser.add_argument("--minutes", type=float, default=9.0, help="no part begins after so long")
+    parser.add_argument("--json", type=Path, help="where to write the report")
+    given = parser.parse_args(arguments)
+    device = "cpu" if given.dry else given.device
+    if device == "cuda" and not torch.cuda.is_available():
+        print("There is no graphics card that torch can use here. Try --dry.", file=sys.stderr)
+        return 1
+    shapes = ("tiny",) if given.dry else tuple(given.shapes.split(","))
+    if unknown := [shape for shape in shapes if shape not in SHAPES]:
+        print(f"There is no shape called {unknown[0]}. There are: {', '.join(SHAPES)}.", file=sys.stderr)
+        return 1
+    if wrong := [part for part in given.parts.split(",") if part and part not in PARTS]:
+        print(f"There is no part called {wrong[0]}. There are: {', '.join(PARTS)}.", file=sys.stderr)
+        return 1
+    parent = Path(tempfile.mkdtemp(prefix="qwen-vl-card-"))
+    try:
+        report = measure(
+            shapes,
+            parent,
+            is_dry=given.dry,
+            limit_s=given.minutes * 60,
+            device=device,
+            precision=given.precision,
+            parts=tuple(part for part in given.parts.split(",") if part),
+        )
+    finally:
+        shutil.rmtree(parent, ignore_errors=True)
+    if given.json is not None:
+        given.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    for line in told(report):
+        print(line)
+    return 1 if any(isinstance(part, dict) and "failed" in part for part in report.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""The script that measures a graphics card runs on a processor in small, so that it will run where there is a card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from qwen_vl_app.engine.local.bench_models import make_model
+from scripts import card
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> card.Job:
+    """A job on the processor with the smallest model."""
+    folder = tmp_path_factory.mktemp("card") / "random-tiny"
+    make_model("tiny", folder)
+    return card.Job(folder, "cpu", is_dry=True)
+
+
+def test_a_dry_run_does_every_part_and_writes_a_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is left out or fails, and table and file say the same."""
+    monkeypatch.setattr(card, "speed", lambda job: {"arms": []})  # the benchmark has tests of its own
+    file = tmp_path / "card.json"
+    assert card.main(["--dry", "--json", str(file)]) == 0
+    report = json.loads(file.read_text(encoding="utf-8"))
+    names = ["steps", "vision", "callers", "mixes", "faults at 24 GB", "faults at 12 GB", "speed tiny at 24 GB"]
+    assert [name for name in names if name not in report] == []
+    assert not [name for name, part in report.items() if isinstance(part, dict) and {"failed", "left_out"} & set(part)
+                and name != "projection"]  # fmt: skip
+    assert report["steps"]["same_tokens"] == "24 of 24"
+    assert report["vision"]["batched_windows"]["off"] < 1e-4
+    assert report["vision"]["varlen"]["left_out"] == "engine.attention.not_here"
+    assert set(report["callers"]) >= {"1", "2", "4", "8", "newcomer"}
+    assert len(report["mixes"]["mixes"]) == 3
+    for cap in ("24", "12"):
+        told = report[f"faults at {cap} GB"]
+        answered = [told[name]["next_answered"] for name in told if isinstance(told[name], dict)]
+        assert answered == [True, True, True]
+        assert told["a context too long"]["told"] == "engine.prompt_too_long"
+        assert told["memory taken away"]["told"] == "engine.out_of_memory"
+    said = capsys.readouterr().out
+    assert "callers" in said and "tokens_per_s" in said
+
+
+def test_the_benchmark_runs_as_a_part(job: card.Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its arms give their figures for the projection."""
+    monkeypatch.setattr("qwen_vl_app.engine.local.bench.ARMS", card_arms())
+    monkeypatch.setattr("qwen_vl_app.engine.local.bench.measure_bandwidth", lambda reading: 20.0)
+    report = card.speed(job)
+    (arm,) = report["arms"]
+    onto = card.projected(report, "NVIDIA H100 80GB HBM3")
+    figures = onto["arms"][arm["name"]]["64x64"]
+    assert figures["decode_tokens_per_s"] == pytest.approx(arm["sizes"]["64x64"]["decode_tokens_per_s"] * 1008 / 3350)
+    assert figures["first_token_s"] == pytest.approx(arm["sizes"]["64x64"]["first_token_s"] * 989 / 165)
+    assert len(onto["assumed"]) == 4
+
+
+def card_arms() -> Any:
+    """Return one arm of the benchmark."""
+    from qwen_vl_app.engine.local.bench_arms import ARMS
+
+    return ARMS[3:4]
+
+
+def test_a_part_that_fails_is_told_and_the_others_run(job: card.Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken part has its error in the report; with the time up, parts are left out by name."""
+
+    def broken(job: card.Job) -> dict[str, Any]:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    for name in ("steps", "vision", "callers", "mixes", "faults", "speed"):
+        monkeypatch.setattr(card, name, broken)
+    report = card.measure(("tiny",), job.folder.parent / "again", is_dry=True, limit_s=60)
+    assert "illegal memory access" in report["mixes"]["failed"]
+    late = card.measure(("tiny",), job.folder.parent / "late", is_dry=True, limit_s=-1)
+    assert late["steps"] == {"left_out": "the time was up"}
+    assert card.projected({}, "an unknown card")["left_out"]
+
+
+def test_without_a_card_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A sentence and a next step, for a missing card as for a misspelt shape."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert card.main([]) == 1
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert card.main(["--shapes", "9b"]) == 1
+    assert card.main(["--dry", "--parts", "callers,everything"]) == 1
+    said = capsys.readouterr().err
+    assert "--dry" in said and "9b" in said and "everything" in said
+
+
+def test_one_part_alone_on_a_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part that a processor can tell as well is run alone, in the precision that is asked for."""
+    jobs: list[card.Job] = []
+
+    def callers(job: card.Job) -> dict[str, Any]:
+        jobs.append(job)
+        return {}
+
+    monkeypatch.setattr(card, "callers", callers)
+    report = card.measure(
+        ("tiny",), tmp_path, is_dry=True, limit_s=60, device="cpu", precision="int8", parts=("callers",)
+    )
+    assert [(job.device, job.precision) for job in jobs] == [("cpu", "int8")]
+    assert "callers" in report and "steps" not in report

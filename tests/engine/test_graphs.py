@@ -1,0 +1,116 @@
+"""How decode steps are run: captured where that works and agrees, else the plain way, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from qwen_vl_app.engine.local import graphs
+from qwen_vl_app.engine.local.graphs import choose_steps, self_test
+from qwen_vl_app.engine.local.slab import Body, EagerRecorder, Recorder, SlabSize, StaticStepper
+from qwen_vl_app.engine.local.steps import GrowingStepper
+from qwen_vl_app.errors import ModelError
+from tests.engine.harness import Pair
+from tests.engine.tape import TapeRecorder
+
+CPU = torch.device("cpu")
+SLAB = SlabSize(2, 300)
+
+
+class Broken:
+    """A driver that refuses to capture."""
+
+    def record(self, body: Body) -> Body:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+
+class Wrong:
+    """A capture that gives other numbers, as one of a step with a host read would."""
+
+    def record(self, body: Body) -> Body:
+        return lambda: body().flip(-1)
+
+
+def choice(
+    pair: Pair, wanted: str, make_recorder: Callable[[], Recorder], slab: SlabSize | None = SLAB
+) -> graphs.StepsChoice:
+    """Choose as on a card, with a recorder that works here."""
+    parts = pair.engine._parts
+    assert parts is not None
+    return choose_steps(wanted, parts.decoder.text, CPU, rows=2, slab=slab, make_recorder=make_recorder)
+
+
+def test_a_recorder_that_works_is_used_first(pair: Pair) -> None:
+    """Everything is recorded ahead, and the plain way stays for what is too long."""
+    made: list[TapeRecorder] = []
+
+    def make() -> TapeRecorder:
+        made.append(TapeRecorder())
+        return made[-1]
+
+    chosen = choice(pair, "graph", make)
+    assert [stepper.name for stepper in chosen.steppers] == ["graph", "plain"]
+    assert chosen.reason.code == "engine.choice.steps.wanted"
+    assert made[0].recorded > 0 and made[0].replayed > 0
+
+
+def test_the_self_test_tells_right_from_wrong(pair: Pair) -> None:
+    """Two answers, one leaving half-way: the static way agrees with the plain one, a broken one does not."""
+    parts = pair.engine._parts
+    assert parts is not None
+    text = parts.decoder.text
+    plain = GrowingStepper(text, CPU)
+    for recorder, is_right in ((EagerRecorder(), True), (TapeRecorder(), True), (Wrong(), False)):
+        off = self_test(StaticStepper(text, CPU, SLAB, recorder=recorder), plain, layers=len(text.layers))
+        assert (off < 1e-5) is is_right
+
+
+@pytest.mark.parametrize(
+    ("make_recorder", "slab", "code"),
+    [
+        (Broken, SLAB, "engine.choice.steps.failed"),
+        (Wrong, SLAB, "engine.choice.steps.differs"),
+        (EagerRecorder, None, "engine.choice.steps.memory"),
+    ],
+)
+def test_what_does_not_work_falls_back_with_a_reason(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, make_recorder: Callable[[], Recorder], slab: SlabSize | None, code: str
+) -> None:
+    """On a card the plain way is taken and says why; asked for by name, it is an error in a sentence."""
+    parts = pair.engine._parts
+    assert parts is not None
+    with pytest.raises(ModelError, match=r"engine\.steps\.not_here"):
+        choice(pair, "graph", make_recorder, slab)
+
+    class Card:
+        type = "cuda"
+
+    monkeypatch.setattr(
+        graphs, "StaticStepper", lambda text, device, *rest, **named: StaticStepper(text, CPU, *rest, **named)
+    )
+    monkeypatch.setattr(graphs, "GrowingStepper", lambda text, device, **named: GrowingStepper(text, CPU, **named))
+    card: Any = Card()
+    chosen = choose_steps("auto", parts.decoder.text, card, rows=2, slab=slab, make_recorder=make_recorder)
+    assert [stepper.name for stepper in chosen.steppers] == ["plain"]
+    assert chosen.reason.code == code
+
+
+def test_on_a_processor_captured_steps_are_refused_by_name(pair: Pair) -> None:
+    """There is nothing to capture; auto says so, `plain` is always there."""
+    parts = pair.engine._parts
+    assert parts is not None
+    text = parts.decoder.text
+    assert choose_steps("auto", text, CPU, rows=1, slab=SLAB).reason.code == "engine.choice.steps.processor"
+    assert choose_steps("plain", text, CPU, rows=1, slab=None).name == "plain"
+    with pytest.raises(ModelError, match=r"engine\.steps\.not_here"):
+        choose_steps("graph", text, CPU, rows=1, slab=SLAB)
+
+
+def test_compiling_needs_its_tools(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without Triton or a compiler, compiled steps are refused in a sentence that names them."""
+    monkeypatch.setattr(graphs, "can_compile", lambda: False)
+    with pytest.raises(ModelError, match=r"engine\.steps\.no_compiler"):
+        choice(pair, "compiled", EagerRecorder)

@@ -1,0 +1,273 @@
+"""The desk: forms are kept whole, decisions are appended with who and when, exports carry the evidence, erasing erases."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import openpyxl
+import pypdfium2
+import pytest
+
+from qwen_vl_app.assistant import Assistant
+from qwen_vl_app.batch import BatchRuns
+from qwen_vl_app.errors import FormError, UsageError
+from qwen_vl_app.forms import (
+    Change,
+    FieldMark,
+    FieldState,
+    FillPlan,
+    FormDesk,
+    FormExport,
+    JudgedForm,
+    Verdict,
+    export_forms,
+)
+from qwen_vl_app.forms.truth_folder import cases_in
+from qwen_vl_app.texts import Language
+from tests.forms.parts import TEMPLATE, PlateModel, form_assistant
+from tests.ui.fakes import png
+
+
+@pytest.fixture
+def model() -> PlateModel:
+    return PlateModel()
+
+
+@pytest.fixture
+def assistant(tmp_path: Path, model: PlateModel) -> Iterator[Assistant]:
+    with form_assistant(tmp_path, model) as opened:
+        opened.wait_until_loaded(60)
+        yield opened
+
+
+@pytest.fixture
+def desk(assistant: Assistant) -> FormDesk:
+    return FormDesk(assistant)
+
+
+def fill(desk: FormDesk, assistant: Assistant, name: str = "plate.png", *, width: int = 280) -> JudgedForm:
+    """Fill and keep a form from a picture of that width."""
+    return desk.fill(FillPlan(TEMPLATE), assistant.stage(png(width=width, height=140), name))
+
+
+def review(desk: FormDesk, judged: JudgedForm, *, load: str = "70") -> JudgedForm:
+    """Decide every field, correcting one."""
+    form_id = judged.form.form_id
+    desk.accept(form_id, "serial", who="Ann")
+    desk.correct(form_id, "load", load, who="Ann")
+    return desk.accept(form_id, "note", who="Bo")
+
+
+def test_a_decision_says_who_and_when_and_changes_no_reading(desk: FormDesk, assistant: Assistant) -> None:
+    """Also for the next process; the reading stays beside the person's word."""
+    judged = review(desk, fill(desk, assistant))
+    again = FormDesk(assistant).judged(judged.form.form_id)
+    load = again.judged("load")
+    assert again.is_reviewed and load.state is FieldState.CORRECTED
+    assert (load.value.shown, load.reading.written) == ("70 kg", "50")
+    assert load.decision is not None and load.decision.who == "Ann" and load.decision.at.tzinfo is not None
+    assert [each.who for each in desk.decisions(judged.form.form_id)] == ["Ann", "Ann", "Bo"]
+
+
+def test_nobody_decides_without_a_name(desk: FormDesk, assistant: Assistant) -> None:
+    """A blank name, or one of control characters alone, is none."""
+    judged = fill(desk, assistant)
+    for who in ("", "  ", "\x00\n"):
+        with pytest.raises(UsageError):
+            desk.accept(judged.form.form_id, "serial", who=who)
+    assert desk.decisions(judged.form.form_id) == ()
+
+
+def test_a_correction_is_judged_by_the_rules_too(desk: FormDesk, assistant: Assistant) -> None:
+    """A person may be wrong as well: over the maximum stays marked, and null says that nothing stands there."""
+    judged = fill(desk, assistant)
+    over = desk.correct(judged.form.form_id, "load", "700", who="Ann").judged("load")
+    assert [each.code for each in over.doubts] == ["forms.rule.above"]
+    none = desk.correct(judged.form.form_id, "load", " ", who="Ann").judged("load")
+    assert none.value.is_null and none.decision is not None and none.decision.written is None
+
+
+def test_accepting_the_rest_leaves_the_doubtful(desk: FormDesk, assistant: Assistant, model: PlateModel) -> None:
+    """Only what nothing speaks against."""
+    model.again["Load"] = "80"
+    judged = desk.accept_rest(fill(desk, assistant).form.form_id, who="Ann")
+    assert {each.field.key for each in judged.fields if each.state.is_settled} == {"serial", "note"}
+
+
+def test_the_worst_form_stands_first_and_the_reviewed_last(
+    desk: FormDesk, assistant: Assistant, model: PlateModel
+) -> None:
+    """The order in which a person should look."""
+    calm = fill(desk, assistant, "calm.png", width=281)
+    reviewed = review(desk, fill(desk, assistant, "done.png", width=282))
+    model.again["Load"] = "80"
+    doubtful = fill(desk, assistant, "doubtful.png", width=283)
+    assert [each.form.picture_name for each in desk.list()] == ["doubtful.png", "calm.png", "done.png"]
+    assert {calm.form.form_id, reviewed.form.form_id, doubtful.form.form_id} == {
+        each.form.form_id for each in desk.list()
+    }
+    assert desk.list(owners=("somebody else",)) == ()
+
+
+def test_a_torn_decision_loses_only_itself(desk: FormDesk, assistant: Assistant, tmp_path: Path) -> None:
+    """A kill in the middle of a line: what was decided before stands, and the next decision is whole."""
+    form_id = fill(desk, assistant).form.form_id
+    desk.accept(form_id, "serial", who="Ann")
+    journal = tmp_path / "data" / "forms" / "filled" / form_id / "decisions.jsonl"
+    with journal.open("ab") as file:
+        file.write(b'{"key": "lo')
+    desk.accept(form_id, "note", who="Ann")
+    assert [each.key for each in desk.decisions(form_id)] == ["serial", "note"]
+
+
+@pytest.mark.parametrize("form_id", ["..", "../../x", "", "a/b", "no-such-form", ".hidden"])
+def test_an_id_leads_nowhere_else(desk: FormDesk, form_id: str) -> None:
+    """Whatever is typed."""
+    with pytest.raises(FormError) as refused:
+        desk.judged(form_id)
+    assert refused.value.code == "forms.unknown"
+
+
+@pytest.mark.parametrize("language", list(Language))
+def test_forms_are_taken_away(desk: FormDesk, assistant: Assistant, tmp_path: Path, language: Language) -> None:
+    """Values and evidence, numbers as numbers, crops in the workbook, room to sign; a name is never a formula."""
+    judged = fill(desk, assistant, "=cmd().png")
+    forms = (review(desk, judged),)
+    for kind in FormExport:
+        target = tmp_path / f"out.{kind.value}"
+        assert export_forms(kind, target, forms, file_of=desk.file, language=language) == 1
+    text = (tmp_path / "out.csv").read_text(encoding="utf-8-sig")
+    assert "AB-123" in text and "70" in text and "\n'=cmd" in text.replace("\r", "")
+    book = openpyxl.load_workbook(tmp_path / "out.xlsx")
+    values, evidence = book.worksheets
+    head = [cell.value for cell in values[1]]
+    load = head.index(TEMPLATE.fields[1].names.of(language))
+    assert values[2][load].value == 70 and values[2][0].data_type == "s"
+    assert len(evidence._images) == 2
+    (document,) = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["forms"]
+    assert document["values"] == {"serial": "AB-123", "load": 70, "note": None}
+    assert document["fields"]["load"]["decision"]["who"] == "Ann"
+    assert document["fields"]["serial"]["second_look"]["outcome"] == "agree"
+    assert document["fields"]["serial"]["box"] is not None
+    assert len(pypdfium2.PdfDocument(io.BytesIO((tmp_path / "out.pdf").read_bytes()))) == 1
+
+
+def test_erasing_leaves_no_form_and_no_truth(desk: FormDesk, assistant: Assistant, tmp_path: Path) -> None:
+    """Templates stay: they hold no picture."""
+    review(desk, fill(desk, assistant))
+    desk.templates.save(TEMPLATE)
+    erased = desk.erase()
+    assert (erased.forms, erased.cases) == (1, 1)
+    left = [file for file in (tmp_path / "data" / "forms").rglob("*") if file.is_file()]
+    assert [file.name for file in left] == ["v1.json"]
+
+
+def test_erasing_the_history_reaches_forms(desk: FormDesk, assistant: Assistant, tmp_path: Path) -> None:
+    """Of the same owner, in the same period: pictures, values and decisions, the truth set and its results."""
+    runs = BatchRuns(assistant)
+    review(desk, fill(desk, assistant), load="71.25")
+    mine = desk.fill(FillPlan(TEMPLATE, owner="a" * 32), assistant.stage(png(width=300, height=150), "mine.png"))
+    desk.acceptance.activate(desk.acceptance.run())
+    receipt = assistant.records.erase_everything("local")
+    assert receipt.is_complete and receipt.files >= 8
+    assert [each.form.form_id for each in desk.list()] == [mine.form.form_id]
+    assert desk.acceptance.cases() == ()
+    left = b"".join(file.read_bytes() for file in (tmp_path / "data" / "forms").rglob("*") if file.is_file())
+    assert b"71.25" not in left and b"plate.png" not in left
+    runs.close()
+
+
+def test_a_site_that_keeps_records_deletes_nothing(tmp_path: Path, model: PlateModel) -> None:
+    """Corrections are what it has."""
+    with form_assistant(tmp_path, model, keep="records") as assistant:
+        assistant.wait_until_loaded(60)
+        desk = FormDesk(assistant)
+        form_id = fill(desk, assistant).form.form_id
+        with pytest.raises(FormError):
+            desk.delete(form_id)
+        with pytest.raises(FormError):
+            desk.erase()
+        assert desk.judged(form_id)
+
+
+def test_a_site_that_keeps_nothing_writes_no_form(tmp_path: Path, model: PlateModel) -> None:
+    """Forms live as long as the process; nothing of a picture reaches the disk."""
+    with form_assistant(tmp_path, model, keep="nothing") as assistant:
+        assistant.wait_until_loaded(60)
+        desk = FormDesk(assistant)
+        assert review(desk, fill(desk, assistant)).is_reviewed
+        assert not (tmp_path / "data" / "forms").exists()
+
+
+# The truth set
+
+
+def test_corrections_feed_the_truth_set(desk: FormDesk, assistant: Assistant) -> None:
+    """A reviewed form with a correction joins by itself; one without does when somebody says so."""
+    first = fill(desk, assistant, width=281)
+    with pytest.raises(FormError):
+        desk.add_to_truth(first.form.form_id)
+    review(desk, first)
+    (case,) = desk.acceptance.cases()
+    assert dict(case.values) == {"serial": "AB-123", "load": "70", "note": None}
+
+
+def test_what_got_worse_is_refused_until_somebody_says_so(
+    desk: FormDesk, assistant: Assistant, model: PlateModel
+) -> None:
+    """Under the first model all is right; under the second a value is wrong and one invented: no forms are filled."""
+    review(desk, fill(desk, assistant), load="50 kg")
+    desk.add_to_truth(desk.list()[0].form.form_id)
+    first = desk.acceptance.run()
+    assert (first.count(FieldMark.RIGHT), first.is_worse) == (3, False)
+    assert desk.acceptance.verdict() is Verdict.NO_TRUTH
+    desk.acceptance.activate(first)
+    assert desk.acceptance.verdict() is Verdict.ACCEPTED
+
+    assistant._engine._status = replace_status(assistant, fingerprint="another", dtype="bf16")  # type: ignore[attr-defined]
+    assert desk.acceptance.verdict() is Verdict.UNTRIED
+    model.form = {"Serial": "AB-128", "Load": "50", "Note": "made up"}
+    second = desk.acceptance.run()
+    assert [(each.key, each.mark, each.change) for each in second.changed] == [
+        ("serial", FieldMark.WRONG, Change.WORSE),
+        ("note", FieldMark.INVENTED, Change.WORSE),
+    ]
+    with pytest.raises(FormError) as refused:
+        desk.acceptance.activate(second)
+    assert refused.value.code == "forms.accept.worse"
+    with pytest.raises(FormError) as refused:
+        fill(desk, assistant)
+    assert refused.value.code == "forms.accept.refused"
+    desk.acceptance.activate(second, anyway=True, who="Ann")
+    assert fill(desk, assistant)
+
+
+def replace_status(assistant: Assistant, **changes: str) -> object:
+    """The engine's status, as another model would say it."""
+    from dataclasses import replace
+
+    return replace(assistant._engine.status, **changes)  # type: ignore[arg-type]
+
+
+def test_a_folder_of_truth_is_read(desk: FormDesk, tmp_path: Path) -> None:
+    """A table, or a file beside the picture; an empty cell says that nothing is there, a missing column says nothing."""
+    folder = tmp_path / "truth"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(png(width=281, height=140))
+    (folder / "b.png").write_bytes(png(width=282, height=140))
+    (folder / "c.png").write_bytes(png(width=283, height=140))
+    (folder / "truth.csv").write_text("file,Serial,note\nA.PNG,AB-123,\n", encoding="utf-8")
+    (folder / "b.png.json").write_text('{"values": {"load": 50}}', encoding="utf-8")
+    cases = list(cases_in(folder, template=TEMPLATE, language="en", max_bytes=2**20))
+    assert [(case.picture_name, dict(case.values)) for case, _ in cases] == [
+        ("a.png", {"serial": "AB-123", "note": None}),
+        ("b.png", {"load": 50}),
+    ]
+    report = desk.acceptance.run(cases)
+    assert (len(report.fields), report.count(FieldMark.RIGHT)) == (3, 3)
+    with pytest.raises(FormError) as refused:
+        list(cases_in(folder, template=None, language="en", max_bytes=2**20))
+    assert refused.value.code == "forms.truth.no_template"

@@ -1,0 +1,226 @@
+"""Templates: written down, refused where they cannot be meant, made from schemas and headers, kept as versions."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import jsonschema
+import openpyxl
+import pytest
+
+from qwen_vl_app.errors import FormError
+from qwen_vl_app.forms import FieldType, FormField, FormTemplate, Names, dump_template, form_question, load_template
+from qwen_vl_app.forms.schema import reading_schema
+from qwen_vl_app.forms.sources import template_from_file, template_from_text
+from qwen_vl_app.forms.store import TemplateStore, shipped
+
+
+@pytest.mark.parametrize("template", shipped(), ids=lambda template: template.name)
+def test_what_ships_is_whole_in_both_languages(template: FormTemplate) -> None:
+    """Titles and names in English and Chinese; the document comes back as it was; null fits every field's schema."""
+    assert template.title.en and template.title.zh and template.about.en and template.about.zh
+    for field in template.fields:
+        assert field.names.en and field.names.zh, field.key
+    assert load_template(dump_template(template)) == template
+    for language in ("en", "zh"):
+        schema = reading_schema(template, language)
+        properties = schema["properties"]
+        assert isinstance(properties, dict)
+        nothing = dict.fromkeys(properties)
+        jsonschema.validate(nothing, schema)
+        for name in nothing:
+            assert name in form_question(template, language)
+
+
+def test_the_four_that_the_site_asked_for_ship() -> None:
+    """Nameplate, inspection form, meter reading, delivery note."""
+    assert {template.name for template in shipped()} == {
+        "nameplate",
+        "inspection_form",
+        "meter_reading",
+        "delivery_note",
+    }
+
+
+def test_a_plain_template_asks_in_the_published_words_alone() -> None:
+    """Small models understand no others."""
+    template = FormTemplate("t", (FormField("a", Names("TAG")), FormField("b", Names("BAR"))))
+    assert form_question(template, "en") == 'Extract the key-value information in the format:{"TAG": "", "BAR": ""}'
+    assert form_question(template, "zh") == "提取图中的：['TAG','BAR']，并且按照json格式输出。"
+
+
+@pytest.mark.parametrize(
+    ("document", "code"),
+    [
+        ("[]", "forms.template.not_json"),
+        ("{", "forms.template.not_json"),
+        ('{"name": "t", "fields": []}', "forms.template.no_fields"),
+        ('{"name": "T T", "fields": [{"key": "a"}]}', "forms.template.bad_name"),
+        ('{"name": "t", "fields": [{"key": "a"}, {"key": "a"}]}', "forms.template.name_twice"),
+        ('{"name": "t", "fields": [{"key": "a", "type": "colour"}]}', "forms.template.bad_value"),
+        ('{"name": "t", "fields": [{"key": "a", "typo": 1}]}', "forms.template.bad_value"),
+        ('{"name": "t", "fields": [{"key": "a", "type": "choice"}]}', "forms.template.no_choices"),
+        ('{"name": "t", "fields": [{"key": "a", "type": "table"}]}', "forms.template.no_columns"),
+        ('{"name": "t", "fields": [{"key": "a", "unit": "furlong"}]}', "forms.template.unknown_unit"),
+        ('{"name": "t", "fields": [{"key": "a", "pattern": "("}]}', "forms.template.bad_pattern"),
+        ('{"name": "t", "fields": [{"key": "a", "format": "YY"}]}', "forms.template.bad_date_format"),
+        ('{"name": "t", "fields": [{"key": "a", "minimum": 2, "maximum": 1}]}', "forms.template.empty_range"),
+        (
+            '{"name": "t", "fields": [{"key": "a"}], "rules": [{"kind": "sum", "fields": ["a", "b"]}]}',
+            "forms.template.rule_unknown_field",
+        ),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_its_place(document: str, code: str) -> None:
+    """One sentence each."""
+    with pytest.raises(FormError) as refused:
+        load_template(document)
+    assert refused.value.code == code
+
+
+def test_a_json_schema_becomes_a_template() -> None:
+    """Types, enumerations, limits, references, "or null", lists and tables; booleans are a choice."""
+    schema = {
+        "title": "Pump check",
+        "type": "object",
+        "required": ["Serial No."],
+        "$defs": {"amount": {"type": "number", "minimum": 0}},
+        "properties": {
+            "Serial No.": {"type": "string", "pattern": "^[A-Z]+$"},
+            "流量": {"anyOf": [{"$ref": "#/$defs/amount"}, {"type": "null"}]},
+            "count": {"type": ["integer", "null"], "exclusiveMaximum": 9},
+            "checked on": {"type": "string", "format": "date"},
+            "verdict": {"enum": ["good", "bad", None]},
+            "leaks": {"type": "boolean", "description": "oil below the shaft"},
+            "parts": {"type": "array", "items": {"type": "string"}},
+            "rows": {"type": "array", "items": {"type": "object", "properties": {"n": {"type": "integer"}}}},
+        },
+    }
+    template = template_from_text(json.dumps(schema))
+    kinds = {field.key: field.type for field in template.fields}
+    assert template.name == "pump_check"
+    assert kinds == {
+        "serial_no": FieldType.TEXT,
+        "field_2": FieldType.NUMBER,
+        "count": FieldType.INTEGER,
+        "checked_on": FieldType.DATE,
+        "verdict": FieldType.CHOICE,
+        "leaks": FieldType.CHOICE,
+        "parts": FieldType.LIST,
+        "rows": FieldType.TABLE,
+    }
+    serial, flow = template.fields[0], template.fields[1]
+    assert (serial.is_required, serial.pattern) == (True, "[A-Z]+")
+    assert (flow.names.zh, flow.minimum) == ("流量", 0)
+    assert template.field("leaks").hint.en == "oil below the shaft"
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("no json", "forms.schema.not_json"),
+        ("[1]", "forms.schema.no_object"),
+        ('{"type": "object"}', "forms.schema.no_object"),
+        ('{"type": "objct", "properties": {"a": {}}}', "forms.schema.invalid"),
+        ('{"properties": {"a": {"type": "object", "properties": {"b": {}}}}}', "forms.schema.nested"),
+        ('{"properties": {"a": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"$ref": "#/$defs/a"}}}', None),
+    ],
+)
+def test_schemas_that_describe_no_form(text: str, code: str | None) -> None:
+    """Each is refused in a sentence; a reference in a circle is a field of text."""
+    if code is None:
+        assert template_from_text(text, name="t").fields[0].type is FieldType.TEXT
+        return
+    with pytest.raises(FormError) as refused:
+        template_from_text(text)
+    assert refused.value.code == code
+
+
+def workbook(*lines: tuple[object, ...]) -> bytes:
+    """An XLSX file of these lines."""
+    book = openpyxl.Workbook()
+    for line in lines:
+        book.active.append(line)
+    file = io.BytesIO()
+    book.save(file)
+    return file.getvalue()
+
+
+def test_a_workbooks_header_becomes_a_template() -> None:
+    """A title above it is passed over; kinds are guessed from the lines below; long digits are names."""
+    data = workbook(
+        ("Deliveries 2026",),
+        ("No.", "供应商", "Weight", "Pieces", "Date", "Code"),
+        ("0042", "ACME", 12.5, 3, "2026-01-02", "4006381333931"),
+        ("0043", "Müller", 1.5, 4, "2026-01-03", "4006381333948"),
+    )
+    template = template_from_file(data, "deliveries.xlsx")
+    assert [field.type for field in template.fields] == [
+        FieldType.TEXT,
+        FieldType.TEXT,
+        FieldType.NUMBER,
+        FieldType.INTEGER,
+        FieldType.DATE,
+        FieldType.TEXT,
+    ]
+    assert [field.names.of("en") for field in template.fields][:2] == ["No.", "供应商"]
+    assert template.name == "deliveries"
+
+
+def test_a_csv_header_becomes_a_template_in_any_encoding() -> None:
+    """Semicolons and GB 18030, as Excel in China writes them."""
+    template = template_from_file("表号;读数\n A1;12,5\n".encode("gb18030"), "表.csv")
+    assert [(field.names.zh, field.type) for field in template.fields] == [
+        ("表号", FieldType.TEXT),
+        ("读数", FieldType.NUMBER),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "code"),
+    [
+        (b"PK\x03\x04 nothing", "a.xlsx", "forms.header.unreadable"),
+        (b"\x00\x01\x02", "a.csv", "forms.header.unreadable"),
+        (b"1,2,3\n", "a.csv", "forms.header.none"),
+        (b"\xff\xfe\x00", "a.json", "forms.template.not_json"),
+    ],
+)
+def test_files_that_hold_no_header(data: bytes, name: str, code: str) -> None:
+    """Each is refused in a sentence."""
+    with pytest.raises(FormError) as refused:
+        template_from_file(data, name)
+    assert refused.value.code == code
+
+
+def test_a_workbook_that_unpacks_to_far_more_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is never unpacked."""
+    monkeypatch.setattr("qwen_vl_app.forms.headers.MAX_UNPACKED_BYTES", 2**20)
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("xl/sharedStrings.xml", b"\0" * (2**20 + 1))
+    with pytest.raises(FormError) as refused:
+        template_from_file(file.getvalue(), "a.xlsx")
+    assert refused.value.code == "forms.header.too_large"
+
+
+def test_versions_count_and_old_ones_stay(tmp_path: Path) -> None:
+    """Saving what has not changed does nothing; what ships is never changed; a damaged version falls back."""
+    store = TemplateStore(tmp_path)
+    own = FormTemplate("nameplate", (FormField("a"),))
+    first = store.save(own)
+    assert store.save(own) == first and first.version == 1
+    second = store.save(FormTemplate("nameplate", (FormField("a"), FormField("b"))))
+    assert (second.version, store.versions("nameplate")) == (2, (1, 2))
+    assert store.get("nameplate", version=1) == first
+    assert len(store.get("nameplate", version=0).fields) == 11
+    (tmp_path / "templates" / "nameplate" / "v2.json").write_text("torn", encoding="utf-8")
+    assert store.get("nameplate") == first
+    store.remove("nameplate")
+    assert store.get("nameplate").version == 0
+    with pytest.raises(FormError):
+        store.remove("nameplate")
+    with pytest.raises(FormError):
+        store.get("../../etc/passwd")

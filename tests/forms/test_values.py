@@ -1,0 +1,149 @@
+"""What stands on pictures becomes values: numbers and dates of any country, units, choices, tables; null stays null."""
+
+from __future__ import annotations
+
+import pytest
+
+from qwen_vl_app.chat import JsonValue
+from qwen_vl_app.forms import Choice, FieldType, FormField, value_of
+
+NUMBER = FormField("x", type=FieldType.NUMBER)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("12.5", 12.5),
+        ("12,5", 12.5),
+        ("1.234,5", 1234.5),
+        ("1,234.5", 1234.5),
+        ("1 234,5", 1234.5),
+        ("1'234.5", 1234.5),
+        ("12,345,678", 12345678),
+        ("−4", -4),
+        ("＋１２．５", 12.5),
+        ("1.5e3", 1500),
+        ("1.2万", 12000),
+        ("≈ 7 kg", 7),
+        ("0,123", 0.123),
+    ],
+)
+def test_numbers_are_read_as_they_are_written_anywhere(text: str, value: float) -> None:
+    """Marks, groups, wide digits, exponents and 万."""
+    assert value_of(NUMBER, text).value == value
+
+
+@pytest.mark.parametrize("text", ["P-204", "12 or 13", "4.5 bar 7", "abc", "1.2.3", "12-11-2026"])
+def test_what_is_no_one_number_is_said_to_be_none(text: str) -> None:
+    """A name with digits, or two numbers: the text stays, with the reason."""
+    found = value_of(NUMBER, text)
+    assert found.problem is not None and found.problem.code == "forms.value.no_number"
+    assert found.shown == text
+
+
+def test_a_mark_that_may_be_either_is_told() -> None:
+    """1,234 is a thousand or a little more than one: taken as the first, and a person is asked; a setting settles it."""
+    found = value_of(NUMBER, "1,234")
+    assert found.value == 1234 and [note.code for note in found.notes] == ["forms.value.ambiguous_number"]
+    settled = value_of(FormField("x", type=FieldType.NUMBER, decimal_mark=","), "1,234")
+    assert settled.value == 1.234 and not settled.notes
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "value", "shown"),
+    [
+        ("6.3 bar", "kPa", 630, "630 kPa"),
+        ("77 °F", "°C", 25, "25 °C"),
+        ("5 PS", "kW", 3.67749375, "3.67749375 kW"),
+        ("0.5 MPa", "bar", 5, "5 bar"),
+        ("50 Hz", "Hz", 50, "50 Hz"),
+        ("12 公斤", "kg", 12, "12 kg"),
+        ("90 l/min", "m³/h", 5.4, "5.4 m³/h"),
+        ("400", "V", 400, "400 V"),
+    ],
+)
+def test_units_are_turned_into_the_fields_own(text: str, unit: str, value: float, shown: str) -> None:
+    """A number without a unit is taken to be in it already."""
+    found = value_of(FormField("x", type=FieldType.NUMBER, unit=unit), text)
+    assert (found.shown, found.problem) == (shown, None)
+    assert found.value == pytest.approx(value)
+
+
+def test_a_unit_of_something_else_is_refused() -> None:
+    """Litres are no kilograms, and MW is not mW: nothing is made up."""
+    found = value_of(FormField("x", type=FieldType.NUMBER, unit="kg"), "5 l")
+    assert found.problem is not None and found.problem.code == "forms.value.wrong_unit"
+    assert value_of(FormField("x", type=FieldType.NUMBER, unit="kW"), "2 MW").value == 2000
+
+
+@pytest.mark.parametrize(
+    ("text", "format", "iso"),
+    [
+        ("2026-11-21", "", "2026-11-21"),
+        ("21.11.2026", "", "2026-11-21"),
+        ("11/21/2026", "", "2026-11-21"),
+        ("03/04/2026", "MM/DD/YYYY", "2026-03-04"),
+        ("03/04/2026", "DD/MM/YYYY", "2026-04-03"),
+        ("2026年11月21日", "", "2026-11-21"),
+        ("21 Nov 2026", "", "2026-11-21"),
+        ("Nov. 21, 2026", "", "2026-11-21"),
+        ("20261121", "", "2026-11-21"),
+        ("03/2021", "", "2021-03"),
+        ("5. März 2024", "", "2024-03-05"),
+        ("２０２６年１月２日", "", "2026-01-02"),
+    ],
+)
+def test_dates_are_read_in_any_order(text: str, format: str, iso: str) -> None:  # noqa: A002 - the field's name
+    """Words and numbers, both languages; a month without a day stays a month."""
+    assert value_of(FormField("x", type=FieldType.DATE, format=format), text).value == iso
+
+
+def test_a_date_is_written_as_the_field_says() -> None:
+    """The value is ISO, what is shown is the site's own."""
+    found = value_of(FormField("x", type=FieldType.DATE, format="DD.MM.YYYY"), "2026-01-09")
+    assert (found.value, found.shown) == ("2026-01-09", "09.01.2026")
+
+
+def test_doubtful_dates_say_so() -> None:
+    """Day and month that could be swapped, a year of two digits, a day that does not exist."""
+    field = FormField("x", type=FieldType.DATE)
+    assert [note.code for note in value_of(field, "03/04/2026").notes] == ["forms.value.ambiguous_date"]
+    assert [note.code for note in value_of(field, "25.12.25").notes] == ["forms.value.short_year"]
+    wrong = value_of(field, "31.02.2026")
+    assert wrong.problem is not None and wrong.problem.code == "forms.value.no_date"
+
+
+@pytest.mark.parametrize("nothing", [None, "", "  ", "null", "N/A", "无", "—"])
+@pytest.mark.parametrize("kind", [kind for kind in FieldType if kind not in (FieldType.LIST, FieldType.TABLE)])
+def test_nothing_is_null_for_every_kind(nothing: JsonValue, kind: FieldType) -> None:
+    """What a model writes for what it cannot see is no value."""
+    found = value_of(FormField("x", type=kind, choices=(Choice("a"),)), nothing)
+    assert found.is_null and found.value is None and found.problem is None
+
+
+def test_choices_take_their_other_spellings_and_nothing_else() -> None:
+    """A word that is no choice stays, with the reason; one that says "none" may be a choice."""
+    field = FormField("x", type=FieldType.CHOICE, choices=(Choice("OK", ("合格", "Pass")), Choice("None")))
+    assert value_of(field, " pass ").value == "OK"
+    assert value_of(field, "合格").value == "OK"
+    assert value_of(field, "none").value == "None"
+    assert value_of(field, "broken").problem is not None
+
+
+def test_tables_keep_their_rows_and_say_which_cell_is_wrong() -> None:
+    """Cells are found by name in either language; empty rows go; the first wrong cell is named."""
+    columns = (FormField("item"), FormField("count", type=FieldType.INTEGER))
+    field = FormField("x", type=FieldType.TABLE, columns=columns)
+    found = value_of(
+        field, [{"item": "nut", "count": "4"}, {"item": None, "count": None}, {"ITEM": "bolt", "count": "x"}]
+    )
+    assert found.value == [{"item": "nut", "count": 4}, {"item": "bolt", "count": "x"}]
+    assert found.problem is not None and dict(found.problem.facts) == {"row": 2, "column": "count"}
+
+
+@pytest.mark.parametrize("odd", [{"a": 1}, [1, [2]], True, 3, "\x00", "9" * 5000, {"a": {"b": []}}])
+@pytest.mark.parametrize("kind", list(FieldType))
+def test_no_answer_of_a_model_breaks_it(odd: JsonValue, kind: FieldType) -> None:
+    """Whatever stands there, there is a value or a reason."""
+    found = value_of(FormField("x", type=kind, choices=(Choice("a"),), columns=(FormField("y"),)), odd)
+    assert isinstance(found.shown, str)

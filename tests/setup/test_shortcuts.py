@@ -1,0 +1,118 @@
+"""The app as a tool of the machine: what is made, that it is quoted well, and that taking it away takes nothing else."""
+
+from __future__ import annotations
+
+import configparser
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts import environment, run, shortcuts, uninstall
+
+AWKWARD = Path('/tmp/a folder/100%/wi"th/do$lar')
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project folder of the test's own."""
+    root = tmp_path / "project"
+    root.mkdir()
+    for name, value in {"ROOT": root, "FOLDER": root / ".venv", "SETUP": root / ".setup"}.items():
+        monkeypatch.setattr(environment, name, value)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("QWEN_VL_DATA_DIR", raising=False)
+    monkeypatch.setattr(run, "is_this_app", lambda port: False)
+    return root
+
+
+def test_the_menu_s_entry_is_one_that_desktops_read(tmp_path: Path) -> None:
+    """By the specification's own checker where it is installed; quoting and percent signs in any case."""
+    text = shortcuts.desktop_entry("/usr/bin/python3", AWKWARD)
+    entry = configparser.RawConfigParser()
+    entry.optionxform = str  # type: ignore[assignment,method-assign]
+    entry.read_string(text)
+    told = dict(entry["Desktop Entry"])
+    assert told["Name[zh_CN]"] == "图像助手"
+    assert told["Exec"] == '"/usr/bin/python3" "/tmp/a folder/100%%/wi\\\\"th/do\\\\$lar/scripts/run.py"'
+    if shutil.which("desktop-file-validate"):
+        file = tmp_path / "x.desktop"
+        file.write_text(shortcuts.desktop_entry("/usr/bin/python3", Path("/opt/app")), encoding="utf-8")
+        subprocess.run(["desktop-file-validate", str(file)], check=True)
+
+
+def test_the_service_runs_without_a_way_out(tmp_path: Path) -> None:
+    """The unit is one that systemd reads, quotes what has to be, and cuts the app off."""
+    text = shortcuts.service_unit("/usr/bin/python3", AWKWARD)
+    assert "--no-egress" in text
+    assert "IPAddressDeny=any" in text
+    assert '"/tmp/a folder/100%%/wi\\"th/do$$lar/scripts/run.py"' in text
+    if shutil.which("systemd-analyze") and sys.platform == "linux":
+        unit = tmp_path / shortcuts.UNIT_NAME
+        (tmp_path / "scripts").mkdir()
+        (tmp_path / "scripts" / "run.py").write_text("", encoding="utf-8")
+        unit.write_text(shortcuts.service_unit(sys.executable, tmp_path), encoding="utf-8")
+        told = subprocess.run(
+            ["systemd-analyze", "verify", "--user", str(unit)], capture_output=True, text=True, check=False
+        ).stderr
+        assert not [line for line in told.splitlines() if shortcuts.UNIT_NAME in line], told
+
+
+def test_the_file_for_windows_waits_where_something_failed() -> None:
+    """Line ends as Windows has them; a person can read why."""
+    text = shortcuts.windows_starter(r"C:\Program Files\Python311\python.exe", Path("C:/a b"))
+    assert text.count("\r\n") == text.count("\n") == 5
+    assert '"C:\\Program Files\\Python311\\python.exe"' in text
+    assert "pause" in text
+
+
+def test_what_was_made_is_taken_away_and_what_was_changed_stays(root: Path, tmp_path: Path) -> None:
+    """Written down with their hashes; a file that somebody has edited is theirs."""
+    home = tmp_path / "home"
+    entry = shortcuts.make_menu_entry(home / "share")
+    starter = shortcuts.make_windows_file(home / "Desktop")
+    assert entry.is_file()
+    starter.write_text("my own", encoding="utf-8")
+    neighbour = entry.with_name("other.desktop")
+    neighbour.write_text("theirs", encoding="utf-8")
+    removed = shortcuts.remove()
+    assert entry in removed
+    assert len(removed) == 2
+    assert starter.is_file()
+    assert neighbour.is_file()
+    assert shortcuts.remove() == []
+
+
+def test_uninstalling_leaves_what_a_person_brought(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The environment goes; models, kit and history stay, and it says where the history is."""
+    for name in (".venv/bin", ".setup/last", "models/mine", "offline_pkgs", "data"):
+        (root / name).mkdir(parents=True)
+    (root / "data" / uninstall.DATA_MARK).write_text("", encoding="utf-8")
+    assert uninstall.main([]) == 0
+    assert sorted(path.name for path in root.iterdir()) == ["data", "models", "offline_pkgs"]
+    assert "--with-data" in capsys.readouterr().out
+    assert uninstall.main(["--with-data", "--yes"]) == 0
+    assert not (root / "data").exists()
+
+
+@pytest.mark.parametrize("place", ["", "..", "pictures"])
+def test_a_folder_that_is_not_the_app_s_alone_is_never_removed(root: Path, place: str) -> None:
+    """A setting that names the project, a folder above it, or somebody's pictures removes none of them."""
+    folder = (root / place).resolve()
+    folder.mkdir(exist_ok=True)
+    (folder / "holiday.jpg").write_bytes(b"")
+    if place != "pictures":
+        (folder / uninstall.DATA_MARK).write_text("", encoding="utf-8")
+    (root / "config.toml").write_text(f"data_dir = '{folder}'\n", encoding="utf-8")
+    assert uninstall.main(["--with-data", "--yes"]) == 1
+    assert (folder / "holiday.jpg").exists()
+
+
+def test_a_running_app_is_not_uninstalled(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would fall over in the middle of an answer."""
+    (root / ".venv").mkdir()
+    monkeypatch.setattr(run, "is_this_app", lambda port: True)
+    assert uninstall.main([]) == 1
+    assert (root / ".venv").is_dir()

@@ -1,0 +1,115 @@
+"""A fallen graphics driver: the engine knows it, the question is kept, and the app ends so that it can be started again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from qwen_vl_app import bootstrap
+from qwen_vl_app.chat import EngineState, FinishReason, Message, Question, TurnState
+from qwen_vl_app.engine.base import DRIVER_LOST
+from qwen_vl_app.engine.fake import FakeEngine
+from qwen_vl_app.engine.local import hardware
+from qwen_vl_app.engine.local.engine import LocalEngine
+from qwen_vl_app.errors import InferenceError, Reason
+from scripts import run
+from tests.engine.harness import ask
+from tests.engine.tiny_models import make_qwen2_5_vl
+from tests.hub_parts import WAIT_S, an_assistant, replace_settings
+
+
+def test_a_card_that_answers_no_more_is_told_from_an_answer_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only where every later call would fail too is the engine at its end."""
+    make_qwen2_5_vl(tmp_path / "tiny")
+    strikes = [True, True]
+
+    def fault(point: str) -> None:
+        if point == "decode" and strikes and strikes.pop():
+            raise RuntimeError("CUDA error: unspecified launch failure")
+
+    engine = LocalEngine(tmp_path, device="cpu", fault=fault)
+    engine.load()
+    with pytest.raises(InferenceError) as caught:
+        ask(engine, Message("user", "hello"))
+    assert caught.value.code == "engine.run_failed"
+    assert engine.status.state is EngineState.READY
+    monkeypatch.setattr(hardware, "driver_is_lost", lambda device: True)
+    with pytest.raises(InferenceError) as caught:
+        ask(engine, Message("user", "hello"))
+    assert caught.value.code == DRIVER_LOST
+    assert engine.status.state.value == "failed"
+    assert engine.status.error == Reason(DRIVER_LOST)
+
+
+def test_the_card_is_asked_whether_it_still_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full memory is no lost driver, and a processor has none."""
+    card = torch.device("cuda", 0)
+
+    def fails(error: Exception) -> bool:
+        def synchronize(_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+        return hardware.driver_is_lost(card)
+
+    assert fails(RuntimeError("CUDA error: unspecified launch failure"))
+    assert not fails(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not hardware.driver_is_lost(torch.device("cpu"))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    assert not hardware.driver_is_lost(card)
+
+
+class Falling(FakeEngine):
+    """Falls over in the middle of its first answer."""
+
+    def fall(self) -> None:
+        """Be what a lost driver leaves behind."""
+        self._status = replace(self._status, state=EngineState.FAILED, error=Reason(DRIVER_LOST))
+
+
+def test_the_question_is_kept_and_the_app_asks_to_be_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The turn stands in the history with its reason; the process ends with the status that the start script knows."""
+    import app
+
+    engine = Falling([InferenceError(DRIVER_LOST)])
+    settings = replace_settings(data_dir=tmp_path, exit_on_driver_loss=True)
+    assistant = an_assistant(engine, tmp_path, settings=settings)
+    assistant.open()
+    assistant.wait_until_loaded(WAIT_S)
+    monkeypatch.setattr(bootstrap, "_instances", [assistant])
+    assert not bootstrap.driver_is_lost()
+    job = assistant.ask(Question("What is wrong with this pump?"))
+    answer = job.wait(WAIT_S)
+    assert answer is not None and answer.finish_reason is FinishReason.FAILED
+    engine.fall()
+    assert bootstrap.driver_is_lost()
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr(app, "DRIVER_POLL_S", 0.01)
+    asyncio.run(app._end_with_the_driver())
+    assert ended == [run.RESTART_STATUS]
+    assert run.is_crash(ended[0])
+
+    again = an_assistant(FakeEngine(), tmp_path)
+    with again:
+        (conversation,) = again.conversations("local")
+        (turn,) = again.turns("local", conversation.id)
+    assert (turn.question, turn.state) == ("What is wrong with this pump?", TurnState.FAILED)
+
+
+def test_without_anybody_to_start_it_again_the_app_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says what is wrong, and the history can still be read."""
+    engine = Falling()
+    assistant = an_assistant(engine, tmp_path)
+    engine.fall()
+    monkeypatch.setattr(bootstrap, "_instances", [assistant])
+    assert not bootstrap.driver_is_lost()

@@ -1,0 +1,78 @@
+"""A person's browser, as the browser tests drive it: the page, and everything that it should not have done."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from qwen_vl_app.offline import is_loopback
+
+FLAGS = (
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+"""Chromium's own test picture for a camera, and leave to use it."""
+TEXT_AREA = "composer-text"
+CHIP = "composer-chip"
+AXE = Path(str(importlib.util.find_spec("axe_core_python").origin)).with_name("axe.min.js")  # type: ignore[union-attr]
+"""The script that the package carries; nothing of it is ours."""
+
+
+class Visitor:
+    """One person's browser: its page, and everything that it should not have done."""
+
+    def __init__(
+        self, browser: Browser, address: str, *, locale: str = "en-US", scheme: Literal["light", "dark"] = "light"
+    ) -> None:
+        self.context = browser.new_context(
+            locale=locale,
+            color_scheme=scheme,
+            viewport={"width": 1280, "height": 860},
+            permissions=["clipboard-read", "clipboard-write", "camera"],
+        )
+        self.page: Page = self.context.new_page()
+        self.outside: list[str] = []
+        self.errors: list[str] = []
+        self.page.on("request", lambda request: self._look_at(request.url))
+        self.page.on("websocket", lambda opened: self._look_at(opened.url))
+        self.page.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.goto(address)
+        expect(self.composer).to_be_enabled(timeout=30_000)
+
+    @property
+    def composer(self) -> Locator:
+        """Where one types."""
+        return self.page.get_by_test_id(TEXT_AREA)
+
+    def ask(self, text: str) -> None:
+        """Type a question and send it."""
+        self.composer.fill(text)
+        self.composer.press("Enter")
+
+    def look_for_barriers(self) -> None:
+        """Let axe look over the page: nothing serious may stand between it and anybody."""
+        self.page.evaluate(AXE.read_text(encoding="utf-8"))
+        found = self.page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
+        serious = [each for each in found["violations"] if each["impact"] in ("serious", "critical")]
+        told = [(each["id"], [node["html"][:160] for node in each["nodes"][:3]]) for each in serious]
+        assert told == [], told
+
+    def leave(self) -> None:
+        """Close the browser; nothing may have gone outside, and nothing may have complained."""
+        self.context.close()
+        assert self.outside == []
+        assert self.errors == []
+
+    def _look_at(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("data", "blob") and not is_loopback(parts.hostname or ""):
+            self.outside.append(url)

@@ -1,0 +1,215 @@
+"""The records page: what is found, what is asked before erasing, the receipt, bringing in, and checking."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from qwen_vl_app.assistant import LOCAL_OWNER, Assistant
+from qwen_vl_app.chat import ErasureReceipt, Fragment, Question, TextPiece
+from qwen_vl_app.history import HistoryStore, Keeping, KeepingMode
+from qwen_vl_app.ui.records_search import _marked
+from tests.ui.conftest import MakeAssistant, page_of, words_on
+from tests.ui.fakes import png
+
+
+@pytest.fixture
+def assistant(make_assistant: MakeAssistant) -> Assistant:
+    """Two conversations, one of them about a picture."""
+    made = make_assistant("A red lamp.", "号码是 42。")
+    pictures = (made.stage(png(), "panel.png"),)
+    for question in (Question("What is there?", pictures), Question("发票号码？")):
+        assert made.ask(question).wait(20) is not None
+    return made
+
+
+def records_of(assistant: Assistant, *, locale: str = "en-US") -> AppTest:
+    page = page_of(assistant, locale=locale)
+    return page.button(key="page-records").click().run()
+
+
+def found(page: AppTest) -> list[str]:
+    return [button.label for button in page.button if (button.key or "").startswith("open-hit-")]
+
+
+class TestFinding:
+    def test_everything_is_there_and_words_narrow_it(self, assistant: Assistant) -> None:
+        """Newest first; what was looked for is marked, Chinese included."""
+        page = records_of(assistant)
+        assert found(page) == ["发票号码？", "What is there?"]
+        page.text_input(key="find-words").input("lamp").run()
+        assert found(page) == ["What is there?"]
+        assert "A red :yellow-background[**lamp**]" in words_on(page)
+        page.text_input(key="find-words").input("号码").run()
+        assert found(page) == ["发票号码？"]
+        page.text_input(key="find-words").input("nowhere").run()
+        assert found(page) == []
+        assert "Nothing" in words_on(page) or "nothing" in words_on(page)
+
+    def test_by_picture_and_by_day(self, assistant: Assistant) -> None:
+        """In the reader's own days."""
+        page = records_of(assistant)
+        page.segmented_control(key="find-pictures").set_value("with").run()
+        assert found(page) == ["What is there?"]
+        page.segmented_control(key="find-pictures").set_value("without").run()
+        assert found(page) == ["发票号码？"]
+        today = datetime.now(UTC).date()
+        page.segmented_control(key="find-pictures").set_value("any").run()
+        page.date_input(key="find-range").set_value((today, today)).run()
+        assert len(found(page)) == 2
+        page.date_input(key="find-range").set_value((today.replace(year=2020), today.replace(year=2020))).run()
+        assert found(page) == []
+
+    def test_a_hit_opens_its_conversation_at_that_turn(self, assistant: Assistant) -> None:
+        """On the branch where it is, though another one is shown."""
+        first = assistant.conversations(LOCAL_OWNER)[-1]
+        (turn,) = assistant.turns(LOCAL_OWNER, first.id)
+        again = assistant.records.question_of(LOCAL_OWNER, turn.id, text="Something else?")
+        assistant._engine.replies.append("Else.")  # type: ignore[attr-defined]
+        assert assistant.ask(again, beside=turn.id).wait(20) is not None
+        page = records_of(assistant)
+        page.text_input(key="find-words").input("lamp").run()
+        page.button(key=f"open-hit-{turn.id}").click().run()
+        assert page.query_params["c"] == str(first.id)
+        assert [each.id for each in assistant.turns(LOCAL_OWNER, first.id)] == [turn.id]
+
+    def test_many_are_leafed_through(self, make_assistant: MakeAssistant, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Every one is seen once."""
+        monkeypatch.setattr("qwen_vl_app.ui.records_search.HITS_AT_ONCE", 2)
+        count = 5
+        made = make_assistant(*(["ok"] * count))
+        for number in range(count):
+            assert made.ask(Question(f"Question {number}?")).wait(20) is not None
+        page = records_of(made)
+        seen = found(page)
+        for _ in range(2):
+            page.button(key="leaf-after").click().run()
+            seen += found(page)
+        assert page.button(key="leaf-after").disabled
+        assert sorted(seen) == sorted(f"Question {number}?" for number in range(count))
+        page.text_input(key="find-words").input("3").run()
+        assert page.button(key="open-hit-4")
+
+    def test_strangers_words_stay_words(self) -> None:
+        """Signs of the page's dialect mean themselves, and spaces around a match stay."""
+        fragment = Fragment(
+            "answer", (TextPiece("see [a](http://b) "), TextPiece("*x]*", is_match=True), TextPiece(" $1$"))
+        )
+        assert _marked(fragment) == r"see \[a\]\(http\://b\) :yellow-background[**\*x\]\***] \$1\$"
+
+
+class TestErasing:
+    def test_everything_goes_after_a_question_and_leaves_a_receipt(self, assistant: Assistant) -> None:
+        """Nothing is erased by the first click."""
+        page = records_of(assistant)
+        page.button(key="erase-everything-ask").click().run()
+        assert len(assistant.conversations(LOCAL_OWNER)) == 2
+        page.button(key="erase-sure").click().run()
+        assert assistant.conversations(LOCAL_OWNER) == ()
+        said = words_on(page)
+        assert "Erased. Receipt 1" in said
+        assert "2 questions with their answers" in said
+        assert "1 pictures" in said
+        assert page.query_params.get("c") is None
+        assert page.dataframe[0].value.shape[0] == 1
+
+    def test_days_are_chosen_first(self, assistant: Assistant) -> None:
+        """In the reader's own zone, both days included."""
+        page = records_of(assistant)
+        assert page.button(key="erase-days-ask").disabled
+        today = datetime.now(UTC).date()
+        page.date_input(key="erase-range").set_value((today.replace(year=2020), today.replace(year=2020))).run()
+        page.button(key="erase-days-ask").click().run()
+        page.button(key="erase-sure").click().run()
+        assert len(assistant.conversations(LOCAL_OWNER)) == 2
+        page.date_input(key="erase-range").set_value((today, today)).run()
+        page.button(key="erase-days-ask").click().run()
+        page.button(key="erase-sure").click().run()
+        assert assistant.conversations(LOCAL_OWNER) == ()
+
+    def test_a_pending_receipt_is_completed(self, assistant: Assistant, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It says why, and a button tries again."""
+        at = datetime.now(UTC)
+        monkeypatch.setattr(
+            assistant.records, "erase_everything", lambda _owner: ErasureReceipt(7, "everything", at, None, turns=3)
+        )
+        monkeypatch.setattr(assistant.records, "settle", lambda: True)
+        monkeypatch.setattr(
+            assistant.records,
+            "receipts",
+            lambda _owner, limit=50: (ErasureReceipt(7, "everything", at, at, turns=3),),
+        )
+        page = records_of(assistant)
+        page.button(key="erase-everything-ask").click().run()
+        page.button(key="erase-sure").click().run()
+        assert "not yet gone" in words_on(page)
+        page.button(key="settle").click().run()
+        assert "Erased. Receipt 7" in words_on(page)
+
+    def test_a_site_that_keeps_records_says_so(self, tmp_path: Path, make_assistant: MakeAssistant) -> None:
+        """And offers no erasing."""
+        assistant = make_assistant(keep="records")
+        assistant.records._history._keeping = Keeping(KeepingMode.RECORDS)  # the fixture's history knows no policy
+        page = records_of(assistant)
+        said = words_on(page)
+        assert "keeps everything as records" in said
+        assert "Nothing is erased here" in said
+        assert not [button for button in page.button if (button.key or "").startswith("erase-")]
+
+
+class TestTakingAndChecking:
+    def test_an_archive_is_brought_in(self, assistant: Assistant) -> None:
+        """Its conversations stand in the list; a file that is none is refused in a sentence."""
+        target = io.BytesIO()
+        assistant.records.export(target, owner=LOCAL_OWNER)
+        page = records_of(assistant)
+        page.file_uploader(key="import-0").upload("all.zip", target.getvalue(), "application/zip").run()
+        page.button(key="import-do").click().run()
+        assert len(assistant.conversations(LOCAL_OWNER)) == 4
+        assert "2 conversations were brought in" in page.success[0].value
+        page.file_uploader(key="import-1").upload("none.zip", b"none", "application/zip").run()
+        page.button(key="import-do").click().run()
+        assert len(assistant.conversations(LOCAL_OWNER)) == 4
+        assert page.warning
+
+    def test_what_was_changed_is_found(self, assistant: Assistant, tmp_path: Path) -> None:
+        """A sound history says so; a changed line of the audit file is named."""
+        page = records_of(assistant)
+        page.button(key="verify").click().run()
+        assert "Everything is whole" in page.success[0].value
+        file = tmp_path / "data" / "audit.jsonl"
+        file.write_bytes(file.read_bytes().replace(b"answered", b"unanswer"))
+        page.button(key="verify").click().run()
+        assert not page.success
+        assert page.warning
+
+    def test_the_figures_of_stored_answers(self, assistant: Assistant) -> None:
+        """What was saved, and a way to have everything answered anew."""
+        page = records_of(assistant)
+        shown = {each.label: each.value for each in page.metric}
+        assert shown["Stored"] == "2"
+        page.button(key="forget-answers").click().run()
+        assert {each.label: each.value for each in page.metric}["Stored"] == "0"
+
+    @pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
+    def test_it_speaks_both_languages(self, assistant: Assistant, locale: str) -> None:
+        """No code is left as it is."""
+        page = records_of(assistant, locale=locale)
+        assert "ui.records" not in words_on(page)
+        assert not page.exception
+
+
+def test_a_history_that_cannot_be_read_says_why(tmp_path: Path, make_assistant: MakeAssistant) -> None:
+    """And nothing else."""
+    other = HistoryStore(tmp_path / "data")
+    other.open(port=1234)
+    try:
+        page = records_of(make_assistant())
+        assert "1234" in page.warning[0].value
+        assert not page.tabs
+    finally:
+        other.close()

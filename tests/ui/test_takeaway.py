@@ -1,0 +1,83 @@
+"""What a person takes away of a conversation: whole files, with pictures, and nothing that was written for this."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import pypdfium2 as pdfium
+import pytest
+
+from qwen_vl_app.assistant import LOCAL_OWNER, Assistant
+from qwen_vl_app.chat import Conversation, Question
+from qwen_vl_app.texts import Language
+from qwen_vl_app.ui.state import PageState
+from qwen_vl_app.ui.takeaway import as_json, as_pdf, as_zip
+from qwen_vl_app.ui.visit import Visit
+from qwen_vl_app.ui.words import Words
+from tests.ui.conftest import MakeAssistant
+from tests.ui.fakes import png
+
+BOXES = '```json\n[{"bbox_2d": [56, 28, 168, 84], "label": "lamp"}, {"bbox_2d": [0, 0, 28, 28], "label": "门"}]\n```'
+
+
+@pytest.fixture(params=[False, True], ids=["kept", "private"])
+def taken(request: pytest.FixtureRequest, make_assistant: MakeAssistant) -> tuple[Visit, Conversation]:
+    """A conversation of two pictures, a follow-up and an answer that failed."""
+    assistant: Assistant = make_assistant(BOXES, "It is red.\n" * 120, RuntimeError("broken"))
+    pictures = (
+        assistant.stage(png(width=560, height=280), "panel.png"),
+        assistant.stage(png(width=280, height=560), "门.png"),
+    )
+    job = assistant.ask(Question("Where are the lamps?", pictures), is_private=request.param)
+    assert job.wait(20) is not None
+    for text in ("And what 颜色?", "Why?"):
+        follow = assistant.ask(Question(text, conversation_id=job.conversation_id))
+        assert follow.wait(20) is not None
+    assert job.conversation_id is not None
+    visit = Visit(assistant, LOCAL_OWNER, PageState(), Words(Language.CHINESE))
+    return visit, assistant.conversation(LOCAL_OWNER, job.conversation_id)
+
+
+def test_a_zip_has_the_text_and_the_pictures(taken: tuple[Visit, Conversation]) -> None:
+    """Whose Markdown shows them; it can be brought in again."""
+    visit, conversation = taken
+    archive = zipfile.ZipFile(io.BytesIO(as_zip(visit, conversation)))
+    (text,) = (archive.read(name).decode() for name in archive.namelist() if name.endswith("conversation.md"))
+    assert "Where are the lamps?" in text
+    assert text.count("](pictures/") == 2
+    assert visit.assistant.records.import_archive(io.BytesIO(as_zip(visit, conversation)), owner="another")
+
+
+def test_a_report_shows_every_photo_with_what_was_found_on_it(taken: tuple[Visit, Conversation]) -> None:
+    """Wide enough to read the numbers; long answers go on overleaf."""
+    visit, conversation = taken
+    document = pdfium.PdfDocument(as_pdf(visit, conversation))
+    assert len(document) >= 4
+    first = document[0].render(scale=1).to_pil().convert("RGB")
+    colours = {pixel for _, pixel in first.getcolors(2**24) or ()}
+    assert any(abs(red - 230) < 30 and abs(green - 159) < 40 and blue < 60 for red, green, blue in colours), "no box"
+    document.close()
+
+
+def test_json_has_places_in_pixels_of_the_original(taken: tuple[Visit, Conversation]) -> None:
+    """For programs."""
+    visit, conversation = taken
+    told = json.loads(as_json(conversation, visit.assistant.turns(LOCAL_OWNER, conversation.id)))
+    assert [place["label"] for place in told["turns"][0]["answer"]["places"]] == ["lamp", "门"]
+    assert [picture["name"] for picture in told["turns"][0]["pictures"]] == ["panel.png", "门.png"]
+    assert told["turns"][2]["answer"]["finish_reason"] == "failed"
+
+
+def test_nothing_is_written_for_it(
+    taken: tuple[Visit, Conversation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither into the temporary folder nor anywhere else: it is made in memory."""
+    visit, conversation = taken
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    before = sorted(tmp_path.rglob("*"))
+    as_pdf(visit, conversation)
+    as_json(conversation, visit.assistant.turns(LOCAL_OWNER, conversation.id))
+    assert sorted(tmp_path.rglob("*")) == before

@@ -1,0 +1,64 @@
+"""Ready-made tasks: filled in, in the words of the family, at their rung; one's own are kept, taken and removed."""
+
+from __future__ import annotations
+
+from streamlit.testing.v1 import AppTest
+
+from qwen_vl_app.chat import CoordinateSpace, Detail
+from qwen_vl_app.engine.fake import FakeEngine
+from qwen_vl_app.own_tasks import OwnTask
+from tests.ui.conftest import MakeAssistant, composer_of, page_of, words_on
+
+
+def opened(page: AppTest, name: str) -> AppTest:
+    return page.button(key=f"ask-sample-task-welcome-{name}").click().run()
+
+
+def test_a_task_is_filled_in_in_the_words_of_the_family(make_assistant: MakeAssistant) -> None:
+    """Both families get their own words; nothing can be taken before something was named."""
+    for space, asked in (
+        (CoordinateSpace.SEEN_PIXELS, "Outline the position of each screw and red lamp and output"),
+        (
+            CoordinateSpace.THOUSANDTHS,
+            'Locate every instance that belongs to the following categories: "screw, red lamp".',
+        ),
+    ):
+        page = opened(page_of(make_assistant(engine=FakeEngine([], coordinates=space))), "find-and-count")
+        assert page.button(key="task-take").disabled
+        page = page.text_area(key="task-given-find-and-count").set_value("screw\n red lamp,\n").run()
+        assert "Asks better:" in words_on(page)
+        page = page.button(key="task-take").click().run()
+        restored = composer_of(page)["restore"]
+        assert restored["text"].startswith(asked)
+        assert restored["detail"] == "detail"
+
+
+def test_an_instruction_is_one_text(make_assistant: MakeAssistant) -> None:
+    """Commas and lines in an instruction part nothing."""
+    page = opened(page_of(make_assistant()), "check")
+    page = page.text_area(key="task-given-check").set_value("Four screws, all tight.\nThe cover is closed.").run()
+    page = page.button(key="task-take").click().run()
+    assert composer_of(page)["restore"]["text"].endswith("Instruction: Four screws, all tight. The cover is closed.")
+
+
+def test_ones_own_tasks_are_listed_taken_and_belong_to_their_owner(make_assistant: MakeAssistant) -> None:
+    """A name with signs of Markdown means itself; another owner's tasks are in no list."""
+    assistant = make_assistant()
+    assistant.own_tasks.save("local", [OwnTask("*Plate* [1]", "Read the plate.", Detail.LOW_MEMORY)])
+    assistant.own_tasks.save("somebody", [OwnTask("Secret", "x")])
+    page = page_of(assistant)
+    page = opened(page, "describe")
+    page = page.button(key="task-back").click().run()
+    assert page.button(key="take-own-0").label == r"\*Plate\* \[1\]"
+    assert "Secret" not in words_on(page)
+    page = page.button(key="take-own-0").click().run()
+    restored = composer_of(page)["restore"]
+    assert (restored["text"], restored["detail"]) == ("Read the plate.", "low_memory")
+
+
+def test_erasing_everything_takes_ones_own_tasks_along(make_assistant: MakeAssistant) -> None:
+    """They are words of a person, too."""
+    assistant = make_assistant()
+    assistant.own_tasks.save("local", [OwnTask("Plate", "Read the plate.")])
+    assistant.records.erase_everything("local")
+    assert assistant.own_tasks.of("local") == ()

@@ -1,0 +1,114 @@
+"""What one does with turns and conversations, in a real browser: copy, edit, go back, search, pin, rename, delete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.ui.browsing import CHIP, Visitor
+from tests.ui.fakes import png
+from tests.ui.served_app import BOXES
+
+pytestmark = pytest.mark.browser
+ANSWERED_MS = 20_000
+
+
+def test_an_answer_is_copied_its_question_edited_and_both_versions_stay(
+    browser: Browser, address: str, server_log: Path, tmp_path: Path
+) -> None:
+    """Copy takes the raw answer; an edited question stands beside the first one with its picture; the log stays calm."""
+    visitor = Visitor(browser, address)
+    page = visitor.page
+    (tmp_path / "panel.png").write_bytes(png(width=560, height=280))
+    page.locator("input[type=file]").set_input_files(tmp_path / "panel.png")
+    expect(page.get_by_test_id(CHIP)).to_contain_text("560 × 280")
+    visitor.ask("Where is the lamp?")
+    copy = page.get_by_role("button", name="Copy")
+    expect(copy).to_be_visible(timeout=ANSWERED_MS)
+    copy.click()
+    expect(page.get_by_role("status").filter(has_text="Copied")).to_be_visible()
+    assert page.evaluate("() => navigator.clipboard.readText()") == BOXES
+
+    page.get_by_role("button", name="Edit the question").click()
+    editor = page.get_by_role("textbox", name="Edit the question")
+    expect(editor).to_have_value("Where is the lamp?")
+    expect(page.get_by_role("button", name="Show panel.png large")).to_be_visible()
+    editor.fill("Where is the other lamp?")
+    editor.press("Control+Enter")
+    versions = page.get_by_role("img", name="Answer 2 of 2")
+    expect(versions).to_be_visible(timeout=ANSWERED_MS)
+    bubble = page.locator(".qvl-bubble")
+    expect(bubble).to_have_text("Where is the other lamp?")
+    expect(page.get_by_role("button", name="Show panel.png large")).to_have_count(1)
+    page.get_by_role("button", name="Earlier answer").click()
+    expect(bubble).to_have_text("Where is the lamp?")
+
+    page.get_by_role("button", name="New conversation").click()
+    expect(page.get_by_role("heading", name="Ask about your pictures")).to_be_visible()
+    visitor.ask("The same question")
+    expect(copy).to_be_visible(timeout=ANSWERED_MS)
+    page.get_by_role("button", name="New conversation").click()
+    expect(page.get_by_role("heading", name="Ask about your pictures")).to_be_visible()
+    visitor.ask("The same question")
+    expect(page.get_by_text("From cache, ")).to_be_visible(timeout=ANSWERED_MS)
+    page.get_by_role("button", name="Run again").click()
+    expect(page.get_by_role("img", name="Answer 2 of 2")).to_be_visible(timeout=ANSWERED_MS)
+    expect(page.get_by_text("From cache, ")).to_have_count(0)
+    visitor.leave()
+    assert "fragment" not in server_log.read_text().lower()
+
+
+def test_conversations_are_found_pinned_renamed_and_deleted_by_keyboard(browser: Browser, address: str) -> None:
+    """A search leads to the turn; the menu of a conversation that is not open pins, renames and deletes it."""
+    visitor = Visitor(browser, address, locale="zh-CN", scheme="dark")
+    page = visitor.page
+    for text in ("第一台水泵在哪里？", "第二台阀门呢？"):
+        visitor.ask(text)
+        expect(page.get_by_role("button", name="复制")).to_be_visible(timeout=ANSWERED_MS)
+        page.get_by_role("button", name="新对话").click()
+        expect(page.get_by_role("heading", name="就图片提问")).to_be_visible()
+    rows, hits, search = (page.get_by_test_id(name) for name in ("conversation", "search-hit", "list-search"))
+    expect(rows).to_have_count(2)
+    search.fill("水泵")
+    expect(hits).to_have_count(1)
+    expect(hits.locator("mark")).to_have_text("水泵")
+    visitor.look_for_barriers()
+    search.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.locator(".qvl-bubble")).to_have_text("第一台水泵在哪里？")
+    search.focus()
+    page.keyboard.press("Escape")
+    expect(rows).to_have_count(2)
+
+    expect(rows.nth(0)).to_have_text("第二台阀门呢？")
+    page.get_by_role("button", name="“第一台水泵在哪里？”").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("menuitem", name="置顶")).to_be_focused()
+    visitor.look_for_barriers()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="已置顶")).to_be_visible()
+    expect(rows.nth(0)).to_have_text("第一台水泵在哪里？")
+
+    page.get_by_role("button", name="“第二台阀门呢？”").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("textbox")).to_have_value("第二台阀门呢？")
+    visitor.look_for_barriers()
+    dialog.get_by_role("textbox").fill("阀门")
+    dialog.get_by_role("button", name="保存").click()
+    expect(rows.nth(1)).to_have_text("阀门")
+
+    page.get_by_role("button", name="“第一台水泵在哪里？”").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    expect(dialog).to_contain_text("无法恢复")
+    visitor.look_for_barriers()
+    dialog.get_by_role("button", name="彻底删除").click()
+    expect(rows).to_have_count(1)
+    expect(page.get_by_role("heading", name="就图片提问")).to_be_visible()  # it was the open one
+    visitor.leave()
