@@ -221,7 +221,8 @@ def drawn_entries(folder: Path, ask: Asker, known: Known) -> list[dict[str, Any]
 def sample_entries(folder: Path, ask: Asker) -> list[dict[str, Any]]:
     """Return an entry for each sample and language. Raises ValueError for a sample that is not answered as it says."""
     made = []
-    for sample in json.loads((folder / "samples" / "samples.json").read_text(encoding="utf-8")):
+    listing = folder / "samples" / "samples.json"
+    for sample in json.loads(listing.read_text(encoding="utf-8")) if listing.is_file() else []:
         shown = Photo((((folder / "samples" / sample["file"]).read_bytes(), sample["file"]),))
         for language, question in sample["question"].items():
             reply = ask(shown, question)
