@@ -18,6 +18,7 @@ from typing import TypeAlias
 
 from qwen_vl_app.answer_job import AnswerJob, JobState
 from qwen_vl_app.answering import Answering, Run, why_not_loaded
+from qwen_vl_app.answers import is_schema
 from qwen_vl_app.chat import (
     Answer,
     Conversation,
@@ -379,12 +380,8 @@ class Assistant:
         Raises UsageError for a question that is none, QueueFullError, and HistoryError only where the conversation that
         it continues is not this owner's. A history that cannot write does not stop the question: the answer says so.
         """
-        text = question.text.strip()
-        if not text and not (question.pictures and question.earlier):  # what is wanted may have been said before
-            raise UsageError("question.empty")
-        if len(pictures_of(question)) > self.settings.max_pictures:
-            raise UsageError("question.too_many_pictures", limit=self.settings.max_pictures)
-        question = replace(question, text=text)
+        question = self._usable(question)
+        text = question.text
         continued = question.conversation_id if beside is None else beside
         if continued is not None:
             is_private = is_private_id(continued)
@@ -448,6 +445,17 @@ class Assistant:
         if job.is_cancelled:  # somebody deletes the conversation, or closes the app, at this very moment
             withdraw()
         return job
+
+    def _usable(self, question: Question) -> Question:
+        """Return the question without space around its words. Raises UsageError for one that is none."""
+        text = question.text.strip()
+        if not text and not (question.pictures and question.earlier):  # what is wanted may have been said before
+            raise UsageError("question.empty")
+        if len(pictures_of(question)) > self.settings.max_pictures:
+            raise UsageError("question.too_many_pictures", limit=self.settings.max_pictures)
+        if question.schema is not None and not is_schema(question.schema):
+            raise UsageError("question.bad_schema")
+        return replace(question, text=text)
 
     def form_support(self, schema: str) -> FormSupport:
         """Return how far the loaded model's answers would be held to a schema, given as JSON text."""

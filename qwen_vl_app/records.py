@@ -371,6 +371,10 @@ class Records:
         """Return what was added to a turn, oldest first."""
         return self._of(turn_id).corrections(owner, turn_id)
 
+    def corrected_turns(self, owner: str, conversation_id: int) -> frozenset[int]:
+        """Return the turns of a conversation to which something was added."""
+        return self._of(conversation_id).corrected_turns(owner, conversation_id)
+
     def verify(self) -> Verification:
         """Read the audit file, the database and the picture files through. Takes seconds where there is much."""
         return Verification(self._history.verify_audit(), self._history.verify_storage())
