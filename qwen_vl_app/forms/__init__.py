@@ -44,7 +44,6 @@ __all__ = [
     "FilledForm",
     "Filling",
     "FormDesk",
-    "FormErasing",
     "FormExport",
     "FormField",
     "FormFiller",

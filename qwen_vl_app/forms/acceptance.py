@@ -299,14 +299,15 @@ def cells_of(report: AcceptanceReport, language: Language) -> tuple[tuple[str, .
     titles = tuple(
         t(f"forms.accept_column.{name}", language) for name in ("picture", "field", "expected", "got", "mark", "change")
     )
+    nothing = t("forms.nothing_there", language)
     changed = report.changed
     lines = [*changed, *(each for each in report.fields if each not in changed)]
     return titles, tuple(
         (
             each.picture_name,
             each.key,
-            each.expected,
-            each.got,
+            each.expected or nothing,
+            each.got or nothing,
             t(f"forms.mark.{each.mark.value}", language),
             t(f"forms.change.{each.change.value}", language),
         )

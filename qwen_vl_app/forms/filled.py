@@ -158,7 +158,7 @@ def load_form(document: str) -> FilledForm:
             device=str(kept["device"]),
             seconds=float(kept["seconds"]),
             source=str(kept["source"]),
-            owner=str(kept["owner"]),
+            owner=str(kept.get("owner", LOCAL_OWNER)),
             readings=tuple(_load_reading(reading) for reading in kept["readings"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, FormError) as error:
@@ -217,7 +217,7 @@ def _load_reading(kept: Mapping[str, Any]) -> FieldReading:
         confidence=None if kept["confidence"] is None else float(kept["confidence"]),
         box=None if box is None else Box(*box),
         crop=str(kept["crop"]),
-        forced=str(kept["forced"]),
+        forced=str(kept.get("forced", "")),
         look=None
         if look is None
         else SecondLook(

@@ -10,7 +10,7 @@ import io
 import math
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 from qwen_vl_app.chat import Box, Region, Size
 from qwen_vl_app.errors import UnreadableImageError
@@ -96,14 +96,14 @@ def _cut(image: Image.Image, box: Box, margin: float) -> _Pixels:
 def blank_outside(view: bytes, box: Box, *, margin: float = 0.05) -> bytes:
     """Return the view with everything outside a box and its margin painted in the box's own ground colour, as PNG.
 
-    For models that know pictures of one size only: what is inside stays where and as large as it was. `margin` as in
-    `crop_region`. Raises UnreadableImageError where the view itself is damaged.
+    For models that know pictures of one size only: what is inside stays where and as large as it was, but sharpened, so
+    that it is not the very same pixels over again. `margin` as in `crop_region`. Raises UnreadableImageError where the view itself is damaged.
     """
     image, _ = open_view(view)
     cut = _cut(image, box, margin)
     inside = image.crop(cut)
     sheet = Image.new("RGB", image.size, _ground(inside))
-    sheet.paste(inside, cut[:2])
+    sheet.paste(inside.filter(ImageFilter.UnsharpMask(0.007 * max(image.size), 150, 0)), cut[:2])
     return encode_view(sheet, "PNG")
 
 

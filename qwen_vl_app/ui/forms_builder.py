@@ -411,7 +411,7 @@ def _show_sample(visit: Visit, batches: Callable[[], BatchRuns], draft: FormTemp
 
 def _drop_sample(visit: Visit) -> None:
     visit.state.drop_token = f"{visit.state.drop_token}+"
-    visit.state.forms.tried = None
+    visit.state.forms.sample = visit.state.forms.tried = None
 
 
 def _tried(visit: Visit, draft: FormTemplate, picture: StagedPicture) -> JudgedForm | Reason:
@@ -423,6 +423,9 @@ def _tried(visit: Visit, draft: FormTemplate, picture: StagedPicture) -> JudgedF
 
 
 def _dropped_picture(visit: Visit, batches: Callable[[], BatchRuns]) -> StagedPicture | None:
+    forms = visit.state.forms
+    if forms.sample is not None:  # from then on the place where it was dropped is not shown, and knows nothing
+        return forms.sample
     drop = dropped_now()
     if not drop.drop_id:
         return None
@@ -430,7 +433,5 @@ def _dropped_picture(visit: Visit, batches: Callable[[], BatchRuns]) -> StagedPi
     files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
     if not files:
         return None
-    forms = visit.state.forms
-    if forms.sample is None or forms.sample_of != drop.drop_id:  # decoded once, and not at every click
-        forms.sample, forms.sample_of = visit.assistant.stage(files[0].read_bytes(), files[0].name), drop.drop_id
+    forms.sample = visit.assistant.stage(files[0].read_bytes(), files[0].name)
     return forms.sample

@@ -6,6 +6,7 @@ Knows the table of what got better or worse. Does not know how a value is judged
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import streamlit as st
@@ -13,7 +14,7 @@ import streamlit as st
 from qwen_vl_app.answers import to_csv
 from qwen_vl_app.chat import Table
 from qwen_vl_app.errors import AppError, Reason
-from qwen_vl_app.forms import AcceptanceReport, Change, FieldMark, FormDesk, Verdict
+from qwen_vl_app.forms import AcceptanceReport, Change, FieldMark, FormDesk, TruthCase, Verdict, value_of
 from qwen_vl_app.forms.acceptance import Acceptance, cells_of
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.visit import Visit
@@ -61,9 +62,39 @@ def show_proof(visit: Visit, desk: FormDesk) -> None:
         on_click=_begin,
         args=(acceptance, len(cases)),
     )
+    if cases:
+        with st.expander(words("forms.cases")):
+            _show_cases(visit, acceptance, cases)
     report = trial.report if trial is not None and trial.report is not None else acceptance.report()
     if report is not None:
         _show_report(visit, acceptance, report)
+
+
+def _show_cases(visit: Visit, acceptance: Acceptance, cases: Sequence[TruthCase]) -> None:
+    words = visit.words
+    titles = {
+        case.case_id: f"{case.picture_name} · {case.template.titled(words.language)} · {case.who}" for case in cases
+    }
+    with st.container(horizontal=True, vertical_alignment="bottom", width=WIDTH_PX):
+        chosen = st.selectbox(
+            words("forms.case"), list(titles), format_func=titles.__getitem__, key="forms-case", width="stretch"
+        )
+        st.button(
+            words("forms.case_remove"),
+            key="forms-case-remove",
+            icon=":material/delete:",
+            on_click=_remove,
+            args=(visit, acceptance, chosen),
+        )
+    case = next(case for case in cases if case.case_id == chosen)
+    for each in case.template.fields:
+        if each.key in case.values:
+            value = value_of(each, case.values[each.key]).shown or words.say("forms.nothing_there")
+            st.caption(f"{plain(each.names.of(words.language) or each.key)}: {plain(value)}")
+
+
+def _remove(visit: Visit, acceptance: Acceptance, case_id: str) -> None:
+    visit.state.attempt(lambda: acceptance.remove(case_id))
 
 
 def show_verdict(visit: Visit, desk: FormDesk, *, always: bool = False) -> None:

@@ -105,8 +105,7 @@ class FormsState:
     done: Reason | None = None
     """What was just done, said once."""
     sample: StagedPicture | None = None
-    """The picture beside the editor, and the drop that it came from."""
-    sample_of: str = ""
+    """The picture beside the editor."""
     tried: object = None
     """What the template in the editor gave for the sample picture."""
 

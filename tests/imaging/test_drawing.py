@@ -11,7 +11,7 @@ from PIL import Image
 
 from qwen_vl_app.chat import Box, Region
 from qwen_vl_app.errors import UnreadableImageError
-from qwen_vl_app.imaging import crop_region, draw_regions, drawing, fonts
+from qwen_vl_app.imaging import blank_outside, crop_region, draw_regions, drawing, fonts
 
 from .conftest import decode, encode
 
@@ -150,3 +150,14 @@ def test_a_label_that_cannot_be_written_at_all_is_its_number(monkeypatch: pytest
     monkeypatch.setattr(fonts, "cjk_font_file", lambda: None)
     assert draw_regions(VIEW, [Region(MIDDLE, "螺丝")]) == draw_regions(VIEW, [Region(MIDDLE, "1")])
     assert draw_regions(VIEW, [Region(MIDDLE, "???")]) != draw_regions(VIEW, [Region(MIDDLE, "1")])
+
+
+def test_outside_a_box_nothing_is_left_but_the_ground() -> None:
+    """The crop keeps its place and its size; everything else has the colour that most of the crop has."""
+    image = Image.new("RGB", (200, 100), (250, 240, 230))
+    image.paste((0, 0, 0), (100, 40, 110, 60))
+    image.paste((255, 0, 0), (0, 0, 40, 40))
+    shown = decode(blank_outside(encode(image, "PNG"), Box(0.4, 0.3, 0.7, 0.7), margin=0.0)).convert("RGB")
+    assert shown.size == (200, 100)
+    assert shown.getpixel((10, 10)) == (250, 240, 230)
+    assert shown.getpixel((105, 50)) == (0, 0, 0)

@@ -73,7 +73,7 @@ def test_a_form_is_reviewed_on_the_page(assistant: Assistant, desk: FormDesk, mo
     assert (load.state, load.value.shown) == (FieldState.CORRECTED, "80 kg")
     assert load.decision is not None and load.decision.who == "Ann"
     page.button(key="forms-accept-rest").click().run()
-    assert desk.judged(form.form_id).is_reviewed and "Every field of this form" in words_on(page)
+    assert desk.judged(form.form_id).is_reviewed and "nothing left to review" in words_on(page)
     assert len(desk.acceptance.cases()) == 1
 
 
@@ -102,3 +102,20 @@ def test_the_editors_tables_are_a_template() -> None:
     assert [(choice.value, choice.also) for choice in result.choices] == [("OK", ("合格",)), ("Not OK", ())]
     assert [(column.key, column.type.value) for column in parts.columns] == [("item", "text"), ("count", "number")]
     assert made.rules[0].fields == ("serial", "result")
+
+
+def test_the_truth_set_is_proved_on_the_page(assistant: Assistant, desk: FormDesk) -> None:
+    """A confirmed form is run again; the model is accepted by a button; a case that was a mistake is taken out."""
+    form = desk.fill(FillPlan(TEMPLATE), assistant.stage(png(width=280, height=140), "plate.png")).form
+    for key in ("serial", "load", "note"):
+        desk.accept(form.form_id, key, who="Ann")
+    desk.add_to_truth(form.form_id)
+    desk.acceptance.run()
+    page = forms_page_of(assistant)
+    page.segmented_control(key="forms-section-0").set_value("proof").run()
+    assert not page.exception
+    assert list(page.dataframe[0].value["Result"]) == ["right"] * 3
+    page.button(key="forms-activate").click().run()
+    assert desk.acceptance.active() == desk.acceptance.configuration()
+    page.button(key="forms-case-remove").click().run()
+    assert desk.acceptance.cases() == () and not page.exception
