@@ -18,6 +18,7 @@ from typing import TypeAlias
 
 from qwen_vl_app.answer_job import AnswerJob, JobState
 from qwen_vl_app.answering import Answering, Run, why_not_loaded
+from qwen_vl_app.answers import is_schema
 from qwen_vl_app.chat import (
     Answer,
     Conversation,
@@ -50,7 +51,7 @@ from qwen_vl_app.history import HistoryStore, KeepingMode, PictureBytes
 from qwen_vl_app.imaging import PictureDecoder, PictureFacts, clean_name
 from qwen_vl_app.jobs import JobQueue, Priority
 from qwen_vl_app.model_switch import ModelSwitch, SwitchStatus
-from qwen_vl_app.own_tasks import OwnTasks
+from qwen_vl_app.own_tasks import TASKS_NAME, OwnTasks
 from qwen_vl_app.private import PrivateConversations
 from qwen_vl_app.private import is_private as is_private_id
 from qwen_vl_app.prompts import pictures_of
@@ -138,14 +139,13 @@ class Assistant:
             is_busy=self.is_running,
         )
         """Conversations of this process's memory, for the doors: touching, leaving and ending them."""
-        self.own_tasks = OwnTasks(None if settings.keep == "nothing" else settings.data_dir / "tasks")
+        self.own_tasks = OwnTasks(None if settings.keep == "nothing" else settings.data_dir / TASKS_NAME)
         """The questions that people saved under a name."""
         self.scratch = Scratch(settings.data_dir / SCRATCH_NAME)
         """Room for files that are made to be handed over."""
-        self.records = Records(
-            history, halt=self._halt, let_go=self._let_go, private=self.private, erase_more=self.own_tasks.erase
-        )
+        self.records = Records(history, halt=self._halt, let_go=self._let_go, private=self.private)
         """What is kept, for the doors: finding, branches, taking away, erasing."""
+        self.records.erase_also(TASKS_NAME, self.own_tasks)
 
     # 1. Its life
 
@@ -380,12 +380,8 @@ class Assistant:
         Raises UsageError for a question that is none, QueueFullError, and HistoryError only where the conversation that
         it continues is not this owner's. A history that cannot write does not stop the question: the answer says so.
         """
-        text = question.text.strip()
-        if not text and not (question.pictures and question.earlier):  # what is wanted may have been said before
-            raise UsageError("question.empty")
-        if len(pictures_of(question)) > self.settings.max_pictures:
-            raise UsageError("question.too_many_pictures", limit=self.settings.max_pictures)
-        question = replace(question, text=text)
+        question = self._usable(question)
+        text = question.text
         continued = question.conversation_id if beside is None else beside
         if continued is not None:
             is_private = is_private_id(continued)
@@ -449,6 +445,17 @@ class Assistant:
         if job.is_cancelled:  # somebody deletes the conversation, or closes the app, at this very moment
             withdraw()
         return job
+
+    def _usable(self, question: Question) -> Question:
+        """Return the question without space around its words. Raises UsageError for one that is none."""
+        text = question.text.strip()
+        if not text and not (question.pictures and question.earlier):  # what is wanted may have been said before
+            raise UsageError("question.empty")
+        if len(pictures_of(question)) > self.settings.max_pictures:
+            raise UsageError("question.too_many_pictures", limit=self.settings.max_pictures)
+        if question.schema is not None and not is_schema(question.schema):
+            raise UsageError("question.bad_schema")
+        return replace(question, text=text)
 
     def form_support(self, schema: str) -> FormSupport:
         """Return how far the loaded model's answers would be held to a schema, given as JSON text."""

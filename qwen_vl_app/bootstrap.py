@@ -26,6 +26,7 @@ from qwen_vl_app.engine.verified import MEMORY_NAME
 from qwen_vl_app.errors import Reason
 from qwen_vl_app.forms import FORMS_NAME, form_erasing
 from qwen_vl_app.logs import write_to
+from qwen_vl_app.own_tasks import TASKS_NAME, OwnTasks
 from qwen_vl_app.records import Records
 
 if TYPE_CHECKING:
@@ -105,9 +106,7 @@ def _through_running_app(settings: Settings) -> Settings | None:
 def build_records(settings: Settings) -> Records:
     """Return what is kept, without a model, as a context manager. The process is offline from here on."""
     offline.go_offline()
-    from qwen_vl_app.own_tasks import OwnTasks
-
-    return Records(_build_history(settings), erase_more=OwnTasks(settings.data_dir / "tasks").erase)
+    return Records(_build_history(settings))
 
 
 def _build_history(settings: Settings) -> HistoryStore:
@@ -121,6 +120,7 @@ def _build_history(settings: Settings) -> HistoryStore:
     )
     history.erase_also(RUNS_NAME, RunErasing(settings.data_dir / RUNS_NAME))
     history.erase_also(FORMS_NAME, form_erasing(settings.data_dir / FORMS_NAME))
+    history.erase_also(TASKS_NAME, OwnTasks(settings.data_dir / TASKS_NAME))
     return history
 
 

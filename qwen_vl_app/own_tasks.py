@@ -12,12 +12,15 @@ import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from qwen_vl_app.chat import Detail
+from qwen_vl_app.chat import Detail, ErasedBeside
 from qwen_vl_app.errors import HistoryError, UsageError
 
+TASKS_NAME = "tasks"
+"""The folder of a site's tasks, in its data folder."""
 MAX_TASKS = 200
 MAX_TITLE = 80
 MAX_PROMPT = 8_000
@@ -40,6 +43,8 @@ class OwnTasks:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._held: dict[str, tuple[OwnTask, ...]] = {}
+        self._doomed: list[Path] = []
+        """Files that were to be removed and were held open."""
         self._lock = threading.Lock()
 
     def of(self, owner: str) -> tuple[OwnTask, ...]:
@@ -61,15 +66,34 @@ class OwnTasks:
         with self._lock:
             self._write(owner, tuple(task for task in self._read(owner) if task.title != title))
 
-    def erase(self, owner: str) -> None:
-        """Let all tasks of an owner go, readable or not. Raises HistoryError `own_tasks.not_written`."""
+    def erase(self, owner: str | None, *, since: datetime | None = None, until: datetime | None = None) -> ErasedBeside:
+        """Let all tasks of an owner go, everybody's for None, readable or not.
+
+        They have no day, so they go with everything and with no period. What cannot be removed goes with `settle`.
+        """
+        if since is not None or until is not None:
+            return ErasedBeside()
         with self._lock:
-            self._held.pop(owner, None)
-            if self._folder is not None:
-                try:
-                    self._file(owner).unlink(missing_ok=True)
-                except OSError as error:
-                    raise HistoryError("own_tasks.not_written") from error
+            for each in [owner] if owner is not None else list(self._held):
+                self._held.pop(each, None)
+            files = [self._file(owner)] if owner is not None and self._folder is not None else self._files()
+            sizes = [size for file in files if (size := _erased(file)) is not None]
+            self._doomed += [file for file in files if file.exists()]
+        return ErasedBeside(files=len(sizes), file_bytes=sum(sizes))
+
+    def settle(self) -> bool:
+        """Go on with what could not be removed; return whether nothing of it is left."""
+        with self._lock:
+            for file in self._doomed:
+                _erased(file)
+            self._doomed = [file for file in self._doomed if file.exists()]
+            return not self._doomed
+
+    def _files(self) -> list[Path]:
+        try:
+            return [] if self._folder is None else [entry for entry in self._folder.iterdir() if entry.is_file()]
+        except OSError:
+            return []
 
     def _read(self, owner: str) -> tuple[OwnTask, ...]:
         if self._folder is None:
@@ -99,12 +123,24 @@ class OwnTasks:
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(target)
+            self._doomed = [file for file in self._doomed if file != target]
         except OSError as error:
             raise HistoryError("own_tasks.not_written") from error
 
     def _file(self, owner: str) -> Path:
         assert self._folder is not None  # noqa: S101 - both callers have looked
         return self._folder / f"{hashlib.sha256(owner.encode()).hexdigest()[:32]}.json"
+
+
+def _erased(file: Path) -> int | None:
+    """Remove a file and what a write that was cut short left of it; return its bytes, None where it was not removed."""
+    try:
+        size_bytes = file.stat().st_size
+        file.unlink()
+        file.with_suffix(".part").unlink(missing_ok=True)
+    except OSError:
+        return None
+    return size_bytes
 
 
 def as_file(tasks: Sequence[OwnTask]) -> bytes:

@@ -97,11 +97,9 @@ class Records:
         halt: Halt = lambda _owner, _conversations: None,
         let_go: LetGo = lambda _owner: (),
         private: PrivateConversations | None = None,
-        erase_more: Callable[[str], None] = lambda _owner: None,
     ) -> None:
         self._history = history
         self._private = private
-        self._erase_more = erase_more
         self._halt = halt
         self._let_go = let_go
         self._ended = threading.Event()
@@ -318,9 +316,7 @@ class Records:
         """Erase all that an owner has, private conversations too; the receipt counts what was kept, and stays."""
         if self._private is not None:
             self._private.end_all(owner)
-        receipt = self._erase(owner, None, lambda: self._history.erase_everything(owner))
-        self._erase_more(owner)
-        return receipt
+        return self._erase(owner, None, lambda: self._history.erase_everything(owner))
 
     def erase_site(self) -> ErasureReceipt:
         """Erase what everybody has here, and the folders that were set aside. For the person who runs the site."""
@@ -374,6 +370,10 @@ class Records:
     def corrections(self, owner: str, turn_id: int) -> tuple[Correction, ...]:
         """Return what was added to a turn, oldest first."""
         return self._of(turn_id).corrections(owner, turn_id)
+
+    def corrected_turns(self, owner: str, conversation_id: int) -> frozenset[int]:
+        """Return the turns of a conversation to which something was added."""
+        return self._of(conversation_id).corrected_turns(owner, conversation_id)
 
     def verify(self) -> Verification:
         """Read the audit file, the database and the picture files through. Takes seconds where there is much."""

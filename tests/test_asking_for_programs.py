@@ -97,3 +97,60 @@ def test_tokens_come_with_their_probabilities(tmp_path: Path) -> None:
     assert job.news().tokens == tuple(ScoredToken(text, -0.1, text.encode()) for text in "abc")
     assert job.news(text_start=1, token_start=2).text == "bc"
     assert job.news(token_start=2).tokens == (ScoredToken("c", -0.1, b"c"),)
+
+
+PLATE = '{"type":"object","properties":{"serial":{"type":"string"},"volts":{"type":"integer"}},"required":["serial","volts"]}'
+
+
+def test_a_form_lets_the_model_leave_out_what_is_not_there(tmp_path: Path) -> None:
+    """The engine gets a form in which anything may be null or missing; in the data what is missing is null."""
+    engine = FakeEngine(['{"volts": 3}'], holds_forms=True)
+    with an_assistant(engine, tmp_path) as assistant:
+        answer = assistant.ask(Question("Read it", schema=PLATE)).wait(WAIT_S)
+    assert answer is not None
+    assert answer.parsed.data == {"serial": None, "volts": 3}
+    assert answer.text == '{"volts": 3}'
+    assert [token.raw for token in answer.tokens] == [b'{"volts": 3}']
+    request = engine.requests[0]
+    assert request.is_schema_open
+    assert '"null"' in (request.schema or "")
+    assert "required" not in (request.schema or "")
+
+
+def test_a_schema_to_the_letter_is_passed_on_as_it_is(tmp_path: Path) -> None:
+    """Who asked for exactly this gets exactly this."""
+    engine = FakeEngine(['{"volts": 3}'], holds_forms=True)
+    with an_assistant(engine, tmp_path) as assistant:
+        answer = assistant.ask(Question("Read it", schema=PLATE, is_schema_exact=True), is_kept=False).wait(WAIT_S)
+        support = assistant.form_support(PLATE)
+        assert (support.is_held, support.unheld) == (True, ())
+        assert assistant.form_support('{"type":"array","uniqueItems":true}').unheld == ("uniqueItems",)
+        assert not assistant.form_support('{"type":"wrong"}').is_held
+    assert answer is not None
+    assert answer.parsed.data == {"volts": 3}
+    assert (engine.requests[0].schema, engine.requests[0].is_schema_open) == (PLATE, False)
+
+
+def test_another_form_is_another_question(tmp_path: Path) -> None:
+    """A stored answer is given again for the same form alone, and the turn knows its form."""
+    other = PLATE.replace("volts", "bars")
+    with an_assistant(FakeEngine(['{"volts": 3}', '{"bars": 4}'], holds_forms=True), tmp_path) as assistant:
+        for schema, said in ((PLATE, '{"volts": 3}'), (other, '{"bars": 4}'), (PLATE, '{"volts": 3}')):
+            job = assistant.ask(Question("Read it", schema=schema))
+            answer = job.wait(WAIT_S)
+            assert answer is not None
+            assert answer.text == said
+            assert job.turn_id is not None
+            assert assistant.records.question_of(job.owner, job.turn_id).schema == schema
+        assert answer is not None
+        assert [note.code for note in answer.notes] == ["history.from_cache"]
+
+
+@pytest.mark.parametrize("schema", ["", "words", "[]", "[" * 100_000, '{"a": ' * 5000 + "1" + "}" * 5000])
+def test_what_is_no_schema_is_refused_before_it_is_asked(tmp_path: Path, schema: str) -> None:
+    """In one sentence, and nothing is kept of it."""
+    with an_assistant(FakeEngine(), tmp_path) as assistant:
+        with pytest.raises(UsageError) as refused:
+            assistant.ask(Question("Read it", schema=schema))
+        assert refused.value.code == "question.bad_schema"
+        assert not assistant.conversations("local")

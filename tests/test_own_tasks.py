@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,37 @@ def test_a_damaged_file_is_not_overwritten(tmp_path: Path) -> None:
     assert file.read_bytes() == b"{"
     tasks.erase("a")
     assert tasks.of("a") == ()
+
+
+def test_erasing_takes_everything_of_whom_it_is_meant_for(tmp_path: Path) -> None:
+    """An owner's with everything of theirs, everybody's with the site's; a period takes none, for they have no day."""
+    tasks = OwnTasks(tmp_path)
+    for owner in ("a", "b"):
+        tasks.save(owner, [ONE, TWO])
+    assert tasks.erase("a", until=datetime.now(UTC)).files == 0
+    erased = tasks.erase("a")
+    assert (erased.files, erased.file_bytes > 100) == (1, True)
+    assert tasks.of("a") == () and tasks.of("b") == (ONE, TWO)
+    (tmp_path / "left.part").write_bytes(b"cut short")
+    assert tasks.erase(None).files == 2
+    assert list(tmp_path.iterdir()) == []
+    assert tasks.settle()
+
+
+def test_what_is_held_open_goes_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what was saved meanwhile stays."""
+    tasks = OwnTasks(tmp_path)
+    for owner in ("a", "b"):
+        tasks.save(owner, [ONE])
+
+    def refuse(_file: Path, **_: bool) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refuse)
+        assert tasks.erase(None).files == 0
+        assert not tasks.settle()
+    tasks.save("b", [TWO])
+    assert tasks.settle()
+    assert tasks.of("a") == ()
+    assert TWO in tasks.of("b")

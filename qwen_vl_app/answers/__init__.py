@@ -20,7 +20,7 @@ from qwen_vl_app.answers.json_text import Path
 from qwen_vl_app.answers.links import without_remote_links
 from qwen_vl_app.answers.parse import parse_answer
 from qwen_vl_app.answers.places import Place, PlacedPicture, PlaceSource, places_of, places_table
-from qwen_vl_app.answers.schemas import canonical_schema, nullable_schema, with_absent
+from qwen_vl_app.answers.schemas import canonical_schema, is_schema, nullable_schema, with_absent
 from qwen_vl_app.answers.tables import AnswerTable, table_from_json, tables_in
 from qwen_vl_app.answers.workbook import to_xlsx
 
@@ -37,6 +37,7 @@ __all__ = [
     "checks",
     "code_blocks",
     "ending_of",
+    "is_schema",
     "nullable_schema",
     "page_of",
     "parse_answer",

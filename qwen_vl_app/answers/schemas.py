@@ -31,6 +31,14 @@ def nullable_schema(text: str) -> str:
     return canonical_schema(_inside(schema)) if isinstance(schema, dict) else text
 
 
+def is_schema(text: str) -> bool:
+    """Return whether a text can be a schema at all: a JSON object, not nested without end."""
+    try:
+        return isinstance(json.loads(text), dict) and bool(nullable_schema(text))
+    except (ValueError, RecursionError):
+        return False
+
+
 def with_absent(data: JsonValue, schema: str) -> JsonValue:
     """Return an answer's data with null for every property of the schema that was left out, in the schema's order."""
     try:

@@ -10,18 +10,24 @@ import hmac
 
 from starlette.requests import Request
 
+from qwen_vl_app.api.callers import program_behind
 from qwen_vl_app.errors import UsageError
 from qwen_vl_app.texts import Language
 
 
 def owner_of(request: Request, keys: tuple[str, ...]) -> str:
-    """Return in whose name a program asks: its key's, or without keys its address's. Raises UsageError.
+    """Return in whose name a program asks: its key's, or without keys that of its process here. Raises UsageError.
+
+    Not for an event loop: finding the process takes a moment.
 
     Every key is compared, in constant time each, so that the time tells nothing about any of them. The owner carries a
     digest: it appears in logs, and a key must not.
     """
     if not keys:
-        return f"api:{request.client.host if request.client else 'local'}"
+        if request.client is None:
+            return "api:local"
+        process = program_behind(request.client.host, request.client.port)
+        return f"api:{request.client.host}" + ("" if process is None else f":{process}")
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not given.strip():
         raise UsageError("api.no_key")

@@ -71,7 +71,9 @@ class Door:
                 response = self._refuse(UsageError("api.wrong_method", allowed=allowed), language)
                 response.headers["Allow"] = allowed
                 return response
-            owner = "api" if self._is_open else owner_of(request, assistant.settings.api_keys)
+            owner = "api"
+            if not self._is_open:
+                owner = await anyio.to_thread.run_sync(owner_of, request, assistant.settings.api_keys)
             return await handler(Call(request, assistant, owner, language))
         except AppError as error:
             wait_s = None if assistant is None else assistant.status.expected_wait_s

@@ -129,3 +129,14 @@ class Reading:
                 select(CorrectionRow).where(CorrectionRow.turn_id == turn_id).order_by(CorrectionRow.id)
             )
             return tuple(Correction(row.text, row.added_at) for row in rows)
+
+    def corrected_turns(self, owner: str, conversation_id: int) -> frozenset[int]:
+        """Return the turns of a conversation to which something was added: mostly none, told in one look."""
+        with self._folder.ready().database.reading() as session:
+            own_conversation(session, owner, conversation_id)
+            rows = session.scalars(
+                select(CorrectionRow.turn_id)
+                .join(TurnRow, TurnRow.id == CorrectionRow.turn_id)
+                .where(TurnRow.conversation_id == conversation_id)
+            )
+            return frozenset(rows)

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 import streamlit as st
 
-from qwen_vl_app.answers import checks
+from qwen_vl_app.answers import checks, tables_in
 from qwen_vl_app.chat import Conversation, Turn, TurnPicture, TurnState
 from qwen_vl_app.private import is_private
 from qwen_vl_app.ui.answer_view import show_answer
-from qwen_vl_app.ui.desk import Desk, standing_of
+from qwen_vl_app.ui.desk import Desk, Standing, standing_of
 from qwen_vl_app.ui.large_view import open_large
 from qwen_vl_app.ui.live_answer import OpenTurn
 from qwen_vl_app.ui.markdown import plain
@@ -28,8 +28,8 @@ from qwen_vl_app.ui.turn_html import actions_html, button, is_long, question_htm
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
 
-FULL_TURNS = 2
-"""So many of the newest turns are elements to work with."""
+FULL_TURNS = 1
+"""So many of the newest finished turns are elements to work with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ class OpenConversation:
     turns: tuple[Turn, ...] = ()
     """The newest ones of the shown branch, oldest first."""
     has_earlier: bool = False
+    corrected_ids: frozenset[int] = frozenset()
+    """The turns whose answers a person has corrected."""
     loose: tuple[LooseQuestion, ...] = ()
     live: tuple[OpenTurn, ...] = ()
     """What is in the making, in the order in which it was asked."""
@@ -73,7 +75,8 @@ def read_conversation(visit: Visit) -> OpenConversation:
         OpenTurn(str(turn.id), jobs[turn.id], question_html(turn, visit.words) if at else "")
         for at, turn in enumerate(open_ones)
     )
-    return OpenConversation(head, turns, len(found) > len(turns), loose, live + loose_live)
+    touched = assistant.records.corrected_turns(owner, state.conversation_id)
+    return OpenConversation(head, turns, len(found) > len(turns), touched, loose, live + loose_live)
 
 
 def show_conversation(visit: Visit, shown: OpenConversation) -> None:
@@ -87,15 +90,17 @@ def show_conversation(visit: Visit, shown: OpenConversation) -> None:
     state.last_question = shown.turns[-1].question if shown.turns else ""
     _show_large_view(visit, shown.turns)
     pictures: tuple[TurnPicture, ...] = ()
+    finished = [turn.id for turn in shown.turns if not shown.is_live(turn)]
+    newest = frozenset(finished[-FULL_TURNS:])
     quiet: list[str] = []
     with st.container(key="turns", gap="xsmall"):
-        for at, turn in enumerate(shown.turns):
+        for turn in shown.turns:
             pictures = turn.pictures or pictures
             if shown.is_live(turn):
                 if shown.live[0].key == str(turn.id):
                     quiet.append(question_html(turn, words))
-            elif _is_quiet(visit, turn, from_end=len(shown.turns) - at):
-                quiet.append(_quiet_html(visit, turn, pictures))
+            elif turn.id not in newest and _may_be_quiet(visit, turn):
+                quiet.append(_quiet_html(visit, turn, pictures, is_corrected=turn.id in shown.corrected_ids))
             else:
                 _flush(quiet)
                 _show_turn(visit, turn, pictures, is_latest=turn is shown.turns[-1])
@@ -117,18 +122,20 @@ def _show_head(visit: Visit, conversation: Conversation) -> None:
         show_take_away(visit, conversation)
 
 
-def _is_quiet(visit: Visit, turn: Turn, *, from_end: int) -> bool:
-    """Return whether a turn is finished, further up, and nobody works with it."""
-    state = visit.state
-    return (
-        from_end > FULL_TURNS and turn.answer is not None and turn.id not in state.opened and turn.id != state.editing
-    )
+def _may_be_quiet(visit: Visit, turn: Turn) -> bool:
+    """Return whether a turn is finished and nobody works with it."""
+    return turn.answer is not None and turn.id not in visit.state.opened and turn.id != visit.state.editing
 
 
-def _quiet_html(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture]) -> str:
+def _quiet_html(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture], *, is_corrected: bool) -> str:
     assert turn.answer is not None  # noqa: S101 - only such turns are quiet
     words = visit.words
-    standing = standing_of(Desk(visit, turn_id=turn.id), turn.answer, [picture.size for picture in pictures])
+    sizes = [picture.size for picture in pictures]
+    standing = (
+        standing_of(Desk(visit, turn_id=turn.id), turn.answer, sizes)
+        if is_corrected
+        else Standing(tables_in(turn.answer.parsed))
+    )
     seen = [(picture.size, picture.seen) for picture in pictures]
     noted = replace(turn.answer, notes=(*turn.answer.notes, *checks(turn.question, turn.answer, seen)))
     answer = quiet_answer_html(turn, noted, pictures, standing, words)
@@ -156,7 +163,10 @@ def _show_turn(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture], *, is_
             with st.container(key=f"folded-{turn.id}"):
                 desk = Desk(visit, turn.question, turn.id, is_latest=is_latest)
                 show_answer(turn.answer, shown, words, key=str(turn.id), desk=desk)
-            if is_long(turn.answer.text, times=ANSWER_FOLD):
+            parsed = turn.answer.parsed
+            # Places and tables are not as long as the JSON that told them, and one works with them.
+            is_prose = not (parsed.has_data or parsed.regions or parsed.tables)
+            if is_prose and is_long(turn.answer.text, times=ANSWER_FOLD):
                 st.html(unfolder_html(words))
     if is_interrupted:
         st.caption(f":material/info: {words('turn.interrupted')}")

@@ -77,12 +77,8 @@ def _show(findings: Sequence[Finding], visit: Visit) -> None:
     worst_first = sorted(findings, key=lambda finding: -list(Verdict).index(finding.verdict))
     lines = [
         f"| :{_COLOURS[finding.verdict]}-badge[{_ICONS[finding.verdict]} {words(f'checkup.{finding.verdict.value}')}] "
-        f"| {plain(finding.check.replace('_', ' '))} | {_cell(words.render(finding.about))} |"
+        f"| {plain(words(f'checkup.what.{finding.check}'))} | {plain(words.render(finding.about))} |"
         for finding in worst_first
     ]
     head = f"| {words('checkup.verdict')} | {words('checkup.check')} | {words('checkup.sentence')} |\n|---|---|---|"
     st.markdown("\n".join([head, *lines]))
-
-
-def _cell(sentence: str) -> str:
-    return plain(sentence).replace("|", "\\|").replace("\n", " ")

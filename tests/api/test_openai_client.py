@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from typing import Any
 
@@ -312,5 +313,5 @@ def test_nothing_of_it_is_kept(serve: Serve) -> None:
     """A program's questions leave no trace in the history."""
     served = serve(["a"])
     client_of(served).chat.completions.create(model="fake", messages=user("?"))
-    owners = ("api:127.0.0.1", "local")
+    owners = ("api:127.0.0.1", f"api:127.0.0.1:{os.getpid()}", "local")
     assert not any(served.assistant.conversations(owner) for owner in owners)

@@ -189,6 +189,15 @@ def test_code_stands_with_its_file_and_data_only_once(make_assistant: MakeAssist
     assert [toggle.label for toggle in page.toggle] == ["Preview"]
 
 
+def test_a_long_list_of_places_is_not_folded_away(make_assistant: MakeAssistant) -> None:
+    """The JSON is long, the picture is not: nothing hides it."""
+    boxes = [{"bbox_2d": [number, 0, number + 20, 28], "label": f"line {number}"} for number in range(200)]
+    assistant = make_assistant(json.dumps(boxes))
+    page = finish(assistant, ask(page_of(assistant), "Where?", a__png=png(width=560, height=280)))
+    assert len(json.loads(picture_of(page).proto.json)["places"]) == 200
+    assert not any("Show all of it" in html.proto.body for html in page.get("html"))
+
+
 def picture_of(page: AppTest) -> Any:
     """Return the picture view that is open."""
     return next(each for each in page.get("bidi_component") if "picture" in each.proto.component_name)

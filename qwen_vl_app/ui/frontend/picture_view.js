@@ -12,6 +12,7 @@ const SIDES = ["left", "top", "right", "bottom"];
 const HANDLES = [[0, 0], [0.5, 0], [1, 0], [1, 0.5], [1, 1], [0.5, 1], [0, 1], [0, 0.5]];
 const CURSORS = ["nwse", "ns", "nesw", "ew", "nwse", "ns", "nesw", "ew"];
 const MOST_ZOOM = 32; // CSS pixels for one of the original
+const MOST_CHIPS = 24;
 const MANY = 25; // more places than this stand under their numbers alone
 
 export default function pictureView(component) {
@@ -152,6 +153,7 @@ class PictureView {
       this.models = data.model.map((place, at) => ({ ...place, id: at, of: at + 1 }));
       this.nextId = this.base.length;
       this.places = this.draft() ?? copy(this.base);
+      this.colours = null;
       this.past = [];
       this.isModels = false;
       if (!this.places.some((place) => place.id === this.selected)) this.selected = null;
@@ -307,11 +309,20 @@ class PictureView {
   /* Shapes */
 
   colour(label) {
-    const names = [...new Set([...this.base, ...this.models, ...this.places].map((place) => place.label))];
-    return this.data.palette[names.indexOf(label) % this.data.palette.length];
+    if (!this.colours?.has(label)) {
+      const names = [...new Set([...this.base, ...this.models, ...this.places].map((place) => place.label))];
+      this.colours = new Map(names.map((name, at) => [name, this.data.palette[at % this.data.palette.length]]));
+    }
+    return this.colours.get(label);
   }
 
+  /* Once a frame, however often a pointer moves in it. */
   draw() {
+    this.frame ??= requestAnimationFrame(() => { this.frame = null; this.drawNow(); });
+    this.linkCut();
+  }
+
+  drawNow() {
     if (!this.scale) return;
     const made = [];
     const lit = [];
@@ -328,7 +339,6 @@ class PictureView {
     const chosen = this.chosen();
     if (this.isEditing && !this.isModels && chosen && !this.hidden.has(chosen.label)) lit.push(...this.handles(chosen));
     this.shapes.replaceChildren(...made, ...lit);
-    this.linkCut();
   }
 
   rectangle([x1, y1, x2, y2]) {
@@ -354,6 +364,9 @@ class PictureView {
     }
     const said = this.areLabels || isLit ? `${number} ${short(place.label)}`.trim() : `${number}`;
     const wide = widthOf(said) + 8;
+    // Among very many, a number that would cover its own box waits until one zooms in.
+    const isCrowded = this.shown.length > MANY && !isLit && !this.areLabels;
+    if (isCrowded && (corners[2] - corners[0] < 1.3 * wide || corners[3] - corners[1] < 30)) return group;
     const [room] = this.size();
     const x = clamp(corners[0] - 1, 0, Math.max(0, room - wide));
     const y = corners[1] - 19 < 0 ? Math.max(0, Math.min(corners[1] + 1, this.size()[1] - 18)) : corners[1] - 19;
@@ -735,11 +748,14 @@ class PictureView {
 
   drawLegend() {
     const say = this.data.labels;
-    const names = [...new Set(this.shown.map((place) => place.label))];
+    const counts = new Map();
+    for (const place of this.shown) counts.set(place.label, (counts.get(place.label) ?? 0) + 1);
+    const names = [...counts.keys()];
     this.legend.hidden = !names.length;
-    const chips = names.map((label, at) => {
+    // Lines of text are all called differently: a wall of names helps nobody, and the rows have them.
+    const chips = names.slice(0, MOST_CHIPS).map((label, at) => {
       const named = label || say.no_label;
-      const count = this.shown.filter((place) => place.label === label).length;
+      const count = counts.get(label);
       return element("button", {
         type: "button", class: "chip", "aria-pressed": String(!this.hidden.has(label)), title: say.only.replace("{label}", named),
         "data-focus": `label-${at}`, on: { click: () => this.toggleLabel(label) },
@@ -922,9 +938,15 @@ class PictureView {
 
 const ruler = document.createElement("canvas").getContext("2d");
 
+const widths = new Map();
+
 function widthOf(text) {
-  ruler.font = "600 12px system-ui, sans-serif";
-  return Math.ceil(ruler.measureText(text).width);
+  if (!widths.has(text)) {
+    if (widths.size > 5000) widths.clear();
+    ruler.font = "600 12px system-ui, sans-serif";
+    widths.set(text, Math.ceil(ruler.measureText(text).width));
+  }
+  return widths.get(text);
 }
 
 function short(label) {

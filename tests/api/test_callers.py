@@ -1,0 +1,68 @@
+"""Two programs without keys are two callers: neither uses up the other's share."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+
+from qwen_vl_app.api import callers
+from qwen_vl_app.api.callers import program_behind
+from qwen_vl_app.engine.fake import FakeEngine
+from tests.api.conftest import Serve, wait_until
+
+ASK = """
+import httpx, sys
+reply = httpx.post(sys.argv[1] + "/api/generate", json={"model": "fake", "prompt": "?", "stream": False}, timeout=60, trust_env=False)
+print(reply.status_code)
+"""
+
+
+def test_a_connection_is_its_programs() -> None:
+    """Found by its own end of the connection; an address elsewhere is nobody's here."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as client,
+    ):
+        assert program_behind(*client.getsockname()) == os.getpid()
+        assert program_behind(*client.getsockname()) == os.getpid()
+    assert program_behind("192.0.2.7", 4711) is None
+    assert program_behind("testclient", 50000) is None
+
+
+def test_what_is_known_is_forgotten_again() -> None:
+    """The store of answers has an end."""
+    callers._known.clear()
+    for port in range(callers.MOST_KNOWN + 5):
+        callers._known["127.0.0.1", port] = (-1e9, 1)
+    program_behind("127.0.0.1", 1)
+    assert len(callers._known) <= callers.MOST_KNOWN
+    callers._known.clear()
+
+
+def test_one_program_does_not_use_up_anothers_share(serve: Serve) -> None:
+    """This one has all it may have waiting; the other's question still finds its place, and is answered."""
+    gate = threading.Semaphore(0)
+    served = serve(engine=FakeEngine(["a", "b", "c"], gate=gate), queue_limit_per_owner=1)
+    statuses: list[int] = []
+
+    def ask() -> None:
+        body = {"model": "fake", "prompt": "?", "stream": False}
+        statuses.append(served.client.post("/api/generate", json=body).status_code)
+
+    first, second = threading.Thread(target=ask), threading.Thread(target=ask)
+    first.start()
+    wait_until(lambda: served.assistant.status.is_busy)
+    second.start()
+    wait_until(lambda: served.assistant.status.waiting == 1)
+    ask()
+    assert statuses == [429]
+    with subprocess.Popen([sys.executable, "-c", ASK, served.url], stdout=subprocess.PIPE, text=True) as other:
+        wait_until(lambda: served.assistant.status.waiting == 2)
+        gate.release(10)
+        assert other.communicate(timeout=60)[0].strip() == "200"
+    first.join(60)
+    second.join(60)
+    assert sorted(statuses) == [200, 200, 429]
