@@ -80,7 +80,14 @@ async def _serve(outside: socket.socket, port: int, command: list[str]) -> int:
         if sys.platform != "win32":
             for ending in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
                 loop.add_signal_handler(ending, app.send_signal, ending)
-        server = await asyncio.start_server(lambda *ends: _carry(*ends, port=port), sock=outside)
+        carrying: set[asyncio.Task[None]] = set()  # the loop itself holds tasks by a weak reference only
+
+        def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = loop.create_task(_carry(reader, writer, port=port))
+            carrying.add(task)
+            task.add_done_callback(carrying.discard)
+
+        server = await asyncio.start_server(carry, sock=outside)
         async with server:
             status = await asyncio.to_thread(app.wait)
     if status < 0:  # so that whoever started this sees what the app died of

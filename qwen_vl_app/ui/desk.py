@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from qwen_vl_app.answers import AnswerTable, checks, tables_in
-from qwen_vl_app.chat import Answer, SeenSize, Size, Turn
+from qwen_vl_app.answers import AnswerTable, tables_in
+from qwen_vl_app.chat import Answer, Size, Turn
 from qwen_vl_app.corrections import Corrected, corrected
 from qwen_vl_app.errors import AppError, HistoryError, Reason
 from qwen_vl_app.ui.state import Problem
@@ -90,12 +90,6 @@ def standing_of(desk: Desk | None, answer: Answer, sizes: Sequence[Size]) -> Sta
         sizes=sizes,
     )
     return Standing(tables, after)
-
-
-def as_read(answer: Answer, standing: Standing, *, question: str, pictures: Sequence[tuple[Size, SeenSize]]) -> Answer:
-    """Return the answer as it stands, with notes on what a person changed and should check: for those who only read it."""
-    noted = replace(answer, notes=(*answer.notes, *checks(question, answer, pictures)))
-    return _as_corrected(noted, standing)
 
 
 def as_they_stand(visit: Visit, turns: Sequence[Turn]) -> tuple[Turn, ...]:

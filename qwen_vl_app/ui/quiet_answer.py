@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 
 from qwen_vl_app.chat import Answer, FinishReason, Region, Rendition, Table, Turn, TurnPicture
 from qwen_vl_app.ui.answer_view import figures_line
-from qwen_vl_app.ui.desk import Standing
+from qwen_vl_app.ui.desk import CORRECTED, Standing
 from qwen_vl_app.ui.markdown import shown_answer, without_data, without_tables
 from qwen_vl_app.ui.turn_html import FROM_CACHE, folded, picture_url
 from qwen_vl_app.ui.words import Words
@@ -37,13 +37,13 @@ def quiet_answer_html(
     regions = parsed.regions if placed is None else [each.region for each in placed]
     parts += _places(turn, regions, pictures, words)
     if placed is not None:
-        parts.append(_small(words("view.mark_corrected")))
+        parts.append(_small(words.render(CORRECTED)))
     for number, found in enumerate(standing.tables):
         mine = standing.corrected.tables.get(number)
         head = (words("tables.field"), words("tables.value")) if found.is_fields else None
         parts.append(_table(found.table if mine is None else mine.table, turn, words, head=head))
         if mine is not None:
-            parts.append(_small(words("view.mark_corrected")))
+            parts.append(_small(words.render(CORRECTED)))
     if parsed.has_data and not parsed.regions and not any(each.data is not None for each in standing.tables):
         parts.append(_code(answer.text, words))
     parts += [f'<p class="qvl-small">{line}</p>' for line in _ending(answer, words)]
