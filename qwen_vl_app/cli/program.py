@@ -9,7 +9,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.main import get_command
@@ -295,13 +295,13 @@ def _bench(
     sizes: Annotated[str, typer.Option("--sizes", metavar="N,WxH")] = "512,1024",
     tokens: Annotated[int, typer.Option("--tokens", min=2, max=4096, metavar="N")] = 32,
     rounds: Annotated[int, typer.Option("--rounds", min=1, max=20, metavar="N")] = 2,
-    is_short: Annotated[bool, typer.Option("--short")] = False,
+    arms: Annotated[Literal["all", "ends", "ours"], typer.Option("--arms")] = "all",
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE")] = None,
     chart_file: Annotated[Path | None, typer.Option("--chart", metavar="FILE")] = None,
     language: LanguageFlag = None,
 ) -> None:
     overrides = _overrides(model=None, device=None, precision=None, data_dir=None, models_dir=None, language=language)
-    request = benching.Request(shape, model_folder, sizes, tokens, rounds, is_short, json_file, chart_file)
+    request = benching.Request(shape, model_folder, sizes, tokens, rounds, arms, json_file, chart_file)
     _end(context, benching.bench(_parts(context), request, overrides=overrides))
 
 
