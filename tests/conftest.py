@@ -20,6 +20,7 @@ from qwen_vl_app.config import ENVIRONMENT_PREFIX, ROOT, Settings
 from qwen_vl_app.offline import go_offline
 
 if TYPE_CHECKING:
+    from xdist.remote import Producer
     from xdist.scheduler import LoadScopeScheduling
 
 go_offline()  # for this whole process: whatever a test does, nothing but loopback is reached
@@ -40,14 +41,14 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config) -> LoadScopeScheduling | None:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
     """Share the tests out as `--dist loadfile` does, with all browsers in one process."""
     if config.option.dist != "loadfile":
         return None
     from tests.sharing import Sharing
 
     config.option.loadscopereorder = False  # the order is made below
-    return Sharing(config)
+    return Sharing(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
