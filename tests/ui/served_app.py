@@ -20,6 +20,8 @@ from qwen_vl_app.history import HistoryStore
 from qwen_vl_app.imaging import PictureDecoder
 
 LONG = "LONG"
+LONG_WORDS = 20_000
+"""Six minutes and more: nobody who waits for the end of it would pass."""
 BOXES = 'One lamp:\n\n```json\n[{"bbox_2d": [56, 28, 168, 84], "label": "lamp"}]\n```'
 
 
@@ -29,7 +31,7 @@ class PacedEngine(FakeEngine):
     def generate(self, request: GenerationRequest, *, should_stop: Callable[[], bool]) -> Iterator[Step]:
         """Play the reply that the question asks for."""
         is_long = LONG in request.messages[-1].text
-        self.replies.append([f"word{number} " for number in range(2000)] if is_long else BOXES)
+        self.replies.append([f"word{number} " for number in range(LONG_WORDS)] if is_long else BOXES)
         pace = threading.Event()
         for step in super().generate(request, should_stop=should_stop):
             if is_long:

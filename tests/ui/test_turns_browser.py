@@ -12,7 +12,6 @@ from tests.ui.fakes import png
 from tests.ui.served_app import BOXES
 
 pytestmark = pytest.mark.browser
-ANSWERED_MS = 20_000
 
 
 def test_an_answer_is_copied_its_question_edited_and_both_versions_stay(
@@ -26,7 +25,7 @@ def test_an_answer_is_copied_its_question_edited_and_both_versions_stay(
     expect(page.get_by_test_id(CHIP)).to_contain_text("560 × 280")
     visitor.ask("Where is the lamp?")
     copy = page.get_by_role("button", name="Copy")
-    expect(copy).to_be_visible(timeout=ANSWERED_MS)
+    expect(copy).to_be_visible()
     copy.click()
     expect(page.get_by_role("status").filter(has_text="Copied")).to_be_visible()
     assert page.evaluate("() => navigator.clipboard.readText()") == BOXES
@@ -38,7 +37,7 @@ def test_an_answer_is_copied_its_question_edited_and_both_versions_stay(
     editor.fill("Where is the other lamp?")
     editor.press("Control+Enter")
     versions = page.get_by_role("img", name="Answer 2 of 2")
-    expect(versions).to_be_visible(timeout=ANSWERED_MS)
+    expect(versions).to_be_visible()
     bubble = page.locator(".qvl-bubble")
     expect(bubble).to_have_text("Where is the other lamp?")
     expect(page.get_by_role("button", name="Show panel.png large")).to_have_count(1)
@@ -48,13 +47,13 @@ def test_an_answer_is_copied_its_question_edited_and_both_versions_stay(
     page.get_by_role("button", name="New conversation").click()
     expect(page.get_by_role("heading", name="Ask about your pictures")).to_be_visible()
     visitor.ask("The same question")
-    expect(copy).to_be_visible(timeout=ANSWERED_MS)
+    expect(copy).to_be_visible()
     page.get_by_role("button", name="New conversation").click()
     expect(page.get_by_role("heading", name="Ask about your pictures")).to_be_visible()
     visitor.ask("The same question")
-    expect(page.get_by_text("From cache, ")).to_be_visible(timeout=ANSWERED_MS)
+    expect(page.get_by_text("From cache, ")).to_be_visible()
     page.get_by_role("button", name="Run again").click()
-    expect(page.get_by_role("img", name="Answer 2 of 2")).to_be_visible(timeout=ANSWERED_MS)
+    expect(page.get_by_role("img", name="Answer 2 of 2")).to_be_visible()
     expect(page.get_by_text("From cache, ")).to_have_count(0)
     visitor.leave()
     assert "fragment" not in server_log.read_text().lower()
@@ -66,7 +65,7 @@ def test_conversations_are_found_pinned_renamed_and_deleted_by_keyboard(browser:
     page = visitor.page
     for text in ("第一台水泵在哪里？", "第二台阀门呢？"):
         visitor.ask(text)
-        expect(page.get_by_role("button", name="复制")).to_be_visible(timeout=ANSWERED_MS)
+        expect(page.get_by_role("button", name="复制")).to_be_visible()
         page.get_by_role("button", name="新对话").click()
         expect(page.get_by_role("heading", name="就图片提问")).to_be_visible()
     rows, hits, search = (page.get_by_test_id(name) for name in ("conversation", "search-hit", "list-search"))
