@@ -260,6 +260,12 @@ class StagedPicture:
     clip: Clip | None = None
     """Of a clip: then `view` shows the frames that the model sees beside one another, `seen_png` has them one below the other."""
 
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """The tokens of every time that the vision tower looks: once at a picture, once at each pair of a clip's frames."""
+        pairs = 1 if self.clip is None else self.clip.pairs
+        return (self.seen.tokens // pairs,) * pairs
+
 
 @dataclass(frozen=True, slots=True)
 class EarlierMessage:
