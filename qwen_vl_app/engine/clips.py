@@ -39,7 +39,8 @@ def seen_clip(plan: SizePlan, size: Size, *, seconds: float, frame_count: int, d
     rung, budget = plan.rung(detail), budget_tokens(plan, detail)
     least_pairs = LEAST_FRAMES // 2
     wanted = min(max(seconds * FRAMES_A_SECOND, LEAST_FRAMES), MOST_FRAMES, max(frame_count, 2))
-    pairs = max(1, min(int(wanted) // 2, max(least_pairs, budget // LEAST_PAIR_TOKENS)))
+    # A small model sees little of a picture, and no more of a pair of frames.
+    pairs = max(1, min(int(wanted) // 2, max(least_pairs, budget // min(LEAST_PAIR_TOKENS, rung.max_tokens))))
     most = min(MOST_PAIR_TOKENS, rung.max_tokens, max(1, budget // pairs))
     area = plan.factor**2
     frame = smart_resize(

@@ -6,7 +6,7 @@ function how large a picture is seen), the database or the page. Strangers' byte
 
 from qwen_vl_app.imaging.clip_decoder import ClipDecoder
 from qwen_vl_app.imaging.clip_formats import CLIP_EXTENSIONS, CLIP_MIMES, sniff_clip
-from qwen_vl_app.imaging.clips import MOST_FRAME_PIXELS, ClipFacts, FrameChoice, RenderedClip
+from qwen_vl_app.imaging.clips import MOST_FRAME_PIXELS, SHEET_COLUMNS, ClipFacts, FrameChoice, RenderedClip
 from qwen_vl_app.imaging.decoder import PictureDecoder
 from qwen_vl_app.imaging.drawing import COLOURS, blank_outside, crop_region, draw_regions, size_of
 from qwen_vl_app.imaging.editing import edit_view
@@ -24,6 +24,7 @@ __all__ = [
     "CLIP_MIMES",
     "COLOURS",
     "MOST_FRAME_PIXELS",
+    "SHEET_COLUMNS",
     "ClipDecoder",
     "ClipFacts",
     "FrameChoice",

@@ -11,11 +11,10 @@ from PIL import Image
 from qwen_vl_app.chat import Clip, Size
 from qwen_vl_app.errors import UnreadableImageError
 from qwen_vl_app.imaging.clip_frames import SeenFrame
+from qwen_vl_app.imaging.clips import SHEET_COLUMNS
 from qwen_vl_app.imaging.encoding import THUMBNAIL_SIDE
 from qwen_vl_app.imaging.seen import clip_id
 
-SHEET_COLUMNS = 6
-"""Frames in a row of the sheet; the page cuts it up again."""
 SHEET_SIDE = 240
 """Pixels along the longer side of a frame on the sheet."""
 MOST_STRIP_ROWS = 200_000

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from qwen_vl_app.chat import Clip, Size
 from qwen_vl_app.errors import ImageTooLargeError, Reason, UnreadableImageError
 
+SHEET_COLUMNS = 6
+"""Frames in a row of the view; the page cuts it up again."""
 MOST_FRAME_PIXELS = 8192 * 4320
 """The largest frames there are cameras for; a decoder holds more than a dozen of them."""
 
