@@ -58,7 +58,6 @@ app = st.App(
         *make_routes(bootstrap.current),
         *view_routes(bootstrap.current),
         *upload_routes(bootstrap.current),
-        *view_routes(bootstrap.current),
         *records_routes(bootstrap.current),
         *dropped_routes(bootstrap.current, bootstrap.current_batches),
     ],

@@ -23,6 +23,7 @@ def act(visit: Visit, wanted: Mapping[str, object]) -> None:
     do = _ACTS.get(name) if isinstance(name, str) else None
     if do is None:
         return
+    visit.state.told = ()
     try:
         do(visit, numbers)
     except AppError as error:
@@ -48,7 +49,11 @@ def _large(visit: Visit, numbers: Mapping[str, int]) -> None:
 def _look(visit: Visit, numbers: Mapping[str, int]) -> None:
     turn_id = numbers.get("turn", 0)
     visit.state.opened.add(turn_id)
-    visit.state.looked_at = f"turn-{turn_id}"
+    visit.state.looked_at = f"{turn_id}-{numbers['picture']}" if "picture" in numbers else f"turn-{turn_id}"
+
+
+def _erase(visit: Visit, numbers: Mapping[str, int]) -> None:
+    visit.state.erasing = visit.assistant.turn(visit.owner, numbers.get("turn", 0)).id
 
 
 def _tasks(visit: Visit, _: Mapping[str, int]) -> None:
@@ -99,6 +104,7 @@ def _end_private(visit: Visit, _: Mapping[str, int]) -> None:
 _ACTS: Mapping[str, Callable[[Visit, Mapping[str, int]], None]] = {
     "again": _again,
     "edit": _edit,
+    "erase": _erase,
     "version": _version,
     "large": _large,
     "tasks": _tasks,

@@ -18,6 +18,7 @@ from qwen_vl_app.ui.words import Words
 LOADING_POLL_S = 0.5
 STARTING_POLL_S = 2.0
 """While torch is imported there is no number to tell, and each run of a page takes the interpreter's lock from it."""
+QUEUE_POLL_S = 2.0
 _STARTING = (EngineState.EMPTY, EngineState.LOADING)
 
 
@@ -28,7 +29,7 @@ def show_status(assistant: Assistant, words: Words) -> None:
         _follow_loading(assistant, words)
         _show_model(status.engine, words)
         _show_device(status.engine, words)
-        _show_queue(status, words)
+        _show_queue(assistant, words)
         with st.popover(words("status.offline"), icon=":material/shield_lock:", type="tertiary", width="stretch"):
             st.markdown(words("status.offline_why"))
         notices = [words.render(notice) for notice in (status.history_problem, *status.notices) if notice is not None]
@@ -37,8 +38,7 @@ def show_status(assistant: Assistant, words: Words) -> None:
                 st.container(key="notices"),
                 st.popover(words("status.notices"), icon=":material/info:", type="tertiary", width="stretch"),
             ):
-                for notice in notices:
-                    st.markdown(notice)
+                st.markdown("\n\n".join(notices))
 
 
 def _follow_loading(assistant: Assistant, words: Words) -> None:
@@ -86,14 +86,14 @@ def show_model_details(engine: EngineStatus, words: Words) -> None:
     """Say which model runs, and why this one."""
     name = plain(engine.model) or words("status.no_model")
     state = words(f"status.state_{engine.state.value}")
-    st.markdown(words("status.model_line", model=name, family=plain(engine.family) or "–", state=state))
+    said = [words("status.model_line", model=name, family=plain(engine.family) or "–", state=state)]
     if engine.error is not None:
-        st.markdown(words.render(engine.error))
+        said.append(words.render(engine.error))
     if engine.choices:
-        st.markdown("\n".join(f"- {words.render(choice)}" for choice in engine.choices))
+        said.append("\n".join(f"- {words.render(choice)}" for choice in engine.choices))
     if engine.is_demo:
-        st.markdown(words("demo.what"))
-        st.markdown(words("demo.real_model"))
+        said += [words("demo.what"), words("demo.real_model")]
+    st.markdown("\n\n".join(said))
 
 
 def _show_device(engine: EngineStatus, words: Words) -> None:
@@ -104,7 +104,7 @@ def _show_device(engine: EngineStatus, words: Words) -> None:
 
 def show_device_details(engine: EngineStatus, words: Words) -> None:
     """Say where the model runs, how, and how large pictures may be."""
-    st.markdown(
+    said = [
         words(
             "status.device_line",
             device=plain(engine.device) or "–",
@@ -112,10 +112,10 @@ def show_device_details(engine: EngineStatus, words: Words) -> None:
             attention=plain(engine.attention) or "–",
             memory=_memory(engine) or "–",
         )
-    )
+    ]
     if engine.plan is not None:
         rung = engine.plan.rung()
-        st.markdown(
+        said.append(
             words(
                 "status.plan_line",
                 detail=words(f"detail.{rung.detail.value}"),
@@ -124,7 +124,8 @@ def show_device_details(engine: EngineStatus, words: Words) -> None:
             )
         )
         if engine.plan.reasons:
-            st.markdown("\n".join(f"- {words.render(reason)}" for reason in engine.plan.reasons))
+            said.append("\n".join(f"- {words.render(reason)}" for reason in engine.plan.reasons))
+    st.markdown("\n\n".join(said))
 
 
 def _device(engine: EngineStatus, words: Words) -> str:
@@ -136,10 +137,21 @@ def _memory(engine: EngineStatus) -> str:
     return format_bytes(engine.loaded_bytes) if engine.loaded_bytes else ""
 
 
-def _show_queue(status: AssistantStatus, words: Words) -> None:
+def _show_queue(assistant: Assistant, words: Words) -> None:
+    """Tell how many wait. It follows the queue by itself: others ask as well, and the page does not run for them."""
+
+    @st.fragment(run_every=QUEUE_POLL_S)
+    def queue() -> None:
+        with st.popover(queue_line(assistant.status, words), icon=":material/inbox:", type="tertiary", width="stretch"):
+            st.markdown(words("status.queue_why"))
+
+    queue()
+
+
+def queue_line(status: AssistantStatus, words: Words) -> str:
+    """Return how many wait, else how many are being answered."""
     if status.waiting:
-        label = words("status.queue_waiting", waiting=status.waiting)
-    else:
-        label = words("status.queue_busy" if status.is_busy else "status.queue_free")
-    with st.popover(label, icon=":material/inbox:", type="tertiary", width="stretch"):
-        st.markdown(words("status.queue_why"))
+        return words("status.queue_waiting", waiting=status.waiting)
+    if status.unanswered > 1:
+        return words("status.queue_several", count=status.unanswered)
+    return words("status.queue_busy" if status.unanswered else "status.queue_free")

@@ -5,10 +5,13 @@ Only classes that our own keys make are named, never Streamlit's private ones.
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
+import json
 
 import streamlit as st
+
+from qwen_vl_app.texts import Language
+from qwen_vl_app.ui.browser_part import rules_of
+from qwen_vl_app.ui.words import Words
 
 _RULES = """
 <style>
@@ -76,15 +79,20 @@ _RULES = """
 @media (prefers-reduced-motion: reduce) { * { animation: none !important; transition: none !important; } }
 </style>
 """
+_UPLOADER = """
+<style>
+/* An uploader's own words are English and have no setting: the page's stand in their place. */
+[data-testid="stFileUploaderDropzone"] button [data-testid="stMarkdownContainer"] > * { display: none; }
+[data-testid="stFileUploaderDropzone"] button [data-testid="stMarkdownContainer"]::after { content: CHOOSE; }
+[data-testid="stFileUploaderDropzoneInstructions"] { display: none; }
+</style>
+"""
 
 
-def apply_style() -> None:
-    """Add the rules to the page."""
-    st.html(_RULES)
-    st.html(_turn_rules())
-
-
-@cache
-def _turn_rules() -> str:
-    rules = Path(__file__).with_name("frontend").joinpath("turns.css").read_text(encoding="utf-8")
-    return f"<style>{rules}</style>"
+def apply_style(words: Words) -> None:
+    """Add the rules to the page, as one element in every language."""
+    rules = f"{_RULES}<style>{rules_of('turns')}</style>"
+    if words.language is not Language.ENGLISH:
+        choose = json.dumps(words("upload.choose"), ensure_ascii=False)  # a string of JSON is one of CSS
+        rules += _UPLOADER.replace("CHOOSE", choose)
+    st.html(rules)

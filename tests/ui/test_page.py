@@ -170,7 +170,9 @@ def test_a_conversation_is_pinned_without_being_opened(make_assistant: MakeAssis
     assert [group["name"] for group in list_of(page)["groups"]] == ["Today"]
 
 
-@pytest.mark.parametrize("act", ["open", "pin", "rename", "delete", "again", "edit", "version", "large", "nonsense"])
+@pytest.mark.parametrize(
+    "act", ["open", "pin", "rename", "delete", "again", "edit", "erase", "version", "large", "nonsense"]
+)
 def test_a_click_cannot_reach_what_is_anothers(make_assistant: MakeAssistant, act: str) -> None:
     """Whatever number a browser sends, nobody else's conversation opens, changes or goes."""
     assistant = make_assistant("Secret.")
