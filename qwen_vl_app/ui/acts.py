@@ -12,13 +12,16 @@ from collections.abc import Callable, Mapping
 from qwen_vl_app.errors import AppError
 from qwen_vl_app.private import is_private
 from qwen_vl_app.ui.sending import ask_again, show_version
-from qwen_vl_app.ui.state import Problem, RowRequest
+from qwen_vl_app.ui.state import Problem, RowRequest, View
 from qwen_vl_app.ui.visit import Visit
 
 
 def act(visit: Visit, wanted: Mapping[str, object]) -> None:
     """Do what a click asks for; what is no act of ours is passed over."""
     name = wanted.get("act")
+    if isinstance(name, str) and name in _ACTS_OF_PAGES:
+        visit.state.show(_ACTS_OF_PAGES[name])
+        return
     numbers = {key: _number(value) for key, value in wanted.items() if key != "act"}
     do = _ACTS.get(name) if isinstance(name, str) else None
     if do is None:
@@ -117,6 +120,9 @@ _ACTS: Mapping[str, Callable[[Visit, Mapping[str, int]], None]] = {
     "end-private": _end_private,
     "older": _older,
 }
+
+
+_ACTS_OF_PAGES: Mapping[str, View] = {f"page-{view.value}": view for view in View}
 
 
 def _number(value: object) -> int:

@@ -167,7 +167,17 @@ def show_take_away(
     """Offer the picture with its boxes, and the boxes as files, corrected or as the model has them."""
     own = [place for place in places_of(regions) if place.region.picture_index == index]
     mine = [place for place in places if place.region.picture_index == index]
-    with st.popover(words("view.take_away"), icon=":material/download:", type="tertiary", key=f"take-places-{key}"):
+    # Filled when it is opened: what nobody sees costs every run of the page.
+    shelf = st.popover(
+        words("view.take_away"),
+        icon=":material/download:",
+        type="tertiary",
+        key=f"take-places-{key}",
+        on_change="rerun",
+    )
+    if not shelf.open:
+        return
+    with shelf:
         if mine != own:
             names = {True: words("view.which_corrected"), False: words("view.which_model")}
             is_mine = st.radio(

@@ -26,6 +26,8 @@ COMPOSER = "composer"
 """The key of the composer."""
 LIST = "conversation-list"
 """The key of the list of conversations."""
+NAVIGATION = "navigation"
+"""The key of the pages in the side bar."""
 TURNS_AT_ONCE = 30
 CONVERSATIONS_AT_ONCE = 40
 _STATE = "page_state"

@@ -40,12 +40,8 @@ _RULES = """
 .st-key-head { padding-top: 0.4rem; border-bottom: 1px solid rgb(128 128 128 / 22%); }
 .st-key-head h2 { font-size: 1.05rem; padding: 0.45rem 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .st-key-head [data-testid="stHeading"] { min-width: 0; }
-.st-key-pages button, .st-key-pages button > * { justify-content: flex-start; }
-.st-key-pages button { border-color: transparent; min-height: 2rem; padding: 0.15rem 0.25rem; }
 /* The chosen language is told by its border and ground: blue letters on dark blue would be hard to read. */
 .st-key-language button { color: inherit !important; }
-/* What explains itself on click reads from the left. */
-.st-key-status button { justify-content: flex-start; min-height: 2rem; padding: 0.15rem 0.25rem; }
 /* A card is one button, too: a picture of one shape, and room for two lines below it. */
 [class*="st-key-sample-"] { position: relative; padding: 0.5rem 0.5rem 0.6rem; min-height: 10.4rem; transition: border-color 0.15s; }
 [class*="st-key-sample-task-"] { min-height: 6.4rem; padding: 0.75rem 0.85rem; }
