@@ -60,7 +60,6 @@ app = st.App(
         *view_routes(bootstrap.current),
         *upload_routes(bootstrap.current),
         *clip_routes(bootstrap.current),
-        *view_routes(bootstrap.current),
         *records_routes(bootstrap.current),
         *dropped_routes(bootstrap.current, bootstrap.current_batches),
     ],

@@ -85,7 +85,11 @@ _StatusTest: TypeAlias = Callable[[EngineStatus], bool]
 
 @dataclass(frozen=True, slots=True)
 class AssistantStatus:
-    """Everything a status line shows. `notices` are things a person should know, `history_problem` why nothing is kept."""
+    """Everything a status line shows. `notices` are things a person should know, `history_problem` why nothing is kept.
+
+    `is_busy` is true until the queue has put its job away; `unanswered` counts the questions whose
+    answers are not over, waiting ones included.
+    """
 
     engine: EngineStatus
     waiting: int
@@ -94,6 +98,7 @@ class AssistantStatus:
     notices: tuple[Reason, ...]
     expected_wait_s: float | None = None
     """How long a question asked now would wait; None while there is nothing to judge by."""
+    unanswered: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +244,7 @@ class Assistant:
             expected_wait_s=self._queue.expected_wait_s(),
             history_problem=self._history_problem,
             notices=self._history.notices,
+            unanswered=sum(not job.state.is_over for job in self._open_jobs()),
         )
 
     @property

@@ -189,11 +189,3 @@ def _name_line(picture: ShownPicture, words: Words) -> str:
     if picture.page_count > 1:
         return f"{plain(name)} · {words('picture.page', page=picture.page + 1, count=picture.page_count)}"
     return plain(name)
-
-
-def conversation_thumbnail(assistant: Assistant, owner: str, picture_id: int) -> bytes | None:
-    """Return the thumbnail that stands for a conversation, or None where it cannot be read."""
-    try:
-        return _kept_bytes(assistant, owner, picture_id, Rendition.THUMBNAIL.value)
-    except HistoryError:
-        return None

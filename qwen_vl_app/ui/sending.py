@@ -25,7 +25,7 @@ def send(visit: Visit) -> None:
 def ask(visit: Visit, *, text: str, staged_ids: Sequence[str] = ()) -> None:
     """Ask a question about staged pictures; what cannot be asked goes back into the composer."""
     state, staging = visit.state, visit.assistant.staging
-    state.problems = []
+    state.problems, state.told = [], ()
     pictures: list[StagedPicture] = []
     for staged_id in staged_ids:
         try:
@@ -43,7 +43,7 @@ def ask(visit: Visit, *, text: str, staged_ids: Sequence[str] = ()) -> None:
 
 def ask_sample(visit: Visit, *, sample: Sample, question: str) -> None:
     """Ask a sample's question about its picture."""
-    visit.state.problems = []
+    visit.state.problems, visit.state.told = [], ()
     try:
         picture = visit.assistant.stage(sample.data, sample.name)
     except AppError as error:
@@ -64,7 +64,7 @@ def ask_edited(visit: Visit, *, turn_id: int, text: str) -> None:
 
 
 def _ask_beside(visit: Visit, *, turn_id: int, text: str | None) -> bool:
-    visit.state.problems = []
+    visit.state.problems, visit.state.told = [], ()
     try:
         question = visit.assistant.records.question_of(visit.owner, turn_id, text=text)
         if not question.text and question.pictures:
@@ -79,7 +79,7 @@ def _ask_beside(visit: Visit, *, turn_id: int, text: str | None) -> bool:
 
 def show_version(visit: Visit, *, turn_id: int) -> None:
     """Go on with another version of a question: the one that was asked or answered differently."""
-    visit.state.problems = []
+    visit.state.problems, visit.state.told = [], ()
     try:
         visit.assistant.records.switch(visit.owner, turn_id)
     except AppError as error:
@@ -88,7 +88,7 @@ def show_version(visit: Visit, *, turn_id: int) -> None:
 
 def ask_loose_again(visit: Visit, *, question: LooseQuestion) -> None:
     """Ask a question once more that could not be kept."""
-    visit.state.problems = []
+    visit.state.problems, visit.state.told = [], ()
     if _ask(visit, text=question.text, pictures=question.pictures):
         visit.state.loose = [each for each in visit.state.loose if each is not question]
 

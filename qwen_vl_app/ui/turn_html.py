@@ -49,14 +49,16 @@ def thumbnails_html(turn: Turn, words: Words) -> str:
     return f'<div class="qvl-thumbs">{"".join(_thumbnail(picture, turn, words) for picture in turn.pictures)}</div>'
 
 
-def actions_html(turn: Turn, words: Words) -> str:
-    """Return what can be done with an answer: copy, ask again, see other versions, and where it came from."""
+def actions_html(turn: Turn, words: Words, *, may_erase: bool) -> str:
+    """Return what can be done with a turn: copy, ask again, erase, see other versions, and where it came from."""
     parts = []
     if turn.answer is not None and turn.answer.text:
         parts.append(button("copy", words("turn.copy"), icon="copy", turn=turn.id))
     again = words("turn.ask_again")
     is_done = turn.state is TurnState.DONE
     parts.append(button("again", again, icon="again", text="" if is_done else again, turn=turn.id))
+    if may_erase:
+        parts.append(button("erase", words("erase.turn"), icon="erase", turn=turn.id))
     parts += _versions(turn, words)
     parts += _cache_badge(turn, words)
     return f'<div class="qvl-acts qvl-answer-acts" data-acts-of="{turn.id}">{"".join(parts)}</div>'

@@ -13,6 +13,7 @@ from pathlib import Path
 from app import app
 from qwen_vl_app import bootstrap
 from qwen_vl_app.assistant import Assistant
+from qwen_vl_app.chat import Question
 from qwen_vl_app.config import Settings
 from qwen_vl_app.engine.base import GenerationRequest, Step
 from qwen_vl_app.engine.fake import FakeEngine
@@ -61,6 +62,20 @@ def build(folder: Path) -> Assistant:
         history=HistoryStore(settings.data_dir),
         settings=settings,
     )
+
+
+def fill(folder: Path, owner: str, *, turns: int, data: bytes) -> int:
+    """Ask so many questions about one picture in a conversation of that owner; return its id."""
+    with build(folder) as assistant:
+        assistant.wait_until_loaded(60)
+        pictures = (assistant.stage(data, "panel.png"),)
+        conversation: int | None = None
+        for number in range(turns):
+            job = assistant.ask(Question(f"Question {number}", () if number else pictures, conversation), owner=owner)
+            job.wait(60)
+            conversation = job.conversation_id
+    assert conversation is not None
+    return conversation
 
 
 def main(port: int, folder: Path) -> None:
