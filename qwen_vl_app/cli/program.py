@@ -9,7 +9,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.main import get_command
@@ -234,13 +234,14 @@ def _bench(
     *,
     shape: Annotated[str, typer.Option("--shape", metavar="0.4b|2b|3b|7b")] = "0.4b",
     model_folder: Annotated[Path | None, typer.Option("--model", metavar="DIR")] = None,
-    sizes: Annotated[str, typer.Option("--sizes", metavar="N,N")] = "512,1024",
+    sizes: Annotated[str, typer.Option("--sizes", metavar="N,WxH")] = "512,1024",
     tokens: Annotated[int, typer.Option("--tokens", min=2, max=4096, metavar="N")] = 32,
     rounds: Annotated[int, typer.Option("--rounds", min=1, max=20, metavar="N")] = 2,
+    arms: Annotated[Literal["all", "ends", "ours"], typer.Option("--arms")] = "all",
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE")] = None,
     chart_file: Annotated[Path | None, typer.Option("--chart", metavar="FILE")] = None,
 ) -> int:
-    request = benching.Request(shape, model_folder, sizes, tokens, rounds, json_file, chart_file)
+    request = benching.Request(shape, model_folder, sizes, tokens, rounds, arms, json_file, chart_file)
     return benching.bench(shared.parts, request, overrides=shared.overrides)
 
 
