@@ -15,7 +15,7 @@ from functools import partial
 from typing import Protocol, TypeAlias
 
 from qwen_vl_app.answer_job import AnswerJob, JobState
-from qwen_vl_app.answers import nullable_schema, parse_answer, regions_as_answer, with_absent
+from qwen_vl_app.answers import confidence_of, nullable_schema, parse_answer, regions_as_answer, with_absent
 from qwen_vl_app.chat import (
     Answer,
     Box,
@@ -390,7 +390,7 @@ class Answering:
             return
         started_at = run.started_at or now
         status = self._engine.status
-        text = job.text
+        text, tokens = job.text, job.news().tokens
         notes = (*run.notes, run.not_kept) if run.not_kept else tuple(run.notes)
         parsed = ParsedAnswer()
         if text:
@@ -410,7 +410,8 @@ class Answering:
             model=status.model,
             notes=notes,
             error=error,
-            tokens=job.news().tokens,
+            tokens=tokens,
+            confidence=confidence_of(text, tokens),
         )
         self._end(run, answer)
 

@@ -59,13 +59,14 @@ from qwen_vl_app.imaging import (
     clean_name,
     sniff_clip,
 )
-from qwen_vl_app.jobs import JobQueue, Priority
+from qwen_vl_app.jobs import BatchShare, JobQueue, Priority
 from qwen_vl_app.model_switch import ModelSwitch, SwitchStatus
 from qwen_vl_app.own_tasks import TASKS_NAME, OwnTasks
 from qwen_vl_app.private import PrivateConversations
 from qwen_vl_app.private import is_private as is_private_id
 from qwen_vl_app.prompts import pictures_of
 from qwen_vl_app.records import Records, ReplayResult, compare, refuse_replay
+from qwen_vl_app.run_width import RunWidth, tokens_of, width_of
 from qwen_vl_app.samples import Sample, load_samples
 from qwen_vl_app.scratch import SCRATCH_NAME, Scratch
 from qwen_vl_app.staging import StagingArea
@@ -99,6 +100,8 @@ class AssistantStatus:
     expected_wait_s: float | None = None
     """How long a question asked now would wait; None while there is nothing to judge by."""
     unanswered: int = 0
+    waiting_in_line: int = 0
+    """How many of those that wait are no run's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,7 @@ class Assistant:
             limit_per_owner=settings.queue_limit_per_owner,
             lanes=settings.remote_lanes if settings.remote_address else 1,
             turns=1 if settings.remote_address else settings.decode_batch,
+            batch_share=self._batch_share,
         )
         self._history_problem: Reason | None = None
         self._jobs: dict[AnswerJob, int | None] = {}
@@ -240,6 +244,7 @@ class Assistant:
         return AssistantStatus(
             engine=self._engine_status,
             waiting=self._queue.waiting,
+            waiting_in_line=self._queue.waiting_in_line,
             is_busy=self._queue.is_busy,
             expected_wait_s=self._queue.expected_wait_s(),
             history_problem=self._history_problem,
@@ -497,9 +502,18 @@ class Assistant:
         )
         if is_alone and self._engine_status.state is EngineState.READY and self._answering.look_up_now(run):
             return job
+        group: object = job.conversation_id
+        if priority is Priority.BATCH and group is None and question.pictures:
+            # One after the other, so that the second finds the picture read.
+            group = (owner, *(picture.picture_id for picture in question.pictures))
         try:
             ticket = self._queue.submit(
-                owner, partial(self._answering.answer, run), priority=priority, group=job.conversation_id
+                owner,
+                partial(self._answering.answer, run),
+                priority=priority,
+                group=group,
+                cost=tokens_of(question),
+                has_to_end=lambda: job.is_cancelled,
             )
         except QueueFullError as error:
             self._answering.finish(run, FinishReason.FAILED, error=error.reason)
@@ -535,6 +549,14 @@ class Assistant:
             return FormSupport(is_held=False, unheld=(error.rule,))
         is_held = any(choice.code == "engine.form.grammar" for choice in self._engine_status.choices)
         return FormSupport(is_held, rules.relaxed)
+
+    @property
+    def run_width(self) -> RunWidth:
+        """How many answers of runs over folders are made at a time here, and why. Never blocks."""
+        return width_of(self._engine_status, self.settings)
+
+    def _batch_share(self) -> BatchShare:
+        return self.run_width.share()
 
     def running(self, owner: str, conversation_id: int) -> tuple[AnswerJob, ...]:
         """Return the jobs of a conversation that are not over, oldest first: what a reloaded page goes on showing."""

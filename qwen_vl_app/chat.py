@@ -323,6 +323,18 @@ class ScoredToken:
 
 
 @dataclass(frozen=True, slots=True)
+class Confidence:
+    """How probable an answer's tokens were to the model, 0..1: all together (geometric mean), and the least of them; where
+    the answer holds values, the least of the values' own.
+
+    Low is worth a look; high proves nothing.
+    """
+
+    mean: float
+    least: float
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A finished answer, whole or cut short. `notes` disclose what was done on the way (a smaller picture, say)."""
 
@@ -337,6 +349,8 @@ class Answer:
     """Why it failed, where `finish_reason` is FAILED."""
     tokens: tuple[ScoredToken, ...] = field(default=(), compare=False, repr=False)
     """What it was made of. Not kept: an answer from the history or from storage has none."""
+    confidence: Confidence | None = field(default=None, compare=False)
+    """What is kept of the tokens; None where their probabilities were not known."""
 
 
 class TurnState(StrEnum):
@@ -567,6 +581,8 @@ class SizePlan:
     context_tokens: int
     """The longest prompt and answer together."""
     reasons: tuple[Reason, ...] = ()
+    spare_tokens: int = 0
+    """What memory holds beside the contexts of people's answers and the largest picture: room for several answers of a run."""
 
     def rung(self, detail: Detail | None = None) -> Rung:
         """Return the rung of that name; the largest one there is where the plan ends below it."""
@@ -603,6 +619,13 @@ class EngineStatus:
     error: Reason | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
     """Measured at load, for estimates: seconds and bytes by name."""
+    build: str = ""
+    """The library that computes, with its version and what it was built for."""
+    driver: str = ""
+    """The graphics driver's version; empty on a processor, and where it does not tell."""
+    gains: Mapping[int, float] = field(default_factory=dict)
+    """Measured at load: for so many answers made in one step, how many times the tokens a second of one alone. Empty where
+    no more are made at a time than the settings say."""
     needed_bytes: int = 0
     """What the weights take in memory at the chosen precision, with the reserve of the plan."""
     free_bytes: int = 0

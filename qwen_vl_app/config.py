@@ -61,6 +61,8 @@ class Settings(BaseModel):
     """How the steps of an answer are run on a graphics card."""
     decode_batch: int = Field(default=1, ge=1, le=8)
     """Answers that the model makes at a time, sharing each reading of its weights."""
+    run_batch: int = Field(default=0, ge=0, le=8)
+    """Answers that a run over a folder has made at a time; 0 takes as many as were measured to gain."""
     threads: int = Field(default=0, ge=0, le=1024)
     """CPU threads for the model; 0 takes the physical cores this process may use."""
     detail: Detail | Literal["auto"] = "auto"

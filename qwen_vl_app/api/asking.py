@@ -105,8 +105,8 @@ async def stage(call: Call, messages: Sequence[SentMessage]) -> tuple[StagedMess
     if sum(len(message.pictures) for message in messages) > limit:
         raise UsageError("question.too_many_pictures", limit=limit)
     status = call.assistant.status
-    if status.waiting >= call.settings.queue_limit:  # before the work of decoding; `ask` looks again
-        raise QueueFullError("queue.full", waiting=status.waiting)
+    if status.waiting_in_line >= call.settings.queue_limit:  # before the work of decoding; `ask` looks again
+        raise QueueFullError("queue.full", waiting=status.waiting_in_line)
     staged: list[StagedMessage] = []
     for message in messages:
         pictures = [await anyio.to_thread.run_sync(_stage, call, picture) for picture in message.pictures]

@@ -14,6 +14,7 @@ from qwen_vl_app.chat import (
     Answer,
     Box,
     Clip,
+    Confidence,
     FinishReason,
     JsonValue,
     LeftOut,
@@ -78,6 +79,7 @@ def load_answer(document: str, text: str) -> Answer:
             model=kept["model"],
             notes=_reasons(kept["notes"]),
             error=_reason(kept["error"]) if kept["error"] else None,
+            confidence=Confidence(**told) if (told := kept.get("confidence")) else None,
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise HistoryError("history.record_damaged") from error
@@ -173,6 +175,7 @@ def _answer_document(answer: Answer, parsed: ParsedAnswer) -> dict[str, Any]:
         "model": answer.model,
         "notes": [_reason_document(note) for note in answer.notes],
         "error": _reason_document(answer.error) if answer.error else None,
+        **({"confidence": asdict(answer.confidence)} if answer.confidence else {}),
     }
 
 

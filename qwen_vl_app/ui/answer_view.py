@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import streamlit as st
 
-from qwen_vl_app.answers import checks
+from qwen_vl_app.answers import checks, sureness
 from qwen_vl_app.chat import Answer, FinishReason, SeenSize, Size
 from qwen_vl_app.ui.clip_view import show_clips
 from qwen_vl_app.ui.desk import Desk, standing_of
@@ -73,6 +73,8 @@ def figures_line(answer: Answer, words: Words) -> str:
         parts.append(words("answer.speed", speed=round((made - 1) / writing_s, 1)))
     if answer.usage.prompt_tokens:
         parts.append(words("answer.tokens", read=answer.usage.prompt_tokens, made=made))
+    if (sure := sureness(answer)) is not None:
+        parts.append(words("answer.sure", percent=round(100 * sure)))
     if answer.model:
         parts.append(plain(answer.model))
     parts.append(words("answer.verify"))
