@@ -54,7 +54,9 @@ def test_a_click_on_a_time_goes_there(visit: Callable[..., Visitor]) -> None:
     expect(frames).to_have_count(8)
     frames.last.click()
     expect(frames.last).to_have_attribute("aria-current", "true", timeout=WAIT_MS)
-    page.wait_for_function("player => player.currentTime > 3.8 && !player.seeking", arg=player.element_handle(), timeout=WAIT_MS)
+    page.wait_for_function(
+        "player => player.currentTime > 3.8 && !player.seeking", arg=player.element_handle(), timeout=WAIT_MS
+    )
 
 
 def test_what_the_browser_cannot_play_is_shown_as_the_frames_that_the_model_saw(visit: Callable[..., Visitor]) -> None:
