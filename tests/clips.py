@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import av
 from PIL import Image, ImageDraw
@@ -24,6 +25,9 @@ def frame_of(number: int, size: tuple[int, int]) -> Image.Image:
     return image
 
 
+make_frame: Any = av.VideoFrame.from_image
+
+
 def make_clip(
     kind: str = "mp4",
     *,
@@ -39,7 +43,7 @@ def make_clip(
     """Return a clip. `times` are the frames' own, in seconds, for an uneven rate; `rotation` is counter-clockwise."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=kind) as container:
-        stream = container.add_stream(CODECS[kind], rate=rate)
+        stream: Any = container.add_stream(CODECS[kind], rate=rate)
         stream.width, stream.height = size
         stream.pix_fmt = "yuvj420p" if kind == "avi" else "yuv420p"
         stream.codec_context.gop_size = key_every
@@ -50,9 +54,9 @@ def make_clip(
             stream.codec_context.sample_aspect_ratio = ratio
         if rotation:
             stream.set_display_rotation(rotation)
-        sound = container.add_stream("libopus" if kind == "webm" else "aac", rate=48000) if with_sound else None
+        sound: Any = container.add_stream("libopus" if kind == "webm" else "aac", rate=48000) if with_sound else None
         for number in range(frames):
-            frame = av.VideoFrame.from_image(frame_of(number, size))
+            frame: Any = make_frame(frame_of(number, size))
             if times is not None:
                 frame.pts, frame.time_base = round(times[number] * 1000), Fraction(1, 1000)
             for packet in stream.encode(frame):
@@ -72,14 +76,14 @@ def make_sound(kind: str = "mp4", *, seconds: float = 1.0) -> bytes:
     return buffer.getvalue()
 
 
-def _add_silence(container: av.container.OutputContainer, stream: object, *, seconds: float) -> None:
+def _add_silence(container: Any, stream: Any, *, seconds: float) -> None:
     samples = 1024
     for at in range(0, int(48000 * seconds), samples):
         frame = av.AudioFrame(format="fltp", layout="stereo", samples=samples)
         for plane in frame.planes:
             plane.update(bytes(plane.buffer_size))
         frame.sample_rate, frame.pts, frame.time_base = 48000, at, Fraction(1, 48000)
-        for packet in stream.encode(frame):  # type: ignore[attr-defined]
+        for packet in stream.encode(frame):
             container.mux(packet)
-    for packet in stream.encode(None):  # type: ignore[attr-defined]
+    for packet in stream.encode(None):
         container.mux(packet)

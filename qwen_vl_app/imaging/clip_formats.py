@@ -17,6 +17,8 @@ CLIP_MIMES: Mapping[str, str] = {
 }
 _QUICKTIME_ATOMS = frozenset({b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})
 """QuickTime files from before there was a box that names the brand."""
+_STILL_BRANDS = frozenset({b"crx "})
+"""A camera's raw file, which is no picture that is read here either."""
 _MATROSKA = b"\x1aE\xdf\xa3"
 _HEADER_BYTES = 4096
 
@@ -24,7 +26,7 @@ _HEADER_BYTES = 4096
 def sniff_clip(data: bytes) -> str | None:
     """Return the format of a clip as people call it, or None for anything else, pictures among them."""
     if data[4:8] == b"ftyp":
-        if sniff(data) is not None:  # HEIF and AVIF are kept in the same boxes
+        if sniff(data) is not None or data[8:12] in _STILL_BRANDS:  # pictures are kept in the same boxes
             return None
         return "MOV" if data[8:12] == b"qt  " else "MP4"
     if data[4:8] in _QUICKTIME_ATOMS:

@@ -18,9 +18,9 @@ from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.chat import Moment, Question, Rendition
 from qwen_vl_app.config import Settings
 from qwen_vl_app.engine.fake import FakeEngine
-from qwen_vl_app.errors import HistoryError, PictureError, UsageError
+from qwen_vl_app.errors import HistoryError, OutOfMemoryError, PictureError, UsageError
 from qwen_vl_app.history import HistoryStore
-from qwen_vl_app.imaging import ClipDecoder, PictureDecoder
+from qwen_vl_app.imaging import ClipDecoder, PictureDecoder, to_image_input
 from tests.clips import make_clip
 from tests.imaging.conftest import encode
 
@@ -95,7 +95,7 @@ def test_a_question_about_a_clip_is_kept_with_its_times_and_can_be_asked_again(
     job = assistant.ask(Question("When?", (clip,)), owner=OWNER)
     answer = job.wait(60)
     assert answer is not None and job.turn_id is not None
-    assert answer.parsed.moments == (Moment(1, 2, "The corner is red."),)
+    assert answer.parsed.moments == (Moment(1, 2, "The corner is red"),)
     told = made[1].requests[-1].messages[-1].images[0]
     assert told.clip == clip.clip and told.picture_id == clip.picture_id and len(told.rgb) == told.byte_count
     kept = assistant.turn(OWNER, job.turn_id)
@@ -107,6 +107,23 @@ def test_a_question_about_a_clip_is_kept_with_its_times_and_can_be_asked_again(
     made[1].replies.append("0:03 off")
     follow = assistant.ask(Question("And then?", conversation_id=job.conversation_id), owner=OWNER).wait(60)
     assert follow is not None and follow.parsed.moments == (Moment(3, None, "off"),)
+
+
+def test_where_memory_runs_out_a_clip_is_seen_in_fewer_frames_and_kept_so(
+    assistant: Assistant, made: tuple[Assistant, FakeEngine]
+) -> None:
+    made[1].replies.appendleft(OutOfMemoryError("engine.out_of_memory"))
+    clip = assistant.stage_upload(make_clip(frames=100), "s.mp4")
+    job = assistant.ask(Question("When does it end?", (clip,)), owner=OWNER)
+    answer = job.wait(60)
+    assert answer is not None and answer.text == ANSWER and job.turn_id is not None
+    first, second = (request.messages[-1].images[0] for request in made[1].requests[-2:])
+    assert first.clip is not None and second.clip is not None
+    assert len(second.clip.moments) < len(first.clip.moments)
+    kept = assistant.turn(OWNER, job.turn_id).pictures[0]
+    assert kept.clip == second.clip and kept.picture_id == second.picture_id
+    follow = assistant.records.question_of(OWNER, job.turn_id).pictures[0]
+    assert to_image_input(follow.seen_png, follow.clip).rgb == second.rgb
 
 
 def test_a_player_gets_the_pieces_it_asks_for_and_nobody_else_any(assistant: Assistant) -> None:
@@ -147,7 +164,7 @@ def test_a_program_sends_a_clip_as_a_data_uri(assistant: Assistant, made: tuple[
     refused = browser(assistant).post(
         "/v1/chat/completions", json={"model": "fake", "messages": [{"role": "user", "content": content}]}
     )
-    assert refused.status_code == 400 and "MP4" in refused.text
+    assert refused.status_code == 422 and "MP4" in refused.text
 
 
 def test_where_another_app_answers_clips_are_refused_in_a_sentence(tmp_path: Path) -> None:

@@ -94,7 +94,10 @@ def expected(pair: Pair, *messages: Message, max_new_tokens: int = 24) -> list[i
     shown = [image for message in messages for image in message.images]
     clips = [(image, image.clip) for image in shown if image.clip is not None]
     stills = [image for image in shown if image.clip is None]
-    grid = lambda image: [image.size.height // oracle.patch, image.size.width // oracle.patch]  # noqa: E731
+
+    def grid(image: ImageInput) -> list[int]:
+        return [image.size.height // oracle.patch, image.size.width // oracle.patch]
+
     given: dict[str, Any] = {
         "pixel_values_videos": torch.cat([patches(pair, image) for image, _ in clips]),
         "video_grid_thw": torch.tensor([[clip.pairs, *grid(image)] for image, clip in clips]),
@@ -124,7 +127,7 @@ def prompt_ids(pair: Pair, *messages: Message) -> list[int]:
 
 def test_answers_about_a_clip_are_the_librarys_own(pair: Pair) -> None:
     for seed, options in ((1, {}), (2, {"frames": 8, "seconds": 17.3}), (3, {"frames": 2, "across": 5, "down": 3})):
-        message = Message("user", QUESTION, (clip_of(pair, seed, **options),))  # type: ignore[arg-type]
+        message = Message("user", QUESTION, (clip_of(pair, seed, **options),))
         assert prompt_ids(pair, message) == expected_ids(pair.oracle, message)
         assert ask(pair.engine, message).ids == expected(pair, message)
 
@@ -193,7 +196,7 @@ def test_a_clip_can_be_stopped_between_its_frames(pair: Pair) -> None:
 def test_the_librarys_own_processor_makes_the_same_of_a_clip(pair: Pair) -> None:
     """Where torchvision is, which the library needs for clips and the app does not."""
     pytest.importorskip("torchvision")
-    from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessorPil, Qwen3VLProcessor  # type: ignore[attr-defined]
+    from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessorPil, Qwen3VLProcessor
     from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
     from transformers.models.qwen3_vl.video_processing_qwen3_vl import Qwen3VLVideoProcessor
     from transformers.video_utils import VideoMetadata
