@@ -105,8 +105,8 @@ async def stage(call: Call, messages: Sequence[SentMessage]) -> tuple[StagedMess
     if sum(len(message.pictures) for message in messages) > limit:
         raise UsageError("question.too_many_pictures", limit=limit)
     status = call.assistant.status
-    if status.waiting >= call.settings.queue_limit:  # before the work of decoding; `ask` looks again
-        raise QueueFullError("queue.full", waiting=status.waiting)
+    if status.waiting_in_line >= call.settings.queue_limit:  # before the work of decoding; `ask` looks again
+        raise QueueFullError("queue.full", waiting=status.waiting_in_line)
     staged: list[StagedMessage] = []
     for message in messages:
         pictures = [await anyio.to_thread.run_sync(_stage, call, picture) for picture in message.pictures]
@@ -115,9 +115,11 @@ async def stage(call: Call, messages: Sequence[SentMessage]) -> tuple[StagedMess
 
 
 def _stage(call: Call, picture: SentPicture) -> StagedPicture:
-    data = read_picture(
-        picture, folder=call.settings.api_file_folder or None, limit_bytes=call.settings.max_upload_mb * 2**20
-    )
+    settings = call.settings
+    limit_bytes = settings.largest_upload_bytes if picture.is_clip else settings.max_upload_mb * 2**20
+    data = read_picture(picture, folder=settings.api_file_folder or None, limit_bytes=limit_bytes)
+    if picture.is_clip:
+        return call.assistant.stage_upload(data, picture.field)
     return call.assistant.stage(data, picture.field, detail=picture.detail)
 
 

@@ -167,9 +167,14 @@ def _follow(terminal: Terminal, runs: BatchRuns, run_id: str) -> BatchProgress:
             while not runs.wait(run_id, LOOK_S):
                 pass
         else:
+            told: Reason | None = None
             with console.status("") as line:
                 while not runs.wait(run_id, LOOK_S):
-                    line.update(_said(terminal, runs.progress(run_id)))
+                    progress = runs.progress(run_id)
+                    line.update(_said(terminal, progress))
+                    if progress.why is not None and progress.why != told:
+                        told = progress.why
+                        console.print(render(told, terminal.language), soft_wrap=True)
     except KeyboardInterrupt:
         runs.close()
     return runs.progress(run_id)
@@ -226,6 +231,7 @@ def _tell(terminal: Terminal, progress: BatchProgress) -> int:
 def _as_json(terminal: Terminal, progress: BatchProgress) -> dict[str, Any]:
     told = {field.name: getattr(progress, field.name) for field in fields(progress)}
     told["state"] = progress.state.value
+    told["why"] = None if progress.why is None else render(progress.why, terminal.language)
     if progress.error is not None:
         told["error"] = {"code": progress.error.code, "message": render(progress.error, terminal.language)}
     return told
