@@ -30,11 +30,13 @@ from qwen_vl_app.chat import (
     Rendition,
     SeenSize,
     Size,
+    SizePlan,
     StagedPicture,
     Turn,
 )
 from qwen_vl_app.config import Settings
 from qwen_vl_app.engine.base import Engine
+from qwen_vl_app.engine.clips import SeenClip, pair_tokens, seen_clip
 from qwen_vl_app.engine.exchange import EngineExchange
 from qwen_vl_app.engine.folders import ModelFolder, list_models
 from qwen_vl_app.engine.form_rules import UnenforceableError, form_rules
@@ -48,7 +50,15 @@ from qwen_vl_app.errors import (
     UsageError,
 )
 from qwen_vl_app.history import HistoryStore, KeepingMode, PictureBytes
-from qwen_vl_app.imaging import PictureDecoder, PictureFacts, clean_name
+from qwen_vl_app.imaging import (
+    ClipDecoder,
+    ClipFacts,
+    FrameChoice,
+    PictureDecoder,
+    PictureFacts,
+    clean_name,
+    sniff_clip,
+)
 from qwen_vl_app.jobs import BatchShare, JobQueue, Priority
 from qwen_vl_app.model_switch import ModelSwitch, SwitchStatus
 from qwen_vl_app.own_tasks import TASKS_NAME, OwnTasks
@@ -76,7 +86,11 @@ _StatusTest: TypeAlias = Callable[[EngineStatus], bool]
 
 @dataclass(frozen=True, slots=True)
 class AssistantStatus:
-    """Everything a status line shows. `notices` are things a person should know, `history_problem` why nothing is kept."""
+    """Everything a status line shows. `notices` are things a person should know, `history_problem` why nothing is kept.
+
+    `is_busy` is true until the queue has put its job away; `unanswered` counts the questions whose
+    answers are not over, waiting ones included.
+    """
 
     engine: EngineStatus
     waiting: int
@@ -85,6 +99,7 @@ class AssistantStatus:
     notices: tuple[Reason, ...]
     expected_wait_s: float | None = None
     """How long a question asked now would wait; None while there is nothing to judge by."""
+    unanswered: int = 0
     waiting_in_line: int = 0
     """How many of those that wait are no run's."""
 
@@ -108,12 +123,14 @@ class Assistant:
         history: HistoryStore,
         settings: Settings,
         exchange: EngineExchange | None = None,
+        clip_decoder: ClipDecoder | None = None,
     ) -> None:
         self.settings = settings
         self.staging = StagingArea()
         """Pictures that wait for their question, by owner; doors put them there and take them out."""
         self._engine = engine
         self._decoder = decoder
+        self._clip_decoder = clip_decoder
         self._history = history
         self._queue = JobQueue(
             limit=settings.queue_limit,
@@ -131,7 +148,7 @@ class Assistant:
         self._answering = Answering(
             engine=engine,
             settings=settings,
-            stage=self.stage,
+            stage=self.stage_upload,
             status=lambda: self._engine_status,
             forget=self._forget,
         )
@@ -196,6 +213,8 @@ class Assistant:
         self.private.close()
         self._engine.close()
         self._decoder.close()
+        if self._clip_decoder is not None:
+            self._clip_decoder.close()
         try:
             self._history.close()
         except HistoryError as error:  # everything that was acknowledged is on the disk already
@@ -230,6 +249,7 @@ class Assistant:
             expected_wait_s=self._queue.expected_wait_s(),
             history_problem=self._history_problem,
             notices=self._history.notices,
+            unanswered=sum(not job.state.is_over for job in self._open_jobs()),
         )
 
     @property
@@ -331,6 +351,56 @@ class Assistant:
             notes=picture.notes,
         )
 
+    def stage_upload(self, data: bytes, name: str, *, page: int = 0, detail: Detail | None = None) -> StagedPicture:
+        """Turn a file into a picture or, where its bytes are one, into a clip. Raises as `stage`, and UsageError."""
+        if sniff_clip(data) is None:
+            return self.stage(data, name, page=page, detail=detail)
+        plan, decoder = self._plan_for_clips()
+        chosen: list[SeenClip] = []
+
+        def choose(facts: ClipFacts) -> FrameChoice:
+            chosen.append(self._seen_clip(plan, facts, detail))
+            return FrameChoice(chosen[-1].count, chosen[-1].seen.size)
+
+        made = decoder.render_clip(data, choose=choose)
+        seen, clip = chosen[-1].seen, made.clip
+        tokens = pair_tokens(seen, chosen[-1].count)[0] * clip.pairs  # a damaged clip has fewer
+        return StagedPicture(
+            staged_id=uuid.uuid4().hex,
+            picture_id=made.picture_id,
+            name=clean_name(name),
+            format=made.facts.format,
+            size=made.facts.size,
+            seen=replace(seen, tokens=tokens),
+            upload=data,
+            view=made.view,
+            view_mime="image/jpeg",
+            thumbnail=made.thumbnail,
+            seen_png=made.seen_png,
+            notes=made.facts.notes,
+            clip=clip,
+        )
+
+    def look_clip(self, data: bytes, *, detail: Detail | None = None) -> tuple[ClipFacts, SeenClip]:
+        """Return what a clip is and what the model would see of it. Raises as `stage_upload`."""
+        plan, decoder = self._plan_for_clips()
+        facts = decoder.inspect_clip(data)
+        return facts, self._seen_clip(plan, facts, detail)
+
+    def _plan_for_clips(self) -> tuple[SizePlan, ClipDecoder]:
+        if self.settings.remote_address or self._clip_decoder is None:
+            raise UsageError("clip.not_here")
+        self.wait_for_plan()
+        plan = self._engine.status.plan
+        if plan is None:
+            raise ModelNotLoadedError("engine.not_ready")
+        return plan, self._clip_decoder
+
+    def _seen_clip(self, plan: SizePlan, facts: ClipFacts, detail: Detail | None) -> SeenClip:
+        return seen_clip(
+            plan, facts.size, seconds=facts.seconds, frame_count=facts.frame_count, detail=detail or self._detail()
+        )
+
     def expected_seconds(self, picture_tokens: Sequence[int]) -> float | None:
         """Return the seconds to the first word of an answer about pictures of so many tokens; None while not known."""
         try:
@@ -341,7 +411,7 @@ class Assistant:
     def part_count(self, picture: StagedPicture) -> int:
         """Return in how many parts a question `in_parts` would look at a picture; 0 where the whole shows as much."""
         plan = self._engine.status.plan
-        if plan is None:
+        if plan is None or picture.clip is not None:
             return 0
         return len(parts_of(picture.size, picture.seen.size, max_pixels=plan.rung().max_pixels))
 

@@ -52,7 +52,7 @@ LOGS_NAME = "logs"
 def build_assistant(settings: Settings) -> Assistant:
     """Return an assistant of the real parts, not yet opened. The process is offline from here on."""
     offline.go_offline()
-    from qwen_vl_app.imaging import PictureDecoder
+    from qwen_vl_app.imaging import MOST_FRAME_PIXELS, ClipDecoder, PictureDecoder
 
     engine = DeferredEngine(partial(_build_engine, settings))
 
@@ -65,6 +65,12 @@ def build_assistant(settings: Settings) -> Assistant:
         decoder=PictureDecoder(
             max_bytes=settings.max_upload_mb * 2**20,
             max_pixels=settings.max_picture_megapixels * 1_000_000,
+            timeout_s=settings.decode_timeout_s,
+        ),
+        clip_decoder=ClipDecoder(
+            max_bytes=settings.max_clip_mb * 2**20,
+            max_pixels=min(settings.max_picture_megapixels * 1_000_000, MOST_FRAME_PIXELS),
+            max_seconds=settings.max_clip_minutes * 60,
             timeout_s=settings.decode_timeout_s,
         ),
         history=_build_history(settings),

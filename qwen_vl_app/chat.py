@@ -166,19 +166,52 @@ class ParsedAnswer:
     notes: tuple[Reason, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     """Places that could not be drawn, the first hundred."""
+    moments: tuple[Moment, ...] = ()
+    """Times of the clip that was asked about, as the text has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A time of a clip that an answer speaks of, in seconds from its beginning; `end_s` where it lasts. `label` is what happens."""
+
+    start_s: float
+    end_s: float | None = None
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """What makes a picture a clip: its length in seconds, and the times of the frames that the model sees of it.
+
+    The times ascend and are of an even number, because two frames together make the model's tokens.
+    """
+
+    seconds: float
+    moments: tuple[float, ...]
+
+    @property
+    def pairs(self) -> int:
+        """How many times the vision tower looks."""
+        return len(self.moments) // 2
 
 
 @dataclass(frozen=True, slots=True)
 class ImageInput:
-    """One picture as the model gets it: RGB at the seen size.
+    """One picture as the model gets it: RGB at the seen size; of a clip all frames that it sees, one behind the other.
 
-    `rgb` is `width * height * 3` bytes, row by row. `picture_id` is the SHA-256 over the size and those bytes, so that two
-    inputs with one id are the same picture to the model; caches are keyed by it.
+    `rgb` is `width * height * 3` bytes a frame, row by row. `picture_id` is the SHA-256 over the size and those bytes, of a
+    clip over its times as well, so that two inputs with one id are the same to the model; caches are keyed by it.
     """
 
     picture_id: str
     size: Size
     rgb: bytes = field(repr=False)
+    clip: Clip | None = None
+
+    @property
+    def byte_count(self) -> int:
+        """How many bytes `rgb` has to have."""
+        return self.size.pixels * 3 * (len(self.clip.moments) if self.clip else 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +225,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class SeenSize:
-    """What the model will see of a picture: its size in pixels and what it costs in tokens."""
+    """What the model will see of a picture, or of each frame of a clip: its size in pixels; and what all costs in tokens."""
 
     size: Size
     tokens: int
@@ -224,6 +257,14 @@ class StagedPicture:
     notes: tuple[Reason, ...] = ()
     in_parts: bool = False
     """A person chose to have it looked at part by part."""
+    clip: Clip | None = None
+    """Of a clip: then `view` shows the frames that the model sees beside one another, `seen_png` has them one below the other."""
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """The tokens of every time that the vision tower looks: once at a picture, once at each pair of a clip's frames."""
+        pairs = 1 if self.clip is None else self.clip.pairs
+        return (self.seen.tokens // pairs,) * pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +378,7 @@ class TurnPicture:
     page: int = 0
     page_count: int = 1
     notes: tuple[Reason, ...] = ()
+    clip: Clip | None = None
 
 
 class Rendition(StrEnum):

@@ -27,6 +27,7 @@ from qwen_vl_app.history import HistoryStore
 from qwen_vl_app.history.lock import holder_port
 from qwen_vl_app.imaging import PictureDecoder
 from tests.batch.parts import AnsweringEngine
+from tests.hub_parts import WAIT_S
 
 BOX = '```json\n[{"bbox_2d": [28, 28, 140, 84], "label": "lamp"}]\n```'
 
@@ -63,7 +64,7 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running
     with Assistant(
         engine=engine, decoder=decoder, history=HistoryStore(settings.data_dir), settings=settings
     ) as assistant:
-        assistant.wait_until_loaded(20)
+        assistant.wait_until_loaded(WAIT_S)
         app = Starlette(routes=[*make_routes(lambda: assistant)])
         app.add_middleware(GuardMiddleware, policy="default-src 'none'")
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
@@ -81,7 +82,7 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running
         }
         yield Running(engine, Parts(settings_file=tmp_path / "config.toml", environment=environment), tmp_path)
         server.should_exit = server.force_exit = True
-        thread.join(20)
+        thread.join(WAIT_S)
     listener.close()
 
 

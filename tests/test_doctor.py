@@ -27,6 +27,7 @@ from qwen_vl_app.engine.folders import DEMO_MARK, ModelFolder
 from qwen_vl_app.errors import ModelFolderError, Reason, SettingsError
 from qwen_vl_app.texts import Language, render
 from tests.hub_parts import FakeProbe, FakeTorch, a_file, an_assistant
+from tests.serving import free_port
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,7 @@ def assert_has_sentences(findings: Sequence[Finding]) -> None:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Folders of the test's own, and a port that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    return Settings(data_dir=tmp_path / "data", models_dir=tmp_path / "models", port=port)
+    return Settings(data_dir=tmp_path / "data", models_dir=tmp_path / "models", port=free_port())
 
 
 def examine(settings: Settings, **probe: Any) -> list[Finding]:

@@ -115,9 +115,11 @@ async def stage(call: Call, messages: Sequence[SentMessage]) -> tuple[StagedMess
 
 
 def _stage(call: Call, picture: SentPicture) -> StagedPicture:
-    data = read_picture(
-        picture, folder=call.settings.api_file_folder or None, limit_bytes=call.settings.max_upload_mb * 2**20
-    )
+    settings = call.settings
+    limit_bytes = settings.largest_upload_bytes if picture.is_clip else settings.max_upload_mb * 2**20
+    data = read_picture(picture, folder=settings.api_file_folder or None, limit_bytes=limit_bytes)
+    if picture.is_clip:
+        return call.assistant.stage_upload(data, picture.field)
     return call.assistant.stage(data, picture.field, detail=picture.detail)
 
 

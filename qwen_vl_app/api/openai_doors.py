@@ -33,7 +33,14 @@ from qwen_vl_app.api.openai_replies import (
     model_of,
     usage_of,
 )
-from qwen_vl_app.api.openai_requests import DETAILS, ChatCompletionRequest, ChatMessage, ImagePart, ResponseFormat
+from qwen_vl_app.api.openai_requests import (
+    DETAILS,
+    ChatCompletionRequest,
+    ChatMessage,
+    ClipPart,
+    ImagePart,
+    ResponseFormat,
+)
 from qwen_vl_app.api.pictures import SentPicture
 from qwen_vl_app.chat import FinishReason
 from qwen_vl_app.errors import Reason, UsageError
@@ -122,6 +129,11 @@ def sent_messages(messages: list[ChatMessage]) -> tuple[SentMessage, ...]:
         texts: list[str] = []
         pictures: list[SentPicture] = []
         for number, part in enumerate(message.content):
+            if isinstance(part, ClipPart):
+                clip = part.video_url
+                source = clip if isinstance(clip, str) else clip.url
+                pictures.append(SentPicture(source, f"messages.{at}.content.{number}.video_url", is_clip=True))
+                continue
             if not isinstance(part, ImagePart):
                 texts.append(part.text)
                 continue

@@ -63,13 +63,29 @@ class ImagePart(Strict):
     image_url: Annotated[str, Field(min_length=1)] | ImageAddress
 
 
+class ClipAddress(Strict):
+    """A clip in the object form that vLLM took up. `url` is a data URI."""
+
+    url: str = Field(min_length=1)
+
+
+class ClipPart(Strict):
+    """A clip (MP4, MOV, AVI, WEBM): a data URI, bare or in an object. Of its sound nothing is heard."""
+
+    type: Literal["video_url"]
+    video_url: Annotated[str, Field(min_length=1)] | ClipAddress
+
+
 def _by_type(value: object) -> str:
     kind = value.get("type") if isinstance(value, Mapping) else getattr(value, "type", None)
     return f"part_{kind}"
 
 
 Part: TypeAlias = Annotated[
-    Annotated[TextPart, Tag("part_text")] | Annotated[ImagePart, Tag("part_image_url")], Discriminator(_by_type)
+    Annotated[TextPart, Tag("part_text")]
+    | Annotated[ImagePart, Tag("part_image_url")]
+    | Annotated[ClipPart, Tag("part_video_url")],
+    Discriminator(_by_type),
 ]
 
 

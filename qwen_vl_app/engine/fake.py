@@ -156,7 +156,10 @@ class FakeEngine:
         ended = False
         try:
             pictures = [image for message in request.messages for image in message.images]
-            picture_tokens = sum(image.size.pixels // self._plan.factor**2 for image in pictures)
+            picture_tokens = sum(
+                image.size.pixels // self._plan.factor**2 * (image.clip.pairs if image.clip else 1)
+                for image in pictures
+            )
             prompt_tokens = picture_tokens + sum(len(message.text.split()) for message in request.messages)
             made = 0
             finish = self._finish_reason

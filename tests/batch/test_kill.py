@@ -73,14 +73,14 @@ def test_a_run_that_is_killed_again_and_again_does_nothing_twice(tmp_path: Path,
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
-        process.wait(20)
+        process.wait(60)
         kills += 1
         asked_then = _asked(log)
         rows = _rows(data)
         assert rows[: len(done)] == done, "a row that was acknowledged is gone"
         done = rows
         assert len(set(asked_then)) >= len(done)
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90, check=True)
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=True)
     assert ended.stdout.split() == ["finished", str(2 * PICTURES)]
     rows = _rows(data)
     assert len(rows) == len(set(rows)) == 2 * PICTURES

@@ -13,7 +13,7 @@ from qwen_vl_app.batch import BatchRuns
 from qwen_vl_app.forms import FieldState, FillPlan, FormDesk, FormField, FormTemplate, Names, desk_of
 from qwen_vl_app.ui.forms_builder import fields_of, template_of
 from tests.forms.parts import TEMPLATE, PlateModel, plate_engine
-from tests.ui.conftest import MakeAssistant, page_of, words_on
+from tests.ui.conftest import MakeAssistant, click, page_of, words_on
 from tests.ui.fakes import png
 
 
@@ -37,7 +37,7 @@ def desk(assistant: Assistant, monkeypatch: pytest.MonkeyPatch) -> Iterator[Form
 
 def forms_page_of(assistant: Assistant, *, locale: str = "en-US") -> AppTest:
     page = page_of(assistant, locale=locale)
-    page.button(key="page-forms").click().run()
+    click(page, "page-forms")
     assert not page.exception
     return page
 

@@ -23,19 +23,6 @@ export default function composer(component) {
   return () => shown.detach();
 }
 
-function element(tag, options = {}, ...children) {
-  const made = document.createElement(tag);
-  const { text, on, ...attributes } = options;
-  if (text !== undefined) made.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value === true) made.setAttribute(name, "");
-    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
-  }
-  for (const [event, listener] of Object.entries(on ?? {})) made.addEventListener(event, listener);
-  made.append(...children.filter(Boolean));
-  return made;
-}
-
 const ICONS = {
   add: "M12 5v14M5 12h14",
   camera: "M4 8h3l2-3h6l2 3h3v11H4zM12 17a4 4 0 1 0 0-8 4 4 0 0 0 0 8z",
@@ -48,21 +35,7 @@ const ICONS = {
   previous: "M15 6l-6 6 6 6",
   next: "M9 6l6 6-6 6",
 };
-
-function icon(name) {
-  const space = "http://www.w3.org/2000/svg";
-  const drawing = document.createElementNS(space, "svg");
-  for (const [key, value] of Object.entries({ viewBox: "0 0 24 24", width: 18, height: 18, "aria-hidden": "true" })) {
-    drawing.setAttribute(key, value);
-  }
-  const line = document.createElementNS(space, "path");
-  for (const [key, value] of Object.entries({
-    d: ICONS[name], fill: "none", stroke: "currentColor", "stroke-width": 1.9,
-    "stroke-linecap": "round", "stroke-linejoin": "round",
-  })) line.setAttribute(key, value);
-  drawing.append(line);
-  return drawing;
-}
+const icon = (name) => lineDrawing(ICONS[name], 18, 1.9);
 
 function iconButton(name, label, act, more = {}) {
   return element("button", { type: "button", title: label, "aria-label": label, on: { click: act }, ...more }, icon(name));
@@ -431,8 +404,10 @@ class Composer {
         tool("next", say.next, () => this.edit(chip, { page: chip.page + 1 }), { disabled: off.disabled || chip.page + 1 >= chip.pages });
         tool("add", say.add_page, () => this.edit(chip, { page: chip.page + 1, keep: true }), { disabled: off.disabled || chip.page + 1 >= chip.pages });
       }
-      tool("turn", say.turn, () => this.edit(chip, { turn: 1 }), off);
-      tool("crop", say.crop, () => this.openCrop(chip), off);
+      if (!chip.is_clip) {
+        tool("turn", say.turn, () => this.edit(chip, { turn: 1 }), off);
+        tool("crop", say.crop, () => this.openCrop(chip), off);
+      }
     }
     tool("remove", say.remove, () => this.remove(chip));
     told.append(tools);
@@ -551,6 +526,7 @@ class Composer {
   /* The page around: its buttons, and following the end while one reads there. */
 
   onPageClick(event) {
+    if (event.target.closest?.(".st-key-earlier")) this.holdPlace();
     const button = event.target.closest?.("button[data-act]");
     if (!button) return;
     event.preventDefault();
@@ -588,6 +564,28 @@ class Composer {
       place.scrollIntoView({ block: "start" });
       place.classList.add("qvl-found");
       return undefined;
+    };
+    look();
+  }
+
+  /* Earlier turns come above what one reads, and that stays where it is. */
+  holdPlace() {
+    const main = document.querySelector('[data-testid="stMain"]');
+    const first = document.querySelector("[data-turn-place]");
+    if (!main || !first) return;
+    const { turnPlace } = first.dataset;
+    let top = first.getBoundingClientRect().top;
+    const until = Date.now() + JUMP_WITHIN_MS;
+    this.isAtEnd = false;
+    const look = () => {
+      const places = [...document.querySelectorAll("[data-turn-place]")];
+      const at = places.findIndex((place) => place.dataset.turnPlace === turnPlace);
+      if (at < 1) {
+        if (at === 0) top = places[0].getBoundingClientRect().top; // who scrolls while they come has moved on
+        if (Date.now() < until) requestAnimationFrame(look);
+        return;
+      }
+      main.scrollTop += places[at].getBoundingClientRect().top - top;
     };
     look();
   }
