@@ -144,7 +144,6 @@ def test_a_long_conversation_keeps_its_place_and_opens_with_one_click(browser: B
     opened = page.locator(f'[class*="st-key-looked-at-{turn}-"]').get_by_test_id("picture-stage")
     expect(opened).to_be_in_viewport()
     expect(stages).to_have_count(1)
-    visitor.look_for_barriers()
 
     page.locator('[data-act="erase"][data-turn="1"]').focus()
     page.keyboard.press("Enter")
