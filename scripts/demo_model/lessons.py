@@ -303,6 +303,8 @@ def _guide_labels(
                 made.matches[here] = made.images[cell.picture] + cell.row * columns + cell.column
             if i < len(places):
                 made.guides[here - 1] = places[i]
+        if places:  # what follows the label in the question tells that it ends
+            made.guides[lead + _token_at(answer, route.label_start + len(route.label) - 1)] = places[-1] + 1
     if not exchange.routes:
         return
     # Between two fields the next one is looked for, before the end nothing.
