@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from qwen_vl_app import offline
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.batch import RUNS_NAME, BatchRuns, RunErasing
-from qwen_vl_app.chat import EngineStatus
+from qwen_vl_app.chat import EngineStatus, Size
 from qwen_vl_app.config import ROOT, Settings, load_settings
 from qwen_vl_app.doctor import Fit, Probe, TorchFacts
 from qwen_vl_app.engine.base import DRIVER_LOST, Engine
@@ -197,7 +197,8 @@ def bench(
     *,
     shape: str,
     model: Path | None,
-    sides: Sequence[int],
+    sizes: Sequence[Size],
+    is_short: bool = False,
     tokens: int,
     rounds: int,
     threads: int,
@@ -214,7 +215,8 @@ def bench(
     report = run_bench(
         shape=shape,
         model=model,
-        sides=sides,
+        sizes=sizes,
+        is_short=is_short,
         tokens=tokens,
         rounds=rounds,
         threads=threads,

@@ -292,15 +292,16 @@ def _bench(
     *,
     shape: Annotated[str, typer.Option("--shape", metavar="0.4b|2b|3b|7b")] = "0.4b",
     model_folder: Annotated[Path | None, typer.Option("--model", metavar="DIR")] = None,
-    sizes: Annotated[str, typer.Option("--sizes", metavar="N,N")] = "512,1024",
+    sizes: Annotated[str, typer.Option("--sizes", metavar="N,WxH")] = "512,1024",
     tokens: Annotated[int, typer.Option("--tokens", min=2, max=4096, metavar="N")] = 32,
     rounds: Annotated[int, typer.Option("--rounds", min=1, max=20, metavar="N")] = 2,
+    is_short: Annotated[bool, typer.Option("--short")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE")] = None,
     chart_file: Annotated[Path | None, typer.Option("--chart", metavar="FILE")] = None,
     language: LanguageFlag = None,
 ) -> None:
     overrides = _overrides(model=None, device=None, precision=None, data_dir=None, models_dir=None, language=language)
-    request = benching.Request(shape, model_folder, sizes, tokens, rounds, json_file, chart_file)
+    request = benching.Request(shape, model_folder, sizes, tokens, rounds, is_short, json_file, chart_file)
     _end(context, benching.bench(_parts(context), request, overrides=overrides))
 
 
