@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from qwen_vl_app.offline import is_loopback
+from tests.chromium import WAIT_MS
 
 FLAGS = (
     "--no-sandbox",
@@ -38,6 +39,7 @@ class Visitor:
             viewport={"width": 1280, "height": 860},
             permissions=["clipboard-read", "clipboard-write", "camera"],
         )
+        self.context.set_default_timeout(WAIT_MS)
         self.page: Page = self.context.new_page()
         self.outside: list[str] = []
         self.errors: list[str] = []
@@ -48,7 +50,7 @@ class Visitor:
         )
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(address)
-        expect(self.composer).to_be_enabled(timeout=30_000)
+        expect(self.composer).to_be_enabled()
 
     @property
     def composer(self) -> Locator:
