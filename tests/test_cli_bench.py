@@ -70,8 +70,8 @@ def test_a_number_is_a_square_and_two_are_a_screen(tmp_path: Path) -> None:
         return a_report(**given)
 
     parts = Parts(bench=measure, environment={}, settings_file=tmp_path / "none.toml")
-    assert main(["bench", "--sizes", "512,1920X1080", "--short"], parts=parts) == 0
-    assert asked["sizes"] == (Size(512, 512), Size(1920, 1080)) and asked["is_short"]
+    assert main(["bench", "--sizes", "512,1920X1080", "--arms", "ends"], parts=parts) == 0
+    assert asked["sizes"] == (Size(512, 512), Size(1920, 1080)) and asked["arms"] == "ends"
 
 
 @pytest.mark.parametrize("sizes", ["", "512,x", "8", "100000", "x512", "1920x", "1920x1080x3", "512x8"])

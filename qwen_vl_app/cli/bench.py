@@ -40,7 +40,7 @@ class Request:
     sizes: str = "512,1024"
     tokens: int = 32
     rounds: int = 2
-    is_short: bool = False
+    arms: str = "all"
     json_file: Path | None = None
     chart_file: Path | None = None
 
@@ -55,7 +55,7 @@ def bench(parts: Parts, request: Request, *, overrides: Mapping[str, Any]) -> in
             shape=request.shape,
             model=request.model,
             sizes=_sizes(request.sizes),
-            is_short=request.is_short,
+            arms=request.arms,
             tokens=request.tokens,
             rounds=request.rounds,
             threads=settings.threads,

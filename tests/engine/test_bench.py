@@ -135,7 +135,7 @@ def test_what_does_not_fit_is_left_out_and_named(folder: Path, monkeypatch: pyte
     monkeypatch.setattr(hardware, "free_bytes", lambda device: 0)
     report = bench.run_bench(model=folder, sizes=(Size(64, 64),), tokens=4, rounds=1)
     assert report["arms"] == [] and len(report["left_out"]) == len(ARMS)
-    ends = bench.run_bench(model=folder, sizes=(Size(64, 64),), tokens=4, rounds=1, is_short=True)
+    ends = bench.run_bench(model=folder, sizes=(Size(64, 64),), tokens=4, rounds=1, chosen="ends")
     assert ends["left_out"] == sorted((ARMS[0].name, ARMS[-1].name))
     assert bench.ratios(report) == {}
 

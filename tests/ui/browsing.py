@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from qwen_vl_app.offline import is_loopback
+from qwen_vl_app.ui.chat_page import PROFILE_COOKIE
 from tests.chromium import WAIT_MS
 
 FLAGS = (
@@ -31,7 +32,13 @@ class Visitor:
     """One person's browser: its page, and everything that it should not have done."""
 
     def __init__(
-        self, browser: Browser, address: str, *, locale: str = "en-US", scheme: Literal["light", "dark"] = "light"
+        self,
+        browser: Browser,
+        address: str,
+        *,
+        locale: str = "en-US",
+        scheme: Literal["light", "dark"] = "light",
+        profile: str = "",
     ) -> None:
         self.context = browser.new_context(
             locale=locale,
@@ -40,6 +47,8 @@ class Visitor:
             permissions=["clipboard-read", "clipboard-write", "camera"],
         )
         self.context.set_default_timeout(WAIT_MS)
+        if profile:
+            self.context.add_cookies([{"name": PROFILE_COOKIE, "value": profile, "url": address}])
         self.page: Page = self.context.new_page()
         self.outside: list[str] = []
         self.errors: list[str] = []

@@ -19,7 +19,7 @@ from streamlit.testing.v1 import AppTest
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.config import Settings
 from qwen_vl_app.engine.fake import FakeEngine
-from qwen_vl_app.history import HistoryStore
+from qwen_vl_app.history import HistoryStore, Keeping, KeepingMode
 from qwen_vl_app.ui.acts import act as act_of
 from qwen_vl_app.ui.pictures import forget_pictures
 from qwen_vl_app.ui.sending import ask as ask_of
@@ -28,9 +28,11 @@ from tests.chromium import chromium
 from tests.hub_parts import WAIT_S, wait_until_let_go
 from tests.serving import answers, free_port, serving
 from tests.ui.browsing import CAMERA, FLAGS
-from tests.ui.fakes import fake_decoder
+from tests.ui.fakes import fake_decoder, png
+from tests.ui.served_app import fill
 
 MakeAssistant = Callable[..., Assistant]
+LONG_OWNER, LONG_CONVERSATION, LONG_TURNS = "7" * 32, 1, 36
 
 
 @pytest.fixture
@@ -39,11 +41,12 @@ def make_assistant(tmp_path: Path) -> Iterator[MakeAssistant]:
     opened: list[Assistant] = []
 
     def make(*replies: Any, engine: FakeEngine | None = None, waits: bool = True, **settings: Any) -> Assistant:
+        site = Settings(data_dir=tmp_path / "data", models_dir=tmp_path / "models", **settings)
         assistant = Assistant(
             engine=engine or FakeEngine(replies),
             decoder=fake_decoder(),
-            history=HistoryStore(tmp_path / "data"),
-            settings=Settings(data_dir=tmp_path / "data", models_dir=tmp_path / "models", **settings),
+            history=HistoryStore(site.data_dir, keeping=Keeping(KeepingMode(site.keep), days=site.keep_days)),
+            settings=site,
         )
         assistant.open()
         opened.append(assistant)
@@ -169,7 +172,11 @@ def server_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def address(server_log: Path) -> Iterator[str]:
-    """Serve the app over a scripted engine, once for all browser tests; yield its address."""
+    """Serve the app over a scripted engine, once for all browser tests; yield its address.
+
+    `LONG_OWNER` has a conversation there already, of which the page shows a part at first.
+    """
+    assert fill(server_log.parent, LONG_OWNER, turns=LONG_TURNS, data=png(width=560, height=280)) == LONG_CONVERSATION
     port = free_port()
     url = f"http://127.0.0.1:{port}/"
     script = Path(__file__).with_name("served_app.py")

@@ -14,7 +14,7 @@ from qwen_vl_app.chat import ErasureReceipt, Fragment, Question, TextPiece
 from qwen_vl_app.history import HistoryStore, Keeping, KeepingMode
 from qwen_vl_app.ui.records_search import _marked
 from tests.hub_parts import WAIT_S
-from tests.ui.conftest import MakeAssistant, page_of, words_on
+from tests.ui.conftest import MakeAssistant, click, page_of, words_on
 from tests.ui.fakes import png
 
 
@@ -30,7 +30,7 @@ def assistant(make_assistant: MakeAssistant) -> Assistant:
 
 def records_of(assistant: Assistant, *, locale: str = "en-US") -> AppTest:
     page = page_of(assistant, locale=locale)
-    return page.button(key="page-records").click().run()
+    return click(page, "page-records")
 
 
 def found(page: AppTest) -> list[str]:

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
+from tests.chromium import WAIT_MS
 from tests.ui.browsing import CHIP, Visitor
+from tests.ui.conftest import LONG_CONVERSATION, LONG_OWNER, LONG_TURNS
 from tests.ui.fakes import png
 from tests.ui.served_app import BOXES
 
@@ -110,4 +112,46 @@ def test_conversations_are_found_pinned_renamed_and_deleted_by_keyboard(browser:
     dialog.get_by_role("button", name="彻底删除").click()
     expect(rows).to_have_count(1)
     expect(page.get_by_role("heading", name="就图片提问")).to_be_visible()  # it was the open one
+    visitor.leave()
+
+
+def test_a_long_conversation_keeps_its_place_and_opens_with_one_click(browser: Browser, address: str) -> None:
+    """Earlier turns come above what one reads; one click opens a picture further up; one question is erased by keyboard."""
+    visitor = Visitor(browser, f"{address}?c={LONG_CONVERSATION}", profile=LONG_OWNER)
+    page = visitor.page
+    expect(page.get_by_text(f"Question {LONG_TURNS - 1}", exact=True)).to_be_visible()
+    places = page.locator("[data-turn-place]")
+    expect(places).to_have_count(30)
+    earlier = page.get_by_role("button", name="Show earlier")
+    earlier.scroll_into_view_if_needed()
+    first = page.get_by_text(f"Question {LONG_TURNS - 30}", exact=True)
+    before = first.bounding_box()
+    earlier.click()
+    expect(places).to_have_count(LONG_TURNS)
+    expect(first).to_be_in_viewport()
+    assert before is not None
+    page.wait_for_function(
+        "([text, top]) => { const found = [...document.querySelectorAll('.qvl-typed')].find((each) => each.textContent === text);"
+        " return found && Math.abs(found.getBoundingClientRect().top - top) <= 8; }",
+        arg=[f"Question {LONG_TURNS - 30}", before["y"]],
+        timeout=WAIT_MS,
+    )
+
+    stages = page.get_by_test_id("picture-stage")
+    expect(stages).to_have_count(1)
+    turn = places.nth(3).get_attribute("data-turn-place")
+    page.locator(f'.qvl-places[data-turn="{turn}"]').click()
+    opened = page.locator(f'[class*="st-key-looked-at-{turn}-"]').get_by_test_id("picture-stage")
+    expect(opened).to_be_in_viewport()
+    expect(stages).to_have_count(1)
+
+    page.locator('[data-act="erase"][data-turn="1"]').focus()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("“Question 0” goes for good")
+    visitor.look_for_barriers()
+    dialog.get_by_role("button", name="Erase for good").click()
+    expect(page.get_by_role("alert").filter(has_text="Receipt 1")).to_be_visible()
+    expect(page.get_by_text("Question 0", exact=True)).to_have_count(0)
+    expect(page.get_by_text("Question 1", exact=True)).to_have_count(1)
     visitor.leave()

@@ -23,7 +23,7 @@ from qwen_vl_app.chat import Size
 from qwen_vl_app.engine.families import smart_resize
 from qwen_vl_app.engine.folders import ModelFolder, inspect_folder
 from qwen_vl_app.engine.local import hardware
-from qwen_vl_app.engine.local.bench_arms import ARMS, CARD_ARMS, Reading, Work, measure_arm, measure_bandwidth
+from qwen_vl_app.engine.local.bench_arms import ARMS, CARD_ARMS, Arm, Reading, Work, measure_arm, measure_bandwidth
 from qwen_vl_app.engine.local.bench_models import SHAPES, make_model
 from qwen_vl_app.engine.local.bench_quality import FULL, Examination, compared, examine
 from qwen_vl_app.engine.local.leash import end_with_parent
@@ -35,6 +35,11 @@ FIGURES = (
     *("load_s", "peak_bytes", "gb_per_s", "share_of_limit"),
 )
 QUALITY_PICTURES = 10
+CHOICES: Mapping[str, Callable[[tuple[Arm, ...]], tuple[Arm, ...]]] = {
+    "all": lambda arms: arms,
+    "ends": lambda arms: (arms[0], arms[-1]),
+    "ours": lambda arms: arms[-1:],
+}
 CHILD_OVERHEAD_BYTES = 800_000_000
 Progress = Callable[[Reason], None]
 
@@ -44,7 +49,7 @@ def run_bench(
     shape: str = "0.4b",
     model: Path | None = None,
     sizes: Iterable[Size] = (Size(512, 512), Size(1024, 1024)),
-    is_short: bool = False,
+    chosen: str = "all",
     tokens: int = 32,
     rounds: int = 2,
     repeats: int = 2,
@@ -61,7 +66,7 @@ def run_bench(
     again. Each round runs all arms, every second one backwards, so that a machine that warms up or slows down does so to
     all of them; the best of all rounds counts. `quality` is a model's folder and a folder of held-out pictures, of which
     each precision is asked, on the processor. `cap_bytes` is what an arm may have of a graphics card, 0 for all. Without `is_apart` arms run in this process, which is quick and measures no peak of memory. Arms that do not fit into memory are left out and named in the report.
-    `is_short` measures the first arm and the last alone: stock as it comes and ours at its best.
+    `chosen` is one of CHOICES: all arms, the `ends` (stock as it comes and ours at its best), or `ours` at its best alone.
     Raises ModelFolderError.
     """
     with _folder(shape, model, on_progress) as folder:
@@ -73,8 +78,7 @@ def run_bench(
         factor = known.family.factor
         where = hardware.choose_device(device).device
         choices = ARMS if where.type == "cpu" else CARD_ARMS
-        if is_short:
-            choices = (choices[0], choices[-1])
+        choices = CHOICES[chosen](choices)
         fitted = tuple(smart_resize(size, factor, min_pixels=factor**2, max_pixels=16384 * factor**2) for size in sizes)
         graded = [] if quality is None else _quality(*quality, threads=threads, on_progress=on_progress)
         reading = Reading(threads, where.type)
