@@ -146,7 +146,7 @@ def test_a_long_conversation_keeps_its_place_and_opens_with_one_click(browser: B
     expect(dialog).to_contain_text("“Question 0” goes for good", timeout=ANSWERED_MS)
     visitor.look_for_barriers()
     dialog.get_by_role("button", name="Erase for good").click()
-    expect(page.get_by_role("alert").filter(has_text="Receipt 1")).to_be_visible(timeout=ANSWERED_MS)
+    expect(page.get_by_role("status").filter(has_text="Receipt 1")).to_be_visible(timeout=ANSWERED_MS)
     expect(page.get_by_text("Question 0", exact=True)).to_have_count(0, timeout=ANSWERED_MS)
     expect(page.get_by_text("Question 1", exact=True)).to_have_count(1)
     visitor.leave()
