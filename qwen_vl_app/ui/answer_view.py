@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 
 import streamlit as st
 
-from qwen_vl_app.answers import checks
+from qwen_vl_app.answers import checks, sureness
 from qwen_vl_app.chat import Answer, FinishReason, SeenSize, Size
+from qwen_vl_app.ui.clip_view import show_clips
 from qwen_vl_app.ui.desk import Desk, standing_of
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.pictures import ShownPicture
@@ -31,6 +32,8 @@ def show_answer(
     standing = standing_of(desk, answer, [picture.size for picture in pictures])
     is_structured = bool(parsed.has_data or parsed.regions or parsed.tables)
     show_text(answer, words, desk=desk, key=key)
+    if desk is not None:
+        show_clips(answer, pictures, words, key=key)
     show_places(answer, standing, pictures, words, desk=desk, key=key)
     show_tables(standing, words, desk=desk, key=key)
     if parsed.has_data and not parsed.regions and not any(table.data is not None for table in standing.tables):
@@ -70,6 +73,8 @@ def figures_line(answer: Answer, words: Words) -> str:
         parts.append(words("answer.speed", speed=round((made - 1) / writing_s, 1)))
     if answer.usage.prompt_tokens:
         parts.append(words("answer.tokens", read=answer.usage.prompt_tokens, made=made))
+    if (sure := sureness(answer)) is not None:
+        parts.append(words("answer.sure", percent=round(100 * sure)))
     if answer.model:
         parts.append(plain(answer.model))
     parts.append(words("answer.verify"))

@@ -32,7 +32,7 @@ def ask(visit: Visit, *, text: str, staged_ids: Sequence[str] = ()) -> None:
             pictures.append(staging.get(visit.owner, staged_id))
         except UsageError as error:
             state.problems = [Problem(error.reason)]
-    text = text or (default_question(visit) if pictures else "")
+    text = text or (default_question(visit, pictures) if pictures else "")
     if state.problems:
         state.put_back(text, tuple(picture.staged_id for picture in pictures))
     elif text and _ask(visit, text=text, pictures=pictures):
@@ -68,7 +68,7 @@ def _ask_beside(visit: Visit, *, turn_id: int, text: str | None) -> bool:
     try:
         question = visit.assistant.records.question_of(visit.owner, turn_id, text=text)
         if not question.text and question.pictures:
-            question = replace(question, text=default_question(visit))
+            question = replace(question, text=default_question(visit, question.pictures))
         job = visit.assistant.ask(question, owner=visit.owner, beside=turn_id, is_anew=text is None)
     except AppError as error:
         visit.state.problems = [Problem(error.reason)]
@@ -93,8 +93,10 @@ def ask_loose_again(visit: Visit, *, question: LooseQuestion) -> None:
         visit.state.loose = [each for each in visit.state.loose if each is not question]
 
 
-def default_question(visit: Visit) -> str:
+def default_question(visit: Visit, pictures: Sequence[StagedPicture]) -> str:
     """Return what pictures without a word are asked: something that this model can answer."""
+    if any(picture.clip is not None for picture in pictures) and not visit.assistant.status.engine.is_demo:
+        return visit.words("clip.default")
     return visit.words("composer.default_demo" if visit.assistant.status.engine.is_demo else "composer.default")
 
 

@@ -104,6 +104,10 @@ class FormsState:
     """Grows with every decision, so that the next value's own input is drawn anew."""
     drafts: int = 0
     """Grows with every template that is opened in the editor."""
+    rules_of: str = ""
+    """The draft whose rules are in the editor, `rule_rows` the lines of it, `rules_made` how many were added in all."""
+    rule_rows: list[int] = field(default_factory=list)
+    rules_made: int = 0
     done: Reason | None = None
     """What was just done, said once."""
     sample: StagedPicture | None = None

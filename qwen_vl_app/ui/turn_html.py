@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from html import escape
 
 from qwen_vl_app.chat import Rendition, Turn, TurnPicture, TurnState
+from qwen_vl_app.ui.pictures import sizes_words
 from qwen_vl_app.ui.words import Words
 
 PICTURES = "/app/pictures"
@@ -104,14 +105,7 @@ def _thumbnail(picture: TurnPicture, turn: Turn, words: Words) -> str:
     name = escape(picture.name)
     if picture.page_count > 1:
         name += f" · {escape(words('picture.page', page=picture.page + 1, count=picture.page_count))}"
-    sizes = words(
-        "picture.sizes",
-        width=picture.size.width,
-        height=picture.size.height,
-        seen_width=picture.seen.size.width,
-        seen_height=picture.seen.size.height,
-        tokens=picture.seen.tokens,
-    )
+    sizes = sizes_words(picture.size, picture.seen, picture.clip, words)
     return (
         f'<figure><button type="button" data-act="large" data-turn="{turn.id}" data-picture="{picture.id}" '
         f'aria-label="{label}" title="{label}">'

@@ -52,7 +52,9 @@ class Visitor:
         self.errors: list[str] = []
         self.page.on("request", lambda request: self._look_at(request.url))
         self.page.on("websocket", lambda opened: self._look_at(opened.url))
-        self.page.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
+        self.page.on(
+            "console", lambda line: self.errors.append(f"{line.text} {line.location}") if line.type == "error" else None
+        )
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(address)
         expect(self.composer).to_be_enabled(timeout=30_000)
@@ -78,8 +80,8 @@ class Visitor:
     def leave(self) -> None:
         """Close the browser; nothing may have gone outside, and nothing may have complained."""
         self.context.close()
-        assert self.outside == []
-        assert self.errors == []
+        assert self.outside == [], self.outside
+        assert self.errors == [], self.errors
 
     def _look_at(self, url: str) -> None:
         parts = urlsplit(url)

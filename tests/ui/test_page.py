@@ -20,6 +20,7 @@ from qwen_vl_app.ui.pages import PAGES
 from qwen_vl_app.ui.state import CONVERSATIONS_AT_ONCE, TURNS_AT_ONCE
 from qwen_vl_app.ui.status_view import loading_line, queue_line, status_rows
 from qwen_vl_app.ui.words import Words
+from tests.hub_parts import WAIT_S
 from tests.ui.conftest import (
     MakeAssistant,
     ask,
@@ -72,7 +73,7 @@ def test_anothers_conversation_is_not_shown_nor_any_of_its_pictures(make_assista
     assistant = make_assistant("Secret answer.")
     staged = assistant.stage(png(), "secret.png")
     job = assistant.ask(Question("Secret question", (staged,)), owner="0" * 32)
-    job.wait(20)
+    job.wait(WAIT_S)
     page = page_of(assistant, conversation=job.conversation_id)
     assert not page.exception
     said = words_on(page)
@@ -146,7 +147,9 @@ def test_a_search_finds_words_in_answers_and_leads_to_the_turn(make_assistant: M
     """What was said far up is found with its words marked, and a click opens the conversation there."""
     assistant = make_assistant("The gauge shows seven bar.", *["Yes."] * TURNS_AT_ONCE)
     for number in range(TURNS_AT_ONCE + 1):
-        assistant.ask(Question(f"And {number}?" if number else "Pump?", conversation_id=1 if number else None)).wait(20)
+        assistant.ask(Question(f"And {number}?" if number else "Pump?", conversation_id=1 if number else None)).wait(
+            WAIT_S
+        )
     page = page_of(assistant, conversation=1)
     assert "seven bar" not in words_on(page)
     page = search(page.button(key="new").click().run(), "SEVEN")
@@ -180,7 +183,7 @@ def test_a_click_cannot_reach_what_is_anothers(make_assistant: MakeAssistant, ac
     """Whatever number a browser sends, nobody else's conversation opens, changes or goes."""
     assistant = make_assistant("Secret.")
     job = assistant.ask(Question("Whose?"), owner="0" * 32)
-    job.wait(20)
+    job.wait(WAIT_S)
     page = click(page_of(assistant), act, conversation=job.conversation_id, turn=job.turn_id, picture="1 OR 1", on=1)
     assert not page.exception
     assert "Secret." not in words_on(page) and "Whose?" not in words_on(page)

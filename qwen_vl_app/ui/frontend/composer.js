@@ -407,8 +407,10 @@ class Composer {
         tool("next", say.next, () => this.edit(chip, { page: chip.page + 1 }), { disabled: off.disabled || chip.page + 1 >= chip.pages });
         tool("add", say.add_page, () => this.edit(chip, { page: chip.page + 1, keep: true }), { disabled: off.disabled || chip.page + 1 >= chip.pages });
       }
-      tool("turn", say.turn, () => this.edit(chip, { turn: 1 }), off);
-      tool("crop", say.crop, () => this.openCrop(chip), off);
+      if (!chip.is_clip) {
+        tool("turn", say.turn, () => this.edit(chip, { turn: 1 }), off);
+        tool("crop", say.crop, () => this.openCrop(chip), off);
+      }
     }
     tool("remove", say.remove, () => this.remove(chip));
     told.append(tools);
