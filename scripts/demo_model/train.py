@@ -129,7 +129,7 @@ def text_losses(model: Qwen2_5_VLForConditionalGeneration, outputs: forward.Outp
     shares = batch.tally_shares
     # Cross-entropy less the entropy of the wanted shares: nothing when the head looks as it should.
     looked["tallies"] = (
-        (shares * (shares.log() - counted[sequence, at, place])).sum() / batch.tallies[:, :2].unique(dim=0).shape[0]
+        (shares * (shares.log() - counted[sequence, at, place])).sum() / shares.sum()
         if len(shares)
         else counted.sum() * 0
     )
@@ -273,7 +273,7 @@ class Run:
         for _ in range(shares):
             batch = self.batch("wide letters" if letters and stage.letters else stage.name, larger=stage.larger)
             losses = step_losses(self.model, self.heads, batch, stage, letters=letters)
-            (losses["loss"] / shares).backward()
+            (losses["loss"] / shares).backward()  # type: ignore[no-untyped-call]
             sums = {k: sums.get(k, 0.0) + float(v.detach()) / shares for k, v in losses.items()}
             pictures += self.pictures
         self.pictures = pictures
