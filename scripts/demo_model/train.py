@@ -129,7 +129,7 @@ def text_losses(model: Qwen2_5_VLForConditionalGeneration, outputs: forward.Outp
     shares = batch.tally_shares
     # Cross-entropy less the entropy of the wanted shares: nothing when the head looks as it should.
     looked["tallies"] = (
-        (shares * (shares.log() - counted[sequence, at, place])).sum() / batch.tallies[:, :2].unique(dim=0).shape[0]  # type: ignore[no-untyped-call]
+        (shares * (shares.log() - counted[sequence, at, place])).sum() / shares.sum()
         if len(shares)
         else counted.sum() * 0
     )
