@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen3VLForConditionalGeneration
 
-AnyModel = Qwen2_5_VLForConditionalGeneration | Qwen3VLForConditionalGeneration
+AnyModel: TypeAlias = Qwen2_5_VLForConditionalGeneration | Qwen3VLForConditionalGeneration
 """Either family's model: what they say is read out of both in the same way."""
 
 GUIDED_LAYER = -3

@@ -30,9 +30,11 @@ class Seen:
 @lru_cache(maxsize=8)
 def _taps(lines: int, columns: int, side: int) -> tuple[Tensor, Tensor]:
     """Return the numbers (patches, 4) and weights of the learned places around each patch, patches in the processor's order."""
-    return get_vision_interpolation_indices_and_weights(
-        torch.tensor([[1, 2 * lines, 2 * columns]]), side, mode="bilinear", align_corners=True, spatial_merge_size=2
+    grid = torch.tensor([[1, 2 * lines, 2 * columns]])
+    numbers, weights = get_vision_interpolation_indices_and_weights(
+        grid, side, mode="bilinear", align_corners=True, spatial_merge_size=2
     )
+    return numbers, weights
 
 
 def _layer_norm(x: Tensor, layer: nn.LayerNorm) -> Tensor:

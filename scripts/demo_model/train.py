@@ -149,7 +149,7 @@ def passed(model: AnyModel, batch: Batch) -> forward.Outputs:
     """Run a batch through the family's own pass."""
     run = relative_forward.run if isinstance(model, Qwen3VLForConditionalGeneration) else forward.run
     return run(
-        model,  # type: ignore[arg-type]
+        model,
         tokens=batch.tokens,
         positions=batch.positions,
         allowed=batch.allowed,
@@ -239,17 +239,17 @@ class Run:
         self.adam.load_state_dict(state["adam"])
         self.stage, self.step, self.drawn, self.spent = (state[k] for k in ("stage", "step", "drawn", "spent"))
 
-    def batch(self, kind: str, *, larger: float) -> Batch:
-        """Draw this process's share of the next step."""
-        shares = relative.SHARES_A_STEP if self.family is RELATIVE else 1
-        first = self.drawn + self.rank * PICTURES_PER_SHARE * shares
+    def batches(self, kind: str, *, larger: float) -> list[Batch]:
+        """Draw this process's share of the next step, in parts that are packed each by itself."""
+        most = relative.PICTURES_A_STEP if self.family is RELATIVE else PICTURES_PER_SHARE
+        first = self.drawn + self.rank * most
         if self.family is RELATIVE:
-            lessons = relative.make_lessons(kind, self.seed, first)
+            parts = relative.make_lessons(kind, self.seed, first)
         else:
-            lessons = make_lessons(kind, self.seed, first, larger=larger)
-        self.drawn += PICTURES_PER_SHARE * shares * self.world
-        self.pictures = len(lessons)
-        return pack(lessons)
+            parts = [make_lessons(kind, self.seed, first, larger=larger)]
+        self.drawn += most * self.world
+        self.pictures = sum(len(lessons) for lessons in parts)
+        return [pack(lessons) for lessons in parts]
 
     def progress(self, stage: Stage) -> float:
         """Return how much of a stage is done, 0 to 1."""
@@ -274,9 +274,13 @@ class Run:
             # Drawn from what every process knows, so that all take the same kind of step.
             chance = stage.letters * (1 - self.progress(stage))
             letters = np.random.default_rng((self.seed, self.drawn)).random() < chance
-        batch = self.batch("wide letters" if letters and stage.letters else stage.name, larger=stage.larger)
-        losses = step_losses(self.model, self.heads, batch, stage, letters=letters)
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        parts = self.batches("wide letters" if letters and stage.letters else stage.name, larger=stage.larger)
+        figures: dict[str, float] = {}
+        for batch in parts:
+            losses = step_losses(self.model, self.heads, batch, stage, letters=letters)
+            (losses["loss"] / len(parts)).backward()  # type: ignore[no-untyped-call]
+            for name, value in losses.items():
+                figures[name] = figures.get(name, 0.0) + float(value.detach()) / len(parts)
         self.exchange_gradients()
         factor = min(1.0, (self.step + 1) / 10 if self.stage == 0 else 1.0) * (
             1 + (stage.last - 1) * self.progress(stage)
@@ -289,7 +293,7 @@ class Run:
         self.adam.step()
         for p in self.parameters:
             p.grad = None
-        return {k: float(v.detach()) for k, v in losses.items()}
+        return figures
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -356,7 +360,7 @@ def train(
     if world > 1:
         dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     later = WIDE_STAGES if is_wide else SKILL_STAGES
-    stages = FIRST_STAGES if grow_from is None else later
+    stages: tuple[Stage, ...] = FIRST_STAGES if grow_from is None else later
     if family is RELATIVE:
         stages = relative.RELATIVE_STAGES
     run = Run(out, seed, family=family, grow_from=grow_from)

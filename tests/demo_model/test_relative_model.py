@@ -97,7 +97,8 @@ def test_the_command_line_gives_pixels_of_the_original(
     assert told["model"] == MODEL.name
     (region,) = told["regions"]
     scale = 1500 / paper.picture.image.width
-    assert overlap(tuple(region["bbox"]), tuple(edge * scale for edge in row.box)) >= 0.5
+    left, top, right, bottom = (edge * scale for edge in row.box)
+    assert overlap(tuple(region["bbox"]), (left, top, right, bottom)) >= 0.5
     assert max(region["bbox"]) > 1000 or region["bbox"][3] > relative.SEEN[1]
 
 
