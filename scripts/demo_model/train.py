@@ -30,6 +30,7 @@ from scripts.demo_model.checkpoint import VISUAL_RMS, grown, new_model, new_rela
 from scripts.demo_model.curriculum import (
     FIRST_STAGES,
     PICTURES_PER_SHARE,
+    SHARES,
     SKILL_STAGES,
     WIDE_STAGES,
     Stage,
@@ -123,6 +124,15 @@ def text_losses(model: AnyModel, outputs: forward.Outputs, batch: Batch) -> dict
         guided = where >= 0
         found = outputs.guided[name][guided].gather(1, where[guided][:, None])
         looked[name] = -found.mean() if guided.any() else outputs.guided[name].sum() * 0
+    sequence, at, place = batch.tallies.unbind(-1)
+    counted = outputs.guided["tallies"]
+    shares = batch.tally_shares
+    # Cross-entropy less the entropy of the wanted shares: nothing when the head looks as it should.
+    looked["tallies"] = (
+        (shares * (shares.log() - counted[sequence, at, place])).sum() / batch.tallies[:, :2].unique(dim=0).shape[0]  # type: ignore[no-untyped-call]
+        if len(shares)
+        else counted.sum() * 0
+    )
     right = logits.argmax(-1) == targets
     copied, decided = weights >= 1.0, weights < 1.0
     return {
@@ -131,6 +141,7 @@ def text_losses(model: AnyModel, outputs: forward.Outputs, batch: Batch) -> dict
         "match": looked["matches"],
         "hop": looked["hops"],
         "late": looked["late"],
+        "tally": looked["tallies"],
         "copied right": right[copied].float().mean(),
         "form right": right[decided].float().mean(),
     }
@@ -172,7 +183,7 @@ def step_losses(
             parts = vision_losses(model, heads, outputs.visual, batch) | text_losses(model, outputs, batch)
             parts |= place_losses(heads, outputs.early, batch)
             total = parts["answer"] + stage.align * (parts["align"] + parts["second"]) + stage.guide * parts["guide"]
-            total = total + stage.guide * (parts["match"] + 0.5 * parts["hop"] + parts["late"])
+            total = total + stage.guide * (parts["match"] + 0.5 * parts["hop"] + parts["late"] + 0.5 * parts["tally"])
             total = total + 0.2 * parts["classes"] + 0.15 * parts["boxes"] + 0.1 * parts["place"]
             total = total + 0.1 * parts["order"]
         total = total + 1.0 * parts["rms"]
@@ -192,6 +203,8 @@ class Run:
         else:
             self.model = new_model(seed) if grow_from is None else grown(read_state(grow_from), seed)
         self.heads = TrainingHeads(self.model.config.text_config.hidden_size)
+        if grow_from is not None:
+            self.keep_heads(grow_from)
         named = dict(self.model.named_parameters())
         is_matrix = {n: p.dim() >= 2 and "embed_tokens" not in n and "pos_embed" not in n for n, p in named.items()}
         # What deepstack adds is learned with the language that it is added to, not by vision alone.
@@ -227,7 +240,13 @@ class Run:
     def begin_from(self, path: Path, stage: int) -> None:
         """Begin a stage with the weights of another run, its optimisers fresh."""
         self.model.load_state_dict(read_state(path))
+        self.keep_heads(path)
         self.stage = stage
+
+    def keep_heads(self, path: Path) -> None:
+        """Take over the training heads of another run; an exported folder has none, and they begin anew."""
+        if path.is_file():
+            self.heads.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["heads"])
 
     def load(self, path: Path) -> None:
         """Take over a checkpoint and the place where it stood."""
@@ -248,7 +267,6 @@ class Run:
         else:
             parts = [make_lessons(kind, self.seed, first, larger=larger)]
         self.drawn += most * self.world
-        self.pictures = sum(len(lessons) for lessons in parts)
         return [pack(lessons) for lessons in parts]
 
     def progress(self, stage: Stage) -> float:
@@ -274,7 +292,11 @@ class Run:
             # Drawn from what every process knows, so that all take the same kind of step.
             chance = stage.letters * (1 - self.progress(stage))
             letters = np.random.default_rng((self.seed, self.drawn)).random() < chance
-        parts = self.batches("wide letters" if letters and stage.letters else stage.name, larger=stage.larger)
+        shares = 1 if self.family is RELATIVE else max(1, SHARES // self.world)
+        parts = []
+        for _ in range(shares):
+            parts += self.batches("wide letters" if letters and stage.letters else stage.name, larger=stage.larger)
+        self.pictures = sum(len(batch.patches) for batch in parts)
         figures: dict[str, float] = {}
         for batch in parts:
             losses = step_losses(self.model, self.heads, batch, stage, letters=letters)
@@ -282,9 +304,7 @@ class Run:
             for name, value in losses.items():
                 figures[name] = figures.get(name, 0.0) + float(value.detach()) / len(parts)
         self.exchange_gradients()
-        factor = min(1.0, (self.step + 1) / 10 if self.stage == 0 else 1.0) * (
-            1 + (stage.last - 1) * self.progress(stage)
-        )
+        factor = min(1.0, (self.step + 1) / 10 if self.stage == 0 else 1.0) * stage.rate(self.progress(stage))
         self.muons["visual"].step(stage.muon * factor)
         if not letters:
             self.muons["language"].step(stage.muon * factor)
