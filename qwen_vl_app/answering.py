@@ -84,6 +84,8 @@ class Run:
     is_anew: bool = False
     is_private: bool = False
     """True where storage may neither answer it nor keep its answer for others: using an entry leaves a trace, too."""
+    is_background: bool = False
+    """True where nobody waits for it."""
     is_looked_up: bool = False
     cache_key: str | None = None
     """What the question and all that it is told is known by, where its answer may be given again."""
@@ -161,6 +163,7 @@ class Answering:
                 conversation_key=None if run.job.conversation_id is None else str(run.job.conversation_id),
                 schema=enforced_schema(run.question),
                 is_schema_open=not run.question.is_schema_exact,
+                is_background=run.is_background,
             )
             try:
                 yield from self._steps(run, request)

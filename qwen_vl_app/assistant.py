@@ -499,6 +499,7 @@ class Assistant:
             beside=beside,
             is_anew=is_anew,
             is_private=is_private,
+            is_background=priority is Priority.BATCH,
         )
         if is_alone and self._engine_status.state is EngineState.READY and self._answering.look_up_now(run):
             return job

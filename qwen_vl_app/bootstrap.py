@@ -91,7 +91,7 @@ def _through_running_app(settings: Settings) -> Settings | None:
     """Return the settings that lead to the app which runs on this data folder; None where none does, or none answers."""
     if settings.remote_address:
         return None
-    from qwen_vl_app.engine.remote import own_app_model
+    from qwen_vl_app.engine.remote import own_app
     from qwen_vl_app.history.lock import holder_port
 
     try:
@@ -101,12 +101,11 @@ def _through_running_app(settings: Settings) -> Settings | None:
     if not port:
         return None
     address, key = f"http://127.0.0.1:{port}/v1", settings.api_keys[0] if settings.api_keys else ""
-    running = own_app_model(address, key=key)
-    if running is None or (settings.model and Path(settings.model).name != running):
+    running = own_app(address, key=key)
+    if running is None or (settings.model and Path(settings.model).name != running.model):
         return None  # nobody there, or it has another model than the one that is wanted
-    return settings.model_copy(
-        update={"remote_address": address, "remote_key": key, "remote_model": "", "remote_lanes": 1}
-    )
+    there = {"remote_address": address, "remote_key": key, "remote_model": "", "remote_lanes": running.at_a_time}
+    return settings.model_copy(update=there)
 
 
 def build_records(settings: Settings) -> Records:

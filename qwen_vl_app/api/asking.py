@@ -144,9 +144,17 @@ async def make_form(
 
 
 async def ask(
-    call: Call, messages: Sequence[StagedMessage], sampling: SamplingParams, *, form: AnswerForm | None = None
+    call: Call,
+    messages: Sequence[StagedMessage],
+    sampling: SamplingParams,
+    *,
+    form: AnswerForm | None = None,
+    may_wait: bool = False,
 ) -> AnswerJob:
-    """Queue a conversation whose last message is the question. Raises UsageError, QueueFullError."""
+    """Queue a conversation whose last message is the question; one that `may_wait` behind everybody else.
+
+    Raises UsageError, QueueFullError.
+    """
     *earlier, last = messages
     if last.role != "user":
         raise UsageError("api.last_not_user", field="messages")
@@ -158,8 +166,9 @@ async def ask(
         schema=None if form is None else form.text,
         is_schema_exact=True,  # a program's schema is its contract: where null may stand, it says so itself
     )
+    priority = Priority.BATCH if may_wait else Priority.API
     return await anyio.to_thread.run_sync(
-        lambda: call.assistant.ask(question, owner=call.owner, is_kept=False, priority=Priority.API)
+        lambda: call.assistant.ask(question, owner=call.owner, is_kept=False, priority=priority)
     )
 
 

@@ -180,6 +180,8 @@ class ChatCompletionRequest(Strict):
     response_format: ResponseFormat | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_LIKELY), Whole] | None = None
+    service_tier: str | None = None
+    """`flex` lets everybody else go first; every other tier is the same."""
 
     # Taken at the value that changes nothing
     n: Annotated[Literal[1], Whole] | None = None
@@ -205,9 +207,13 @@ class ChatCompletionRequest(Strict):
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
     metadata: dict[str, str] | None = None
-    service_tier: str | None = None
     store: bool | None = None
     parallel_tool_calls: bool | None = None
+
+    @property
+    def may_wait(self) -> bool:
+        """True where nobody waits for the answer."""
+        return self.service_tier == "flex"
 
     def sampling(self, *, default_max_new_tokens: int) -> SamplingParams:
         """Return how tokens are chosen. Without a temperature the answer is greedy, as everywhere in the app."""

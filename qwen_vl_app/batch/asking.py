@@ -89,6 +89,10 @@ class Asking:
 
     # 1. Asking
 
+    def begin(self) -> None:
+        """Take note of the model that is there now."""
+        self.width = self._assistant.run_width
+
     def ask(self, item: Item, *, go_on: Callable[[], None]) -> None:
         """Put a question into the queue, once there are not more pictures in the making than gain.
 
@@ -115,7 +119,7 @@ class Asking:
                     self._is_stopping.wait(LOOK_S)
         with self._lock:
             self._asked.append(_Asked(item, job))
-        job.watch(self._moved.set)
+        job.watch(lambda: None if job.answer is None else self._moved.set())
         if self._is_stopping.is_set():  # it came in between
             job.cancel()
 

@@ -173,6 +173,7 @@ class BatchRun:
             self._is_stopping.wait(LOOK_S / 5)
         if self.plan.form is not None:
             desk_of(self._assistant).acceptance.refuse_worse()
+        self._asking.begin()
         with self._lock:
             self._state = RunState.RUNNING
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -16,19 +14,9 @@ import streamlit as st
 from qwen_vl_app.chat import Answer, Clip, Moment, Rendition
 from qwen_vl_app.errors import HistoryError
 from qwen_vl_app.imaging import SHEET_COLUMNS
+from qwen_vl_app.ui.browser_part import browser_part
 from qwen_vl_app.ui.pictures import ShownPicture
 from qwen_vl_app.ui.words import Words
-
-_FRONTEND = Path(__file__).with_name("frontend")
-
-
-@cache
-def _component() -> Any:
-    return st.components.v2.component(
-        "visual_assistant_clip",
-        css=(_FRONTEND / "clip_view.css").read_text(encoding="utf-8"),
-        js=(_FRONTEND / "clip_view.js").read_text(encoding="utf-8"),
-    )
 
 
 def show_clips(answer: Answer, pictures: Sequence[ShownPicture], words: Words, *, key: str) -> None:
@@ -47,7 +35,7 @@ def show_clip(picture: ShownPicture, clip: Clip, moments: Sequence[Moment], word
     except HistoryError as error:
         st.caption(words.render(error))
         return
-    _component()(key=f"clip-{key}", data=data)
+    browser_part("clip_view")(key=f"clip-{key}", data=data)
 
 
 def clip_data(picture: ShownPicture, clip: Clip, moments: Sequence[Moment], words: Words) -> Mapping[str, Any]:

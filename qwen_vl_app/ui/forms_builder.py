@@ -34,7 +34,7 @@ from qwen_vl_app.forms import (
     judge,
 )
 from qwen_vl_app.forms.evidence import doubt_texts, name_of
-from qwen_vl_app.forms.sources import template_from_file, template_from_text
+from qwen_vl_app.forms.sources import keep_from_file, keep_from_text
 from qwen_vl_app.forms.template import checked, slug
 from qwen_vl_app.forms.units import known_units
 from qwen_vl_app.ui.dropped import dropped_now, show_dropped
@@ -135,10 +135,10 @@ def _show_take_in(visit: Visit, desk: FormDesk) -> None:
 
         def act() -> None:
             if file is not None:
-                template = template_from_file(file.getvalue(), file.name)
+                kept = keep_from_file(desk.templates, file.getvalue(), file.name)
             else:
-                template = template_from_text(text or "", name="pasted")
-            _open(visit, desk.templates.save(template).name)
+                kept = keep_from_text(desk.templates, text or "")
+            _open(visit, kept.name)
 
         visit.state.attempt(act)
         st.rerun()
@@ -180,7 +180,8 @@ def _show_editor(visit: Visit, desk: FormDesk, template: FormTemplate | None) ->
     if st.button(words("forms.save"), key=f"ft-save-{token}", type="primary", icon=":material/save:"):
         if draft is not None:
             kept: list[FormTemplate] = []
-            if visit.state.attempt(lambda: kept.append(desk.templates.save(draft))):
+            save = desk.templates.save if template is not None else desk.templates.save_new
+            if visit.state.attempt(lambda: kept.append(save(draft))):
                 forms.done = Reason("ui.forms.saved", title=titled(kept[0], visit))
                 _open(visit, kept[0].name)
         st.rerun() if problem is None else st.warning(words.render(problem), icon=":material/info:")
