@@ -18,11 +18,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from scripts import environment
-from scripts.packages import SetupError
+from scripts.packages import SetupError, speak_anywhere
 
 
 def main(arguments: list[str]) -> int:
     """Set up and run pytest with the given arguments. Returns its exit status."""
+    speak_anywhere()
     try:
         python = environment.ensure(dev=True)
     except SetupError as error:

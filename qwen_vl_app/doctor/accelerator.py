@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from qwen_vl_app.doctor.finding import Finding, Verdict
 from qwen_vl_app.doctor.probe import TorchFacts
@@ -21,6 +22,8 @@ from qwen_vl_app.errors import Reason
 OLDEST_DRIVERS = {"12": ((525, 60), (528, 33)), "13": ((580, 65), (580, 88))}
 """By CUDA's major version: the oldest driver for it, on Linux and on Windows."""
 SMI_TIMEOUT_S = 15.0
+PCI_DEVICES = Path("/sys/bus/pci/devices")
+_NVIDIA, _DISPLAY_CLASS = "0x10de", "0x03"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +41,25 @@ def ask_driver() -> Driver | None:
         return None
     command = [program, "--query-gpu=driver_version,name", "--format=csv,noheader"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=SMI_TIMEOUT_S, check=True).stdout
+        told = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=SMI_TIMEOUT_S, check=True
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return Driver("")
     rows = [line.partition(",") for line in told.splitlines() if "," in line]
     return Driver(rows[0][0].strip() if rows else "", tuple(row[2].strip() for row in rows))
+
+
+def has_nvidia_card(devices: Path = PCI_DEVICES) -> bool:
+    """Return whether Linux itself sees a graphics card of NVIDIA's, with or without a driver; False where it cannot tell."""
+    for device in devices.glob("*"):
+        try:
+            vendor, kind = ((device / name).read_text(encoding="ascii").strip() for name in ("vendor", "class"))
+        except (OSError, ValueError):
+            continue
+        if vendor == _NVIDIA and kind.startswith(_DISPLAY_CLASS):
+            return True
+    return False
 
 
 def torch_problem() -> Reason:
@@ -53,7 +70,12 @@ def torch_problem() -> Reason:
     return Reason("doctor.torch.transformers_broken" if "torch" in sys.modules else "doctor.torch.broken")
 
 
-def torch_findings(facts: TorchFacts, *, driver: Callable[[], Driver | None] = ask_driver) -> Iterator[Finding]:
+def torch_findings(
+    facts: TorchFacts,
+    *,
+    driver: Callable[[], Driver | None] = ask_driver,
+    has_card: Callable[[], bool] = has_nvidia_card,
+) -> Iterator[Finding]:
     """Judge torch's build, the devices it can use, and the driver between them."""
     if facts.cuda_build:
         reason = Reason("doctor.torch.cuda", version=facts.version, cuda=facts.cuda_build)
@@ -69,7 +91,7 @@ def torch_findings(facts: TorchFacts, *, driver: Callable[[], Driver | None] = a
             yield Finding("driver", Verdict.OK, Reason("doctor.driver.fine", version=found.version))
         return
     if found is None:
-        yield Finding("device", Verdict.OK, Reason("doctor.device.cpu", threads=_threads()))
+        yield _without_driver(facts.cuda_build, has_card=has_card())
     elif not facts.cuda_build:
         yield Finding(
             "device", Verdict.NOTE, Reason("doctor.device.gpu_unused", name=", ".join(found.cards) or "NVIDIA")
@@ -80,8 +102,7 @@ def torch_findings(facts: TorchFacts, *, driver: Callable[[], Driver | None] = a
 
 def _unused(cuda: str, driver: Driver) -> Finding:
     """Say why torch cannot use a card that is there."""
-    oldest = OLDEST_DRIVERS.get(cuda.partition(".")[0])
-    wanted = oldest[1 if sys.platform == "win32" else 0] if oldest else (0, 0)
+    wanted = _oldest_driver(cuda)
     told = ".".join(map(str, wanted))
     if not driver.version:
         return Finding("driver", Verdict.NOTE, Reason("doctor.driver.silent", cuda=cuda, wanted=told))
@@ -89,6 +110,24 @@ def _unused(cuda: str, driver: Driver) -> Finding:
         reason = Reason("doctor.driver.too_old", version=driver.version, cuda=cuda, wanted=told)
         return Finding("driver", Verdict.PROBLEM, reason)
     return Finding("driver", Verdict.NOTE, Reason("doctor.device.driver", cuda=cuda, version=driver.version))
+
+
+def _without_driver(cuda: str, *, has_card: bool) -> Finding:
+    """Say what a machine without NVIDIA's driver makes of this build of torch."""
+    wanted = ".".join(map(str, _oldest_driver(cuda)))
+    if has_card and cuda:
+        return Finding("driver", Verdict.NOTE, Reason("doctor.driver.missing", cuda=cuda, wanted=wanted))
+    if has_card:
+        return Finding("device", Verdict.NOTE, Reason("doctor.device.gpu_unused", name="NVIDIA"))
+    if cuda:
+        reason = Reason("doctor.device.idle", cuda=cuda, wanted=wanted, threads=_threads())
+        return Finding("device", Verdict.OK, reason)
+    return Finding("device", Verdict.OK, Reason("doctor.device.cpu", threads=_threads()))
+
+
+def _oldest_driver(cuda: str) -> tuple[int, int]:
+    oldest = OLDEST_DRIVERS.get(cuda.partition(".")[0])
+    return oldest[1 if sys.platform == "win32" else 0] if oldest else (0, 0)
 
 
 def _threads() -> int:

@@ -11,6 +11,8 @@ import streamlit as st
 
 from qwen_vl_app.assistant import Assistant, AssistantStatus
 from qwen_vl_app.chat import EngineState, EngineStatus
+from qwen_vl_app.errors import Reason
+from qwen_vl_app.model_check import CheckKind
 from qwen_vl_app.texts import format_bytes
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.words import Words
@@ -26,12 +28,13 @@ def show_status(assistant: Assistant, words: Words) -> None:
     status = assistant.status
     with st.container(gap="xxsmall", key="status"):
         _follow_loading(assistant, words)
-        _show_model(status.engine, words)
+        _show_model(status, words)
         _show_device(status.engine, words)
         _show_queue(status, words)
         with st.popover(words("status.offline"), icon=":material/shield_lock:", type="tertiary", width="stretch"):
             st.markdown(words("status.offline_why"))
-        notices = [words.render(notice) for notice in (status.history_problem, *status.notices) if notice is not None]
+        told = (status.history_problem, _wrong_check(status), *status.notices)
+        notices = [words.render(notice) for notice in told if notice is not None]
         if notices:
             with (
                 st.container(key="notices"),
@@ -76,21 +79,32 @@ def _is_reading(engine: EngineStatus) -> bool:
     return engine.weights_bytes > 0 and engine.loaded_bytes < engine.weights_bytes
 
 
-def _show_model(engine: EngineStatus, words: Words) -> None:
+def _wrong_check(status: AssistantStatus) -> Reason | None:
+    """Return what a person should know of a model that is not what it should be; a drawing that was missed is no such thing."""
+    check = status.check
+    if check is None or check.is_well or check.kind is CheckKind.DRAWN:
+        return None
+    return check.about if check.is_over else None
+
+
+def _show_model(status: AssistantStatus, words: Words) -> None:
+    engine = status.engine
     label = words("status.demo") if engine.is_demo else plain(engine.model) or words("status.no_model")
     with st.popover(label, icon=":material/visibility:", type="tertiary", width="stretch"):
-        show_model_details(engine, words)
+        show_model_details(status, words)
 
 
-def show_model_details(engine: EngineStatus, words: Words) -> None:
-    """Say which model runs, and why this one."""
+def show_model_details(status: AssistantStatus, words: Words) -> None:
+    """Say which model runs, why this one, and how it does on what is known of it."""
+    engine, check = status.engine, status.check
     name = plain(engine.model) or words("status.no_model")
     state = words(f"status.state_{engine.state.value}")
     st.markdown(words("status.model_line", model=name, family=plain(engine.family) or "–", state=state))
     if engine.error is not None:
         st.markdown(words.render(engine.error))
-    if engine.choices:
-        st.markdown("\n".join(f"- {words.render(choice)}" for choice in engine.choices))
+    reasons = [*engine.choices, *([check.about] if check is not None and check.about is not None else [])]
+    if reasons:
+        st.markdown("\n".join(f"- {words.render(reason)}" for reason in reasons))
     if engine.is_demo:
         st.markdown(words("demo.what"))
         st.markdown(words("demo.real_model"))
