@@ -81,7 +81,7 @@ def desktop_entry(python: str, root: Path) -> str:
             f"Path={str(root).replace(chr(92), chr(92) * 2)}",
             f"Icon={NAME}",
             "Terminal=false",
-            "Categories=Graphics;Science;",
+            "Categories=Graphics;",
             "StartupNotify=false",
             "",
         )

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from qwen_vl_app import model_check
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.bootstrap import build_assistant
 from qwen_vl_app.chat import EngineState, Question
@@ -23,11 +24,15 @@ from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.errors import InferenceError, ModelError
 from qwen_vl_app.history import HistoryStore
 from qwen_vl_app.imaging import PictureDecoder
+from qwen_vl_app.known_answers import load_known_answers
 from qwen_vl_app.model_check import CheckKind, CheckStatus, ModelCheck
 from qwen_vl_app.model_switch import SwitchState
 from qwen_vl_app.texts import Language, render
-from tests.hub_parts import WAIT_S, FakeDecoder, a_file, replace_settings
+from tests.hub_parts import FakeDecoder, a_file, replace_settings
 from tests.test_model_switch import Garage, Sized, answer_of
+
+DEADLINE_S = 120.0
+"""Nothing takes this long unless it is broken, or the machine has hardly a moment for it."""
 
 
 def bring(models: Path, name: str, *answers: str) -> None:
@@ -55,12 +60,12 @@ def assistant_of(engine: FakeEngine, folder: Path, *, garage: Garage | None = No
         checks_models=True,
     )
     with made:
-        made.wait_until_loaded(WAIT_S)
+        made.wait_until_loaded(DEADLINE_S)
         yield made
 
 
 def wait_for(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + DEADLINE_S
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -127,7 +132,7 @@ def test_a_question_does_not_wait_for_the_check(tmp_path: Path) -> None:
         job = assistant.ask(Question("who?"), is_kept=False, is_anew=True)
         wait_for(lambda: len(engine.requests) == 2)
         gate.release(20)
-        answer = job.wait(60)
+        answer = job.wait(DEADLINE_S)
         assert answer is not None and answer.text == "for a person"
         status = checked(assistant)
         assert texts(engine) == ["known 1?", "who?", "known 1?", "known 2?"]
@@ -162,7 +167,7 @@ def test_a_model_that_is_wrong_on_most_does_not_take_over(tmp_path: Path) -> Non
     with assistant_of(old, tmp_path, garage=Garage(new=[new])) as assistant:
         assert checked(assistant).is_well
         assistant.switch_model("new")
-        switched = assistant.wait_for_switch(60)
+        switched = assistant.wait_for_switch(DEADLINE_S)
         assert switched is not None and switched.state is SwitchState.FAILED
         assert switched.problem is not None
         assert switched.problem == ModelError("engine.switch.wrong_answers", model="new", right=1, count=4).reason
@@ -183,7 +188,7 @@ def test_a_model_that_takes_over_is_asked_the_rest_afterwards(tmp_path: Path) ->
     with assistant_of(old, tmp_path, garage=Garage(new=[new])) as assistant:
         assert checked(assistant).is_well
         assistant.switch_model("new")
-        switched = assistant.wait_for_switch(60)
+        switched = assistant.wait_for_switch(DEADLINE_S)
         assert switched is not None and switched.state is SwitchState.DONE
         wait_for(lambda: assistant.status.check is not None and assistant.status.check.model == "new")
         status = checked(assistant)
@@ -202,7 +207,7 @@ def test_a_model_that_brings_nothing_is_asked_for_a_drawn_thing(tmp_path: Path) 
     }
     engine = FakeEngine(said, model="real")
     engine.load()
-    decoder = PictureDecoder(max_bytes=2**20, max_pixels=10**7, timeout_s=60)
+    decoder = PictureDecoder(max_bytes=2**20, max_pixels=10**7, timeout_s=DEADLINE_S)
     try:
         for code, verdict in said.values():
             check = ModelCheck(engine.status, tmp_path, decoder=decoder, detail=None)
@@ -218,12 +223,14 @@ def test_a_model_that_brings_nothing_is_asked_for_a_drawn_thing(tmp_path: Path) 
     assert "red circle" in engine.requests[0].messages[0].text
 
 
-def test_the_app_checks_its_model_and_commands_do_not(tmp_path: Path) -> None:
-    """The demo model itself, as the app opens it: every known answer is right, with the sentence that the page shows."""
+def test_the_app_checks_its_model_and_commands_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo model itself, as the app opens it, on some of its known answers: they are right."""
+    # All of them are asked in `test_known_answers`, which waits for each; here the check has a deadline.
+    monkeypatch.setattr(model_check, "load_known_answers", lambda folder: load_known_answers(folder)[:3])
     settings = load_settings(overrides={"models_dir": ROOT / "models", "model": "demo", "data_dir": tmp_path})
     with build_assistant(settings, checks_models=True) as assistant:
-        assistant.wait_until_loaded(120.0)
+        assistant.wait_until_loaded()
         status = checked(assistant)
-        assert status.total >= 16
+        assert status.total == 3
         assert status.is_well, status.problems
     assert build_assistant(settings).status.check is None

@@ -47,12 +47,15 @@ class Index:
         lines: Sequence[str],
         brought: Path | None,
     ) -> dict[str, str]:
-        """Return a version of everything that is pinned; one that was brought is as good as one of the index."""
+        """Return what is pinned; a build of the same version that was brought is as good as the index's own."""
         pins = [*(line for file in requirements for line in file.read_text(encoding="utf-8").splitlines()), *lines]
         self.asked.append(list(lines))
-        there = {wheel.name: wheel.version for place in (self.folder, brought) if place for wheel in list_wheels(place)}
-        names = [resolving.normalised(pin.partition("==")[0]) for pin in pins if "==" in pin]
-        return {name: there[name] for name in names}
+        there = [wheel for place in (brought, self.folder) if place for wheel in list_wheels(place)]
+        found: dict[str, str] = {}
+        for name, _, version in (pin.partition("==") for pin in pins if "==" in pin):
+            fitting = [wheel.version for wheel in there if wheel.name == resolving.normalised(name)]
+            found[name] = version if version in fitting else next(each for each in fitting if each.startswith(version))
+        return found
 
     def fetch(
         self,
