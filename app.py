@@ -20,6 +20,7 @@ from pathlib import Path  # noqa: E402
 import streamlit as st  # noqa: E402
 
 from qwen_vl_app import bootstrap  # noqa: E402
+from qwen_vl_app.api.clips import clip_routes  # noqa: E402
 from qwen_vl_app.api.dropped import dropped_routes  # noqa: E402
 from qwen_vl_app.api.guard import make_middleware  # noqa: E402
 from qwen_vl_app.api.records_doors import records_routes  # noqa: E402
@@ -58,7 +59,7 @@ app = st.App(
         *make_routes(bootstrap.current),
         *view_routes(bootstrap.current),
         *upload_routes(bootstrap.current),
-        *view_routes(bootstrap.current),
+        *clip_routes(bootstrap.current),
         *records_routes(bootstrap.current),
         *dropped_routes(bootstrap.current, bootstrap.current_batches),
     ],

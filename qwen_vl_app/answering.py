@@ -15,7 +15,7 @@ from functools import partial
 from typing import Protocol, TypeAlias
 
 from qwen_vl_app.answer_job import AnswerJob, JobState
-from qwen_vl_app.answers import nullable_schema, parse_answer, regions_as_answer, with_absent
+from qwen_vl_app.answers import confidence_of, nullable_schema, parse_answer, regions_as_answer, with_absent
 from qwen_vl_app.chat import (
     Answer,
     Box,
@@ -44,7 +44,7 @@ from qwen_vl_app.engine.base import Engine, FinishedStep, GenerationRequest, Sta
 from qwen_vl_app.errors import AppError, HistoryError, ModelNotLoadedError, OutOfMemoryError, Reason
 from qwen_vl_app.history import HistoryStore, answer_key
 from qwen_vl_app.imaging import crop_region, to_image_input
-from qwen_vl_app.prompts import answered, latest_sizes, outline_of, pictures_of, prompt_of
+from qwen_vl_app.prompts import answered, latest_images, outline_of, pictures_of, prompt_of
 from qwen_vl_app.tasks import task_named, task_of
 from qwen_vl_app.tiles import Part, mapped, merged_regions, merged_text, parts_of
 
@@ -56,7 +56,7 @@ _Keep: TypeAlias = Callable[[], object]
 
 
 class Stage(Protocol):
-    """Turns a file into a picture for a question: `Assistant.stage`."""
+    """Turns a file into a picture or clip for a question: `Assistant.stage_upload`."""
 
     def __call__(self, data: bytes, name: str, *, page: int = 0, detail: Detail | None = None) -> StagedPicture:
         """Raises PictureError, ModelNotLoadedError."""
@@ -77,11 +77,15 @@ class Run:
     """The earlier turns that the model is told of: those that have an answer, whole or stopped."""
     seen: tuple[Size, ...] = ()
     """The sizes, in the prompt as it went to the model, of the pictures that the answer speaks about."""
+    clip_seconds: float | None = None
+    """How long the clip is that the answer speaks about, where it speaks about one."""
     beside: int | None = None
     """The turn whose place it takes, on a branch of its own."""
     is_anew: bool = False
     is_private: bool = False
     """True where storage may neither answer it nor keep its answer for others: using an entry leaves a trace, too."""
+    is_background: bool = False
+    """True where nobody waits for it."""
     is_looked_up: bool = False
     cache_key: str | None = None
     """What the question and all that it is told is known by, where its answer may be given again."""
@@ -149,7 +153,9 @@ class Answering:
             return
         messages = self._messages(run)
         for attempt in (1, 2):
-            run.seen = latest_sizes(messages)
+            latest = latest_images(messages)
+            run.seen = tuple(image.size for image in latest)
+            run.clip_seconds = next((image.clip.seconds for image in latest if image.clip is not None), None)
             run.job.begin_reading()
             request = GenerationRequest(
                 messages=messages,
@@ -157,6 +163,7 @@ class Answering:
                 conversation_key=None if run.job.conversation_id is None else str(run.job.conversation_id),
                 schema=enforced_schema(run.question),
                 is_schema_open=not run.question.is_schema_exact,
+                is_background=run.is_background,
             )
             try:
                 yield from self._steps(run, request)
@@ -176,6 +183,8 @@ class Answering:
         if plan is None or len(question.pictures) != 1:
             return ()
         picture = question.pictures[0]
+        if picture.clip is not None:
+            return ()
         return parts_of(picture.size, picture.seen.size, max_pixels=plan.rung().max_pixels)
 
     def _in_parts(self, run: Run, boxes: Sequence[Box]) -> Generator[None, None, None]:
@@ -364,7 +373,7 @@ class Answering:
     def _lowered(self, run: Run, picture: TurnPicture, detail: Detail) -> ImageInput:
         upload = run.history.picture_bytes(run.job.owner, picture.id, Rendition.UPLOAD).data
         lowered = self._stage(upload, picture.name, page=picture.page, detail=detail)
-        return to_image_input(lowered.seen_png)
+        return to_image_input(lowered.seen_png, lowered.clip)
 
     def finish(
         self,
@@ -384,9 +393,11 @@ class Answering:
             return
         started_at = run.started_at or now
         status = self._engine.status
-        text = job.text
+        text, tokens = job.text, job.news().tokens
         notes = (*run.notes, run.not_kept) if run.not_kept else tuple(run.notes)
-        parsed = parse_answer(text, space=status.coordinates, seen=run.seen) if text else ParsedAnswer()
+        parsed = ParsedAnswer()
+        if text:
+            parsed = parse_answer(text, space=status.coordinates, seen=run.seen, clip_seconds=run.clip_seconds)
         if parsed.has_data and run.question.schema is not None and not run.question.is_schema_exact:
             parsed = replace(parsed, data=with_absent(parsed.data, run.question.schema))
         answer = Answer(
@@ -402,7 +413,8 @@ class Answering:
             model=status.model,
             notes=notes,
             error=error,
-            tokens=job.news().tokens,
+            tokens=tokens,
+            confidence=confidence_of(text, tokens),
         )
         self._end(run, answer)
 

@@ -30,11 +30,13 @@ from qwen_vl_app.chat import (
     Rendition,
     SeenSize,
     Size,
+    SizePlan,
     StagedPicture,
     Turn,
 )
 from qwen_vl_app.config import Settings
 from qwen_vl_app.engine.base import Engine
+from qwen_vl_app.engine.clips import SeenClip, pair_tokens, seen_clip
 from qwen_vl_app.engine.exchange import EngineExchange
 from qwen_vl_app.engine.folders import ModelFolder, list_models
 from qwen_vl_app.engine.form_rules import UnenforceableError, form_rules
@@ -48,8 +50,16 @@ from qwen_vl_app.errors import (
     UsageError,
 )
 from qwen_vl_app.history import HistoryStore, KeepingMode, PictureBytes
-from qwen_vl_app.imaging import PictureDecoder, PictureFacts, clean_name
-from qwen_vl_app.jobs import JobQueue, Priority
+from qwen_vl_app.imaging import (
+    ClipDecoder,
+    ClipFacts,
+    FrameChoice,
+    PictureDecoder,
+    PictureFacts,
+    clean_name,
+    sniff_clip,
+)
+from qwen_vl_app.jobs import BatchShare, JobQueue, Priority
 from qwen_vl_app.model_check import CheckStatus, ModelCheck
 from qwen_vl_app.model_switch import ModelSwitch, SwitchStatus
 from qwen_vl_app.own_tasks import TASKS_NAME, OwnTasks
@@ -57,6 +67,7 @@ from qwen_vl_app.private import PrivateConversations
 from qwen_vl_app.private import is_private as is_private_id
 from qwen_vl_app.prompts import pictures_of
 from qwen_vl_app.records import Records, ReplayResult, compare, refuse_replay
+from qwen_vl_app.run_width import RunWidth, tokens_of, width_of
 from qwen_vl_app.samples import Sample, load_samples
 from qwen_vl_app.scratch import SCRATCH_NAME, Scratch
 from qwen_vl_app.staging import StagingArea
@@ -76,7 +87,11 @@ _StatusTest: TypeAlias = Callable[[EngineStatus], bool]
 
 @dataclass(frozen=True, slots=True)
 class AssistantStatus:
-    """Everything a status line shows. `notices` are things a person should know, `history_problem` why nothing is kept."""
+    """Everything a status line shows. `notices` are things a person should know, `history_problem` why nothing is kept.
+
+    `is_busy` is true until the queue has put its job away; `unanswered` counts the questions whose
+    answers are not over, waiting ones included.
+    """
 
     engine: EngineStatus
     waiting: int
@@ -87,6 +102,9 @@ class AssistantStatus:
     """How long a question asked now would wait; None while there is nothing to judge by."""
     check: CheckStatus | None = None
     """How the model that is loaded does on what is known of it; None where it is not checked."""
+    unanswered: int = 0
+    waiting_in_line: int = 0
+    """How many of those that wait are no run's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +126,7 @@ class Assistant:
         history: HistoryStore,
         settings: Settings,
         exchange: EngineExchange | None = None,
+        clip_decoder: ClipDecoder | None = None,
         checks_models: bool = False,
     ) -> None:
         """Prepare. With `checks_models`, every model is asked in idle moments what is known of it."""
@@ -116,12 +135,14 @@ class Assistant:
         """Pictures that wait for their question, by owner; doors put them there and take them out."""
         self._engine = engine
         self._decoder = decoder
+        self._clip_decoder = clip_decoder
         self._history = history
         self._queue = JobQueue(
             limit=settings.queue_limit,
             limit_per_owner=settings.queue_limit_per_owner,
             lanes=settings.remote_lanes if settings.remote_address else 1,
             turns=1 if settings.remote_address else settings.decode_batch,
+            batch_share=self._batch_share,
         )
         self._history_problem: Reason | None = None
         self._jobs: dict[AnswerJob, int | None] = {}
@@ -132,7 +153,7 @@ class Assistant:
         self._answering = Answering(
             engine=engine,
             settings=settings,
-            stage=self.stage,
+            stage=self.stage_upload,
             status=lambda: self._engine_status,
             forget=self._forget,
         )
@@ -203,6 +224,8 @@ class Assistant:
         self.private.close()
         self._engine.close()
         self._decoder.close()
+        if self._clip_decoder is not None:
+            self._clip_decoder.close()
         try:
             self._history.close()
         except HistoryError as error:  # everything that was acknowledged is on the disk already
@@ -234,11 +257,13 @@ class Assistant:
         return AssistantStatus(
             engine=self._engine_status,
             waiting=self._queue.waiting,
+            waiting_in_line=self._queue.waiting_in_line,
             is_busy=self._queue.is_busy,
             expected_wait_s=self._queue.expected_wait_s(),
             history_problem=self._history_problem,
             notices=self._history.notices,
             check=None if self._check is None else self._check.status,
+            unanswered=sum(not job.state.is_over for job in self._open_jobs()),
         )
 
     @property
@@ -357,6 +382,56 @@ class Assistant:
             notes=picture.notes,
         )
 
+    def stage_upload(self, data: bytes, name: str, *, page: int = 0, detail: Detail | None = None) -> StagedPicture:
+        """Turn a file into a picture or, where its bytes are one, into a clip. Raises as `stage`, and UsageError."""
+        if sniff_clip(data) is None:
+            return self.stage(data, name, page=page, detail=detail)
+        plan, decoder = self._plan_for_clips()
+        chosen: list[SeenClip] = []
+
+        def choose(facts: ClipFacts) -> FrameChoice:
+            chosen.append(self._seen_clip(plan, facts, detail))
+            return FrameChoice(chosen[-1].count, chosen[-1].seen.size)
+
+        made = decoder.render_clip(data, choose=choose)
+        seen, clip = chosen[-1].seen, made.clip
+        tokens = pair_tokens(seen, chosen[-1].count)[0] * clip.pairs  # a damaged clip has fewer
+        return StagedPicture(
+            staged_id=uuid.uuid4().hex,
+            picture_id=made.picture_id,
+            name=clean_name(name),
+            format=made.facts.format,
+            size=made.facts.size,
+            seen=replace(seen, tokens=tokens),
+            upload=data,
+            view=made.view,
+            view_mime="image/jpeg",
+            thumbnail=made.thumbnail,
+            seen_png=made.seen_png,
+            notes=made.facts.notes,
+            clip=clip,
+        )
+
+    def look_clip(self, data: bytes, *, detail: Detail | None = None) -> tuple[ClipFacts, SeenClip]:
+        """Return what a clip is and what the model would see of it. Raises as `stage_upload`."""
+        plan, decoder = self._plan_for_clips()
+        facts = decoder.inspect_clip(data)
+        return facts, self._seen_clip(plan, facts, detail)
+
+    def _plan_for_clips(self) -> tuple[SizePlan, ClipDecoder]:
+        if self.settings.remote_address or self._clip_decoder is None:
+            raise UsageError("clip.not_here")
+        self.wait_for_plan()
+        plan = self._engine.status.plan
+        if plan is None:
+            raise ModelNotLoadedError("engine.not_ready")
+        return plan, self._clip_decoder
+
+    def _seen_clip(self, plan: SizePlan, facts: ClipFacts, detail: Detail | None) -> SeenClip:
+        return seen_clip(
+            plan, facts.size, seconds=facts.seconds, frame_count=facts.frame_count, detail=detail or self._detail()
+        )
+
     def expected_seconds(self, picture_tokens: Sequence[int]) -> float | None:
         """Return the seconds to the first word of an answer about pictures of so many tokens; None while not known."""
         try:
@@ -367,7 +442,7 @@ class Assistant:
     def part_count(self, picture: StagedPicture) -> int:
         """Return in how many parts a question `in_parts` would look at a picture; 0 where the whole shows as much."""
         plan = self._engine.status.plan
-        if plan is None:
+        if plan is None or picture.clip is not None:
             return 0
         return len(parts_of(picture.size, picture.seen.size, max_pixels=plan.rung().max_pixels))
 
@@ -457,12 +532,22 @@ class Assistant:
             beside=beside,
             is_anew=is_anew,
             is_private=is_private,
+            is_background=priority is Priority.BATCH,
         )
         if is_alone and self._engine_status.state is EngineState.READY and self._answering.look_up_now(run):
             return job
+        group: object = job.conversation_id
+        if priority is Priority.BATCH and group is None and question.pictures:
+            # One after the other, so that the second finds the picture read.
+            group = (owner, *(picture.picture_id for picture in question.pictures))
         try:
             ticket = self._queue.submit(
-                owner, partial(self._answering.answer, run), priority=priority, group=job.conversation_id
+                owner,
+                partial(self._answering.answer, run),
+                priority=priority,
+                group=group,
+                cost=tokens_of(question),
+                has_to_end=lambda: job.is_cancelled,
             )
         except QueueFullError as error:
             self._answering.finish(run, FinishReason.FAILED, error=error.reason)
@@ -498,6 +583,14 @@ class Assistant:
             return FormSupport(is_held=False, unheld=(error.rule,))
         is_held = any(choice.code == "engine.form.grammar" for choice in self._engine_status.choices)
         return FormSupport(is_held, rules.relaxed)
+
+    @property
+    def run_width(self) -> RunWidth:
+        """How many answers of runs over folders are made at a time here, and why. Never blocks."""
+        return width_of(self._engine_status, self.settings)
+
+    def _batch_share(self) -> BatchShare:
+        return self.run_width.share()
 
     def running(self, owner: str, conversation_id: int) -> tuple[AnswerJob, ...]:
         """Return the jobs of a conversation that are not over, oldest first: what a reloaded page goes on showing."""

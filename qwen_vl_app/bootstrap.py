@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from qwen_vl_app import offline
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.batch import RUNS_NAME, BatchRuns, RunErasing
-from qwen_vl_app.chat import EngineStatus
+from qwen_vl_app.chat import EngineStatus, Size
 from qwen_vl_app.config import ROOT, Settings, load_settings
 from qwen_vl_app.doctor import Fit, Probe, TorchFacts
 from qwen_vl_app.engine.base import DRIVER_LOST, Engine
@@ -55,7 +55,7 @@ def build_assistant(settings: Settings, *, checks_models: bool = False) -> Assis
     With `checks_models` it asks a model what is known of it, in idle moments: worth it where it stays.
     """
     offline.go_offline()
-    from qwen_vl_app.imaging import PictureDecoder
+    from qwen_vl_app.imaging import MOST_FRAME_PIXELS, ClipDecoder, PictureDecoder
 
     engine = DeferredEngine(partial(_build_engine, settings))
 
@@ -68,6 +68,12 @@ def build_assistant(settings: Settings, *, checks_models: bool = False) -> Assis
         decoder=PictureDecoder(
             max_bytes=settings.max_upload_mb * 2**20,
             max_pixels=settings.max_picture_megapixels * 1_000_000,
+            timeout_s=settings.decode_timeout_s,
+        ),
+        clip_decoder=ClipDecoder(
+            max_bytes=settings.max_clip_mb * 2**20,
+            max_pixels=min(settings.max_picture_megapixels * 1_000_000, MOST_FRAME_PIXELS),
+            max_seconds=settings.max_clip_minutes * 60,
             timeout_s=settings.decode_timeout_s,
         ),
         history=_build_history(settings),
@@ -89,7 +95,7 @@ def _through_running_app(settings: Settings) -> Settings | None:
     """Return the settings that lead to the app which runs on this data folder; None where none does, or none answers."""
     if settings.remote_address:
         return None
-    from qwen_vl_app.engine.remote import own_app_model
+    from qwen_vl_app.engine.remote import own_app
     from qwen_vl_app.history.lock import holder_port
 
     try:
@@ -99,12 +105,11 @@ def _through_running_app(settings: Settings) -> Settings | None:
     if not port:
         return None
     address, key = f"http://127.0.0.1:{port}/v1", settings.api_keys[0] if settings.api_keys else ""
-    running = own_app_model(address, key=key)
-    if running is None or (settings.model and Path(settings.model).name != running):
+    running = own_app(address, key=key)
+    if running is None or (settings.model and Path(settings.model).name != running.model):
         return None  # nobody there, or it has another model than the one that is wanted
-    return settings.model_copy(
-        update={"remote_address": address, "remote_key": key, "remote_model": "", "remote_lanes": 1}
-    )
+    there = {"remote_address": address, "remote_key": key, "remote_model": "", "remote_lanes": running.at_a_time}
+    return settings.model_copy(update=there)
 
 
 def build_records(settings: Settings) -> Records:
@@ -201,7 +206,8 @@ def bench(
     *,
     shape: str,
     model: Path | None,
-    sides: Sequence[int],
+    sizes: Sequence[Size],
+    arms: str = "all",
     tokens: int,
     rounds: int,
     threads: int,
@@ -218,7 +224,8 @@ def bench(
     report = run_bench(
         shape=shape,
         model=model,
-        sides=sides,
+        sizes=sizes,
+        chosen=arms,
         tokens=tokens,
         rounds=rounds,
         threads=threads,

@@ -166,19 +166,52 @@ class ParsedAnswer:
     notes: tuple[Reason, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     """Places that could not be drawn, the first hundred."""
+    moments: tuple[Moment, ...] = ()
+    """Times of the clip that was asked about, as the text has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A time of a clip that an answer speaks of, in seconds from its beginning; `end_s` where it lasts. `label` is what happens."""
+
+    start_s: float
+    end_s: float | None = None
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """What makes a picture a clip: its length in seconds, and the times of the frames that the model sees of it.
+
+    The times ascend and are of an even number, because two frames together make the model's tokens.
+    """
+
+    seconds: float
+    moments: tuple[float, ...]
+
+    @property
+    def pairs(self) -> int:
+        """How many times the vision tower looks."""
+        return len(self.moments) // 2
 
 
 @dataclass(frozen=True, slots=True)
 class ImageInput:
-    """One picture as the model gets it: RGB at the seen size.
+    """One picture as the model gets it: RGB at the seen size; of a clip all frames that it sees, one behind the other.
 
-    `rgb` is `width * height * 3` bytes, row by row. `picture_id` is the SHA-256 over the size and those bytes, so that two
-    inputs with one id are the same picture to the model; caches are keyed by it.
+    `rgb` is `width * height * 3` bytes a frame, row by row. `picture_id` is the SHA-256 over the size and those bytes, of a
+    clip over its times as well, so that two inputs with one id are the same to the model; caches are keyed by it.
     """
 
     picture_id: str
     size: Size
     rgb: bytes = field(repr=False)
+    clip: Clip | None = None
+
+    @property
+    def byte_count(self) -> int:
+        """How many bytes `rgb` has to have."""
+        return self.size.pixels * 3 * (len(self.clip.moments) if self.clip else 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +225,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class SeenSize:
-    """What the model will see of a picture: its size in pixels and what it costs in tokens."""
+    """What the model will see of a picture, or of each frame of a clip: its size in pixels; and what all costs in tokens."""
 
     size: Size
     tokens: int
@@ -224,6 +257,14 @@ class StagedPicture:
     notes: tuple[Reason, ...] = ()
     in_parts: bool = False
     """A person chose to have it looked at part by part."""
+    clip: Clip | None = None
+    """Of a clip: then `view` shows the frames that the model sees beside one another, `seen_png` has them one below the other."""
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """The tokens of every time that the vision tower looks: once at a picture, once at each pair of a clip's frames."""
+        pairs = 1 if self.clip is None else self.clip.pairs
+        return (self.seen.tokens // pairs,) * pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +323,18 @@ class ScoredToken:
 
 
 @dataclass(frozen=True, slots=True)
+class Confidence:
+    """How probable an answer's tokens were to the model, 0..1: all together (geometric mean), and the least of them; where
+    the answer holds values, the least of the values' own.
+
+    Low is worth a look; high proves nothing.
+    """
+
+    mean: float
+    least: float
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A finished answer, whole or cut short. `notes` disclose what was done on the way (a smaller picture, say)."""
 
@@ -296,6 +349,8 @@ class Answer:
     """Why it failed, where `finish_reason` is FAILED."""
     tokens: tuple[ScoredToken, ...] = field(default=(), compare=False, repr=False)
     """What it was made of. Not kept: an answer from the history or from storage has none."""
+    confidence: Confidence | None = field(default=None, compare=False)
+    """What is kept of the tokens; None where their probabilities were not known."""
 
 
 class TurnState(StrEnum):
@@ -323,6 +378,7 @@ class TurnPicture:
     page: int = 0
     page_count: int = 1
     notes: tuple[Reason, ...] = ()
+    clip: Clip | None = None
 
 
 class Rendition(StrEnum):
@@ -525,6 +581,8 @@ class SizePlan:
     context_tokens: int
     """The longest prompt and answer together."""
     reasons: tuple[Reason, ...] = ()
+    spare_tokens: int = 0
+    """What memory holds beside the contexts of people's answers and the largest picture: room for several answers of a run."""
 
     def rung(self, detail: Detail | None = None) -> Rung:
         """Return the rung of that name; the largest one there is where the plan ends below it."""
@@ -561,6 +619,13 @@ class EngineStatus:
     error: Reason | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
     """Measured at load, for estimates: seconds and bytes by name."""
+    build: str = ""
+    """The library that computes, with its version and what it was built for."""
+    driver: str = ""
+    """The graphics driver's version; empty on a processor, and where it does not tell."""
+    gains: Mapping[int, float] = field(default_factory=dict)
+    """Measured at load: for so many answers made in one step, how many times the tokens a second of one alone. Empty where
+    no more are made at a time than the settings say."""
     needed_bytes: int = 0
     """What the weights take in memory at the chosen precision, with the reserve of the plan."""
     free_bytes: int = 0

@@ -61,6 +61,8 @@ class Settings(BaseModel):
     """How the steps of an answer are run on a graphics card."""
     decode_batch: int = Field(default=1, ge=1, le=8)
     """Answers that the model makes at a time, sharing each reading of its weights."""
+    run_batch: int = Field(default=0, ge=0, le=8)
+    """Answers that a run over a folder has made at a time; 0 takes as many as were measured to gain."""
     threads: int = Field(default=0, ge=0, le=1024)
     """CPU threads for the model; 0 takes the physical cores this process may use."""
     detail: Detail | Literal["auto"] = "auto"
@@ -70,8 +72,12 @@ class Settings(BaseModel):
 
     max_upload_mb: int = Field(default=64, ge=1, le=2048)
     max_picture_megapixels: int = Field(default=100, ge=1, le=1000)
+    max_clip_mb: int = Field(default=256, ge=1, le=2048)
+    max_clip_minutes: int = Field(default=20, ge=1, le=240)
+    """Longer clips are refused; of a long one few frames are seen."""
     decode_timeout_s: float = Field(default=5.0, gt=0, le=120)
-    """Processor seconds for opening a picture, and again for making its renditions; the clock on the wall ends at four times."""
+    """Processor seconds for opening a picture, and again for making its renditions; the clock on the wall ends at four times.
+    A clip may take twelve times as long."""
     max_pictures: int = Field(default=8, ge=1, le=64)
     """Pictures in one question."""
 
@@ -114,6 +120,11 @@ class Settings(BaseModel):
     """The only folder that `file:` addresses in requests may name; empty refuses them all."""
     model_aliases: tuple[str, ...] = MODEL_ALIASES
     """Names under which programs may ask for the one loaded model, whichever it is."""
+
+    @property
+    def largest_upload_bytes(self) -> int:
+        """The most that any file may have, before it is known what it is."""
+        return max(self.max_upload_mb, self.max_clip_mb) * 2**20
 
     @field_validator("remote_address")
     @classmethod

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from qwen_vl_app.chat import ImageInput, Message, Question, Size, StagedPicture, Turn, TurnPicture, TurnState
+from qwen_vl_app.chat import ImageInput, Message, Question, StagedPicture, Turn, TurnPicture, TurnState
 from qwen_vl_app.imaging import to_image_input
 
 SeenPng: TypeAlias = Callable[[TurnPicture], bytes]
@@ -31,14 +31,14 @@ def answered(turns: Sequence[Turn]) -> tuple[Turn, ...]:
 def prompt_of(question: Question, turns: Sequence[Turn], *, seen_png: SeenPng) -> tuple[Message, ...]:
     """Return the whole prompt; `turns` are answered ones, oldest first. Raises what `seen_png` raises."""
     messages = [
-        Message(earlier.role, earlier.text, tuple(to_image_input(picture.seen_png) for picture in earlier.pictures))
+        Message(earlier.role, earlier.text, tuple(_input_of(picture) for picture in earlier.pictures))
         for earlier in question.earlier
     ]
     for turn in turns:
-        images = tuple(to_image_input(seen_png(picture)) for picture in turn.pictures)
+        images = tuple(to_image_input(seen_png(picture), picture.clip) for picture in turn.pictures)
         messages.append(Message("user", turn.question, images))
         messages.append(Message("assistant", turn.answer.text if turn.answer else ""))
-    images = tuple(to_image_input(picture.seen_png) for picture in question.pictures)
+    images = tuple(_input_of(picture) for picture in question.pictures)
     return (*messages, Message("user", question.text, images))
 
 
@@ -51,13 +51,14 @@ def outline_of(question: Question, turns: Sequence[Turn]) -> tuple[Message, ...]
     return (*messages, Message("user", question.text, _ids(question.pictures)))
 
 
-def latest_sizes(messages: Sequence[Message]) -> tuple[Size, ...]:
-    """Return the sizes of the latest pictures in a prompt: a follow-up without pictures speaks about those before it."""
-    for message in reversed(messages):
-        if message.images:
-            return tuple(image.size for image in message.images)
-    return ()
+def latest_images(messages: Sequence[Message]) -> tuple[ImageInput, ...]:
+    """Return the latest pictures in a prompt: a follow-up without pictures speaks about those before it."""
+    return next((message.images for message in reversed(messages) if message.images), ())
+
+
+def _input_of(picture: StagedPicture) -> ImageInput:
+    return to_image_input(picture.seen_png, picture.clip)
 
 
 def _ids(pictures: Sequence[StagedPicture] | Sequence[TurnPicture]) -> tuple[ImageInput, ...]:
-    return tuple(ImageInput(picture.picture_id, picture.seen.size, b"") for picture in pictures)
+    return tuple(ImageInput(picture.picture_id, picture.seen.size, b"", picture.clip) for picture in pictures)

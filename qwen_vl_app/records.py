@@ -246,6 +246,7 @@ class Records:
             page=picture.page,
             page_count=picture.page_count,
             notes=picture.notes,
+            clip=picture.clip,
         )
 
     # 4. Taking away and bringing in

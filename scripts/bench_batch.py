@@ -1,7 +1,10 @@
-"""Measures a run over drawn pictures with the demo model: python scripts/bench_batch.py [N].
+"""Measures a run over drawn pictures with the demo model: python scripts/bench_batch.py [N]; with --widths, how much several
+answers at a time gain.
 
 Prints the memory of this process from the fiftieth picture on, and the run's throughput beside the engine's own: pictures
-of the same kind and the same question, asked of the engine alone, in a loop, already decoded. Numbers are for this machine.
+of the same kind and the same question, asked of the engine alone, in a loop, already decoded. `--widths` runs N pictures each
+with 1, 2, 4 and 8 answers at a time, in turns, several times, and prints the ratios to one at a time. Numbers are for this
+machine.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from qwen_vl_app.imaging.fonts import font_for
 
 QUESTION = "Read all the text in the image."
 LEVEL_FROM = 50
+WIDTHS = (1, 2, 4, 8)
 ENGINE_SHARE = 50
 """Pictures that the engine is measured alone with."""
 
@@ -69,7 +73,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("count", type=int, nargs="?", default=1000)
     parser.add_argument("--max-new-tokens", type=int, default=48)
+    parser.add_argument("--widths", action="store_true")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--precision", default="auto")
     given = parser.parse_args()
+    if given.widths:
+        return compare_widths(given)
     process = psutil.Process()
     with tempfile.TemporaryDirectory() as scratch:
         photos = Path(scratch) / "photos"
@@ -78,7 +88,7 @@ def main() -> int:
         (Path(scratch) / "others").mkdir()
         # Pictures of their own: what the engine has seen before, it need not encode again.
         others = draw(Path(scratch) / "others", 2 * ENGINE_SHARE, seed=1)
-        settings = Settings(model="demo", data_dir=Path(scratch) / "data", models_dir=ROOT / "models")
+        settings = settings_of(given, Path(scratch))
         with build_assistant(settings) as assistant:
             status = assistant.wait_until_loaded(300)
             # Before and after, so that a machine that is busy in between is noticed.
@@ -101,6 +111,45 @@ def main() -> int:
     model_s = sum(row.answer.timing.total_s for row in rows if row.answer) / max(1, len(rows))
     print(f"of that, the model worked        {model_s * 1000:8.1f} ms a picture")
     return 0 if progress.answered == given.count else 1
+
+
+def settings_of(given: argparse.Namespace, scratch: Path) -> Settings:
+    """Return the settings of what is measured."""
+    return Settings(model=given.model, precision=given.precision, data_dir=scratch / "data", models_dir=ROOT / "models")
+
+
+def compare_widths(given: argparse.Namespace) -> int:
+    """Run pictures with each width in turns, and print what each gains over one at a time."""
+    taken: dict[int, list[float]] = {width: [] for width in WIDTHS}
+    with tempfile.TemporaryDirectory() as scratch:
+        settings = settings_of(given, Path(scratch))
+        with build_assistant(settings) as assistant:
+            status = assistant.wait_until_loaded(600)
+            own = assistant.run_width
+            runs = BatchRuns(assistant)
+            for number in range(given.rounds):
+                for width in WIDTHS:
+                    folder = Path(scratch) / f"{number}-{width}"
+                    folder.mkdir()
+                    draw(folder, given.count, seed=100 * number + width)
+                    assistant.settings = settings.model_copy(update={"run_batch": width})
+                    began = time.monotonic()
+                    run_id = runs.start(BatchPlan(folder, (QUESTION,), max_new_tokens=given.max_new_tokens))
+                    runs.wait(run_id)
+                    taken[width].append((time.monotonic() - began) / given.count)
+                    if runs.progress(run_id).answered != given.count:
+                        return 1
+            runs.close()
+    print(
+        f"{datetime.now(UTC):%Y-%m-%d}, {status.device}, {status.dtype}, {given.count} pictures, {given.rounds} rounds"
+    )
+    print("measured at load: " + ", ".join(f"{rows}: {gain:.2f}" for rows, gain in status.gains.items()))
+    print(f"the app would take {own.count} at a time")
+    for width, seconds in taken.items():
+        ratios = sorted(alone / one for alone, one in zip(taken[1], seconds, strict=True))
+        told = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        print(f"{width} at a time: {min(seconds) * 1000:7.1f} ms a picture at best, {told} times one at a time")
+    return 0
 
 
 def tell(

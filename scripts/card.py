@@ -306,9 +306,9 @@ def _answers(engine: LocalEngine, job: Job) -> bool:
 
 def speed(job: Job) -> dict[str, Any]:
     """Run the benchmark's arms for this model."""
-    sides = (64,) if job.is_dry else (512, 1024, 1440)
+    sizes = (Size(64, 64),) if job.is_dry else (Size(512, 512), Size(1024, 1024), Size(1920, 1080))
     report = run_bench(
-        model=job.folder, sides=sides, tokens=4 if job.is_dry else 64, rounds=1, repeats=1,
+        model=job.folder, sizes=sizes, tokens=4 if job.is_dry else 64, rounds=1, repeats=1,
         threads=1, device=job.device, cap_bytes=job.cap_bytes, is_apart=not job.is_dry,
     )  # fmt: skip
     return {**report, "ratios": ratios(report)}

@@ -78,7 +78,7 @@ def show_chips(page: Page) -> None:
 def show_settings(page: Page) -> None:
     """Status and settings."""
     show_welcome(page)
-    page.locator(".st-key-page-settings button").click()
+    page.locator("[data-row=settings]").click()
     expect(page.get_by_test_id("stDataFrame")).to_be_visible()
 
 

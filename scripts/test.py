@@ -1,5 +1,6 @@
 """Sets everything up (downloading packages the first time) and runs the tests: python scripts/test.py [pytest arguments].
 
+The whole suite is shared between two processes where the machine has two cores and 8 GB free; `-n0` keeps it in one.
 Standard library only; what is installed and how is `environment`'s knowledge.
 """
 
@@ -20,6 +21,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from scripts import environment
 from scripts.packages import SetupError, speak_anywhere
 
+DECIDED = {"-s", "--capture", "--numprocesses", "--dist", "--tx", "--pdb", "--trace", "--co", "--collect-only"}
+"""Whoever gives one of these has decided it already, or wants to see one test at a time."""
+
+
+def shared_out(arguments: list[str]) -> list[str]:
+    """Return what lets pytest share the whole suite between two processes where the machine carries them.
+
+    Nothing is shared where a part of the suite was named, or where the arguments say how it is to run.
+    """
+    is_whole = all(word.startswith("-") for word in arguments)
+    is_decided = any(word.startswith("-n") or word.partition("=")[0] in DECIDED for word in arguments)
+    return ["-n", "auto", "--dist", "loadfile"] if is_whole and not is_decided else []
+
 
 def main(arguments: list[str]) -> int:
     """Set up and run pytest with the given arguments. Returns its exit status."""
@@ -32,7 +46,7 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("\n[setup] Stopped. Run this again; it goes on where it stopped.", file=sys.stderr)
         return 130
-    command = [str(python), "-m", "pytest", *arguments]
+    command = [str(python), "-m", "pytest", *shared_out(arguments), *arguments]
     # Paths among the arguments are meant from where the user stands; the settings are found through the root.
     command += ["--rootdir", str(environment.ROOT), "-c", str(environment.ROOT / "pyproject.toml")]
     sys.stdout.flush()

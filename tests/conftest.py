@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 # Before anything imports numpy or torch: results that do not depend on the number of cores, and cores left to others.
@@ -17,7 +19,48 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from qwen_vl_app.config import ENVIRONMENT_PREFIX, ROOT, Settings
 from qwen_vl_app.offline import go_offline
 
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadScopeScheduling
+
 go_offline()  # for this whole process: whatever a test does, nothing but loopback is reached
+
+# A machine that does other things as well is no reason to fail: examples may take their time.
+hypothesis.settings.register_profile(
+    "unhurried", hypothesis.settings(), deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Answer `-n auto`: two processes where the machine carries them."""
+    from tests.sharing import processes
+
+    return processes()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
+    """Share the tests out as `--dist loadfile` does, with all browsers in one process."""
+    if config.option.dist != "loadfile":
+        return None
+    from tests.sharing import Sharing
+
+    config.option.loadscopereorder = False  # the order is made below
+    return Sharing(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let what drives Chromium be tried once more, and begin in a shared run."""
+    for item in items:
+        # Chromium is the one part that nobody here can mend; the summary tells of every such second try.
+        if "running_chromium" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+    if hasattr(config, "workerinput"):
+        from tests.sharing import longest_first
+
+        items[:] = longest_first(items)
 
 
 @pytest.fixture(autouse=True)

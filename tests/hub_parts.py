@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import cast
 
 from PIL import Image
 
+from qwen_vl_app.answer_job import AnswerJob
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.chat import EngineStatus, Size
 from qwen_vl_app.config import Settings
@@ -22,8 +24,21 @@ from qwen_vl_app.errors import Reason, UnreadableImageError
 from qwen_vl_app.history import HistoryStore
 from qwen_vl_app.imaging import PictureDecoder
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 """The patience of a test; nothing takes this long unless it is broken."""
+
+
+def wait_until(is_so: Callable[[], object], timeout_s: float = WAIT_S) -> None:
+    """Wait for a state that another thread or process brings about. Fails when it does not come."""
+    deadline = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
+
+
+def wait_until_let_go(assistant: Assistant, job: AnswerJob) -> None:
+    """Wait until the assistant has done all that belongs to an answer: what may be given again is kept after it is told."""
+    wait_until(lambda: job not in assistant._open_jobs())
 
 
 def a_file(width: int = 560, height: int = 280, *, pages: int = 1) -> bytes:

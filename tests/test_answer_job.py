@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from qwen_vl_app.answer_job import AnswerJob, JobState
 from qwen_vl_app.chat import Answer, FinishReason
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 
 def a_job() -> AnswerJob:

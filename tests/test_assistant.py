@@ -38,7 +38,15 @@ from qwen_vl_app.errors import (
 )
 from qwen_vl_app.history import HistoryStore
 from qwen_vl_app.texts import render
-from tests.hub_parts import WAIT_S, FakeDecoder, a_file, an_assistant, replace_settings, with_queue
+from tests.hub_parts import (
+    WAIT_S,
+    FakeDecoder,
+    a_file,
+    an_assistant,
+    replace_settings,
+    wait_until_let_go,
+    with_queue,
+)
 
 OWNER = "a-browser"
 OOM = OutOfMemoryError("inference.out_of_memory")
@@ -266,17 +274,8 @@ class TestStopping:
         gate.release()
         answered(job)
         assert kept(assistant, job).state is TurnState.DONE
-        until_forgotten(assistant, job)
-
-
-def until_forgotten(assistant: Assistant, job: AnswerJob) -> None:
-    """The job is dropped right after its end is told: give the other thread that moment."""
-    moment = threading.Event()
-    for _ in range(200):
-        if not assistant.is_running(OWNER, job.conversation_id or 0):
-            return
-        moment.wait(0.01)
-    pytest.fail("a finished job is still held")
+        wait_until_let_go(assistant, job)
+        assert not assistant.is_running(OWNER, job.conversation_id)
 
 
 class TestFailing:

@@ -12,7 +12,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,9 @@ from typing import Any
 import pytest
 
 from qwen_vl_app import __version__
-from qwen_vl_app.chat import FinishReason
+from qwen_vl_app.answer_job import AnswerJob
+from qwen_vl_app.assistant import Assistant
+from qwen_vl_app.chat import FinishReason, Question
 from qwen_vl_app.cli import main
 from qwen_vl_app.cli.files import read_file
 from qwen_vl_app.cli.parts import Parts
@@ -31,7 +32,7 @@ from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.errors import ModelFolderError, OutOfMemoryError, UsageError
 from qwen_vl_app.history import HistoryStore
 from scripts import cli_reference
-from tests.hub_parts import WAIT_S, FakeProbe, a_file, an_assistant
+from tests.hub_parts import FakeProbe, a_file, an_assistant, wait_until
 
 
 class Ended:
@@ -221,26 +222,37 @@ class TestAsk:
             store.close()
         assert conversation.title == "Kept?"
 
-    def test_ctrl_c_stops_the_answer_and_prints_what_there_is(self, run: Run) -> None:
+    def test_ctrl_c_stops_the_answer_and_prints_what_there_is(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         """Status 130, the text so far, and a turn that says it was stopped."""
+        jobs: list[AnswerJob] = []
+        ask = Assistant.ask
+
+        def ask_and_note(assistant: Assistant, question: Question, **how: Any) -> AnswerJob:
+            jobs.append(ask(assistant, question, **how))
+            return jobs[-1]
+
+        def has_read() -> bool:
+            """Whether who reads the answer has all there is, and waits for more."""
+            return bool(jobs) and bool(jobs[-1]._changed._waiters)  # type: ignore[attr-defined]
+
+        monkeypatch.setattr(Assistant, "ask", ask_and_note)
 
         class Interrupting(FakeEngine):
             """Presses Ctrl-C once the first words are said."""
 
             def generate(self, request: GenerationRequest, *, should_stop: Callable[[], bool]) -> Iterator[Step]:
                 yield TokenStep("The first words", 1)
-                time.sleep(0.2)  # the reader gets them first
+                wait_until(has_read)
                 signal.raise_signal(signal.SIGINT)
                 yield from FakeEngine.generate(self, request, should_stop=lambda: waited(should_stop))
 
         def waited(should_stop: Callable[[], bool]) -> bool:
-            deadline = time.monotonic() + WAIT_S
-            while not should_stop() and time.monotonic() < deadline:
-                time.sleep(0.01)
-            return should_stop()
+            wait_until(should_stop)
+            return True
 
         ended = run(["ask", "?"], Interrupting(["never said"]))
         assert (ended.status, ended.out) == (130, "The first words\n")
+        jobs.clear()
         told = run(["ask", "?", "--json"], Interrupting(["never said"]))
         assert (told.status, told.json["finish_reason"], told.json["text"]) == (130, "stopped", "The first words")
 
@@ -320,7 +332,7 @@ class TestLook:
             [sys.executable, "-c", _LOOK_ON_FAKES, str(file), str(tmp_path / "data")],
             capture_output=True,
             cwd=ROOT,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         assert process.returncode == 0, process.stderr.decode()
@@ -458,7 +470,7 @@ class TestTerminal:
             capture_output=True,
             cwd=ROOT,
             env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"},
-            timeout=60,
+            timeout=120,
             check=False,
         )
         assert process.returncode == 2
@@ -539,7 +551,7 @@ class TestProgram:
             text=True,
             encoding="utf-8",
             cwd=ROOT,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         assert process.returncode == 1

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from qwen_vl_app.chat import Size
 from qwen_vl_app.cli import main
 from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.errors import ModelFolderError
@@ -24,7 +25,7 @@ ARMS = (("stock fp32", True, 2.0), ("ours", False, 0.8))
 
 def a_report(**given: Any) -> Mapping[str, Any]:
     """Return a small report, as a measurement would."""
-    sizes = [f"{side}x{side}" for side in given["sides"]]
+    sizes = [f"{size.width}x{size.height}" for size in given["sizes"]]
     return {
         "model": "random-0.4b", "parameters": 430_000_000, "threads": 2, "limit_gb_per_s": 47.0, "left_out": ["stock bf16"],
         "measured_at": "2026-11-21T03:30:00+00:00",
@@ -60,7 +61,20 @@ def test_a_table_a_file_and_a_chart(
     assert blue > 1000
 
 
-@pytest.mark.parametrize("sizes", ["", "512,x", "8", "100000"])
+def test_a_number_is_a_square_and_two_are_a_screen(tmp_path: Path) -> None:
+    """Sizes reach the measurement as written, and so does the wish for a short one."""
+    asked: dict[str, Any] = {}
+
+    def measure(**given: Any) -> Mapping[str, Any]:
+        asked.update(given)
+        return a_report(**given)
+
+    parts = Parts(bench=measure, environment={}, settings_file=tmp_path / "none.toml")
+    assert main(["bench", "--sizes", "512,1920X1080", "--arms", "ends"], parts=parts) == 0
+    assert asked["sizes"] == (Size(512, 512), Size(1920, 1080)) and asked["arms"] == "ends"
+
+
+@pytest.mark.parametrize("sizes", ["", "512,x", "8", "100000", "x512", "1920x", "1920x1080x3", "512x8"])
 def test_sizes_that_are_none_are_wrong_usage(sizes: str, tmp_path: Path) -> None:
     """A size that no picture can have is told with the range, before anything is measured."""
     parts = Parts(bench=a_report, environment={}, settings_file=tmp_path / "none.toml")

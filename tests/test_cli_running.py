@@ -27,6 +27,7 @@ from qwen_vl_app.history import HistoryStore
 from qwen_vl_app.history.lock import holder_port
 from qwen_vl_app.imaging import PictureDecoder
 from tests.batch.parts import AnsweringEngine
+from tests.hub_parts import WAIT_S
 
 BOX = '```json\n[{"bbox_2d": [28, 28, 140, 84], "label": "lamp"}]\n```'
 
@@ -58,12 +59,12 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running
     listener.bind(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     settings = Settings(data_dir=tmp_path / "data", models_dir=tmp_path / "models", port=port, api_keys=("k" * 16,))
-    engine = KnownEngine(lambda _: BOX)
+    engine = KnownEngine(lambda _: BOX, at_a_time=3)
     decoder = PictureDecoder(max_bytes=2**24, max_pixels=10_000_000, timeout_s=30.0)
     with Assistant(
         engine=engine, decoder=decoder, history=HistoryStore(settings.data_dir), settings=settings
     ) as assistant:
-        assistant.wait_until_loaded(20)
+        assistant.wait_until_loaded(WAIT_S)
         app = Starlette(routes=[*make_routes(lambda: assistant)])
         app.add_middleware(GuardMiddleware, policy="default-src 'none'")
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
@@ -81,7 +82,7 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running
         }
         yield Running(engine, Parts(settings_file=tmp_path / "config.toml", environment=environment), tmp_path)
         server.should_exit = server.force_exit = True
-        thread.join(20)
+        thread.join(WAIT_S)
     listener.close()
 
 
@@ -97,6 +98,7 @@ def test_a_question_is_asked_through_the_app(running: Running, capsys: pytest.Ca
     assert main(["ask", str(photo), "Where is the lamp?", "--json"], parts=running.parts) == 0
     said = json.loads(capsys.readouterr().out)
     (request,) = running.engine.requests
+    assert not request.is_background
     seen = request.messages[-1].images[0].size
     assert (said["pictures"][0]["seen_width"], said["pictures"][0]["seen_height"]) == (seen.width, seen.height)
     scale = 1120 / seen.width
@@ -104,12 +106,13 @@ def test_a_question_is_asked_through_the_app(running: Running, capsys: pytest.Ca
 
 
 def test_a_folder_is_run_through_the_app(running: Running, capsys: pytest.CaptureFixture[str]) -> None:
-    """Rows lie where every run lies, and each picture was asked about once."""
+    """Rows lie where every run lies, each picture was asked about once, several at a time and behind everybody else."""
     for number in range(3):
         _photo(running.folder / "photos", f"{number}.png", (560 + 28 * number, 560))
     assert main(["batch", str(running.folder / "photos"), "--prompt", "?", "--json"], parts=running.parts) == 0
-    assert json.loads(capsys.readouterr().out)["answered"] == 3
-    assert len(running.engine.requests) == 3
+    told = json.loads(capsys.readouterr().out)
+    assert (told["answered"], told["at_a_time"]) == (3, 3)
+    assert [request.is_background for request in running.engine.requests] == [True] * 3
 
 
 def test_another_model_is_not_asked_in_its_place(running: Running) -> None:

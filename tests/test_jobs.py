@@ -8,9 +8,9 @@ from collections.abc import Callable, Generator, Iterator
 import pytest
 
 from qwen_vl_app.errors import QueueFullError
-from qwen_vl_app.jobs import JobQueue, Priority, Ticket
+from qwen_vl_app.jobs import BatchShare, JobQueue, Priority, Ticket
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 
 class Bench:
@@ -533,3 +533,144 @@ def test_a_pastime_may_be_ended_and_never_holds_up_the_end(bench: Bench) -> None
     assert calls.acquire(timeout=WAIT_S)
     bench.queue.close(WAIT_S)
     assert not [thread for thread in threading.enumerate() if thread.name == "inference"]
+
+
+class TestBatchShare:
+    """Jobs for which nobody waits: more at a time, within their room, and at rest while anybody waits."""
+
+    def queue(self, *, turns: int = 3, room: int | None = 30, rests: bool = True) -> JobQueue:
+        share = BatchShare(turns, room, rests)
+        return JobQueue(limit=6, limit_per_owner=6, batch_share=lambda: share)
+
+    def test_as_many_run_in_turns_as_the_share_says(self) -> None:
+        """Though a person's questions run one at a time."""
+        queue, told, over = self.queue(), Told(), threading.Event()
+        for name in "abcd":
+            queue.submit(name, told.steps(name, 3, over if name == "d" else None), priority=Priority.BATCH, cost=10)
+        queue.start()
+        assert_set(over)
+        queue.close()
+        assert told.names == "abcabcabcddd"
+
+    def test_their_costs_together_stay_within_the_room(self) -> None:
+        """Two of fifteen fit into thirty; what alone is too much runs alone."""
+        queue, told, over = self.queue(), Told(), threading.Event()
+        for name, cost in (("a", 15), ("b", 15), ("c", 15), ("d", 99)):
+            queue.submit(name, told.steps(name, 2, over if name == "d" else None), priority=Priority.BATCH, cost=cost)
+        queue.start()
+        assert_set(over)
+        queue.close()
+        assert told.names.replace("d", "") == "ababcc"
+        assert told.names.count("d") == 2
+
+    def test_they_rest_while_somebody_waits_and_count_in_nobodys_line(self) -> None:
+        """A person's answer begins within a step and is made without them; then they go on where they were."""
+        queue, told, over = self.queue(), Told(), threading.Event()
+        waits, asked = threading.Event(), threading.Event()
+
+        def slow() -> Generator[object, None, None]:
+            told.add("a")
+            waits.set()
+            assert asked.wait(WAIT_S)
+            yield None
+            told.add("a")
+            yield None
+            over.set()
+
+        queue.submit("run", slow, priority=Priority.BATCH, cost=10)
+        queue.start()
+        assert_set(waits)
+        person = queue.submit("p", told.steps("p", 4))
+        program = queue.submit("q", told.steps("q", 2), priority=Priority.API)
+        assert (queue.position(person), queue.position(program)) == (0, 1)
+        asked.set()
+        assert_set(over)
+        queue.close()
+        assert told.names == "appppqqa"
+
+    def test_one_at_rest_that_has_to_end_ends(self) -> None:
+        """Somebody stops the run while an answer to a person is being made: the run does not wait for it."""
+        queue, told = self.queue(), Told()
+        begun, ended, cancelled = threading.Event(), threading.Event(), threading.Event()
+
+        def stoppable() -> Generator[object, None, None]:
+            begun.set()
+            while not cancelled.is_set():
+                yield None
+            ended.set()
+
+        def person() -> Generator[object, None, None]:
+            while not ended.is_set():
+                told.add("p")
+                cancelled.set()
+                yield None
+
+        queue.submit("run", stoppable, priority=Priority.BATCH, has_to_end=cancelled.is_set)
+        queue.start()
+        assert_set(begun)
+        queue.submit("p", person)
+        assert_set(ended)
+        queue.close()
+        assert told.names
+
+    def test_one_that_is_too_costly_to_rest_is_waited_for(self) -> None:
+        """There is no memory for a person's answer beside it."""
+        queue, told, over = self.queue(room=5), Told(), threading.Event()
+        running, release = threading.Event(), threading.Event()
+
+        def heavy() -> Generator[object, None, None]:
+            running.set()
+            assert release.wait(WAIT_S)
+            for _ in range(3):
+                told.add("h")
+                yield None
+
+        queue.submit("run", heavy, priority=Priority.BATCH, cost=10)
+        queue.start()
+        assert_set(running)
+        person = queue.submit("p", told.steps("p", 2, over))
+        assert queue.position(person) == 1
+        release.set()
+        assert_set(over)
+        queue.close()
+        assert told.names == "hhhpp"
+
+    def test_a_full_share_keeps_nobody_out(self) -> None:
+        """However many of them wait, a person finds a place, and the other way round."""
+        queue = JobQueue(limit=2, limit_per_owner=2)
+        work = Told().steps("x", 1)
+        for _ in range(2):
+            queue.submit("run", work, priority=Priority.BATCH)
+        with pytest.raises(QueueFullError):
+            queue.submit("run", work, priority=Priority.BATCH)
+        queue.submit("p", work)
+        queue.submit("p", work)
+        with pytest.raises(QueueFullError):
+            queue.submit("q", work)
+        assert (queue.waiting, queue.waiting_in_line) == (4, 2)
+
+
+class Told:
+    """Which job ran a step, in order."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+
+    @property
+    def names(self) -> str:
+        return "".join(self._names)
+
+    def add(self, name: str) -> None:
+        self._names.append(name)
+
+    def steps(
+        self, name: str, count: int, over: threading.Event | None = None
+    ) -> Callable[[], Generator[object, None, None]]:
+        def run() -> Generator[object, None, None]:
+            for _ in range(count):
+                self.add(name)
+                yield None
+            if over is not None:
+                over.set()
+
+        return run

@@ -205,7 +205,7 @@ def _in_a_new_process(code: str) -> dict[str, object]:
     environment = {key: value for key, value in os.environ.items() if key not in offline.SWITCHES}
     environment["NO_PROXY"] = "intranet.example"
     ran = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=True
     )
     answer = json.loads(ran.stdout)
     assert isinstance(answer, dict)

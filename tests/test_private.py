@@ -24,7 +24,7 @@ from qwen_vl_app.history import HistoryStore
 from qwen_vl_app.logs import keep_words_out
 from qwen_vl_app.private import PRIVATE_FROM, PrivateConversations, is_private
 from qwen_vl_app.records import find_traces
-from tests.hub_parts import WAIT_S, a_file, an_assistant, replace_settings
+from tests.hub_parts import WAIT_S, a_file, an_assistant, replace_settings, wait_until_let_go
 
 OWNER, OTHER = "a-browser", "another-browser"
 MARKER = "zqx-canary-7741"
@@ -63,6 +63,7 @@ def asked(assistant: Assistant, text: str, *pictures: StagedPicture, owner: str 
     question = Question(text, pictures, conversation_id=conversation)
     job = assistant.ask(question, owner=owner, **how)  # type: ignore[arg-type]
     ended(job)
+    wait_until_let_go(assistant, job)
     return job
 
 

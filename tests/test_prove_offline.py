@@ -121,6 +121,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.browser
+@pytest.mark.flaky(reruns=1)  # as all that drives Chromium, see `tests/conftest.py`
 @pytest.mark.skipif(sys.platform != "linux", reason="network namespaces are Linux's")
 @pytest.mark.timeout(600)
 def test_the_app_answers_and_is_proved_clean_where_there_is_no_network_at_all(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from qwen_vl_app.errors import HistoryError, InferenceError, OutOfMemoryError, R
 from qwen_vl_app.history import HistoryStore, Keeping, KeepingMode
 from qwen_vl_app.imaging import PictureDecoder, to_image_input
 from qwen_vl_app.records import Records, day_of, find_traces, restore_backup
-from tests.hub_parts import WAIT_S, a_file, an_assistant
+from tests.hub_parts import WAIT_S, a_file, an_assistant, wait_until_let_go
 
 OWNER = "a-browser"
 OTHER = "another-browser"
@@ -80,6 +80,7 @@ def asked(assistant: Assistant, text: str, *pictures: StagedPicture, **how: obje
     question = Question(text, pictures, conversation_id=conversation, sampling=sampling)
     job = assistant.ask(question, **{"owner": OWNER, **how})  # type: ignore[arg-type]
     ended(job)
+    wait_until_let_go(assistant, job)
     return job
 
 
@@ -366,8 +367,7 @@ class TestAnswersFromStorage:
             patched.setattr("qwen_vl_app.history.answer_cache.datetime", Lately)
             for question in questions:
                 asked(assistant, question)
-            while assistant.records.cache_figures().entries < len(questions):  # written after the answer was told
-                threading.Event().wait(0.01)
+            assert assistant.records.cache_figures().entries == len(questions)
         assert [asked(assistant, question).text for question in questions] == ["text", "about anew", "where anew"]
         with pytest.raises(UsageError, match=r"tasks\.unknown"):
             an_assistant(FakeEngine(), folder, settings=Settings(data_dir=folder, cache_task_days={"dance": 1}))

@@ -7,11 +7,14 @@ from scripts.try_queue import Remains, Result, Tally, report, try_queue
 
 def test_nothing_is_lost_mixed_up_or_left_behind() -> None:
     """Ten callers through every door, some leaving at random: each gets their own answer, and nothing stays."""
-    result = try_queue(duration_s=4.0, token_s=0.002)
-    assert result.problems == []
-    assert result.tally.counts["answered"] > 50
-    assert result.tally.counts["cancelled"] > 0
-    assert all(result.tally.seconds.values()), "every door was used"
+    for duration_s in (4.0, 60.0):  # a machine that does other things as well gets the time it needs
+        result = try_queue(duration_s=duration_s, token_s=0.002)
+        assert result.problems == []
+        counts = result.tally.counts
+        if counts["answered"] > 50 and counts["cancelled"] and all(result.tally.seconds.values()):
+            break
+    else:
+        raise AssertionError(f"not every door was used, or hardly: {report(result)}")
     assert "Problems: none." in report(result)
 
 

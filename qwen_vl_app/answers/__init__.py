@@ -6,7 +6,7 @@ Does not know pictures, models or pages.
 from qwen_vl_app.answers.checks import checks
 from qwen_vl_app.answers.coco import to_coco
 from qwen_vl_app.answers.code import PAGES, CodeBlock, code_blocks, ending_of, page_of, parts_of
-from qwen_vl_app.answers.confidence import ValueScore, value_scores
+from qwen_vl_app.answers.confidence import ValueScore, confidence_of, sureness, value_scores
 from qwen_vl_app.answers.exports import (
     regions_as_answer,
     regions_to_json,
@@ -36,6 +36,7 @@ __all__ = [
     "canonical_schema",
     "checks",
     "code_blocks",
+    "confidence_of",
     "ending_of",
     "is_schema",
     "nullable_schema",
@@ -46,6 +47,7 @@ __all__ = [
     "places_table",
     "regions_as_answer",
     "regions_to_json",
+    "sureness",
     "table_from_json",
     "tables_in",
     "to_coco",

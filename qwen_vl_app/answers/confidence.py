@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from qwen_vl_app.answers.code import code_blocks
 from qwen_vl_app.answers.json_blocks import json_blocks
 from qwen_vl_app.answers.json_text import Path, read_json
-from qwen_vl_app.chat import JsonValue, ScoredToken
+from qwen_vl_app.chat import Answer, Confidence, JsonValue, ScoredToken
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,27 @@ class ValueScore:
     mean: float
     least: float
     least_allowed: float = 1.0
+
+
+def confidence_of(text: str, tokens: Sequence[ScoredToken]) -> Confidence | None:
+    """Return how sure a whole answer was; None where no token's probability is known."""
+    known = [token.logprob for token in tokens if token.logprob is not None]
+    if not known:
+        return None
+    values = [score.least for score in value_scores(text, tokens).values()]
+    return Confidence(mean=math.exp(sum(known) / len(known)), least=min(values, default=math.exp(min(known))))
+
+
+def sureness(answer: Answer) -> float | None:
+    """Return the one figure that says how much an answer is worth a look, 0..1.
+
+    One guessed digit makes a value wrong, so with values it is the least sure token of them. Prose has many ways to say the
+    same, and the corners of boxes many that are as good, so there it is the mean.
+    """
+    if answer.confidence is None:
+        return None
+    has_values = answer.parsed.has_data and not answer.parsed.regions
+    return answer.confidence.least if has_values else answer.confidence.mean
 
 
 def value_scores(text: str, tokens: Sequence[ScoredToken]) -> Mapping[Path, ValueScore]:

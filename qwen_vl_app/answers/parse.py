@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from qwen_vl_app.answers.code import code_blocks, outside_code
 from qwen_vl_app.answers.json_blocks import json_blocks
+from qwen_vl_app.answers.moments import find_moments
 from qwen_vl_app.answers.regions import find_regions
 from qwen_vl_app.answers.tables import html_tables, markdown_tables
 from qwen_vl_app.chat import CoordinateSpace, JsonValue, ParsedAnswer, Size, Table
@@ -23,19 +24,23 @@ MAX_CHARACTERS = 1_000_000
 _MARKUP_FENCES = frozenset({"", "html", "xml", "markdown", "md", "qwenvl"})
 
 
-def parse_answer(text: str, *, space: CoordinateSpace, seen: Sequence[Size]) -> ParsedAnswer:
+def parse_answer(
+    text: str, *, space: CoordinateSpace, seen: Sequence[Size], clip_seconds: float | None = None
+) -> ParsedAnswer:
     """Return what the text holds. `seen` are the sizes at which the model saw the pictures, in the question's order.
 
+    With `clip_seconds`, the length of the clip that it speaks about, it names times and no places: a box would lie on one
+    of many frames, and nobody says on which.
     Several JSON blocks become one list. Boxes are fractions of the upright original. Never raises.
     """
     try:
-        return _parse(text, space=space, seen=seen)
+        return _parse(text, space=space, seen=seen if clip_seconds is None else (), clip_seconds=clip_seconds)
     except Exception:  # an answer is always shown, whatever a reader here stumbles over; the log has the traceback
         log.exception("an answer could not be taken apart")
         return ParsedAnswer(notes=(Reason("answers.unreadable"),))
 
 
-def _parse(text: str, *, space: CoordinateSpace, seen: Sequence[Size]) -> ParsedAnswer:
+def _parse(text: str, *, space: CoordinateSpace, seen: Sequence[Size], clip_seconds: float | None) -> ParsedAnswer:
     repairs: Counter[str] = Counter()
     if len(text) > MAX_CHARACTERS:
         repairs["text_too_long"] = len(text) - MAX_CHARACTERS
@@ -59,4 +64,5 @@ def _parse(text: str, *, space: CoordinateSpace, seen: Sequence[Size]) -> Parsed
         tables=tuple(table for _, table in sorted(tables, key=lambda found: found[0])),
         notes=tuple(Reason(f"answers.{code}", count=count) for code, count in sorted(repairs.items()) if count),
         left_out=places.left_out,
+        moments=() if clip_seconds is None else find_moments(text, values, seconds=clip_seconds),
     )

@@ -105,8 +105,8 @@ async def stage(call: Call, messages: Sequence[SentMessage]) -> tuple[StagedMess
     if sum(len(message.pictures) for message in messages) > limit:
         raise UsageError("question.too_many_pictures", limit=limit)
     status = call.assistant.status
-    if status.waiting >= call.settings.queue_limit:  # before the work of decoding; `ask` looks again
-        raise QueueFullError("queue.full", waiting=status.waiting)
+    if status.waiting_in_line >= call.settings.queue_limit:  # before the work of decoding; `ask` looks again
+        raise QueueFullError("queue.full", waiting=status.waiting_in_line)
     staged: list[StagedMessage] = []
     for message in messages:
         pictures = [await anyio.to_thread.run_sync(_stage, call, picture) for picture in message.pictures]
@@ -115,9 +115,11 @@ async def stage(call: Call, messages: Sequence[SentMessage]) -> tuple[StagedMess
 
 
 def _stage(call: Call, picture: SentPicture) -> StagedPicture:
-    data = read_picture(
-        picture, folder=call.settings.api_file_folder or None, limit_bytes=call.settings.max_upload_mb * 2**20
-    )
+    settings = call.settings
+    limit_bytes = settings.largest_upload_bytes if picture.is_clip else settings.max_upload_mb * 2**20
+    data = read_picture(picture, folder=settings.api_file_folder or None, limit_bytes=limit_bytes)
+    if picture.is_clip:
+        return call.assistant.stage_upload(data, picture.field)
     return call.assistant.stage(data, picture.field, detail=picture.detail)
 
 
@@ -142,9 +144,17 @@ async def make_form(
 
 
 async def ask(
-    call: Call, messages: Sequence[StagedMessage], sampling: SamplingParams, *, form: AnswerForm | None = None
+    call: Call,
+    messages: Sequence[StagedMessage],
+    sampling: SamplingParams,
+    *,
+    form: AnswerForm | None = None,
+    may_wait: bool = False,
 ) -> AnswerJob:
-    """Queue a conversation whose last message is the question. Raises UsageError, QueueFullError."""
+    """Queue a conversation whose last message is the question; one that `may_wait` behind everybody else.
+
+    Raises UsageError, QueueFullError.
+    """
     *earlier, last = messages
     if last.role != "user":
         raise UsageError("api.last_not_user", field="messages")
@@ -156,8 +166,9 @@ async def ask(
         schema=None if form is None else form.text,
         is_schema_exact=True,  # a program's schema is its contract: where null may stand, it says so itself
     )
+    priority = Priority.BATCH if may_wait else Priority.API
     return await anyio.to_thread.run_sync(
-        lambda: call.assistant.ask(question, owner=call.owner, is_kept=False, priority=Priority.API)
+        lambda: call.assistant.ask(question, owner=call.owner, is_kept=False, priority=priority)
     )
 
 

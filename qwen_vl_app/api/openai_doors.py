@@ -33,7 +33,14 @@ from qwen_vl_app.api.openai_replies import (
     model_of,
     usage_of,
 )
-from qwen_vl_app.api.openai_requests import DETAILS, ChatCompletionRequest, ChatMessage, ImagePart, ResponseFormat
+from qwen_vl_app.api.openai_requests import (
+    DETAILS,
+    ChatCompletionRequest,
+    ChatMessage,
+    ClipPart,
+    ImagePart,
+    ResponseFormat,
+)
 from qwen_vl_app.api.pictures import SentPicture
 from qwen_vl_app.chat import FinishReason
 from qwen_vl_app.errors import Reason, UsageError
@@ -57,7 +64,7 @@ async def list_models(call: Call) -> Response:
     """Return every name under which the loaded model answers; none before it is known which one it is."""
     status = call.assistant.status.engine
     names = model_names(call.settings, status) if status.model else ()
-    models = [model_of(name, status, created=_STARTED) for name in names]
+    models = [model_of(name, status, created=_STARTED, at_a_time=call.assistant.run_width.count) for name in names]
     return JSONResponse(ModelList(data=models).model_dump())
 
 
@@ -82,7 +89,7 @@ async def complete(call: Call) -> Response:
     if form is not None:
         staged = (*staged[:-1], replace(staged[-1], text=f"{staged[-1].text}\n\n{form.instruction()}".strip()))
     sampling = wanted.sampling(default_max_new_tokens=call.settings.max_new_tokens)
-    job = await ask(call, staged, sampling, form=form)
+    job = await ask(call, staged, sampling, form=form, may_wait=wanted.may_wait)
     is_live = bool(wanted.stream)
     reply = Reply(call, job, messages=staged, sampling=sampling, form=form, is_live=is_live)
     head = _Head(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), status.model, status.fingerprint[:32])
@@ -122,6 +129,11 @@ def sent_messages(messages: list[ChatMessage]) -> tuple[SentMessage, ...]:
         texts: list[str] = []
         pictures: list[SentPicture] = []
         for number, part in enumerate(message.content):
+            if isinstance(part, ClipPart):
+                clip = part.video_url
+                source = clip if isinstance(clip, str) else clip.url
+                pictures.append(SentPicture(source, f"messages.{at}.content.{number}.video_url", is_clip=True))
+                continue
             if not isinstance(part, ImagePart):
                 texts.append(part.text)
                 continue

@@ -33,6 +33,8 @@ class ModelSizes(Shape):
     default: str
     rungs: list[tuple[str, int, int]]
     """Name, most pixels, most tokens, ascending."""
+    at_a_time: int = 1
+    """How many answers for which nobody waits are made at a time."""
 
 
 class Model(Shape):
@@ -47,13 +49,13 @@ class Model(Shape):
     sizes: ModelSizes | None = None
 
 
-def model_of(name: str, status: EngineStatus, *, created: int) -> Model:
+def model_of(name: str, status: EngineStatus, *, created: int, at_a_time: int = 1) -> Model:
     """Return the entry of one name of the loaded model."""
     plan = status.plan
     if plan is None:
         return Model(id=name, created=created, root=status.model)
     rungs = [(rung.detail.value, rung.max_pixels, rung.max_tokens) for rung in plan.rungs]
-    sizes = ModelSizes(family=status.family, default=plan.default.value, rungs=rungs)
+    sizes = ModelSizes(family=status.family, default=plan.default.value, rungs=rungs, at_a_time=at_a_time)
     return Model(id=name, created=created, root=status.model, max_model_len=plan.context_tokens, sizes=sizes)
 
 

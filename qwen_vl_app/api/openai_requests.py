@@ -63,13 +63,29 @@ class ImagePart(Strict):
     image_url: Annotated[str, Field(min_length=1)] | ImageAddress
 
 
+class ClipAddress(Strict):
+    """A clip in the object form that vLLM took up. `url` is a data URI."""
+
+    url: str = Field(min_length=1)
+
+
+class ClipPart(Strict):
+    """A clip (MP4, MOV, AVI, WEBM): a data URI, bare or in an object. Of its sound nothing is heard."""
+
+    type: Literal["video_url"]
+    video_url: Annotated[str, Field(min_length=1)] | ClipAddress
+
+
 def _by_type(value: object) -> str:
     kind = value.get("type") if isinstance(value, Mapping) else getattr(value, "type", None)
     return f"part_{kind}"
 
 
 Part: TypeAlias = Annotated[
-    Annotated[TextPart, Tag("part_text")] | Annotated[ImagePart, Tag("part_image_url")], Discriminator(_by_type)
+    Annotated[TextPart, Tag("part_text")]
+    | Annotated[ImagePart, Tag("part_image_url")]
+    | Annotated[ClipPart, Tag("part_video_url")],
+    Discriminator(_by_type),
 ]
 
 
@@ -164,6 +180,8 @@ class ChatCompletionRequest(Strict):
     response_format: ResponseFormat | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_LIKELY), Whole] | None = None
+    service_tier: str | None = None
+    """`flex` lets everybody else go first; every other tier is the same."""
 
     # Taken at the value that changes nothing
     n: Annotated[Literal[1], Whole] | None = None
@@ -189,9 +207,13 @@ class ChatCompletionRequest(Strict):
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
     metadata: dict[str, str] | None = None
-    service_tier: str | None = None
     store: bool | None = None
     parallel_tool_calls: bool | None = None
+
+    @property
+    def may_wait(self) -> bool:
+        """True where nobody waits for the answer."""
+        return self.service_tier == "flex"
 
     def sampling(self, *, default_max_new_tokens: int) -> SamplingParams:
         """Return how tokens are chosen. Without a temperature the answer is greedy, as everywhere in the app."""

@@ -20,12 +20,14 @@ from qwen_vl_app.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class SentPicture:
-    """A picture as a request names it: an address (a data URI, as a rule) or bare base64, and how finely to look."""
+    """A picture or clip as a request names it: an address (a data URI, as a rule) or bare base64, and how finely to look."""
 
     source: str
     field: str
     is_base64: bool = False
     detail: Detail | None = None
+    is_clip: bool = False
+    """True where a clip is allowed in its place."""
 
 
 def read_picture(picture: SentPicture, *, folder: Path | None, limit_bytes: int) -> bytes:

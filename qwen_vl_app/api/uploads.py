@@ -24,7 +24,7 @@ from qwen_vl_app.api.guard import profile_of
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.chat import Box, Detail, Rendition, StagedPicture
 from qwen_vl_app.errors import AppError, HistoryError, ImageTooLargeError, UsageError
-from qwen_vl_app.imaging import edit_view
+from qwen_vl_app.imaging import edit_view, sniff_clip
 from qwen_vl_app.texts import Language, render, t
 
 UPLOADS = "/app/uploads"
@@ -33,6 +33,8 @@ PICTURES = "/app/pictures"
 BODIES_AT_ONCE = 4
 """Each may be as large as a file may be, in memory."""
 EDIT_BYTES = 4096
+HEADER_BYTES = 8192
+"""Enough to tell a clip from a picture."""
 PREFLIGHT = "preflight."
 """What the look before the question found begins with this; the other notes tell what was done on arrival."""
 
@@ -78,11 +80,13 @@ class _Uploads:
     async def add(self, request: Request) -> Response:
         async def work(assistant: Assistant, owner: str) -> Response:
             async with self._bodies:
-                limit = assistant.settings.max_upload_mb * 2**20
-                data = await body_of(request, limit=limit)
+                settings = assistant.settings
+                data = await body_of(
+                    request, limit=settings.max_upload_mb * 2**20, clip_limit=settings.max_clip_mb * 2**20
+                )
                 name = request.query_params.get("name", "")[:255]
                 detail = _detail(request.query_params.get("detail", ""))
-                picture = await run_in_threadpool(assistant.stage, data, name, detail=detail)
+                picture = await run_in_threadpool(assistant.stage_upload, data, name, detail=detail)
                 picture = replace(picture, in_parts=request.query_params.get("detail") == IN_PARTS)
             assistant.staging.put(owner, picture)
             return JSONResponse(_chip(assistant, picture, request))
@@ -166,7 +170,7 @@ class _Uploads:
 
 def _chip(assistant: Assistant, picture: StagedPicture, request: Request) -> dict[str, Any]:
     parts = assistant.part_count(picture)
-    seconds = assistant.expected_seconds([picture.seen.tokens])
+    seconds = assistant.expected_seconds(picture.looks)
     if picture.in_parts and seconds is not None:
         seconds *= parts + 1
     return chip(picture, language_of(request), seconds=seconds, parts=parts)
@@ -187,13 +191,16 @@ def chip(picture: StagedPicture, language: Language, *, seconds: float | None = 
             height=picture.size.height,
         )
     ]
+    if picture.clip is not None:
+        facts.append(t("clip.chip_length", language, seconds=picture.clip.seconds))
     if picture.page_count > 1:
         facts.append(t("staging.chip.page", language, page=picture.page + 1, count=picture.page_count))
     seen = picture.seen
     cost = [
         t(
-            "staging.chip.seen",
+            "staging.chip.seen" if picture.clip is None else "clip.chip_seen",
             language,
+            **({} if picture.clip is None else {"count": len(picture.clip.moments)}),
             width=seen.size.width,
             height=seen.size.height,
             tokens=seen.tokens,
@@ -211,6 +218,7 @@ def chip(picture: StagedPicture, language: Language, *, seconds: float | None = 
         "pages": picture.page_count,
         "width": picture.size.width,
         "height": picture.size.height,
+        "is_clip": picture.clip is not None,
         "lines": [" · ".join(facts), " · ".join(cost)],
         "notes": [
             render(note, language)
@@ -229,12 +237,14 @@ def _edited(assistant: Assistant, old: StagedPicture, wanted: _Edit) -> StagedPi
 def _restaged(assistant: Assistant, old: StagedPicture, wanted: _Edit) -> StagedPicture:
     # In parts, the whole is seen as ever.
     detail = wanted.detail or (None if wanted.in_parts or old.in_parts else old.seen.detail)
+    if old.clip is not None and (wanted.quarter_turns % 4 or wanted.crop is not None):
+        raise UsageError("clip.as_it_is")
     if wanted.quarter_turns % 4 or wanted.crop is not None:
         data = edit_view(old.view, quarter_turns=wanted.quarter_turns, crop=wanted.crop)
         ending = "png" if old.view_mime == "image/png" else "jpg"
         return assistant.stage(data, f"{PurePath(old.name).stem}.{ending}", detail=detail)
     page = old.page if wanted.page is None else wanted.page
-    return assistant.stage(old.upload, old.name, page=page, detail=detail)
+    return assistant.stage_upload(old.upload, old.name, page=page, detail=detail)
 
 
 def _edit(body: bytes) -> _Edit:
@@ -258,16 +268,22 @@ def _edit(body: bytes) -> _Edit:
         raise UsageError("staging.bad_request") from error
 
 
-async def body_of(request: Request, *, limit: int) -> bytes:
-    """Return a body of at most `limit` bytes. Raises ImageTooLargeError without having held more than that."""
+async def body_of(request: Request, *, limit: int, clip_limit: int = 0) -> bytes:
+    """Return a body of at most `limit` bytes, of a clip at most `clip_limit`, where that is more.
+
+    Raises ImageTooLargeError without having held more than that.
+    """
+    most = max(limit, clip_limit)
     announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit:
-        raise ImageTooLargeError("image.too_many_bytes", size=int(announced), limit=limit)
+    if announced.isdigit() and int(announced) > most:
+        raise ImageTooLargeError("image.too_many_bytes", size=int(announced), limit=most)
     parts = bytearray()
     async for part in request.stream():
         parts += part
         if len(parts) > limit:
-            raise ImageTooLargeError("image.too_many_bytes", size=len(parts), limit=limit)
+            allowed = limit if sniff_clip(bytes(parts[:HEADER_BYTES])) is None else most
+            if len(parts) > allowed:
+                raise ImageTooLargeError("image.too_many_bytes", size=len(parts), limit=allowed)
     return bytes(parts)
 
 

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ JOURNAL_NAME = "journal.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class JournalLine:
-    """One whole line: what it holds, and where the next one begins, in bytes."""
+    """One whole line: what it holds, and where it and the next one begin, in bytes."""
 
     record: dict[str, Any]
+    start: int
     end: int
 
 
@@ -99,17 +100,29 @@ def read_journal(folder: Path, *, start: int = 0) -> Iterator[JournalLine]:
             for line in file:
                 if not line.endswith(b"\n"):
                     return
-                end += len(line)
+                begin, end = end, end + len(line)
                 try:
                     record = json.loads(line)
                 except ValueError:
                     log.warning("a line of a journal is damaged; what it told is asked again")
                     continue
                 if isinstance(record, dict):
-                    yield JournalLine(record, end)
+                    yield JournalLine(record, begin, end)
     except FileNotFoundError:
         return
     except OSError as error:
+        raise BatchError("batch.journal.unreadable") from error
+
+
+def read_lines(folder: Path, starts: Iterable[int]) -> Iterator[JournalLine]:
+    """Yield the lines that begin at these bytes, in the order they are given. Raises BatchError."""
+    try:
+        with (folder / JOURNAL_NAME).open("rb") as file:
+            for start in starts:
+                file.seek(start)
+                line = file.readline()
+                yield JournalLine(json.loads(line), start, start + len(line))
+    except (OSError, ValueError) as error:
         raise BatchError("batch.journal.unreadable") from error
 
 

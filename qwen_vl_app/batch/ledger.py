@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qwen_vl_app.batch.journal import read_journal
+from qwen_vl_app.batch.journal import read_journal, read_lines
 from qwen_vl_app.batch.rows import BatchRow, RowOutcome, dump_row, load_row
-from qwen_vl_app.batch.source import FoundFile
+from qwen_vl_app.batch.source import FoundFile, reading_order
 from qwen_vl_app.errors import BatchError
 
 _Asked = tuple[str, str, int, int]
@@ -114,29 +114,36 @@ class Ledger:
         return Counter(self.outcomes.values())
 
 
-def current_rows(folder: Path) -> Iterator[BatchRow]:
-    """Yield the rows that stand, in the order of the journal: each question's latest, about each file's latest bytes."""
+def current_rows(folder: Path, *, as_they_came: bool = False) -> Iterator[BatchRow]:
+    """Yield the rows that stand: each question's latest, about each file's latest bytes.
+
+    In the order in which people read names, page by page, whatever came first; or in the journal's order.
+    """
     latest: dict[str, str] = {}
-    last: dict[tuple[str, int, int | None], int] = {}
+    last: dict[tuple[str, int, int | None], tuple[int, str]] = {}
     last_of_page: dict[tuple[str, int], int] = {}
     for line in read_journal(folder):
         record = line.record
         if record.get("kind") == "row":
-            name = str(record.get("name", ""))
-            latest[name] = str(record.get("content_hash", ""))
+            name, content = str(record.get("name", "")), str(record.get("content_hash", ""))
+            latest[name] = content
             page = int(record.get("page") or 0)
-            last[(name, page, record.get("question_index"))] = last_of_page[(name, page)] = line.end
-    for line in read_journal(folder):
-        record = line.record
-        if record.get("kind") != "row":
-            continue
-        name = str(record.get("name", ""))
-        page, question = int(record.get("page") or 0), record.get("question_index")
-        is_last = last.get((name, page, question)) == line.end
-        is_over = question is None and last_of_page.get((name, page)) != line.end  # it could be asked after all
-        if not is_last or is_over or record.get("content_hash", "") != latest.get(name):
-            continue
+            last[(name, page, record.get("question_index"))] = line.start, content
+            last_of_page[(name, page)] = line.start
+    stands = {
+        key: start
+        for key, (start, content) in last.items()
+        # A file's own row is over where it could be asked about after all.
+        if content == latest[key[0]] and (key[2] is not None or last_of_page[key[:2]] == start)
+    }
+    order = sorted(stands, key=stands.__getitem__ if as_they_came else _reading_order)
+    for line in read_lines(folder, [stands[key] for key in order]):
         try:
-            yield load_row(record)
+            yield load_row(line.record)
         except BatchError:
             continue
+
+
+def _reading_order(key: tuple[str, int, int | None]) -> tuple[object, ...]:
+    name, page, question = key
+    return (reading_order(name), page, -1 if question is None else question)

@@ -64,6 +64,10 @@ class BatchProgress:
     elapsed_s: float = 0.0
     """Since it was started or resumed, pauses not counted."""
     error: Reason | None = None
+    at_a_time: int = 1
+    """How many answers are made at a time."""
+    why: Reason | None = None
+    """Why so many; None before anything was asked."""
 
 
 class Pace:

@@ -6,14 +6,13 @@ Knows how a row is kept as JSON. Does not know where.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from qwen_vl_app.chat import Answer, Detail, JsonValue, ScoredToken, SeenSize, Size
+from qwen_vl_app.chat import Answer, Detail, JsonValue, SeenSize, Size
 from qwen_vl_app.errors import BatchError, HistoryError, Reason
 from qwen_vl_app.history.answer_json import dump_answer, load_answer
 
@@ -46,7 +45,7 @@ class BatchRow:
     seen: SeenSize | None = None
     answer: Answer | None = None
     confidence: float | None = None
-    """The geometric mean of the tokens' probabilities, 0..1: low is worth a look, high proves nothing."""
+    """How sure the model was, 0..1, as `sureness` has it: low is worth a look, high proves nothing."""
     error: Reason | None = None
     duplicate_of: str = ""
     thumbnail: str = ""
@@ -57,12 +56,6 @@ class BatchRow:
     """Its values by the names of its fields, as they were understood."""
     badness: float = 0.0
     """How much speaks against the worst of them."""
-
-
-def confidence_of(tokens: Sequence[ScoredToken]) -> float | None:
-    """Return the geometric mean of the probabilities of an answer's tokens, None where none are known."""
-    known = [token.logprob for token in tokens if token.logprob is not None]
-    return math.exp(sum(known) / len(known)) if known else None
 
 
 def dump_row(row: BatchRow) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import logging
 import secrets
 import shutil
 import threading
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -22,11 +23,12 @@ from qwen_vl_app.batch.erasing import RunErasing
 from qwen_vl_app.batch.exports import Export, ExportKind, export_rows, read_picture
 from qwen_vl_app.batch.journal import Journal, read_journal
 from qwen_vl_app.batch.ledger import Ledger, current_rows
+from qwen_vl_app.batch.pictures import THUMBNAILS_NAME
 from qwen_vl_app.batch.plan import PLAN_NAME, BatchPlan, dump_plan, load_plan
 from qwen_vl_app.batch.progress import BatchProgress, RunState
 from qwen_vl_app.batch.rounds import RoundRow, compare_rounds
 from qwen_vl_app.batch.rows import BatchRow, RowOutcome, load_row
-from qwen_vl_app.batch.run import POLL_S, THUMBNAILS_NAME, BatchRun
+from qwen_vl_app.batch.run import POLL_S, BatchRun
 from qwen_vl_app.batch.source import SourceFolder
 from qwen_vl_app.chat import StagedPicture
 from qwen_vl_app.errors import BatchError, HistoryError, UsageError
@@ -260,9 +262,15 @@ class BatchRuns:
         return RowPage(tuple(rows), at)
 
     def current_rows(self, run_id: str, *, worst_first: bool = False) -> tuple[BatchRow, ...]:
-        """Return the rows that stand, one for each question; `worst_first` begins with failures and low confidence."""
+        """Return the rows that stand, one for each question, as people read names; `worst_first` begins with failures and
+        low confidence.
+        """
         rows = tuple(current_rows(self._known(run_id)))
         return tuple(sorted(rows, key=_badness)) if worst_first else rows
+
+    def latest_rows(self, run_id: str, limit: int) -> tuple[BatchRow, ...]:
+        """Return the rows that came last and stand, the latest first."""
+        return tuple(deque(current_rows(self._known(run_id), as_they_came=True), limit))[::-1]
 
     def thumbnail(self, run_id: str, row: BatchRow) -> bytes | None:
         """Return a row's thumbnail (JPEG), None where it has none."""

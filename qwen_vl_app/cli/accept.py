@@ -19,7 +19,7 @@ from qwen_vl_app.cli.status import DONE, FAILED, status_of
 from qwen_vl_app.cli.terminal import Terminal, language_of
 from qwen_vl_app.errors import AppError, FormError, Reason
 from qwen_vl_app.forms import AcceptanceReport, Change, FieldMark, TruthCase, desk_of
-from qwen_vl_app.forms.acceptance import cells_of
+from qwen_vl_app.forms.acceptance import cells_of, differences_text
 from qwen_vl_app.forms.truth_folder import cases_in
 
 
@@ -80,6 +80,7 @@ def _tell(terminal: Terminal, report: AcceptanceReport) -> None:
             {
                 "configuration": asdict(report.configuration),
                 "active": None if report.active is None else asdict(report.active),
+                "differences": [asdict(each) for each in report.differences],
                 "is_worse": report.is_worse,
                 **{mark.value: report.count(mark) for mark in FieldMark},
                 **{change.value: report.count(change) for change in Change},
@@ -87,6 +88,8 @@ def _tell(terminal: Terminal, report: AcceptanceReport) -> None:
             }
         )
         return
+    if report.differences:
+        terminal.line(terminal.say("cli.accept.differs", what=differences_text(report.differences, terminal.language)))
     for each in report.changed:
         mark = terminal.say(f"forms.mark.{each.mark.value}")
         change = terminal.say(f"forms.change.{each.change.value}")

@@ -81,7 +81,7 @@ def _read(request: Request, settings: Settings) -> list[bytes]:
     contents: list[bytes] = []
     for path in request.files:
         try:
-            contents.append(read_file(path, max_bytes=settings.max_upload_mb * 2**20))
+            contents.append(read_file(path, max_bytes=settings.largest_upload_bytes))
         except AppError as error:
             raise _FileRefusedError(path, error) from error
     return contents
@@ -91,7 +91,7 @@ def _stage(assistant: Assistant, request: Request, contents: list[bytes]) -> tup
     pictures: list[StagedPicture] = []
     for path, content in zip(request.files, contents, strict=True):
         try:
-            pictures.append(assistant.stage(content, name_of(path), page=request.page, detail=request.detail))
+            pictures.append(assistant.stage_upload(content, name_of(path), page=request.page, detail=request.detail))
         except AppError as error:
             if status_of(error) == FAILED:  # not the picture's fault
                 raise
@@ -210,9 +210,15 @@ def as_json(terminal: Terminal, answer: Answer, pictures: tuple[StagedPicture, .
                 "seen_width": picture.seen.size.width,
                 "seen_height": picture.seen.size.height,
                 "tokens": picture.seen.tokens,
+                **(
+                    {}
+                    if picture.clip is None
+                    else {"seconds": picture.clip.seconds, "frames": list(picture.clip.moments)}
+                ),
             }
             for picture in pictures
         ],
+        "moments": [asdict(moment) for moment in answer.parsed.moments],
         "model": answer.model,
         "finish_reason": answer.finish_reason.value,
         "usage": asdict(answer.usage),

@@ -6,6 +6,7 @@ Knows arguments, progress on a terminal and Ctrl-C. Does not know how a run work
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ class Request:
     template: str = ""
     look: LookAt = LookAt.DEFAULT
     is_listing: bool = False
+    taken: str = ""
+    """A run whose exports are written as it stands; nothing is asked."""
 
 
 def batch(
@@ -71,6 +74,8 @@ def batch(
         if request.is_listing:
             return _list(terminal, BatchRuns(assistant))
         _check(request)
+        if request.taken:
+            return _take_only(terminal, assistant, request)
         with assistant:
             runs = BatchRuns(assistant)
             try:
@@ -84,8 +89,8 @@ def batch(
 
 def _check(request: Request) -> None:
     """Refuse what cannot be meant before a model is loaded."""
-    if request.resume:
-        if request.folder or request.task or request.prompts or request.template:
+    if request.resume or request.taken:
+        if request.folder or request.task or request.prompts or request.template or (request.resume and request.taken):
             raise UsageError("cli.batch.folder_and_resume")
     elif not request.folder:
         raise UsageError("cli.batch.no_folder")
@@ -99,7 +104,7 @@ def _check(request: Request) -> None:
         task = task_named(request.task)
         if task.picture_count > 1:
             raise UsageError("cli.batch.one_picture_at_a_time", task=task.name)
-    if (request.exports or request.compare) and not request.out:
+    if (request.exports or request.compare or request.taken) and not request.out:
         raise UsageError("cli.batch.no_out")
 
 
@@ -167,9 +172,14 @@ def _follow(terminal: Terminal, runs: BatchRuns, run_id: str) -> BatchProgress:
             while not runs.wait(run_id, LOOK_S):
                 pass
         else:
+            told: Reason | None = None
             with console.status("") as line:
                 while not runs.wait(run_id, LOOK_S):
-                    line.update(_said(terminal, runs.progress(run_id)))
+                    progress = runs.progress(run_id)
+                    line.update(_said(terminal, progress))
+                    if progress.why is not None and told is None:
+                        told = progress.why
+                        console.print(render(told, terminal.language), soft_wrap=True)
     except KeyboardInterrupt:
         runs.close()
     return runs.progress(run_id)
@@ -207,6 +217,20 @@ def _take_away(terminal: Terminal, runs: BatchRuns, run_id: str, *, request: Req
         terminal.note(Reason("cli.batch.wrote", name=target.name, count=count))
 
 
+def _take_only(terminal: Terminal, assistant: Assistant, request: Request) -> int:
+    """Write a run's exports as it stands, with a decoder for its pictures and without a model."""
+    runs = BatchRuns(assistant)
+    _refuse_out(request, runs.plan(request.taken))
+    with ExitStack() as closing:
+        if ExportKind.ANNOTATED in request.exports:
+            assistant.open_to_look()
+            closing.callback(assistant.close)
+        _take_away(terminal, runs, request.taken, request=request)
+    if terminal.is_json:
+        terminal.json(_as_json(terminal, runs.progress(request.taken)))
+    return DONE
+
+
 def _tell(terminal: Terminal, progress: BatchProgress) -> int:
     if terminal.is_json:
         terminal.json(_as_json(terminal, progress))
@@ -226,6 +250,7 @@ def _tell(terminal: Terminal, progress: BatchProgress) -> int:
 def _as_json(terminal: Terminal, progress: BatchProgress) -> dict[str, Any]:
     told = {field.name: getattr(progress, field.name) for field in fields(progress)}
     told["state"] = progress.state.value
+    told["why"] = None if progress.why is None else render(progress.why, terminal.language)
     if progress.error is not None:
         told["error"] = {"code": progress.error.code, "message": render(progress.error, terminal.language)}
     return told

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qwen_vl_app.chat import Size
 from qwen_vl_app.cli.bench_chart import draw_chart
 from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.cli.status import DONE, FAILED, WRONG_INPUT, status_of
@@ -39,6 +40,7 @@ class Request:
     sizes: str = "512,1024"
     tokens: int = 32
     rounds: int = 2
+    arms: str = "all"
     json_file: Path | None = None
     chart_file: Path | None = None
 
@@ -52,7 +54,8 @@ def bench(parts: Parts, request: Request, *, overrides: Mapping[str, Any]) -> in
         report = parts.bench(
             shape=request.shape,
             model=request.model,
-            sides=_sides(request.sizes),
+            sizes=_sizes(request.sizes),
+            arms=request.arms,
             tokens=request.tokens,
             rounds=request.rounds,
             threads=settings.threads,
@@ -74,14 +77,19 @@ def bench(parts: Parts, request: Request, *, overrides: Mapping[str, Any]) -> in
     return DONE
 
 
-def _sides(sizes: str) -> tuple[int, ...]:
-    try:
-        sides = tuple(int(side) for side in sizes.split(","))
-    except ValueError as error:
-        raise UsageError("cli.bench.sizes", least=LEAST_SIDE, most=MOST_SIDE) from error
-    if not all(LEAST_SIDE <= side <= MOST_SIDE for side in sides):
-        raise UsageError("cli.bench.sizes", least=LEAST_SIDE, most=MOST_SIDE)
-    return sides
+def _sizes(written: str) -> tuple[Size, ...]:
+    """Return the sizes of `512,1920x1080`: one number is a square's side."""
+    sizes = []
+    for each in written.lower().split(","):
+        width, cross, height = each.partition("x")
+        try:
+            size = Size(int(width), int(height if cross else width))
+        except ValueError as error:
+            raise UsageError("cli.bench.sizes", least=LEAST_SIDE, most=MOST_SIDE) from error
+        if not all(LEAST_SIDE <= side <= MOST_SIDE for side in (size.width, size.height)):
+            raise UsageError("cli.bench.sizes", least=LEAST_SIDE, most=MOST_SIDE)
+        sizes.append(size)
+    return tuple(sizes)
 
 
 def _print(report: Mapping[str, Any], terminal: Terminal) -> None:

@@ -29,7 +29,7 @@ from qwen_vl_app.forms import (
 )
 from qwen_vl_app.forms.evidence import doubt_texts, form_document, form_state_text, look_text, state_text
 from qwen_vl_app.forms.evidence import name_of as field_name
-from qwen_vl_app.forms.sources import template_from_file
+from qwen_vl_app.forms.sources import keep_from_file
 from qwen_vl_app.texts import render
 
 Work: TypeAlias = Callable[[Terminal, FormDesk, Assistant], int]
@@ -104,7 +104,7 @@ def show_template(terminal: Terminal, desk: FormDesk, _assistant: Assistant, *, 
 def add_template(terminal: Terminal, desk: FormDesk, _assistant: Assistant, *, file: str, name: str) -> int:
     """Take in a template, a JSON Schema, or the header of a workbook or CSV file."""
     data = read_file(file, max_bytes=MAX_TEMPLATE_FILE_BYTES)
-    kept = desk.templates.save(template_from_file(data, name_of(file), name=name))
+    kept = keep_from_file(desk.templates, data, name_of(file), name=name)
     terminal.note(Reason("cli.forms.kept_template", name=kept.name, version=kept.version, count=len(kept.fields)))
     return DONE
 

@@ -16,6 +16,7 @@ from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.cli.status import DONE, WRONG_INPUT, status_of
 from qwen_vl_app.cli.terminal import Terminal, language_of
 from qwen_vl_app.errors import AppError, Reason
+from qwen_vl_app.imaging import sniff_clip
 from qwen_vl_app.texts import render
 
 
@@ -42,7 +43,7 @@ def look(
             assistant.open_to_look()
             assistant.wait_for_plan()
             for file in request.files:
-                line = _line(assistant, file, request, max_bytes=settings.max_upload_mb * 2**20, terminal=terminal)
+                line = _line(assistant, file, request, max_bytes=settings.largest_upload_bytes, terminal=terminal)
                 refused += "error" in line
                 _tell(terminal, line)
         finally:
@@ -56,6 +57,8 @@ def look(
 def _line(assistant: Assistant, file: str, request: Request, *, max_bytes: int, terminal: Terminal) -> dict[str, Any]:
     try:
         content = read_file(file, max_bytes=max_bytes)
+        if sniff_clip(content) is not None:
+            return _clip_line(assistant, file, content, request, terminal=terminal)
         facts, seen = assistant.look(content, name_of(file), page=request.page, detail=request.detail)
     except AppError as error:
         return {"file": file, "error": error.code, "message": render(error, terminal.language)}
@@ -72,6 +75,25 @@ def _line(assistant: Assistant, file: str, request: Request, *, max_bytes: int, 
     }
 
 
+def _clip_line(
+    assistant: Assistant, file: str, content: bytes, request: Request, *, terminal: Terminal
+) -> dict[str, Any]:
+    facts, seen = assistant.look_clip(content, detail=request.detail)
+    return {
+        "file": file,
+        "format": facts.format,
+        "width": facts.size.width,
+        "height": facts.size.height,
+        "seconds": round(facts.seconds, 3),
+        "frames": facts.frame_count,
+        "seen_frames": seen.count,
+        "seen_width": seen.seen.size.width,
+        "seen_height": seen.seen.size.height,
+        "tokens": seen.seen.tokens,
+        "notes": [_note(note, terminal) for note in facts.notes],
+    }
+
+
 def _note(note: Reason, terminal: Terminal) -> dict[str, str]:
     return {"code": note.code, "message": render(note, terminal.language)}
 
@@ -82,8 +104,10 @@ def _tell(terminal: Terminal, line: dict[str, Any]) -> None:
     elif "error" in line:
         terminal.line(f"{line['file']}: {line['error']}: {line['message']}")
     else:
-        words = terminal.say("cli.look.line", **{key: line[key] for key in _SHOWN})
-        pages = terminal.say("cli.look.pages", pages=line["pages"]) if line["pages"] > 1 else ""
+        is_clip = "seen_frames" in line
+        shown = (*_SHOWN, "seconds", "seen_frames") if is_clip else _SHOWN
+        words = terminal.say("clip.look_line" if is_clip else "cli.look.line", **{key: line[key] for key in shown})
+        pages = terminal.say("cli.look.pages", pages=line["pages"]) if line.get("pages", 1) > 1 else ""
         notes = "".join(f" {note['message']}" for note in line["notes"])
         terminal.line(f"{line['file']}: {words}{pages}{notes}")
 

@@ -5,89 +5,54 @@ Knows typer. Does not know what a command does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
 from qwen_vl_app.cli import models
-from qwen_vl_app.cli.parts import Parts
+from qwen_vl_app.cli.flags import Shared, taking
 
 models_app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 
-JsonFlag = Annotated[bool, typer.Option("--json")]
-ModelsDirFlag = Annotated[str | None, typer.Option("--models-dir", metavar="DIR")]
-LanguageFlag = Annotated[str | None, typer.Option("--language", metavar="auto|en|zh")]
 NameArgument = Annotated[str, typer.Argument(metavar="[MODEL]", show_default=False)]
 
 
 @models_app.callback(invoke_without_command=True)
+@taking("is_json", "models_dir", "language")
 def _models(
-    context: typer.Context,
-    *,
-    is_json: JsonFlag = False,
-    models_dir: ModelsDirFlag = None,
-    language: LanguageFlag = None,
-) -> None:
-    if context.invoked_subcommand is None:
-        _run(context, models.list_models, is_json=is_json, models_dir=models_dir, language=language)
+    shared: Shared,
+) -> int | None:
+    return None if shared.subcommand else _run(shared, models.list_models)
 
 
 @models_app.command("list")
+@taking("is_json", "models_dir", "language")
 def _list(
-    context: typer.Context,
-    *,
-    is_json: JsonFlag = False,
-    models_dir: ModelsDirFlag = None,
-    language: LanguageFlag = None,
-) -> None:
-    _run(context, models.list_models, is_json=is_json, models_dir=models_dir, language=language)
+    shared: Shared,
+) -> int:
+    return _run(shared, models.list_models)
 
 
 @models_app.command("verify")
+@taking("is_json", "models_dir", "language")
 def _verify(
-    context: typer.Context,
+    shared: Shared,
     model_name: NameArgument = "",
-    *,
-    is_json: JsonFlag = False,
-    models_dir: ModelsDirFlag = None,
-    language: LanguageFlag = None,
-) -> None:
-    _run(context, models.verify, is_json=is_json, models_dir=models_dir, language=language, wanted=model_name)
+) -> int:
+    return _run(shared, models.verify, wanted=model_name)
 
 
 @models_app.command("record")
+@taking("is_json", "models_dir", "language")
 def _record(
-    context: typer.Context,
+    shared: Shared,
     model_name: Annotated[str, typer.Argument(metavar="MODEL", show_default=False)],
     *,
     again: Annotated[bool, typer.Option("--again")] = False,
-    is_json: JsonFlag = False,
-    models_dir: ModelsDirFlag = None,
-    language: LanguageFlag = None,
-) -> None:
-    _run(
-        context,
-        models.record,
-        is_json=is_json,
-        models_dir=models_dir,
-        language=language,
-        wanted=model_name,
-        is_again=again,
-    )
+) -> int:
+    return _run(shared, models.record, wanted=model_name, is_again=again)
 
 
-def _run(
-    context: typer.Context,
-    work: Callable[..., int],
-    *,
-    models_dir: str | None,
-    language: str | None,
-    **further: object,
-) -> None:
-    parts = context.find_object(Parts)
-    assert parts is not None  # noqa: S101 - `main` put it there
-    folder = Path(models_dir).expanduser().absolute() if models_dir is not None else None
-    overrides: Mapping[str, Any] = {"models_dir": folder, "language": language}
-    raise typer.Exit(work(parts, overrides=overrides, **further))
+def _run(shared: Shared, work: Callable[..., int], **further: object) -> int:
+    return work(shared.parts, overrides=shared.overrides, is_json=shared.is_json, **further)

@@ -1,4 +1,4 @@
-"""The commands put together: the flags they share, the language of their help, and what an error is worth as a status.
+"""The commands put together: their arguments, the language of their help, and what an error is worth as a status.
 
 Knows typer. Does not know what a command does.
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.main import get_command
@@ -25,6 +25,7 @@ from qwen_vl_app.cli import checkup
 from qwen_vl_app.cli import look as looking
 from qwen_vl_app.cli import prove_offline as proving
 from qwen_vl_app.cli import serve as serving
+from qwen_vl_app.cli.flags import ANSWERING, Shared, taking
 from qwen_vl_app.cli.forms_program import forms_app
 from qwen_vl_app.cli.history_program import history_app
 from qwen_vl_app.cli.models_program import models_app
@@ -50,15 +51,7 @@ _app.add_typer(forms_app, name="forms")
 _app.add_typer(history_app, name="history")
 _app.add_typer(models_app, name="models")
 
-# The flags. Their help is put in by `_speak`, in the language of this machine.
-ModelFlag = Annotated[str | None, typer.Option("--model", metavar="DIR")]
-DeviceFlag = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda")]
-PrecisionFlag = Annotated[str | None, typer.Option("--precision", metavar="auto|fp32|bf16|int8|fp8|nf4")]
-DataDirFlag = Annotated[str | None, typer.Option("--data-dir", metavar="DIR")]
-ModelsDirFlag = Annotated[str | None, typer.Option("--models-dir", metavar="DIR")]
-LanguageFlag = Annotated[str | None, typer.Option("--language", metavar="auto|en|zh")]
-JsonFlag = Annotated[bool, typer.Option("--json")]
-VerboseFlag = Annotated[bool, typer.Option("--verbose", "-v")]
+# Flags of some commands. Their help is put in by `_speak`, in the language of this machine.
 PageFlag = Annotated[int, typer.Option("--page", min=1, metavar="N")]
 DetailFlag = Annotated[Detail | None, typer.Option("--detail")]
 
@@ -105,18 +98,6 @@ def _speak(command: Any, language: Language, *, code: str = "") -> None:
         _speak(sub, language, code=f"{code}-{name}" if code else name)
 
 
-def _overrides(**given: str | None) -> Mapping[str, Any]:
-    """Return the flags as settings. Folders are meant from where the command was typed, not from the app's folder."""
-    values: dict[str, Any] = dict(given)
-    for key in ("data_dir", "models_dir"):
-        if values[key] is not None:
-            values[key] = Path(values[key]).expanduser().absolute()
-    model = values["model"]
-    if model and (folder := Path(model).expanduser()).is_dir():
-        values["model"] = str(folder.absolute())
-    return values
-
-
 @_app.callback(invoke_without_command=True)
 def _program(version: Annotated[bool, typer.Option("--version")] = False) -> None:
     if version:
@@ -125,27 +106,17 @@ def _program(version: Annotated[bool, typer.Option("--version")] = False) -> Non
 
 
 @_app.command("ask")
+@taking("is_json", "is_verbose", *ANSWERING)
 def _ask(
-    context: typer.Context,
+    shared: Shared,
     words: Annotated[list[str], typer.Argument(metavar='[PICTURE]... "QUESTION"', show_default=False)],
     *,
-    is_json: JsonFlag = False,
     is_anew: Annotated[bool, typer.Option("--anew")] = False,
     in_parts: Annotated[bool, typer.Option("--parts")] = False,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, max=32768, metavar="N")] = None,
     page: PageFlag = 1,
     detail: DetailFlag = None,
-    model: ModelFlag = None,
-    device: DeviceFlag = None,
-    precision: PrecisionFlag = None,
-    data_dir: DataDirFlag = None,
-    models_dir: ModelsDirFlag = None,
-    language: LanguageFlag = None,
-    is_verbose: VerboseFlag = False,
-) -> None:
-    overrides = _overrides(
-        model=model, device=device, precision=precision, data_dir=data_dir, models_dir=models_dir, language=language
-    )
+) -> int:
     request = asking.Request(
         tuple(words[:-1]),
         words[-1],
@@ -155,34 +126,30 @@ def _ask(
         is_anew=is_anew,
         in_parts=in_parts,
     )
-    _end(context, asking.ask(_parts(context), request, overrides=overrides, is_json=is_json, is_verbose=is_verbose))
+    return asking.ask(
+        shared.parts, request, overrides=shared.overrides, is_json=shared.is_json, is_verbose=shared.is_verbose
+    )
 
 
 @_app.command("look")
+@taking("is_json", "model", "device", "precision", "models_dir", "language", "is_verbose")
 def _look(
-    context: typer.Context,
+    shared: Shared,
     files: Annotated[list[str], typer.Argument(metavar="FILE", show_default=False)],
     *,
-    is_json: JsonFlag = False,
     page: PageFlag = 1,
     detail: DetailFlag = None,
-    model: ModelFlag = None,
-    device: DeviceFlag = None,
-    precision: PrecisionFlag = None,
-    models_dir: ModelsDirFlag = None,
-    language: LanguageFlag = None,
-    is_verbose: VerboseFlag = False,
-) -> None:
-    overrides = _overrides(
-        model=model, device=device, precision=precision, data_dir=None, models_dir=models_dir, language=language
-    )
+) -> int:
     request = looking.Request(tuple(files), page=page - 1, detail=detail)
-    _end(context, looking.look(_parts(context), request, overrides=overrides, is_json=is_json, is_verbose=is_verbose))
+    return looking.look(
+        shared.parts, request, overrides=shared.overrides, is_json=shared.is_json, is_verbose=shared.is_verbose
+    )
 
 
 @_app.command("batch")
+@taking("is_json", "is_verbose", *ANSWERING)
 def _batch(
-    context: typer.Context,
+    shared: Shared,
     folder: Annotated[str, typer.Argument(metavar="[FOLDER]", show_default=False)] = "",
     *,
     task: Annotated[str, typer.Option("--task", metavar="NAME", show_default=False)] = "",
@@ -196,23 +163,13 @@ def _batch(
     exports: Annotated[list[ExportKind] | None, typer.Option("--export")] = None,
     resume: Annotated[str, typer.Option("--resume", metavar="RUN", show_default=False)] = "",
     retry_failed: Annotated[bool, typer.Option("--retry-failed")] = False,
+    taken: Annotated[str, typer.Option("--take-away", metavar="RUN", show_default=False)] = "",
     compare: Annotated[str, typer.Option("--compare", metavar="RUN", show_default=False)] = "",
     tag: Annotated[str, typer.Option("--tag", metavar="FIELD", show_default=False)] = "",
     template: Annotated[str, typer.Option("--template", metavar="NAME|FILE", show_default=False)] = "",
     second_look: Annotated[LookAt, typer.Option("--look")] = LookAt.DEFAULT,
     is_listing: Annotated[bool, typer.Option("--list")] = False,
-    is_json: JsonFlag = False,
-    model: ModelFlag = None,
-    device: DeviceFlag = None,
-    precision: PrecisionFlag = None,
-    data_dir: DataDirFlag = None,
-    models_dir: ModelsDirFlag = None,
-    language: LanguageFlag = None,
-    is_verbose: VerboseFlag = False,
-) -> None:
-    overrides = _overrides(
-        model=model, device=device, precision=precision, data_dir=data_dir, models_dir=models_dir, language=language
-    )
+) -> int:
     request = batching.Request(
         folder=folder,
         task=task,
@@ -226,18 +183,22 @@ def _batch(
         exports=tuple(exports or ()),
         resume=resume,
         retry_failed=retry_failed,
+        taken=taken,
         compare=compare,
         tag=tag,
         template=template,
         look=second_look,
         is_listing=is_listing,
     )
-    _end(context, batching.batch(_parts(context), request, overrides=overrides, is_json=is_json, is_verbose=is_verbose))
+    return batching.batch(
+        shared.parts, request, overrides=shared.overrides, is_json=shared.is_json, is_verbose=shared.is_verbose
+    )
 
 
 @_app.command("accept")
+@taking("is_json", *ANSWERING)
 def _accept(
-    context: typer.Context,
+    shared: Shared,
     folder: Annotated[str, typer.Argument(metavar="[FOLDER]", show_default=False)] = "",
     *,
     template: Annotated[str, typer.Option("--template", metavar="NAME", show_default=False)] = "",
@@ -245,109 +206,71 @@ def _accept(
     only_compare: Annotated[bool, typer.Option("--only-compare")] = False,
     reviewer: Annotated[str, typer.Option("--who", metavar="NAME", show_default=False)] = "",
     out: Annotated[str, typer.Option("--out", metavar="FILE", show_default=False)] = "",
-    is_json: JsonFlag = False,
-    model: ModelFlag = None,
-    device: DeviceFlag = None,
-    precision: PrecisionFlag = None,
-    data_dir: DataDirFlag = None,
-    models_dir: ModelsDirFlag = None,
-    language: LanguageFlag = None,
-) -> None:
-    overrides = _overrides(
-        model=model, device=device, precision=precision, data_dir=data_dir, models_dir=models_dir, language=language
-    )
+) -> int:
     request = accepting.Request(folder, template, activate_anyway, only_compare, reviewer, out)
-    _end(context, accepting.accept(_parts(context), request, overrides=overrides, is_json=is_json))
+    return accepting.accept(shared.parts, request, overrides=shared.overrides, is_json=shared.is_json)
 
 
 @_app.command("doctor")
+@taking("is_json", "is_verbose", *ANSWERING)
 def _doctor(
-    context: typer.Context,
+    shared: Shared,
     *,
-    is_json: JsonFlag = False,
     load: Annotated[bool, typer.Option("--load")] = False,
     report: Annotated[Path | None, typer.Option("--report", metavar="FILE")] = None,
-    model: ModelFlag = None,
-    device: DeviceFlag = None,
-    precision: PrecisionFlag = None,
-    data_dir: DataDirFlag = None,
-    models_dir: ModelsDirFlag = None,
-    language: LanguageFlag = None,
-    is_verbose: VerboseFlag = False,
-) -> None:
-    overrides = _overrides(
-        model=model, device=device, precision=precision, data_dir=data_dir, models_dir=models_dir, language=language
-    )
-    _end(
-        context,
-        checkup.doctor(
-            _parts(context), overrides=overrides, loads=load, report=report, is_json=is_json, is_verbose=is_verbose
-        ),
+) -> int:
+    return checkup.doctor(
+        shared.parts,
+        overrides=shared.overrides,
+        loads=load,
+        report=report,
+        is_json=shared.is_json,
+        is_verbose=shared.is_verbose,
     )
 
 
 @_app.command("bench")
+@taking("language")
 def _bench(
-    context: typer.Context,
+    shared: Shared,
     *,
     shape: Annotated[str, typer.Option("--shape", metavar="0.4b|2b|3b|7b")] = "0.4b",
     model_folder: Annotated[Path | None, typer.Option("--model", metavar="DIR")] = None,
-    sizes: Annotated[str, typer.Option("--sizes", metavar="N,N")] = "512,1024",
+    sizes: Annotated[str, typer.Option("--sizes", metavar="N,WxH")] = "512,1024",
     tokens: Annotated[int, typer.Option("--tokens", min=2, max=4096, metavar="N")] = 32,
     rounds: Annotated[int, typer.Option("--rounds", min=1, max=20, metavar="N")] = 2,
+    arms: Annotated[Literal["all", "ends", "ours"], typer.Option("--arms")] = "all",
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE")] = None,
     chart_file: Annotated[Path | None, typer.Option("--chart", metavar="FILE")] = None,
-    language: LanguageFlag = None,
-) -> None:
-    overrides = _overrides(model=None, device=None, precision=None, data_dir=None, models_dir=None, language=language)
-    request = benching.Request(shape, model_folder, sizes, tokens, rounds, json_file, chart_file)
-    _end(context, benching.bench(_parts(context), request, overrides=overrides))
+) -> int:
+    request = benching.Request(shape, model_folder, sizes, tokens, rounds, arms, json_file, chart_file)
+    return benching.bench(shared.parts, request, overrides=shared.overrides)
 
 
 @_app.command("prove-offline")
+@taking("is_json", "model", "models_dir", "language")
 def _prove_offline(
-    context: typer.Context,
+    shared: Shared,
     *,
     out: Annotated[Path, typer.Option("--out", metavar="FILE")] = Path("offline-report.md"),
     no_browser: Annotated[bool, typer.Option("--no-browser")] = False,
     timeout: Annotated[float, typer.Option("--timeout", min=1, metavar="SECONDS")] = 600.0,
-    is_json: JsonFlag = False,
-    model: ModelFlag = None,
-    models_dir: ModelsDirFlag = None,
-    language: LanguageFlag = None,
-) -> None:
-    overrides = _overrides(
-        model=model, device=None, precision=None, data_dir=None, models_dir=models_dir, language=language
+) -> int:
+    return proving.prove_offline(
+        shared.parts,
+        overrides=shared.overrides,
+        out=out,
+        timeout_s=timeout,
+        uses_browser=not no_browser,
+        is_json=shared.is_json,
     )
-    status = proving.prove_offline(
-        _parts(context), overrides=overrides, out=out, timeout_s=timeout, uses_browser=not no_browser, is_json=is_json
-    )
-    _end(context, status)
 
 
 @_app.command("serve")
+@taking(*ANSWERING)
 def _serve(
-    context: typer.Context,
+    shared: Shared,
     *,
     port: Annotated[int | None, typer.Option("--port", min=1, max=65535, metavar="N")] = None,
-    model: ModelFlag = None,
-    device: DeviceFlag = None,
-    precision: PrecisionFlag = None,
-    data_dir: DataDirFlag = None,
-    models_dir: ModelsDirFlag = None,
-    language: LanguageFlag = None,
-) -> None:
-    overrides = _overrides(
-        model=model, device=device, precision=precision, data_dir=data_dir, models_dir=models_dir, language=language
-    )
-    _end(context, serving.serve(_parts(context), overrides={**overrides, "port": port}))
-
-
-def _parts(context: typer.Context) -> Parts:
-    parts = context.find_object(Parts)
-    assert parts is not None  # noqa: S101 - `main` put it there
-    return parts
-
-
-def _end(_context: typer.Context, status: int) -> None:
-    raise typer.Exit(status)
+) -> int:
+    return serving.serve(shared.parts, overrides={**shared.overrides, "port": port})

@@ -3,7 +3,7 @@
 Knows Python, installed packages, memory, folders and ports by itself; torch and models through a `Probe` that it is given.
 """
 
-from qwen_vl_app.doctor.accelerator import Driver, torch_findings, torch_problem
+from qwen_vl_app.doctor.accelerator import torch_findings, torch_problem
 from qwen_vl_app.doctor.examination import examine
 from qwen_vl_app.doctor.finding import Finding, Verdict
 from qwen_vl_app.doctor.machine import (
@@ -21,6 +21,7 @@ from qwen_vl_app.doctor.network import APP_HEADER, browser_finding, find_browser
 from qwen_vl_app.doctor.probe import Accelerator, Fit, Probe, TorchFacts
 from qwen_vl_app.doctor.self_test import check_finding, examine_answers, run_known_answers
 from qwen_vl_app.doctor.ticket import write_ticket
+from qwen_vl_app.engine.driver import Driver
 
 __all__ = [
     "APP_HEADER",

@@ -8,46 +8,19 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from qwen_vl_app.doctor.finding import Finding, Verdict
 from qwen_vl_app.doctor.probe import TorchFacts
+from qwen_vl_app.engine.driver import Driver, ask_driver
 from qwen_vl_app.errors import Reason
 
 OLDEST_DRIVERS = {"12": ((525, 60), (528, 33)), "13": ((580, 65), (580, 88))}
 """By CUDA's major version: the oldest driver for it, on Linux and on Windows."""
-SMI_TIMEOUT_S = 15.0
 PCI_DEVICES = Path("/sys/bus/pci/devices")
 _NVIDIA, _DISPLAY_CLASS = "0x10de", "0x03"
-
-
-@dataclass(frozen=True, slots=True)
-class Driver:
-    """What NVIDIA's driver says. `version` is empty where it is installed and does not answer."""
-
-    version: str
-    cards: tuple[str, ...] = ()
-
-
-def ask_driver() -> Driver | None:
-    """Ask the driver's own program; None where there is no such program."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return None
-    command = [program, "--query-gpu=driver_version,name", "--format=csv,noheader"]
-    try:
-        told = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=SMI_TIMEOUT_S, check=True
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return Driver("")
-    rows = [line.partition(",") for line in told.splitlines() if "," in line]
-    return Driver(rows[0][0].strip() if rows else "", tuple(row[2].strip() for row in rows))
 
 
 def has_nvidia_card(devices: Path = PCI_DEVICES) -> bool:

@@ -91,6 +91,8 @@ class GenerationRequest:
     conversation_key: str | None = None
     schema: str | None = None
     is_schema_open: bool = False
+    is_background: bool = False
+    """Nobody waits for the answer. Matters where the model is asked by others as well."""
 
 
 @dataclass(frozen=True, slots=True)

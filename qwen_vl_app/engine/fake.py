@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from qwen_vl_app.chat import (
@@ -59,7 +59,8 @@ class FakeEngine:
     `replies` are used in order; `requests` keeps what came. With a `gate`, one piece of text passes for each
     `gate.release()` (a semaphore that the test owns), so that a test can look between two tokens. With `loading`, `load`
     waits for that event, half of the bytes in place. `load_error` makes loading fail. With `holds_forms` it says that it
-    holds answers to schemas; the replies have to be such, for it writes what it was told.
+    holds answers to schemas; the replies have to be such, for it writes what it was told. `gains` is what it says it would
+    gain from several answers in one step.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class FakeEngine:
         load_error: ModelError | None = None,
         finish_reason: FinishReason = FinishReason.STOP,
         holds_forms: bool = False,
+        gains: Mapping[int, float] | None = None,
     ) -> None:
         self.replies: deque[Reply | PiecesThen] = deque(replies)
         self.requests: list[GenerationRequest] = []
@@ -95,6 +97,7 @@ class FakeEngine:
             dtype="fp32",
             attention="none",
             weights_bytes=1000,
+            gains=gains or {},
             choices=(Reason("engine.form.grammar" if holds_forms else "engine.form.no_grammar"),),
         )
         self._plan = plan
@@ -153,7 +156,10 @@ class FakeEngine:
         ended = False
         try:
             pictures = [image for message in request.messages for image in message.images]
-            picture_tokens = sum(image.size.pixels // self._plan.factor**2 for image in pictures)
+            picture_tokens = sum(
+                image.size.pixels // self._plan.factor**2 * (image.clip.pairs if image.clip else 1)
+                for image in pictures
+            )
             prompt_tokens = picture_tokens + sum(len(message.text.split()) for message in request.messages)
             made = 0
             finish = self._finish_reason

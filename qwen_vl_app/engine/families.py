@@ -33,6 +33,8 @@ class Family:
     coordinates: CoordinateSpace
     default_system: str | None
     renames: tuple[tuple[str, str], ...]
+    writes_times: bool = False
+    """Whether the frames of a clip stand behind their times, written out; else time is in their positions alone."""
 
     @property
     def factor(self) -> int:
@@ -67,6 +69,7 @@ FAMILIES: Mapping[str, Family] = {
             coordinates=CoordinateSpace.THOUSANDTHS,
             default_system=None,
             renames=(("model.visual.", "model.visual."), ("model.language_model.", "model.language_model.")),
+            writes_times=True,
         ),
     )
 }

@@ -13,7 +13,7 @@ import math
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from qwen_vl_app.chat import (
@@ -60,6 +60,9 @@ START_PATIENCE_S = 1800.0
 """A server that was started together with the app may read its weights for long."""
 CONNECT_TIMEOUT_S = 5.0
 STALL_TIMEOUT_S = 600.0
+BACKGROUND_TIER = "flex"
+"""OpenAI's word for a request that may wait."""
+MOST_AT_A_TIME = 8
 MOST_PICTURE_MARKS = 8
 """Tokens that stand around a picture: two in both families, and some room."""
 _FAMILY_NAMES = ((re.compile(r"qwen3[-_.]?vl"), "qwen3_vl"), (re.compile(r"qwen2[._]5[-_]?vl"), "qwen2_5_vl"))
@@ -290,15 +293,22 @@ class RemoteEngine:
             "logprobs": True,
             **written_sampling(request.sampling),
             **({} if request.schema is None else written_schema(request.schema)),
+            # An app of this kind then lets everybody else go first; other servers know other tiers, or none.
+            **({"service_tier": BACKGROUND_TIER} if self._is_own and request.is_background else {}),
         }
         return json.dumps(wanted).encode()
 
 
-def own_app_model(address: str, *, key: str = "") -> str | None:
-    """Return the name of the model of an app of this kind at an address on loopback; empty while it still begins to load.
+@dataclass(frozen=True, slots=True)
+class OwnApp:
+    """An app of this kind: its model, empty while that still begins to load, and the answers of runs that it makes at a time."""
 
-    None where no such app answers.
-    """
+    model: str
+    at_a_time: int = 1
+
+
+def own_app(address: str, *, key: str = "") -> OwnApp | None:
+    """Return what an app of this kind at an address on loopback tells; None where no such app answers."""
     found = ADDRESS.fullmatch(address)
     if found is None:
         return None
@@ -312,8 +322,11 @@ def own_app_model(address: str, *, key: str = "") -> str | None:
             return None
         models = json.loads(body)["data"]
         if not models:
-            return ""
-        return str(models[0]["root"]) if isinstance(models[0].get("sizes"), dict) else None
+            return OwnApp("")
+        sizes = models[0].get("sizes")
+        if not isinstance(sizes, dict):
+            return None
+        return OwnApp(str(models[0]["root"]), min(max(int(sizes.get("at_a_time", 1)), 1), MOST_AT_A_TIME))
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError):
         return None
     finally:

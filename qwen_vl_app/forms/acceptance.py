@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -56,18 +56,36 @@ class Change(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What answers: weights, precision, device and kernels. A change of any is a change of the whole."""
+    """What answers: weights, precision, device, kernels, and the library and driver below. A change of any is a change of
+    the whole. What was accepted before `build` and `driver` were written down has none, and so differs.
+    """
 
     model: str
     fingerprint: str
     precision: str
     device: str
     attention: str
+    build: str = ""
+    driver: str = ""
 
     @property
     def key(self) -> str:
         """A name for files."""
         return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:24]
+
+    def differences(self, other: Configuration) -> tuple[Difference, ...]:
+        """Return what is not the same in another one, which came after."""
+        pairs = ((part.name, str(getattr(self, part.name)), str(getattr(other, part.name))) for part in fields(self))
+        return tuple(Difference(name, before, after) for name, before, after in pairs if before != after)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A part of a configuration that has changed."""
+
+    part: str
+    before: str
+    after: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +119,11 @@ class AcceptanceReport:
     def is_worse(self) -> bool:
         """True where anything that was right is right no more."""
         return self.count(Change.WORSE) > 0
+
+    @property
+    def differences(self) -> tuple[Difference, ...]:
+        """What has changed since the configuration it is held against."""
+        return () if self.active is None else self.active.differences(self.configuration)
 
     @property
     def changed(self) -> tuple[FieldResult, ...]:
@@ -181,13 +204,13 @@ class Acceptance:
         active = self.active()
         before = self._marks(active) if active is not None else {}
         filler = FormFiller(self._assistant, priority=Priority.BATCH, should_stop=should_stop)
-        fields: list[FieldResult] = []
+        results: list[FieldResult] = []
         for number, (case, picture) in enumerate(self._own() if cases is None else cases):
             on_case(number, case)
-            fields += self._of_case(filler, case, picture, before)
-        if not fields:
+            results += self._of_case(filler, case, picture, before)
+        if not results:
             raise FormError("forms.truth.empty")
-        report = AcceptanceReport(self.configuration(), active, tuple(fields), datetime.now(UTC))
+        report = AcceptanceReport(self.configuration(), active, tuple(results), datetime.now(UTC))
         self._results.put(report.configuration.key, RESULT_FILE, _dump_report(self._with_earlier(report)))
         return report
 
@@ -240,7 +263,15 @@ class Acceptance:
     def configuration(self) -> Configuration:
         """Return what is loaded now."""
         status = self._assistant.status.engine
-        return Configuration(status.model, status.fingerprint, status.dtype, status.device, status.attention)
+        return Configuration(
+            model=status.model,
+            fingerprint=status.fingerprint,
+            precision=status.dtype,
+            device=status.device,
+            attention=status.attention,
+            build=status.build,
+            driver=status.driver,
+        )
 
     def active(self) -> Configuration | None:
         """Return the configuration that was accepted last; None where none was."""
@@ -313,6 +344,19 @@ def cells_of(report: AcceptanceReport, language: Language) -> tuple[tuple[str, .
         )
         for each in lines
     )
+
+
+def differences_text(differences: Sequence[Difference], language: Language) -> str:
+    """Return what has changed as one line: `precision: fp32 → int8`."""
+    return "; ".join(
+        f"{t(f'forms.configuration.{each.part}', language)}: {_short(each.before) or '–'} → {_short(each.after) or '–'}"
+        for each in differences
+    )
+
+
+def _short(text: str) -> str:
+    """Return a fingerprint's beginning; everything else as it is."""
+    return f"{text[:12]}…" if len(text) >= 64 and " " not in text else text
 
 
 def mark_of(expected: FieldValue, got: FieldValue | None) -> FieldMark:

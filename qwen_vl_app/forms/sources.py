@@ -11,6 +11,7 @@ from dataclasses import replace
 from qwen_vl_app.errors import FormError
 from qwen_vl_app.forms.headers import template_from_table
 from qwen_vl_app.forms.schema import template_from_schema
+from qwen_vl_app.forms.store import TemplateStore
 from qwen_vl_app.forms.template import FormTemplate, checked, slug, template_from
 
 
@@ -37,3 +38,25 @@ def template_from_text(text: str, *, name: str = "") -> FormTemplate:
     if isinstance(document, dict) and isinstance(document.get("fields"), list):
         return template_from(document)
     return template_from_schema(text, name=name)
+
+
+def keep_from_file(store: TemplateStore, data: bytes, file_name: str, *, name: str = "") -> FormTemplate:
+    """Keep the template of a file. Only a shared template, or a `name`, says whose next version it is. Raises FormError."""
+    template = template_from_file(data, file_name, name=name)
+    if name or _is_template(data):
+        return store.save(template)
+    return store.save_new(template, joins_title=True)
+
+
+def keep_from_text(store: TemplateStore, text: str) -> FormTemplate:
+    """Keep the template of a JSON document that was pasted. Raises FormError."""
+    template = template_from_text(text)
+    return store.save(template) if _is_template(text) else store.save_new(template, joins_title=True)
+
+
+def _is_template(document: bytes | str) -> bool:
+    try:
+        found = json.loads(document)
+    except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
+        return False
+    return isinstance(found, dict) and isinstance(found.get("fields"), list)

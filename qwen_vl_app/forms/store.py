@@ -15,6 +15,7 @@ from pathlib import Path
 
 from qwen_vl_app.errors import FormError
 from qwen_vl_app.forms.cabinet import Cabinet
+from qwen_vl_app.forms.fields import Names
 from qwen_vl_app.forms.template import FormTemplate, checked, dump_template, load_template
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,23 @@ class TemplateStore:
         kept = replace(template, version=number)
         self._cabinet.put(template.name, f"v{number}.json", dump_template(kept).encode("utf-8"))
         return kept
+
+    def save_new(self, template: FormTemplate, *, joins_title: bool = False) -> FormTemplate:
+        """Keep a template whose name was only made up from its title: it never becomes a version of another one.
+
+        With `joins_title` it is the next version of a site's template that has the very same title. Raises FormError.
+        """
+        known = self.list()
+        if joins_title and template.title != Names():
+            for each in known:
+                if each.version and each.title == template.title:
+                    return self.save(replace(template, name=each.name))
+        taken = {each.name for each in known}
+        name, number = template.name, 1
+        while name in taken:
+            number += 1
+            name = f"{template.name[:44]}_{number}"
+        return self.save(replace(template, name=name))
 
     def remove(self, name: str) -> None:
         """Remove a site's template with all its versions. Raises FormError `forms.no_template`, `forms.shipped`."""

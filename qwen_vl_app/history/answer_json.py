@@ -6,15 +6,19 @@ Knows the words and JSON. Does not know rows; the answer's text is not in the do
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from typing import Any
 
 from qwen_vl_app.chat import (
     Answer,
     Box,
+    Clip,
+    Confidence,
     FinishReason,
     JsonValue,
     LeftOut,
+    Moment,
     ParsedAnswer,
     Region,
     SamplingParams,
@@ -68,12 +72,14 @@ def load_answer(document: str, text: str) -> Answer:
                 ),
                 notes=_reasons(parsed["notes"]),
                 left_out=tuple(LeftOut(**each) for each in parsed.get("left_out", ())),
+                moments=tuple(Moment(**each) for each in parsed.get("moments", ())),
             ),
             usage=Usage(**kept["usage"]),
             timing=Timing(**kept["timing"]),
             model=kept["model"],
             notes=_reasons(kept["notes"]),
             error=_reason(kept["error"]) if kept["error"] else None,
+            confidence=Confidence(**told) if (told := kept.get("confidence")) else None,
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise HistoryError("history.record_damaged") from error
@@ -120,6 +126,30 @@ def load_reasons(document: str) -> tuple[Reason, ...]:
         raise HistoryError("history.record_damaged") from error
 
 
+def dump_clip(clip: Clip | None) -> str | None:
+    """Return the document of a clip; None for a picture."""
+    return None if clip is None else _dumps({"seconds": clip.seconds, "moments": clip.moments})
+
+
+def load_clip(document: str | None) -> Clip | None:
+    """Return a clip. Raises HistoryError `history.record_damaged` where it is no such document."""
+    if document is None:
+        return None
+    try:
+        kept = json.loads(document)
+        moments = tuple(float(moment) for moment in kept["moments"])
+        clip = Clip(float(kept["seconds"]), moments)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise HistoryError("history.record_damaged") from error
+    if (
+        not moments
+        or len(moments) % 2
+        or not all(math.isfinite(each) and each >= 0 for each in (clip.seconds, *moments))
+    ):
+        raise HistoryError("history.record_damaged")
+    return clip
+
+
 def _answer_document(answer: Answer, parsed: ParsedAnswer) -> dict[str, Any]:
     return {
         "finish_reason": answer.finish_reason.value,
@@ -138,12 +168,14 @@ def _answer_document(answer: Answer, parsed: ParsedAnswer) -> dict[str, Any]:
             "tables": [{"columns": table.columns, "rows": table.rows} for table in parsed.tables],
             "notes": [_reason_document(note) for note in parsed.notes],
             **({"left_out": [asdict(each) for each in parsed.left_out]} if parsed.left_out else {}),
+            **({"moments": [asdict(each) for each in parsed.moments]} if parsed.moments else {}),
         },
         "usage": asdict(answer.usage),
         "timing": asdict(answer.timing),
         "model": answer.model,
         "notes": [_reason_document(note) for note in answer.notes],
         "error": _reason_document(answer.error) if answer.error else None,
+        **({"confidence": asdict(answer.confidence)} if answer.confidence else {}),
     }
 
 

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from qwen_vl_app.chat import Rendition, TurnState
 from qwen_vl_app.errors import HistoryError
-from qwen_vl_app.history.answer_json import load_answer, load_reasons, load_sampling, load_schema
+from qwen_vl_app.history.answer_json import load_answer, load_clip, load_reasons, load_sampling, load_schema
 from qwen_vl_app.history.conversations import own_conversation, path_to
 from qwen_vl_app.history.folder import DataFolder, OpenFolder
 from qwen_vl_app.history.markdown import MIME_SUFFIXES, Taken, to_markdown
@@ -169,6 +169,7 @@ def _turn_document(
         "pictures": [
             {
                 **{column: getattr(picture, column) for column in _PICTURE_COLUMNS},
+                **({} if picture.clip is None else {"clip": picture.clip}),
                 "renditions": {
                     form.rendition: {"file": entries[form.file][0], "sha256": entries[form.file][1], "mime": form.mime}
                     for form in picture.renditions
@@ -272,7 +273,9 @@ def _picture_row(
         for column in _PICTURE_COLUMNS
     }
     load_reasons(str(values["notes"]))
-    return PictureRow(**values, renditions=renditions)
+    clip = None if picture.get("clip") is None else _text(picture["clip"])
+    load_clip(clip)
+    return PictureRow(**values, clip=clip, renditions=renditions)
 
 
 def _document(archive: zipfile.ZipFile, entry: str) -> dict[str, Any]:

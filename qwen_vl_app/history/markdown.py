@@ -25,6 +25,11 @@ MIME_SUFFIXES = {
     "image/heic": ".heic",
     "image/avif": ".avif",
     "application/pdf": ".pdf",
+    "video/mp4": ".mp4",
+    "video/quicktime": ".mov",
+    "video/webm": ".webm",
+    "video/x-matroska": ".mkv",
+    "video/x-msvideo": ".avi",
 }
 _ENDS = {
     FinishReason.STOP: "history.export_stop",

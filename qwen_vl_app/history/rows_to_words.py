@@ -16,7 +16,15 @@ from qwen_vl_app.chat import (
     TurnState,
 )
 from qwen_vl_app.errors import HistoryError, Reason
-from qwen_vl_app.history.answer_json import dump_reasons, load_answer, load_reasons, load_sampling, load_schema
+from qwen_vl_app.history.answer_json import (
+    dump_clip,
+    dump_reasons,
+    load_answer,
+    load_clip,
+    load_reasons,
+    load_sampling,
+    load_schema,
+)
 from qwen_vl_app.history.tables import ConversationRow, PictureRow, RenditionRow, TurnRow
 
 _UPLOAD_MIME = {
@@ -31,6 +39,11 @@ _UPLOAD_MIME = {
     "HEIC": "image/heic",
     "AVIF": "image/avif",
     "PDF": "application/pdf",
+    "MP4": "video/mp4",
+    "MOV": "video/quicktime",
+    "WEBM": "video/webm",
+    "MKV": "video/x-matroska",
+    "AVI": "video/x-msvideo",
 }
 
 
@@ -67,6 +80,7 @@ def to_picture_row(picture: StagedPicture, position: int, *, keys: dict[Renditio
         page=picture.page,
         page_count=picture.page_count,
         notes=dump_reasons(picture.notes),
+        clip=dump_clip(picture.clip),
         renditions=[
             RenditionRow(rendition=rendition.value, file=key, mime=mimes[rendition]) for rendition, key in keys.items()
         ],
@@ -78,6 +92,7 @@ def see_anew(row: PictureRow, picture: StagedPicture, *, key: str) -> None:
     row.picture_id = picture.picture_id
     row.seen_width, row.seen_height = picture.seen.size.width, picture.seen.size.height
     row.seen_tokens, row.seen_detail = picture.seen.tokens, picture.seen.detail.value
+    row.clip = dump_clip(picture.clip)
     for rendition in row.renditions:
         if rendition.rendition == Rendition.SEEN:
             rendition.file = key
@@ -144,4 +159,5 @@ def _to_picture(row: PictureRow) -> TurnPicture:
         page=row.page,
         page_count=row.page_count,
         notes=load_reasons(row.notes),
+        clip=load_clip(row.clip),
     )

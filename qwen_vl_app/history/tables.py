@@ -144,6 +144,8 @@ class PictureRow(Base):
     page_count: Mapped[int] = mapped_column(Integer)
     notes: Mapped[str] = mapped_column(Text)
     """JSON list of the Reasons that came with the picture: what was done to it on arrival cannot be found out later."""
+    clip: Mapped[str | None] = mapped_column(Text)
+    """JSON of the Clip: its length and the times of the seen frames; None for a picture."""
 
     renditions: Mapped[list[RenditionRow]] = relationship(lazy="raise_on_sql", passive_deletes=True)
 

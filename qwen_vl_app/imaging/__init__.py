@@ -1,9 +1,12 @@
 """Bytes of any upload to an upright RGB picture within limits, its renditions, and boxes drawn on it.
 
-Knows Pillow, HEIF and PDF pages, and that decoders fail in every way there is. Does not know models (who tells it by a
+Knows Pillow, HEIF, PDF pages and clips, and that decoders fail in every way there is. Does not know models (who tells it by a
 function how large a picture is seen), the database or the page. Strangers' bytes are decoded only in a child process.
 """
 
+from qwen_vl_app.imaging.clip_decoder import ClipDecoder
+from qwen_vl_app.imaging.clip_formats import CLIP_EXTENSIONS, CLIP_MIMES, sniff_clip
+from qwen_vl_app.imaging.clips import MOST_FRAME_PIXELS, SHEET_COLUMNS, ClipFacts, FrameChoice, RenderedClip
 from qwen_vl_app.imaging.decoder import PictureDecoder
 from qwen_vl_app.imaging.drawing import COLOURS, blank_outside, crop_region, draw_regions, size_of
 from qwen_vl_app.imaging.editing import edit_view
@@ -17,10 +20,18 @@ from qwen_vl_app.imaging.seen import picture_id, to_image_input
 
 __all__ = [
     "ACCEPTED_EXTENSIONS",
+    "CLIP_EXTENSIONS",
+    "CLIP_MIMES",
     "COLOURS",
+    "MOST_FRAME_PIXELS",
+    "SHEET_COLUMNS",
+    "ClipDecoder",
+    "ClipFacts",
+    "FrameChoice",
     "KnownScene",
     "PictureDecoder",
     "PictureFacts",
+    "RenderedClip",
     "RenderedPicture",
     "blank_outside",
     "can_write_chinese",
@@ -31,6 +42,7 @@ __all__ = [
     "known_scenes",
     "picture_id",
     "size_of",
+    "sniff_clip",
     "to_image_input",
     "view_size",
 ]

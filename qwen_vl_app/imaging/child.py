@@ -24,9 +24,11 @@ from qwen_vl_app.imaging.frames import (
     whole,
     write_frame,
 )
-from qwen_vl_app.imaging.limits import Limits
+from qwen_vl_app.imaging.limits import CLIP_PATIENCE, Limits
 from qwen_vl_app.imaging.opening import Opened, open_picture, prepare_pillow
 from qwen_vl_app.imaging.preflight import look_over
+
+CLIP_KINDS = frozenset({"inspect_clip", "render_clip"})
 
 
 def main() -> None:
@@ -57,6 +59,12 @@ def main() -> None:
 
 
 def _serve(request: Frame, requests: BinaryIO, answers: BinaryIO, timeout_s: float) -> None:
+    if request.head["kind"] in CLIP_KINDS:
+        # Only now, because few children see one, and the library of clips takes as long to load as all the others.
+        from qwen_vl_app.imaging.clip_child import serve_clip  # noqa: PLC0415
+
+        serve_clip(request, requests, answers, timeout_s=timeout_s * CLIP_PATIENCE)
+        return
     limits = Limits(max_bytes=whole(request.head["max_bytes"]), max_pixels=whole(request.head["max_pixels"]))
     faulthandler.dump_traceback_later(
         timeout_s, exit=True

@@ -80,7 +80,7 @@ class PictureDecoder:
         """Return what a file is, having decoded it once. `page` counts from 0. Raises PictureError."""
         self._limits.check_bytes(len(data))
         with self._lock:
-            return self._conversation(name).inspect(data, page, self._limits)
+            return self._exchange(name).inspect(data, page, self._limits)
 
     def render(
         self,
@@ -97,7 +97,7 @@ class PictureDecoder:
         """
         self._limits.check_bytes(len(data))
         with self._lock:
-            conversation = self._conversation(name)
+            conversation = self._exchange(name)
             facts = conversation.inspect(data, page, self._limits, stays=True)
             try:
                 seen = fit(facts.size)
@@ -106,8 +106,8 @@ class PictureDecoder:
                 raise
             return conversation.render(facts, seen)
 
-    def _conversation(self, name: str) -> _Conversation:
-        return _Conversation(self._ready_child(), self._timeout_s, self._replace, name)
+    def _exchange(self, name: str) -> Exchange:
+        return Exchange(self._ready_child(), self._timeout_s, self._replace, name)
 
     def _new_child(self, *, is_bare: bool = True) -> ChildProcess:
         """Begin to start a child, with the lock held. Raises PictureError, also once this decoder is closed."""
@@ -160,7 +160,7 @@ class PictureDecoder:
         return None
 
 
-class _Conversation:
+class Exchange:
     """One picture's way through the child: opened, then rendered, each within the limit."""
 
     def __init__(
@@ -172,7 +172,8 @@ class _Conversation:
         self._ending = name.rpartition(".")[2][:8] if "." in name else ""
 
     def inspect(self, data: bytes, page: int, limits: Limits, *, stays: bool = False) -> PictureFacts:
-        answer = self._ask(
+        """Have the picture opened; with `stays` the child waits for `render` or `abandon`. Raises PictureError."""
+        answer = self.ask(
             {
                 "kind": "render" if stays else "inspect",
                 "page": page,
@@ -195,7 +196,8 @@ class _Conversation:
             raise UnreadableImageError("image.child_failed") from error
 
     def render(self, facts: PictureFacts, seen: Size) -> RenderedPicture:
-        answer = self._ask({"kind": "fit", "width": seen.width, "height": seen.height})
+        """Have the renditions made of the picture that stays. Raises PictureError."""
+        answer = self.ask({"kind": "fit", "width": seen.width, "height": seen.height})
         try:
             view, thumbnail, seen_png = answer.parts
             return RenderedPicture(
@@ -221,7 +223,8 @@ class _Conversation:
         except OSError:
             self._replace()
 
-    def _ask(self, head: dict[str, JsonValue], *parts: bytes) -> Frame:
+    def ask(self, head: dict[str, JsonValue], *parts: bytes) -> Frame:
+        """Send one message and return the answer to it; a child that takes too long is replaced. Raises PictureError."""
         answer: Frame | None = None
         failure: Exception | None = None
         with self._child.deadline(self._limit_s) as deadline:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from qwen_vl_app.errors import ImageShapeError, ImageTooLargeError, UnreadableImageError
 
+CLIP_PATIENCE = 12
+"""Times the seconds of a picture that a clip may take, of which hundreds of frames are decoded."""
 MAX_ASPECT = 200
 """Longer side over shorter side; the models' own resizing refuses more."""
 

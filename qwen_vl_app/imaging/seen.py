@@ -7,7 +7,7 @@ import io
 
 from PIL import Image
 
-from qwen_vl_app.chat import ImageInput, Size
+from qwen_vl_app.chat import Clip, ImageInput, Size
 from qwen_vl_app.errors import UnreadableImageError
 
 
@@ -17,8 +17,13 @@ def picture_id(image: Image.Image) -> str:
     return _id_of(rgb.width, rgb.height, rgb.tobytes())
 
 
-def to_image_input(seen_png: bytes) -> ImageInput:
-    """Return a seen picture as the model gets it.
+def clip_id(strip: Image.Image, clip: Clip) -> str:
+    """Return the SHA-256, in hex, over a clip's length and times and its frames, which stand one below the other."""
+    return _id_of(strip.width, strip.height, strip.tobytes(), clip)
+
+
+def to_image_input(seen_png: bytes, clip: Clip | None = None) -> ImageInput:
+    """Return a seen picture as the model gets it; of a clip the frames, which stand in the PNG one below the other.
 
     For this app's own renditions alone: it decodes in this process. Raises UnreadableImageError where they are damaged.
     """
@@ -28,10 +33,16 @@ def to_image_input(seen_png: bytes) -> ImageInput:
             width, height = image.size
     except Exception as error:  # decoders raise nearly anything, and a damaged rendition is all of it
         raise UnreadableImageError("image.seen_damaged") from error
-    return ImageInput(picture_id=_id_of(width, height, rgb), size=Size(width, height), rgb=rgb)
+    if clip is not None and (not clip.moments or height % len(clip.moments)):
+        raise UnreadableImageError("image.seen_damaged")
+    frame = Size(width, height // len(clip.moments) if clip is not None else height)
+    return ImageInput(picture_id=_id_of(width, height, rgb, clip), size=frame, rgb=rgb, clip=clip)
 
 
-def _id_of(width: int, height: int, rgb: bytes) -> str:
-    digest = hashlib.sha256(f"{width}x{height}:".encode())
+def _id_of(width: int, height: int, rgb: bytes, clip: Clip | None = None) -> str:
+    digest = hashlib.sha256()
+    if clip is not None:
+        digest.update(f"clip {clip.seconds!r} {clip.moments!r} ".encode())
+    digest.update(f"{width}x{height}:".encode())
     digest.update(rgb)
     return digest.hexdigest()

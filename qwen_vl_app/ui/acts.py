@@ -12,17 +12,21 @@ from collections.abc import Callable, Mapping
 from qwen_vl_app.errors import AppError
 from qwen_vl_app.private import is_private
 from qwen_vl_app.ui.sending import ask_again, show_version
-from qwen_vl_app.ui.state import Problem, RowRequest
+from qwen_vl_app.ui.state import Problem, RowRequest, View
 from qwen_vl_app.ui.visit import Visit
 
 
 def act(visit: Visit, wanted: Mapping[str, object]) -> None:
     """Do what a click asks for; what is no act of ours is passed over."""
     name = wanted.get("act")
+    if isinstance(name, str) and name in _ACTS_OF_PAGES:
+        visit.state.show(_ACTS_OF_PAGES[name])
+        return
     numbers = {key: _number(value) for key, value in wanted.items() if key != "act"}
     do = _ACTS.get(name) if isinstance(name, str) else None
     if do is None:
         return
+    visit.state.told = ()
     try:
         do(visit, numbers)
     except AppError as error:
@@ -48,7 +52,11 @@ def _large(visit: Visit, numbers: Mapping[str, int]) -> None:
 def _look(visit: Visit, numbers: Mapping[str, int]) -> None:
     turn_id = numbers.get("turn", 0)
     visit.state.opened.add(turn_id)
-    visit.state.looked_at = f"turn-{turn_id}"
+    visit.state.looked_at = f"{turn_id}-{numbers['picture']}" if "picture" in numbers else f"turn-{turn_id}"
+
+
+def _erase(visit: Visit, numbers: Mapping[str, int]) -> None:
+    visit.state.erasing = visit.assistant.turn(visit.owner, numbers.get("turn", 0)).id
 
 
 def _tasks(visit: Visit, _: Mapping[str, int]) -> None:
@@ -99,6 +107,7 @@ def _end_private(visit: Visit, _: Mapping[str, int]) -> None:
 _ACTS: Mapping[str, Callable[[Visit, Mapping[str, int]], None]] = {
     "again": _again,
     "edit": _edit,
+    "erase": _erase,
     "version": _version,
     "large": _large,
     "tasks": _tasks,
@@ -111,6 +120,9 @@ _ACTS: Mapping[str, Callable[[Visit, Mapping[str, int]], None]] = {
     "end-private": _end_private,
     "older": _older,
 }
+
+
+_ACTS_OF_PAGES: Mapping[str, View] = {f"page-{view.value}": view for view in View}
 
 
 def _number(value: object) -> int:

@@ -105,18 +105,14 @@ def _follow(visit: Visit, runs: BatchRuns, run_id: str) -> None:
             else:
                 _button(visit, "pause", ":material/pause:", lambda: runs.pause(run_id))
             _button(visit, "stop", ":material/stop_circle:", lambda: runs.stop(run_id))
-            st.caption(_pace(progress, words))
+            st.caption(_pace(progress, words), help=None if progress.why is None else words.render(progress.why))
         for problem in visit.state.problems:
             st.warning(words.render(problem.reason), icon=":material/info:")
-        rows = _latest(runs, run_id)
+        rows = runs.latest_rows(run_id, ROWS_WHILE_RUNNING)
         if rows:
             _show_table(runs, run_id, rows, words, key="live")
 
     following()
-
-
-def _latest(runs: BatchRuns, run_id: str) -> Sequence[BatchRow]:
-    return tuple(reversed(runs.current_rows(run_id)[-ROWS_WHILE_RUNNING:]))
 
 
 def _pace(progress: BatchProgress, words: Words) -> str:
@@ -127,6 +123,8 @@ def _pace(progress: BatchProgress, words: Words) -> str:
         parts.append(words("batch.rate", rate=progress.files_per_minute))
     if progress.left_s is not None:
         parts.append(words("batch.left", left=progress.left_s))
+    if progress.at_a_time > 1:
+        parts.append(words("batch.at_a_time", count=progress.at_a_time))
     return " · ".join(parts)
 
 

@@ -14,6 +14,7 @@ from qwen_vl_app.assistant import LOCAL_OWNER, Assistant
 from qwen_vl_app.errors import HistoryError
 from qwen_vl_app.ui.composer import show_composer
 from qwen_vl_app.ui.conversation import OpenConversation, read_conversation, show_conversation
+from qwen_vl_app.ui.erasing import show_erasing
 from qwen_vl_app.ui.icon import ICON
 from qwen_vl_app.ui.live_answer import show_live_answers
 from qwen_vl_app.ui.pages import PAGES
@@ -43,7 +44,7 @@ def show_chat_page(visit: Visit) -> None:
     layout: Literal["wide", "centered"] = "wide" if page is not None and page.is_wide else "centered"
     st.set_page_config(page_title=visit.words("title"), page_icon=ICON, layout=layout, menu_items={})
     st.logo(ICON, size="medium")
-    apply_style()
+    apply_style(visit.words)
     show_sidebar(visit)
     # Two places that are always there, so that the second is the same one in every run. It is drawn first: what was in
     # the making goes at the moment when it comes back finished.
@@ -62,6 +63,7 @@ def show_chat_page(visit: Visit) -> None:
             show_conversation(visit, shown)
     show_composer(visit)
     show_tasks(visit)
+    show_erasing(visit)
     visit.state.write_address()
     visit.assistant.page_stands()
 

@@ -7,8 +7,6 @@ question, what goes back into it. Does not ask; `sending` does. Files travel by 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -16,6 +14,7 @@ import streamlit as st
 from qwen_vl_app.chat import EngineState, EngineStatus
 from qwen_vl_app.private import is_private
 from qwen_vl_app.ui.acts import act
+from qwen_vl_app.ui.browser_part import browser_part
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.sending import send
 from qwen_vl_app.ui.state import COMPOSER, View, acted
@@ -24,7 +23,6 @@ from qwen_vl_app.ui.words import Words
 
 IN_PARTS = "parts"
 """What the choice of detail is called that looks at a picture part by part; the upload route knows it, too."""
-_FRONTEND = Path(__file__).with_name("frontend")
 _LABELS = (
     "attach",
     "camera",
@@ -56,15 +54,6 @@ _LABELS = (
 )
 
 
-@cache
-def _component() -> Any:
-    return st.components.v2.component(
-        "visual_assistant_composer",
-        css=(_FRONTEND / "composer.css").read_text(encoding="utf-8"),
-        js=(_FRONTEND / "composer.js").read_text(encoding="utf-8"),
-    )
-
-
 def show_composer(visit: Visit) -> None:
     """Show the composer at the foot of the page."""
     words = visit.words
@@ -72,7 +61,9 @@ def show_composer(visit: Visit) -> None:
         for problem in visit.state.problems if _is_shown(visit) else ():
             sentence = words.render(problem.reason)
             st.warning(f"**{plain(problem.name)}** · {sentence}" if problem.name else sentence, icon=":material/info:")
-        _component()(
+        if visit.state.told:
+            st.success(" ".join(words.render(each) for each in visit.state.told), icon=":material/check_circle:")
+        browser_part("composer")(
             key=COMPOSER,
             data=composer_data(visit),
             on_sent_change=lambda: send(visit),

@@ -139,7 +139,9 @@ def _quiet_html(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture], *, is
     seen = [(picture.size, picture.seen) for picture in pictures]
     noted = replace(turn.answer, notes=(*turn.answer.notes, *checks(turn.question, turn.answer, seen)))
     answer = quiet_answer_html(turn, noted, pictures, standing, words)
-    return f"{question_html(turn, words)}{answer}{actions_html(turn, words)}"
+    return (
+        f"{question_html(turn, words)}{answer}{actions_html(turn, words, may_erase=visit.assistant.records.can_erase)}"
+    )
 
 
 def _flush(quiet: list[str]) -> None:
@@ -170,7 +172,7 @@ def _show_turn(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture], *, is_
                 st.html(unfolder_html(words))
     if is_interrupted:
         st.caption(f":material/info: {words('turn.interrupted')}")
-    st.html(actions_html(turn, words))
+    st.html(actions_html(turn, words, may_erase=visit.assistant.records.can_erase))
 
 
 def _show_editor(visit: Visit, turn: Turn) -> None:

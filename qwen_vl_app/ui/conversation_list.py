@@ -1,6 +1,6 @@
 """The list of conversations in the side bar: by day, pinned ones first, and what a search found in them.
 
-Knows what the browser's part (`frontend/list.js`) is told, and the dialogs for a new title and for deleting. One element,
+Knows what the browser's part (`frontend/list.js`) is told, and the dialog for a new title. One element,
 however many conversations there are. Does not know what is in them.
 """
 
@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -18,24 +16,14 @@ import streamlit as st
 from qwen_vl_app.chat import Conversation, Rendition, SearchHit
 from qwen_vl_app.errors import AppError, HistoryError
 from qwen_vl_app.ui.acts import act
-from qwen_vl_app.ui.markdown import plain
-from qwen_vl_app.ui.pictures import forget_pictures
+from qwen_vl_app.ui.browser_part import browser_part
+from qwen_vl_app.ui.erasing import ask_before_erasing
 from qwen_vl_app.ui.state import LIST, Problem, acted, searched, value_of
 from qwen_vl_app.ui.turn_html import picture_url
 from qwen_vl_app.ui.visit import Visit
 
-_FRONTEND = Path(__file__).with_name("frontend")
 _LABELS = ("search", "clear", "list", "more_of", "pin", "unpin", "rename", "delete", "older")
 HITS_AT_ONCE = 30
-
-
-@cache
-def _component() -> Any:
-    return st.components.v2.component(
-        "visual_assistant_list",
-        css=(_FRONTEND / "list.css").read_text(encoding="utf-8"),
-        js=(_FRONTEND / "list.js").read_text(encoding="utf-8"),
-    )
 
 
 def show_list(visit: Visit) -> None:
@@ -44,7 +32,7 @@ def show_list(visit: Visit) -> None:
     def look_for() -> None:
         visit.state.search = searched()
 
-    _component()(
+    browser_part("list")(
         key=LIST,
         data=list_data(visit),
         on_did_change=lambda: act(visit, acted(LIST)),
@@ -61,14 +49,17 @@ def show_list(visit: Visit) -> None:
     if request.act == "rename":
         _rename(visit, conversation)
     else:
-        _delete(visit, conversation)
+        ask_before_erasing(visit, conversation)
 
 
 def list_data(visit: Visit) -> Mapping[str, Any]:
     """Return what the browser's part is told, as JSON can carry it."""
     words, state = visit.words, visit.state
+    may_erase = visit.assistant.records.can_erase
     told: dict[str, Any] = {
-        "labels": {name: words(f"list.{name}", title="{title}") for name in _LABELS},
+        "labels": {name: words(f"list.{name}", title="{title}") for name in _LABELS}
+        | ({} if may_erase else {"more_of": words("list.more_of_kept", title="{title}")}),
+        "may_erase": may_erase,
         "open": state.conversation_id,
         "groups": [],
         "hits": [],
@@ -155,36 +146,3 @@ def _keep_title(visit: Visit, conversation_id: int, *, title: str) -> None:
         visit.assistant.rename(visit.owner, conversation_id, title)
     except AppError as error:
         visit.state.problems = [Problem(error.reason)]
-
-
-def _delete(visit: Visit, conversation: Conversation) -> None:
-    words = visit.words
-
-    def erase() -> None:
-        _erase(visit, conversation.id)
-
-    @st.dialog(words("list.delete"))
-    def dialog() -> None:
-        st.markdown(words("list.delete_sure", title=plain(conversation.title)))
-        with st.container(horizontal=True):
-            if st.button(words("list.delete_for_good"), key="delete-sure", type="primary", on_click=erase):
-                st.rerun()
-            if st.button(words("list.cancel"), key="delete-cancel"):
-                st.rerun()
-
-    dialog()
-
-
-def _erase(visit: Visit, conversation_id: int) -> None:
-    state = visit.state
-    try:
-        visit.assistant.delete(visit.owner, conversation_id)
-    except HistoryError as error:
-        state.problems = [Problem(error.reason)]
-        if error.code != "history.erase_pending":  # its rows are gone, so the page treats it as deleted
-            return
-    finally:
-        forget_pictures()
-    state.loose = [each for each in state.loose if each.conversation_id != conversation_id]
-    if state.conversation_id == conversation_id:
-        state.open(None)

@@ -8,18 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any
 
-import streamlit as st
-
+from qwen_vl_app.ui.browser_part import browser_part
 from qwen_vl_app.ui.state import value_of
 from qwen_vl_app.ui.words import Words
 
 DROPPED = "dropped"
 """The key of the place."""
-_FRONTEND = Path(__file__).with_name("frontend")
 _LABELS = (
     "how",
     "files",
@@ -42,19 +37,10 @@ class Drop:
     count: int = 0
 
 
-@cache
-def _component() -> Any:
-    return st.components.v2.component(
-        "visual_assistant_dropped",
-        css=(_FRONTEND / "dropped.css").read_text(encoding="utf-8"),
-        js=(_FRONTEND / "dropped.js").read_text(encoding="utf-8"),
-    )
-
-
 def show_dropped(words: Words, *, token: str) -> None:
     """Show the place. Another `token` empties it: a run has begun over what was there."""
     placeholders = {"count": "{count}", "bytes": "{bytes}", "left": "{left}", "name": "{name}"}
-    _component()(
+    browser_part("dropped")(
         key=DROPPED,
         data={
             "labels": {name: words(f"batch.drop.{name}", **placeholders) for name in _LABELS},

@@ -34,11 +34,12 @@ from qwen_vl_app.forms import (
     judge,
 )
 from qwen_vl_app.forms.evidence import doubt_texts, name_of
-from qwen_vl_app.forms.sources import template_from_file, template_from_text
+from qwen_vl_app.forms.sources import keep_from_file, keep_from_text
 from qwen_vl_app.forms.template import checked, slug
 from qwen_vl_app.forms.units import known_units
 from qwen_vl_app.ui.dropped import dropped_now, show_dropped
 from qwen_vl_app.ui.forms_filling import titled
+from qwen_vl_app.ui.forms_rules import show_rules
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.state import value_of
 from qwen_vl_app.ui.visit import Visit
@@ -134,10 +135,10 @@ def _show_take_in(visit: Visit, desk: FormDesk) -> None:
 
         def act() -> None:
             if file is not None:
-                template = template_from_file(file.getvalue(), file.name)
+                kept = keep_from_file(desk.templates, file.getvalue(), file.name)
             else:
-                template = template_from_text(text or "", name="pasted")
-            _open(visit, desk.templates.save(template).name)
+                kept = keep_from_text(desk.templates, text or "")
+            _open(visit, kept.name)
 
         visit.state.attempt(act)
         st.rerun()
@@ -166,35 +167,21 @@ def _show_editor(visit: Visit, desk: FormDesk, template: FormTemplate | None) ->
         key=f"ft-fields-{token}",
         height="content",
     )
-    with st.expander(words("forms.rules")):
-        st.caption(words("forms.rules_what"))
-        rules: Any = st.data_editor(
-            _rule_lines(template) or [{"kind": None, "fields": "", "tolerance": None}],
-            column_config={
-                "kind": st.column_config.SelectboxColumn(
-                    words("forms.rule_kind"),
-                    options=list(RuleKind),
-                    format_func=lambda kind: words(f"forms.rule_{kind}"),
-                ),
-                "fields": st.column_config.TextColumn(words("forms.rule_fields"), width="large"),
-                "tolerance": st.column_config.NumberColumn(words("forms.rule_tolerance")),
-            },
-            num_rows="dynamic",
-            hide_index=True,
-            key=f"ft-rules-{token}",
-        )
+    fields = fields_of(lines, before=template)
+    rules = show_rules(visit, template, fields, token=token)
     draft: FormTemplate | None = None
     problem: AppError | None = None
     try:
         draft = template_of(
-            lines, rules, names=Names((english or "").strip(), (chinese or "").strip()), before=template
+            fields, rules, names=Names((english or "").strip(), (chinese or "").strip()), before=template
         )
     except FormError as error:
         problem = error
     if st.button(words("forms.save"), key=f"ft-save-{token}", type="primary", icon=":material/save:"):
         if draft is not None:
             kept: list[FormTemplate] = []
-            if visit.state.attempt(lambda: kept.append(desk.templates.save(draft))):
+            save = desk.templates.save if template is not None else desk.templates.save_new
+            if visit.state.attempt(lambda: kept.append(save(draft))):
                 forms.done = Reason("ui.forms.saved", title=titled(kept[0], visit))
                 _open(visit, kept[0].name)
         st.rerun() if problem is None else st.warning(words.render(problem), icon=":material/info:")
@@ -271,31 +258,28 @@ def _line_of(field: FormField) -> dict[str, Any]:
     }
 
 
-def _rule_lines(template: FormTemplate | None) -> list[dict[str, Any]]:
-    return [
-        {"kind": rule.kind.value, "fields": ", ".join(rule.fields), "tolerance": rule.tolerance or None}
-        for rule in (template.rules if template else ())
-    ]
+def fields_of(lines: Iterable[Mapping[str, Any]], *, before: FormTemplate | None) -> tuple[FormField, ...]:
+    """Return the fields that the editor's table says; what it cannot show stays as it was."""
+    fields: list[FormField] = []
+    for number, line in enumerate(lines, 1):
+        if any(_text(line, name) for name in ("en", "zh", "key")):
+            key = _text(line, "key") or slug(_text(line, "en"), fallback=f"field_{number}")
+            fields.append(_field_of(line, key, _of_key(before, key)))
+    return tuple(fields)
 
 
 def template_of(
-    lines: Iterable[Mapping[str, Any]],
+    fields: Sequence[FormField],
     rules: Iterable[Mapping[str, Any]],
     *,
     names: Names,
     before: FormTemplate | None,
 ) -> FormTemplate:
-    """Return the template that the editor's tables say; what they cannot show stays as it was. Raises FormError."""
-    fields: list[FormField] = []
-    for number, line in enumerate(lines, 1):
-        if not any(_text(line, name) for name in ("en", "zh", "key")):
-            continue
-        key = _text(line, "key") or slug(_text(line, "en"), fallback=f"field_{number}")
-        fields.append(_field_of(line, key, _of_key(before, key)))
+    """Return the template that the editor says. Raises FormError."""
     kept = tuple(
-        FormRule(RuleKind(kind), tuple(_split(_text(rule, "fields"))), float(rule.get("tolerance") or 0.0))
+        FormRule(RuleKind(rule["kind"]), tuple(rule["fields"]), float(rule["tolerance"] or 0.0))
         for rule in rules
-        if (kind := _text(rule, "kind")) and _text(rule, "fields")
+        if rule["fields"]
     )
     name = before.name if before is not None else slug(names.en or names.zh, fallback="form")
     return checked(

@@ -15,7 +15,7 @@ from qwen_vl_app.answers import to_csv
 from qwen_vl_app.chat import Table
 from qwen_vl_app.errors import AppError, Reason
 from qwen_vl_app.forms import AcceptanceReport, Change, FieldMark, FormDesk, TruthCase, Verdict, value_of
-from qwen_vl_app.forms.acceptance import Acceptance, cells_of
+from qwen_vl_app.forms.acceptance import Acceptance, cells_of, differences_text
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.visit import Visit
 
@@ -154,6 +154,9 @@ def _show_report(visit: Visit, acceptance: Acceptance, report: AcceptanceReport)
             at=words.time(report.ran_at),
         )
     )
+    st.caption(words("forms.report_below", build=plain(now.build) or "–", driver=plain(now.driver) or "–"))
+    if report.differences:
+        st.markdown(words("forms.differs", what=plain(differences_text(report.differences, words.language))))
     with st.container(horizontal=True, gap="large", key="forms-figures"):
         total = len(report.fields)
         right = report.count(FieldMark.RIGHT)

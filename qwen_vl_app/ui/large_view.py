@@ -9,6 +9,7 @@ import streamlit as st
 
 from qwen_vl_app.chat import Rendition
 from qwen_vl_app.errors import HistoryError
+from qwen_vl_app.ui.clip_view import show_clip
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.picture_view import can_be_opened, show_bare_picture
 from qwen_vl_app.ui.pictures import ShownPicture, sizes_line
@@ -21,7 +22,9 @@ def open_large(picture: ShownPicture, words: Words) -> None:
     @st.dialog(words("picture.title"), width="large")
     def large() -> None:
         try:
-            if can_be_opened(picture):
+            if picture.clip is not None:
+                show_clip(picture, picture.clip, (), words, key=f"large-{picture.key}")
+            elif can_be_opened(picture):
                 show_bare_picture(picture, words, key=f"large-{picture.key}")
             else:
                 with st.container(key="large-view"):

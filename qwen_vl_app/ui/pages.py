@@ -21,10 +21,9 @@ from qwen_vl_app.ui.visit import Visit
 
 @dataclass(frozen=True, slots=True)
 class PageEntry:
-    """One page: the code of its title under `ui`, its Material icon, and what draws it."""
+    """One page: the code of its title under `ui`, and what draws it. Its icon is drawn under the name of its view."""
 
     title_code: str
-    icon: str
     show: Callable[[Visit], None]
     is_wide: bool = False
     """True for pages of tables."""
@@ -39,9 +38,9 @@ def _show_forms(visit: Visit) -> None:
 
 
 PAGES: Mapping[View, PageEntry] = {
-    View.RECORDS: PageEntry("records.title", ":material/history:", show_records_page),
-    View.BATCH: PageEntry("batch.title", ":material/folder_open:", _show_batch, is_wide=True),
-    View.FORMS: PageEntry("forms.title", ":material/fact_check:", _show_forms, is_wide=True),
-    View.SETTINGS: PageEntry("settings.title", ":material/settings:", show_settings_page),
-    View.DOCTOR: PageEntry("checkup.title", ":material/stethoscope:", show_doctor_page, is_wide=True),
+    View.RECORDS: PageEntry("records.title", show_records_page),
+    View.BATCH: PageEntry("batch.title", _show_batch, is_wide=True),
+    View.FORMS: PageEntry("forms.title", _show_forms, is_wide=True),
+    View.SETTINGS: PageEntry("settings.title", show_settings_page),
+    View.DOCTOR: PageEntry("checkup.title", show_doctor_page, is_wide=True),
 }

@@ -10,8 +10,8 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from functools import cache, partial
-from pathlib import Path, PurePath
+from functools import partial
+from pathlib import PurePath
 from typing import Any
 
 import streamlit as st
@@ -21,6 +21,7 @@ from qwen_vl_app.chat import Region, Rendition
 from qwen_vl_app.corrections import amended, places_text
 from qwen_vl_app.errors import AppError, HistoryError
 from qwen_vl_app.imaging import COLOURS, draw_regions, view_size
+from qwen_vl_app.ui.browser_part import browser_part
 from qwen_vl_app.ui.desk import Desk
 from qwen_vl_app.ui.pictures import ShownPicture
 from qwen_vl_app.ui.state import value_of
@@ -28,7 +29,6 @@ from qwen_vl_app.ui.words import Words
 
 MAX_INLINE_BYTES = 6_000_000
 """A picture that is not kept travels with the page; a larger one is shown as it stands."""
-_FRONTEND = Path(__file__).with_name("frontend")
 _LABELS = (
     "as_seen", "zoom_in", "zoom_out", "fit", "full", "large", "small", "labels", "labels_toggle", "show_all", "show_none",
     "only", "no_label", "places", "no_places", "unsaved", "correct", "correct_done", "add", "add_how", "save", "discard",
@@ -37,15 +37,6 @@ _LABELS = (
     "wheel", "row", "unreadable",
 )  # fmt: skip
 _AS_IS = {name: f"{{{name}}}" for name in ("name", "label", "number", "left", "top", "right", "bottom")}
-
-
-@cache
-def _component() -> Any:
-    return st.components.v2.component(
-        "visual_assistant_picture",
-        css=(_FRONTEND / "picture_view.css").read_text(encoding="utf-8"),
-        js=(_FRONTEND / "picture_view.js").read_text(encoding="utf-8"),
-    )
 
 
 def show_picture_view(
@@ -85,13 +76,13 @@ def show_picture_view(
             return
         desk.correct(text)
 
-    _component()(key=widget, data={"key": key, **data}, on_saved_change=take)
+    browser_part("picture_view")(key=widget, data={"key": key, **data}, on_saved_change=take)
 
 
 def show_bare_picture(picture: ShownPicture, words: Words, *, key: str) -> None:
     """Show a picture alone, to be zoomed and cut. Raises HistoryError where it cannot be read."""
     data = view_data(picture, (), regions=(), index=0, words=words, can_correct=False)
-    _component()(key=f"picture-{key}", data={"key": key, **data, "is_bare": True})
+    browser_part("picture_view")(key=f"picture-{key}", data={"key": key, **data, "is_bare": True})
 
 
 def view_data(
@@ -176,7 +167,17 @@ def show_take_away(
     """Offer the picture with its boxes, and the boxes as files, corrected or as the model has them."""
     own = [place for place in places_of(regions) if place.region.picture_index == index]
     mine = [place for place in places if place.region.picture_index == index]
-    with st.popover(words("view.take_away"), icon=":material/download:", type="tertiary", key=f"take-places-{key}"):
+    # Filled when it is opened: what nobody sees costs every run of the page.
+    shelf = st.popover(
+        words("view.take_away"),
+        icon=":material/download:",
+        type="tertiary",
+        key=f"take-places-{key}",
+        on_change="rerun",
+    )
+    if not shelf.open:
+        return
+    with shelf:
         if mine != own:
             names = {True: words("view.which_corrected"), False: words("view.which_model")}
             is_mine = st.radio(

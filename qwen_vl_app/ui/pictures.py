@@ -13,7 +13,7 @@ from typing import TypeAlias
 import streamlit as st
 
 from qwen_vl_app.assistant import Assistant
-from qwen_vl_app.chat import Region, Rendition, SeenSize, Size, StagedPicture, TurnPicture
+from qwen_vl_app.chat import Clip, Region, Rendition, SeenSize, Size, StagedPicture, TurnPicture
 from qwen_vl_app.errors import AppError, HistoryError
 from qwen_vl_app.imaging import draw_regions
 from qwen_vl_app.private import is_private
@@ -38,6 +38,9 @@ class ShownPicture:
     bytes_of: Callable[[Rendition], bytes]
     address: str = ""
     """Where a browser gets its renditions from; empty where it is not kept."""
+    clip: Clip | None = None
+    player: str = ""
+    """Where a browser gets the clip itself from; empty where it is none, or is not kept."""
     is_cached: bool = True
     """False for a private one: what goes with its tab is in no cache that outlives it."""
 
@@ -60,6 +63,8 @@ def kept_picture(assistant: Assistant, owner: str, picture: TurnPicture) -> Show
         page_count=picture.page_count,
         bytes_of=bytes_of,
         address=f"/app/pictures/{picture.id}",
+        clip=picture.clip,
+        player=f"/app/clips/{picture.id}" if picture.clip is not None else "",
         is_cached=is_cached,
     )
 
@@ -80,6 +85,7 @@ def staged_picture(picture: StagedPicture) -> ShownPicture:
         page=picture.page,
         page_count=picture.page_count,
         bytes_of=forms.__getitem__,
+        clip=picture.clip,
     )
 
 
@@ -138,15 +144,22 @@ def show_picture(
 
 
 def sizes_line(picture: ShownPicture, words: Words) -> str:
-    """Return the original size, the size that the model sees, and its tokens."""
-    return words(
-        "picture.sizes",
-        width=picture.size.width,
-        height=picture.size.height,
-        seen_width=picture.seen.size.width,
-        seen_height=picture.seen.size.height,
-        tokens=picture.seen.tokens,
-    )
+    """Return the original size, the size that the model sees, and its tokens; of a clip its length and frames as well."""
+    return sizes_words(picture.size, picture.seen, picture.clip, words)
+
+
+def sizes_words(size: Size, seen: SeenSize, clip: Clip | None, words: Words) -> str:
+    """Return what `sizes_line` says."""
+    facts: dict[str, float] = {
+        "width": size.width,
+        "height": size.height,
+        "seen_width": seen.size.width,
+        "seen_height": seen.size.height,
+        "tokens": seen.tokens,
+    }
+    if clip is None:
+        return words("picture.sizes", **facts)
+    return words("clip.sizes", **facts, seconds=clip.seconds, frames=len(clip.moments))
 
 
 def show_regions(
@@ -176,11 +189,3 @@ def _name_line(picture: ShownPicture, words: Words) -> str:
     if picture.page_count > 1:
         return f"{plain(name)} · {words('picture.page', page=picture.page + 1, count=picture.page_count)}"
     return plain(name)
-
-
-def conversation_thumbnail(assistant: Assistant, owner: str, picture_id: int) -> bytes | None:
-    """Return the thumbnail that stands for a conversation, or None where it cannot be read."""
-    try:
-        return _kept_bytes(assistant, owner, picture_id, Rendition.THUMBNAIL.value)
-    except HistoryError:
-        return None

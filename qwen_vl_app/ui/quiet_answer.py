@@ -71,7 +71,7 @@ def _places(turn: Turn, regions: Sequence[Region], pictures: Sequence[TurnPictur
         boxes = "".join(_box(number, region) for number, region in enumerate(found, 1))
         ratio = f"{picture.size.width} / {picture.size.height}"
         yield (
-            f'<button type="button" class="qvl-places" data-act="look" data-turn="{turn.id}" '
+            f'<button type="button" class="qvl-places" data-act="look" data-turn="{turn.id}" data-picture="{index}" '
             f'title="{escape(words("turn.look"))}" style="aspect-ratio: {ratio}; --ratio: {picture.size.width / picture.size.height:.4f}; '
             f'max-width: min(100%, {picture.size.width}px)">'
             f'<img src="{picture_url(picture.id, Rendition.VIEW)}" loading="lazy" '

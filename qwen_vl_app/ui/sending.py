@@ -25,14 +25,14 @@ def send(visit: Visit) -> None:
 def ask(visit: Visit, *, text: str, staged_ids: Sequence[str] = ()) -> None:
     """Ask a question about staged pictures; what cannot be asked goes back into the composer."""
     state, staging = visit.state, visit.assistant.staging
-    state.problems = []
+    state.problems, state.told = [], ()
     pictures: list[StagedPicture] = []
     for staged_id in staged_ids:
         try:
             pictures.append(staging.get(visit.owner, staged_id))
         except UsageError as error:
             state.problems = [Problem(error.reason)]
-    text = text or (default_question(visit) if pictures else "")
+    text = text or (default_question(visit, pictures) if pictures else "")
     if state.problems:
         state.put_back(text, tuple(picture.staged_id for picture in pictures))
     elif text and _ask(visit, text=text, pictures=pictures):
@@ -43,7 +43,7 @@ def ask(visit: Visit, *, text: str, staged_ids: Sequence[str] = ()) -> None:
 
 def ask_sample(visit: Visit, *, sample: Sample, question: str) -> None:
     """Ask a sample's question about its picture."""
-    visit.state.problems = []
+    visit.state.problems, visit.state.told = [], ()
     try:
         picture = visit.assistant.stage(sample.data, sample.name)
     except AppError as error:
@@ -64,11 +64,11 @@ def ask_edited(visit: Visit, *, turn_id: int, text: str) -> None:
 
 
 def _ask_beside(visit: Visit, *, turn_id: int, text: str | None) -> bool:
-    visit.state.problems = []
+    visit.state.problems, visit.state.told = [], ()
     try:
         question = visit.assistant.records.question_of(visit.owner, turn_id, text=text)
         if not question.text and question.pictures:
-            question = replace(question, text=default_question(visit))
+            question = replace(question, text=default_question(visit, question.pictures))
         job = visit.assistant.ask(question, owner=visit.owner, beside=turn_id, is_anew=text is None)
     except AppError as error:
         visit.state.problems = [Problem(error.reason)]
@@ -79,7 +79,7 @@ def _ask_beside(visit: Visit, *, turn_id: int, text: str | None) -> bool:
 
 def show_version(visit: Visit, *, turn_id: int) -> None:
     """Go on with another version of a question: the one that was asked or answered differently."""
-    visit.state.problems = []
+    visit.state.problems, visit.state.told = [], ()
     try:
         visit.assistant.records.switch(visit.owner, turn_id)
     except AppError as error:
@@ -88,13 +88,15 @@ def show_version(visit: Visit, *, turn_id: int) -> None:
 
 def ask_loose_again(visit: Visit, *, question: LooseQuestion) -> None:
     """Ask a question once more that could not be kept."""
-    visit.state.problems = []
+    visit.state.problems, visit.state.told = [], ()
     if _ask(visit, text=question.text, pictures=question.pictures):
         visit.state.loose = [each for each in visit.state.loose if each is not question]
 
 
-def default_question(visit: Visit) -> str:
+def default_question(visit: Visit, pictures: Sequence[StagedPicture]) -> str:
     """Return what pictures without a word are asked: something that this model can answer."""
+    if any(picture.clip is not None for picture in pictures) and not visit.assistant.status.engine.is_demo:
+        return visit.words("clip.default")
     return visit.words("composer.default_demo" if visit.assistant.status.engine.is_demo else "composer.default")
 
 

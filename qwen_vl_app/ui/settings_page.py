@@ -10,7 +10,7 @@ import streamlit as st
 from qwen_vl_app.config import Settings
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.model_switch import show_model_switch
-from qwen_vl_app.ui.status_view import show_device_details, show_model_details
+from qwen_vl_app.ui.status_view import device_details, model_details
 from qwen_vl_app.ui.visit import Visit
 
 _FOLDERS = ("models_dir", "data_dir")
@@ -21,10 +21,10 @@ def show_settings_page(visit: Visit) -> None:
     words, status = visit.words, visit.assistant.status
     st.title(words("settings.title"), anchor=False)
     st.header(words("settings.model"), anchor=False)
-    show_model_details(status, words)
+    st.markdown(model_details(status, words))
     show_model_switch(visit.assistant, words)
     st.header(words("settings.machine"), anchor=False)
-    show_device_details(status.engine, words)
+    st.markdown(device_details(status.engine, words))
     st.header(words("settings.offline"), anchor=False)
     st.markdown(words("status.offline_why"))
     st.header(words("settings.values"), anchor=False)

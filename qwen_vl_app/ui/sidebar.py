@@ -8,9 +8,11 @@ from __future__ import annotations
 import streamlit as st
 
 from qwen_vl_app.texts import Language
+from qwen_vl_app.ui.acts import act
 from qwen_vl_app.ui.conversation_list import show_list
 from qwen_vl_app.ui.pages import PAGES
-from qwen_vl_app.ui.state import PageState, value_of
+from qwen_vl_app.ui.side_rows import SideRow, show_rows
+from qwen_vl_app.ui.state import NAVIGATION, PageState, acted, value_of
 from qwen_vl_app.ui.status_view import show_status
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
@@ -32,23 +34,22 @@ def show_sidebar(visit: Visit) -> None:
         )
         with st.container(key="conversations"):
             show_list(visit)
-        _show_pages(state, words)
+        _show_pages(visit)
         show_status(visit.assistant, words)
         _show_language(state, words)
 
 
-def _show_pages(state: PageState, words: Words) -> None:
-    with st.container(gap=None, key="pages"):
-        for view, page in PAGES.items():
-            st.button(
-                words(page.title_code),
-                key=f"page-{view.value}",
-                icon=page.icon,
-                type="secondary" if state.view is view else "tertiary",
-                width="stretch",
-                on_click=state.show,
-                args=(view,),
-            )
+def _show_pages(visit: Visit) -> None:
+    words = visit.words
+    show_rows(
+        [
+            SideRow(view.value, words(page.title_code), act=f"page-{view.value}", is_open=visit.state.view is view)
+            for view, page in PAGES.items()
+        ],
+        key=NAVIGATION,
+        label=words("pages"),
+        on_click=lambda: act(visit, acted(NAVIGATION)),
+    )
 
 
 def _show_language(state: PageState, words: Words) -> None:

@@ -26,6 +26,8 @@ COMPOSER = "composer"
 """The key of the composer."""
 LIST = "conversation-list"
 """The key of the list of conversations."""
+NAVIGATION = "navigation"
+"""The key of the pages in the side bar."""
 TURNS_AT_ONCE = 30
 CONVERSATIONS_AT_ONCE = 40
 _STATE = "page_state"
@@ -102,6 +104,10 @@ class FormsState:
     """Grows with every decision, so that the next value's own input is drawn anew."""
     drafts: int = 0
     """Grows with every template that is opened in the editor."""
+    rules_of: str = ""
+    """The draft whose rules are in the editor, `rule_rows` the lines of it, `rules_made` how many were added in all."""
+    rule_rows: list[int] = field(default_factory=list)
+    rules_made: int = 0
     done: Reason | None = None
     """What was just done, said once."""
     sample: StagedPicture | None = None
@@ -167,6 +173,10 @@ class PageState:
     """A turn and its picture that the next run shows large."""
     row_request: RowRequest | None = None
     """What the next run opens a dialog for."""
+    erasing: int | None = None
+    """The turn whose erasing the next run asks about."""
+    told: tuple[Reason, ...] = ()
+    """What was just erased, until something else is done."""
     jump: tuple[int, int] | None = None
     """The turn that the page should scroll to, and a number that grows with each such wish."""
     search: str = ""
@@ -185,7 +195,7 @@ class PageState:
         self.view = View.CHAT
         self.looked_at = ""
         self.turns_shown = TURNS_AT_ONCE
-        self.problems = []
+        self.problems, self.told = [], ()
         self.last_question = ""
         self.asks_privately = False
         self.editing, self.jump = None, None
@@ -208,7 +218,7 @@ class PageState:
         self.view = view
         self.records = RecordsState()
         self.run_id = ""
-        self.problems = []
+        self.problems, self.told = [], ()
 
     def open_run(self, run_id: str) -> None:
         """Turn to a run over a folder, or with no id to the list of them."""

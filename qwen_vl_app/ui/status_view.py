@@ -15,33 +15,49 @@ from qwen_vl_app.errors import Reason
 from qwen_vl_app.model_check import CheckKind
 from qwen_vl_app.texts import format_bytes
 from qwen_vl_app.ui.markdown import plain
+from qwen_vl_app.ui.side_rows import SideRow, show_rows
 from qwen_vl_app.ui.words import Words
 
 LOADING_POLL_S = 0.5
 STARTING_POLL_S = 2.0
 """While torch is imported there is no number to tell, and each run of a page takes the interpreter's lock from it."""
+STATUS_POLL_S = 2.0
 _STARTING = (EngineState.EMPTY, EngineState.LOADING)
 
 
 def show_status(assistant: Assistant, words: Words) -> None:
     """Show the status lines; while the model loads they follow it, and the page runs again when it may be asked."""
-    status = assistant.status
     with st.container(gap="xxsmall", key="status"):
         _follow_loading(assistant, words)
-        _show_model(status, words)
-        _show_device(status.engine, words)
-        _show_queue(status, words)
-        with st.popover(words("status.offline"), icon=":material/shield_lock:", type="tertiary", width="stretch"):
-            st.markdown(words("status.offline_why"))
-        told = (status.history_problem, _wrong_check(status), *status.notices)
-        notices = [words.render(notice) for notice in told if notice is not None]
-        if notices:
-            with (
-                st.container(key="notices"),
-                st.popover(words("status.notices"), icon=":material/info:", type="tertiary", width="stretch"),
-            ):
-                for notice in notices:
-                    st.markdown(notice)
+        _follow_status(assistant, words)
+
+
+def _follow_status(assistant: Assistant, words: Words) -> None:
+    """Show the lines, and keep them true: others ask as well, and the page does not run for them."""
+
+    @st.fragment(run_every=STATUS_POLL_S)
+    def lines() -> None:
+        show_rows(status_rows(assistant.status, words), key="status-rows")
+
+    lines()
+
+
+def status_rows(status: AssistantStatus, words: Words) -> list[SideRow]:
+    """Return the lines: the model, the device and its memory, the queue, the promise, and what a person should know."""
+    engine = status.engine
+    model = words("status.demo") if engine.is_demo else engine.model or words("status.no_model")
+    device = " · ".join(part for part in (_device(engine, words), engine.dtype, _memory(engine)) if part)
+    rows = [
+        SideRow("model", model, explanation=model_details(status, words)),
+        SideRow("device", device or words("status.no_device"), explanation=device_details(engine, words)),
+        SideRow("queue", queue_line(status, words), explanation=words("status.queue_why")),
+        SideRow("offline", words("status.offline"), explanation=words("status.offline_why")),
+    ]
+    told = (status.history_problem, _wrong_check(status), *status.notices)
+    notices = [words.render(notice) for notice in told if notice is not None]
+    if notices:
+        rows.append(SideRow("notices", words("status.notices"), explanation="\n\n".join(notices)))
+    return rows
 
 
 def _follow_loading(assistant: Assistant, words: Words) -> None:
@@ -87,38 +103,25 @@ def _wrong_check(status: AssistantStatus) -> Reason | None:
     return check.about if check.is_over else None
 
 
-def _show_model(status: AssistantStatus, words: Words) -> None:
-    engine = status.engine
-    label = words("status.demo") if engine.is_demo else plain(engine.model) or words("status.no_model")
-    with st.popover(label, icon=":material/visibility:", type="tertiary", width="stretch"):
-        show_model_details(status, words)
-
-
-def show_model_details(status: AssistantStatus, words: Words) -> None:
-    """Say which model runs, why this one, and how it does on what is known of it."""
+def model_details(status: AssistantStatus, words: Words) -> str:
+    """Return which model runs, why this one, and how it does on what is known of it, as Markdown."""
     engine, check = status.engine, status.check
     name = plain(engine.model) or words("status.no_model")
     state = words(f"status.state_{engine.state.value}")
-    st.markdown(words("status.model_line", model=name, family=plain(engine.family) or "–", state=state))
+    said = [words("status.model_line", model=name, family=plain(engine.family) or "–", state=state)]
     if engine.error is not None:
-        st.markdown(words.render(engine.error))
+        said.append(words.render(engine.error))
     reasons = [*engine.choices, *([check.about] if check is not None and check.about is not None else [])]
     if reasons:
-        st.markdown("\n".join(f"- {words.render(reason)}" for reason in reasons))
+        said.append("\n".join(f"- {words.render(reason)}" for reason in reasons))
     if engine.is_demo:
-        st.markdown(words("demo.what"))
-        st.markdown(words("demo.real_model"))
+        said += [words("demo.what"), words("demo.real_model")]
+    return "\n\n".join(said)
 
 
-def _show_device(engine: EngineStatus, words: Words) -> None:
-    label = " · ".join(part for part in (_device(engine, words), engine.dtype, _memory(engine)) if part)
-    with st.popover(label or words("status.no_device"), icon=":material/memory:", type="tertiary", width="stretch"):
-        show_device_details(engine, words)
-
-
-def show_device_details(engine: EngineStatus, words: Words) -> None:
-    """Say where the model runs, how, and how large pictures may be."""
-    st.markdown(
+def device_details(engine: EngineStatus, words: Words) -> str:
+    """Return where the model runs, how, and how large pictures may be, as Markdown."""
+    said = [
         words(
             "status.device_line",
             device=plain(engine.device) or "–",
@@ -126,10 +129,10 @@ def show_device_details(engine: EngineStatus, words: Words) -> None:
             attention=plain(engine.attention) or "–",
             memory=_memory(engine) or "–",
         )
-    )
+    ]
     if engine.plan is not None:
         rung = engine.plan.rung()
-        st.markdown(
+        said.append(
             words(
                 "status.plan_line",
                 detail=words(f"detail.{rung.detail.value}"),
@@ -138,22 +141,23 @@ def show_device_details(engine: EngineStatus, words: Words) -> None:
             )
         )
         if engine.plan.reasons:
-            st.markdown("\n".join(f"- {words.render(reason)}" for reason in engine.plan.reasons))
+            said.append("\n".join(f"- {words.render(reason)}" for reason in engine.plan.reasons))
+    return "\n\n".join(said)
 
 
 def _device(engine: EngineStatus, words: Words) -> str:
     """Return the device by a name that people know: only cards have names of their own."""
-    return words("status.processor") if engine.device.lower().startswith("cpu") else plain(engine.device)
+    return words("status.processor") if engine.device.lower().startswith("cpu") else engine.device
 
 
 def _memory(engine: EngineStatus) -> str:
     return format_bytes(engine.loaded_bytes) if engine.loaded_bytes else ""
 
 
-def _show_queue(status: AssistantStatus, words: Words) -> None:
+def queue_line(status: AssistantStatus, words: Words) -> str:
+    """Return how many wait, else how many are being answered."""
     if status.waiting:
-        label = words("status.queue_waiting", waiting=status.waiting)
-    else:
-        label = words("status.queue_busy" if status.is_busy else "status.queue_free")
-    with st.popover(label, icon=":material/inbox:", type="tertiary", width="stretch"):
-        st.markdown(words("status.queue_why"))
+        return words("status.queue_waiting", waiting=status.waiting)
+    if status.unanswered > 1:
+        return words("status.queue_several", count=status.unanswered)
+    return words("status.queue_busy" if status.unanswered else "status.queue_free")

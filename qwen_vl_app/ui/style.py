@@ -5,10 +5,13 @@ Only classes that our own keys make are named, never Streamlit's private ones.
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
+import json
 
 import streamlit as st
+
+from qwen_vl_app.texts import Language
+from qwen_vl_app.ui.browser_part import rules_of
+from qwen_vl_app.ui.words import Words
 
 _RULES = """
 <style>
@@ -37,12 +40,8 @@ _RULES = """
 .st-key-head { padding-top: 0.4rem; border-bottom: 1px solid rgb(128 128 128 / 22%); }
 .st-key-head h2 { font-size: 1.05rem; padding: 0.45rem 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .st-key-head [data-testid="stHeading"] { min-width: 0; }
-.st-key-pages button, .st-key-pages button > * { justify-content: flex-start; }
-.st-key-pages button { border-color: transparent; min-height: 2rem; padding: 0.15rem 0.25rem; }
 /* The chosen language is told by its border and ground: blue letters on dark blue would be hard to read. */
 .st-key-language button { color: inherit !important; }
-/* What explains itself on click reads from the left. */
-.st-key-status button { justify-content: flex-start; min-height: 2rem; padding: 0.15rem 0.25rem; }
 /* A card is one button, too: a picture of one shape, and room for two lines below it. */
 [class*="st-key-sample-"] { position: relative; padding: 0.5rem 0.5rem 0.6rem; min-height: 10.4rem; transition: border-color 0.15s; }
 [class*="st-key-sample-task-"] { min-height: 6.4rem; padding: 0.75rem 0.85rem; }
@@ -76,15 +75,20 @@ _RULES = """
 @media (prefers-reduced-motion: reduce) { * { animation: none !important; transition: none !important; } }
 </style>
 """
+_UPLOADER = """
+<style>
+/* An uploader's own words are English and have no setting: the page's stand in their place. */
+[data-testid="stFileUploaderDropzone"] button [data-testid="stMarkdownContainer"] > * { display: none; }
+[data-testid="stFileUploaderDropzone"] button [data-testid="stMarkdownContainer"]::after { content: CHOOSE; }
+[data-testid="stFileUploaderDropzoneInstructions"] { display: none; }
+</style>
+"""
 
 
-def apply_style() -> None:
-    """Add the rules to the page."""
-    st.html(_RULES)
-    st.html(_turn_rules())
-
-
-@cache
-def _turn_rules() -> str:
-    rules = Path(__file__).with_name("frontend").joinpath("turns.css").read_text(encoding="utf-8")
-    return f"<style>{rules}</style>"
+def apply_style(words: Words) -> None:
+    """Add the rules to the page, as one element in every language."""
+    rules = f"{_RULES}<style>{rules_of('turns')}</style>"
+    if words.language is not Language.ENGLISH:
+        choose = json.dumps(words("upload.choose"), ensure_ascii=False)  # a string of JSON is one of CSS
+        rules += _UPLOADER.replace("CHOOSE", choose)
+    st.html(rules)

@@ -37,7 +37,13 @@ def show_take_away(visit: Visit, conversation: Conversation) -> None:
     def report() -> bytes:
         return as_pdf(visit, conversation)
 
-    with st.popover(words("turn.take_away"), icon=":material/download:", type="tertiary"):
+    # Filled when it is opened: what nobody sees costs every run of the page.
+    shelf = st.popover(
+        words("turn.take_away"), icon=":material/download:", type="tertiary", key="take-away", on_change="rerun"
+    )
+    if not shelf.open:
+        return
+    with shelf:
         st.caption(words("records.take_away_what"))
         for code, make, ending, mime in (
             ("take_zip", archive, "zip", "application/zip"),

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from html import escape
 
 from qwen_vl_app.chat import Rendition, Turn, TurnPicture, TurnState
+from qwen_vl_app.ui.pictures import sizes_words
 from qwen_vl_app.ui.words import Words
 
 PICTURES = "/app/pictures"
@@ -48,14 +49,16 @@ def thumbnails_html(turn: Turn, words: Words) -> str:
     return f'<div class="qvl-thumbs">{"".join(_thumbnail(picture, turn, words) for picture in turn.pictures)}</div>'
 
 
-def actions_html(turn: Turn, words: Words) -> str:
-    """Return what can be done with an answer: copy, ask again, see other versions, and where it came from."""
+def actions_html(turn: Turn, words: Words, *, may_erase: bool) -> str:
+    """Return what can be done with a turn: copy, ask again, erase, see other versions, and where it came from."""
     parts = []
     if turn.answer is not None and turn.answer.text:
         parts.append(button("copy", words("turn.copy"), icon="copy", turn=turn.id))
     again = words("turn.ask_again")
     is_done = turn.state is TurnState.DONE
     parts.append(button("again", again, icon="again", text="" if is_done else again, turn=turn.id))
+    if may_erase:
+        parts.append(button("erase", words("erase.turn"), icon="erase", turn=turn.id))
     parts += _versions(turn, words)
     parts += _cache_badge(turn, words)
     return f'<div class="qvl-acts qvl-answer-acts" data-acts-of="{turn.id}">{"".join(parts)}</div>'
@@ -102,14 +105,7 @@ def _thumbnail(picture: TurnPicture, turn: Turn, words: Words) -> str:
     name = escape(picture.name)
     if picture.page_count > 1:
         name += f" · {escape(words('picture.page', page=picture.page + 1, count=picture.page_count))}"
-    sizes = words(
-        "picture.sizes",
-        width=picture.size.width,
-        height=picture.size.height,
-        seen_width=picture.seen.size.width,
-        seen_height=picture.seen.size.height,
-        tokens=picture.seen.tokens,
-    )
+    sizes = sizes_words(picture.size, picture.seen, picture.clip, words)
     return (
         f'<figure><button type="button" data-act="large" data-turn="{turn.id}" data-picture="{picture.id}" '
         f'aria-label="{label}" title="{label}">'

@@ -30,7 +30,7 @@ class Split(IntEnum):
 class Stage:
     """One stage of training.
 
-    Rates fall in a straight line to `last` times themselves. `guide` and `align` weigh guided attention and what visual
+    Rates stay until the part `hold` of the stage is done and then fall in a straight line to `last` times themselves. `guide` and `align` weigh guided attention and what visual
     tokens say; `letters` is the share of steps at its beginning that teach vision alone, `larger` that of
     larger grids with characters anywhere. A stage `to_the_end` ends when the run's time is up instead of after `steps`.
     """
@@ -45,6 +45,11 @@ class Stage:
     letters: float = 0.0
     larger: float = 0.0
     to_the_end: bool = False
+    hold: float = 0.0
+
+    def rate(self, progress: float) -> float:
+        """Return what rates are multiplied by when a part `progress` of the stage, 0 to 1, is done."""
+        return 1.0 + (self.last - 1.0) * max(0.0, progress - self.hold) / (1.0 - self.hold)
 
 
 FIRST_STAGES = (
@@ -56,7 +61,9 @@ FIRST_STAGES = (
     Stage("asked labels", 450, muon=0.005, adam=0.0016, last=0.0, guide=0.3),
     Stage("surfaces", 900, muon=0.005, adam=0.0016, last=0.0, guide=0.3),
 )
-SKILL_STAGES = (Stage("skills", 0, muon=0.004, adam=0.0012, last=0.03, guide=0.3, align=0.4, to_the_end=True),)
+SKILL_STAGES = (
+    Stage("skills", 0, muon=0.0025, adam=0.0009, last=0.0, guide=0.3, align=0.3, to_the_end=True, hold=0.55),
+)
 """All that may be asked, about pictures that look nearly like the first domain's."""
 WIDE_STAGES = (
     Stage(
@@ -68,6 +75,8 @@ WIDE_STAGES = (
 LETTERS_LATIN = panels.LETTERS + panels.DIGITS * 2 + ".-"
 LETTERS_CHINESE = "".join(sorted({c for word in (*LABELS_ZH, *WORDS_ZH) for c in word}))
 PICTURES_PER_SHARE = 12
+SHARES = 2
+"""Shares of a step, each of one grid and kind of lesson: one for each of two processes, or one after the other."""
 PANELS_SHARE = {"asked labels": 0.7, "surfaces": 0.35}
 """The part of a stage's pictures that are panels, where it is not a half."""
 WIDE_TOKENS = (55, 65)
@@ -109,7 +118,7 @@ def make_lessons(stage: str, seed: int, first: int, *, larger: float = 0.0) -> l
 
 def _skill_lessons(rngs: list[np.random.Generator]) -> list[Lesson]:
     columns, lines = random_grid(rngs[0], known=0.88)
-    if rngs[0].random() < 0.1:
+    if rngs[0].random() < 0.16:
         return [shortened(pair_lesson(r, columns, lines, chinese=0.0), LONGEST + columns * lines) for r in rngs[:8]]
     return [shortened(skill_lesson(r, columns, lines), LONGEST) for r in rngs]
 
@@ -134,7 +143,7 @@ def skill_lesson(rng: np.random.Generator, columns: int, lines: int) -> Lesson:
         picture = cell_plates.draw_cell_table(rng, columns, lines, scale=scale)
         conversations = wide_questions.about_table(rng, picture)
     elif chance < 0.88 and (columns, lines) == (panels.COLUMNS, panels.LINES):
-        picture = scenes.draw_scene(rng, things=0 if rng.random() < 0.2 else None, scale=scale)
+        picture = scenes.draw_scene(rng, things=0 if rng.random() < 0.35 else None, scale=scale)
         conversations = wide_questions.about_surface(rng, picture)
     else:
         picture = outside.draw_outside(rng, columns, lines)
@@ -147,9 +156,13 @@ def skill_lesson(rng: np.random.Generator, columns: int, lines: int) -> Lesson:
 def shortened(lesson: Lesson, longest: int) -> Lesson:
     """Leave out conversations, never the first, that would make a lesson longer than `longest` tokens."""
     kept: tuple[Conversation, ...] = lesson.conversations[:1]
+    bare = length(replace(lesson, conversations=(), alone=()))
+    taken = length(replace(lesson, conversations=kept))
     for conversation in lesson.conversations[1:]:
-        if length(replace(lesson, conversations=(*kept, conversation))) <= longest:
-            kept = (*kept, conversation)
+        # Lengths add up: each conversation stands on its own behind the picture.
+        more = length(Lesson(lesson.pictures, (conversation,))) - bare
+        if taken + more <= longest:
+            kept, taken = (*kept, conversation), taken + more
     return replace(lesson, conversations=kept)
 
 

@@ -17,9 +17,9 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 GUIDED_LAYER = -3
 """The layer whose first head is asked to look at the place an answer is read from; layers count from the last."""
-GUIDED = {"guides": (-3, 0), "matches": (-3, 1), "hops": (-2, 0), "late": (-1, 0)}
+GUIDED = {"guides": (-3, 0), "matches": (-3, 1), "hops": (-2, 0), "late": (-1, 0), "tallies": (-2, 1)}
 """Layer and head that is guided by each kind of place: where an answer is read when no label was asked for; for an asked label,
-from its letters to the same letters on the picture, from the answer back to the question's label, and from there to the value."""
+from its letters to the same letters on the picture, from the answer back to the question's label, and from there to the value; before a number, at everything that is counted and once at nothing."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def vision(model: Qwen2_5_VLForConditionalGeneration, patches: Tensor, *, lines:
     for index, block in enumerate(tower.blocks):
         qkv = block.attn.qkv(_norm(x, block.norm1.weight)).view(count, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
         q, k, v = _rotate(qkv[0], cos, sin), _rotate(qkv[1], cos, sin), qkv[2]
-        scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
         if index not in tower.fullatt_block_indexes:
             scores = scores + windows.to(scores.dtype)
         attended = (scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).reshape(count, length, -1)
@@ -128,7 +128,7 @@ def text(
         v = attention.v_proj(h).view(batch, length, heads // groups, width).transpose(1, 2)
         # Query heads that share keys are stacked along the length: no copy of keys and values is made.
         q = q.reshape(batch, heads // groups, groups * length, width)
-        scores = ((q @ k.transpose(-1, -2)) * width**-0.5).view(batch, heads // groups, groups, length, length)
+        scores = ((q * width**-0.5) @ k.transpose(-1, -2)).view(batch, heads // groups, groups, length, length)
         scores = scores.view(batch, heads, length, length) + mask.to(scores.dtype)
         for name, (layer_number, head) in GUIDED.items():
             if index == count + layer_number:

@@ -86,3 +86,9 @@ INDENT: Final[dict[Language, tuple[str, ...]]] = {
     "en": (" Indent it.", " Use indentation.", " Pretty-print it."),
     "zh": ("请缩进。", "请用缩进格式。", "分行缩进输出。"),
 }
+
+COMPARED: Final[dict[Language, tuple[str, str, str, str, str]]] = {
+    "en": (": ", " in Picture 1, ", " in Picture 2:", " the same.", " not the same."),
+    "zh": ("：图片1为", "，图片2为", "，", "相同。", "不同。"),
+}
+"""What stands between a label and the values of two pictures, and the two ways in which the line ends."""

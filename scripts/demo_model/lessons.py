@@ -19,7 +19,7 @@ from torch import Tensor
 from scripts.demo_model import vocabulary
 from scripts.demo_model.drawing import CELL, Cell, Picture
 from scripts.demo_model.phrases import COLOURS, KINDS, LATER_KINDS
-from scripts.demo_model.questions import DECIDED, Exchange
+from scripts.demo_model.questions import DECIDED, NOWHERE, Comparison, Exchange
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
 DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
@@ -55,7 +55,8 @@ class Batch:
     """One step's tensors.
 
     Sequence tensors are (B, S); `guides`, `matches`, `hops` and `late` hold the place in the sequence that a token should look
-    at in one guided head, or -1. Cell tensors are (P, cells) over all pictures P in the order of the sequences; `boxes` is
+    at in one guided head, or -1. A counting token looks at several places: `tallies` is (N, 3) of sequence, token and place, with its
+    share of the looking in `tally_shares` (N,). Cell tensors are (P, cells) over all pictures P in the order of the sequences; `boxes` is
     (P, cells, 4) in steps of BOX_UNIT pixels.
     """
 
@@ -76,6 +77,8 @@ class Batch:
     orders: Tensor
     classes: Tensor
     boxes: Tensor
+    tallies: Tensor
+    tally_shares: Tensor
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,7 @@ class _Sequence:
     hops: list[int]
     late: list[int]
     images: list[int]
+    tallies: list[tuple[int, int, float]]
 
 
 def _add(made: _Sequence, conversation: Conversation, *, segment: int, columns: int, alone: bool) -> None:
@@ -202,10 +206,14 @@ def _add(made: _Sequence, conversation: Conversation, *, segment: int, columns: 
 
     if alone:
         append(_opening(0, 0).tokens)
+    asked = _Asked(-1, False, {})
     for number, exchange in enumerate(conversation):
         if number:
             append(_encoded("\n<|im_start|>user\n"))
+        before = asked
         asked = _add_question(made, exchange, append, columns=columns)
+        if exchange.leans:
+            asked = before
         append(_encoded("<|im_end|>\n<|im_start|>assistant\n"))
         answer = tokenizer().encode(exchange.answer)
         lead, spans, at = len(made.tokens), exchange.spans, 0
@@ -219,7 +227,16 @@ def _add(made: _Sequence, conversation: Conversation, *, segment: int, columns: 
             seen = next((s.cell for s in covered if s.cell is not None), None)
             _guide(made, exchange, asked, answer, i, lead=lead, seen=seen, columns=columns)
         _guide_labels(made, exchange, asked, answer, lead=lead, columns=columns)
-        made.targets[len(made.tokens) - 2], made.weights[len(made.tokens) - 2] = token("<|im_end|>"), DECIDED
+        for tally in exchange.tallies:
+            at = lead + _token_over(answer, tally.at) - 1
+            places = [made.images[0] - 1] + [_place(made, cell, columns) for cell in tally.cells]
+            made.tallies += [(at, place, 1 / len(places)) for place in places]
+        for compared in exchange.comparisons:
+            _guide_comparison(made, answer, compared, lead=lead)
+        end = len(made.tokens) - 2
+        made.targets[end], made.weights[end] = token("<|im_end|>"), DECIDED
+        if made.images and exchange.skill == "read_all" and spans[-1].cell is not None:
+            made.guides[end] = made.images[0] - 1
     made.segments += [segment] * (len(made.tokens) - first)
     made.starts += [first] * (len(made.tokens) - first)
 
@@ -247,8 +264,29 @@ def _guide(
     if via >= 0 and is_missing:
         made.late[lead + i - 1] = made.images[0] - 1
     elif seen is not None:
-        place = made.images[seen.picture] + seen.row * columns + seen.column
-        (made.guides if via < 0 else made.late)[lead + i - 1] = place
+        (made.guides if via < 0 else made.late)[lead + i - 1] = _place(made, seen, columns)
+
+
+def _place(made: _Sequence, cell: Cell, columns: int) -> int:
+    """Return where a cell's visual token stands in the sequence; NOWHERE is the token before the first picture."""
+    return made.images[0] - 1 if cell == NOWHERE else made.images[cell.picture] + cell.row * columns + cell.column
+
+
+def _guide_comparison(made: _Sequence, answer: Encoding, compared: Comparison, *, lead: int) -> None:
+    """Have each character of the second value look at its like in the first, and the verdict at the first that differs, or nowhere.
+
+    What follows a value counts as its last character, so that a longer one differs there.
+    """
+    (a, a_end), (b, b_end) = compared.first, compared.second
+    one, other = answer.ids, answer.ids
+    differs = made.images[0] - 1
+    for i in range(min(a_end - a, b_end - b), -1, -1):
+        of_first, of_second = _token_over(answer, a + i), _token_over(answer, b + i)
+        made.matches[lead + of_second] = lead + of_first
+        is_end = (a + i == a_end, b + i == b_end)
+        if is_end[0] != is_end[1] or (not any(is_end) and one[of_first] != other[of_second]):
+            differs = lead + of_second
+    made.late[lead + _token_over(answer, compared.verdict) - 1] = differs
 
 
 def _guide_labels(
@@ -265,6 +303,28 @@ def _guide_labels(
                 made.matches[here] = made.images[cell.picture] + cell.row * columns + cell.column
             if i < len(places):
                 made.guides[here - 1] = places[i]
+        if places:  # what follows the label in the question tells that it ends
+            made.guides[lead + _token_at(answer, route.label_start + len(route.label) - 1)] = places[-1] + 1
+    if not exchange.routes:
+        return
+    # Between two fields the next one is looked for, before the end nothing.
+    ends = [r.value_end for r in exchange.routes]
+    starts = [r.label_start for r in exchange.routes[1:]] + [len(exchange.answer)]
+    for number, (end, start) in enumerate(zip(ends, starts, strict=True)):
+        following = exchange.routes[number + 1] if number + 1 < len(exchange.routes) else None
+        place = made.images[0] - 1
+        if following is not None and following.is_asked:
+            place = next(iter(asked.places.get(following.label, ())), -1)
+        elif following is not None and following.label_cells:
+            place = _place(made, following.label_cells[0], columns)
+        for i, (first, _) in enumerate(answer.offsets):
+            if end <= first < start:
+                made.guides[lead + i - 1] = place
+
+
+def _token_over(encoded: Encoding, character: int) -> int:
+    """Return the number of the token that holds a character of a text."""
+    return next(i for i, (start, end) in enumerate(encoded.offsets) if start <= character < end)
 
 
 def _token_at(encoded: Encoding, character: int) -> int:
@@ -341,6 +401,7 @@ def sequence_of(lesson: Lesson) -> _Sequence:
         hops=[*nowhere],
         late=[*nowhere],
         images=opening.images,
+        tallies=[],
     )
     for number, conversation in enumerate(lesson.conversations, 1):
         _add(made, conversation, segment=number, columns=picture.columns, alone=False)
@@ -412,4 +473,8 @@ def pack(lessons: list[Lesson]) -> Batch:
         orders=torch.from_numpy(np.stack([t.orders for t in truths])),
         classes=torch.from_numpy(np.stack([t.classes for t in truths])),
         boxes=torch.from_numpy(np.stack([t.boxes for t in truths])),
+        tallies=torch.tensor(
+            [(i, at, place) for i, s in enumerate(sequences) for at, place, _ in s.tallies], dtype=torch.long
+        ).view(-1, 3),
+        tally_shares=torch.tensor([share for s in sequences for _, _, share in s.tallies]),
     )

@@ -7,6 +7,7 @@ looks at in training.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,6 +16,8 @@ from scripts.demo_model import phrases
 from scripts.demo_model.drawing import CELL, Box, Cell, Picture, Row, Thing
 from scripts.demo_model.phrases import COLOURS, KINDS, Language
 
+NOWHERE = Cell(-1, -1)
+"""The place to look at before saying that there is nothing more."""
 COPIED, DECIDED, TEMPLATE = 1.0, 0.6, 0.3
 """Loss weights: characters taken from the picture, words chosen after looking at it, and the form around them."""
 
@@ -53,10 +56,28 @@ class Route:
 
 
 @dataclass(frozen=True)
+class Tally:
+    """The answer's character at `at` says how many `cells` there are: one for each thing or row that is counted."""
+
+    at: int
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two values that an answer has written one after the other, and the place of the word that says whether they are equal."""
+
+    first: tuple[int, int]
+    second: tuple[int, int]
+    verdict: int
+
+
+@dataclass(frozen=True)
 class Exchange:
     """One question with its right answer. `skill` names what is being asked; `subject` is the label or kind asked about.
 
-    `named` is the asked label where it stands on the picture: the way from question to answer leads through it.
+    `named` is the asked label where it stands on the picture: the way from question to answer leads through it. A question that
+    `leans` means the label of the question before.
     """
 
     skill: str
@@ -67,6 +88,9 @@ class Exchange:
     subject: str = ""
     named: tuple[Named, ...] = ()
     routes: tuple[Route, ...] = ()
+    tallies: tuple[Tally, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    leans: bool = False
 
 
 @dataclass
@@ -75,11 +99,18 @@ class AnswerWriter:
 
     text: str = ""
     spans: list[Span] = field(default_factory=list)
+    tallies: list[Tally] = field(default_factory=list)
 
-    def form(self, text: str, *, weight: float = TEMPLATE) -> None:
-        """Add text that belongs to the answer's form."""
-        self.spans.append(Span(len(self.text), len(self.text) + len(text), weight, None))
+    def form(self, text: str, *, weight: float = TEMPLATE, cell: Cell | None = None) -> None:
+        """Add text that belongs to the answer's form. `cell` is where to look before writing it: where the next thing stands."""
+        self.spans.append(Span(len(self.text), len(self.text) + len(text), weight, cell))
         self.text += text
+
+    def counted(self, text: str, cells: Iterable[Cell], *, weight: float = COPIED) -> None:
+        """Add a word that tells how many there are."""
+        skipped = len(text) - len(text.lstrip())
+        self.tallies.append(Tally(len(self.text) + skipped, tuple(cells)))
+        self.form(text, weight=weight)
 
     def seen(self, text: str, cell: Cell) -> None:
         """Add text that was read at one place."""
@@ -91,15 +122,18 @@ class AnswerWriter:
         for character, cell in zip(text, cells, strict=True):
             self.seen(character, cell)
 
-    def box(self, box: Box, *, label: str, label_cell: Cell, key: str = "label") -> None:
-        """Add one entry of a box list, in the published form."""
+    def box(self, box: Box, *, label: str, label_cells: tuple[Cell, ...]) -> None:
+        """Add one entry of a box list, in the published form. `label_cells` are those of the label's characters, or one for all."""
         first = Cell(box.top // CELL, box.left // CELL)
         last = Cell((box.bottom - 1) // CELL, (box.right - 1) // CELL)
         self.form('\t{"bbox_2d": [')
         for i, number in enumerate(box):
             self.seen(str(number), first if i < 2 else last)
-            self.form(", " if i < 3 else f'], "{key}": "')
-        self.seen(label, label_cell)
+            self.form(", " if i < 3 else '], "label": "')
+        if len(label_cells) == len(label):
+            self.copied(label, label_cells)
+        else:
+            self.seen(label, label_cells[0])
         self.form('"}')
 
     def exchange(
@@ -118,7 +152,9 @@ class AnswerWriter:
         found = (Named(named.label, named.label_cells),) if named is not None else ()
         if missing:
             found = (Named(missing, ()),)
-        return Exchange(skill, language, question, self.text, tuple(self.spans), subject, found)
+        return Exchange(
+            skill, language, question, self.text, tuple(self.spans), subject, found, tallies=tuple(self.tallies)
+        )
 
 
 def vary(rng: np.random.Generator, template: str) -> str:
@@ -159,9 +195,9 @@ def read_all(rng: np.random.Generator, picture: Picture, language: Language) -> 
     answer = AnswerWriter()
     for i, row in enumerate(picture.rows):
         if i:
-            answer.form("\n", weight=DECIDED)
+            answer.form("\n", weight=DECIDED, cell=row.label_cells[0])
         answer.copied(row.label, row.label_cells)
-        answer.form(" ", weight=DECIDED)
+        answer.form(" ", weight=DECIDED, cell=row.value_cells[0])
         answer.copied(row.value, row.value_cells)
     return answer.exchange("read_all", language, vary(rng, _pick(rng, phrases.READ[language])))
 
@@ -205,7 +241,7 @@ def row_box(rng: np.random.Generator, row: Row, language: Language) -> Exchange:
     """Ask where one row stands."""
     answer = AnswerWriter()
     answer.form("```json\n[\n")
-    answer.box(row.box, label=row.label, label_cell=row.label_cells[0])
+    answer.box(row.box, label=row.label, label_cells=row.label_cells)
     answer.form("\n]\n```")
     question = vary(rng, _pick(rng, phrases.ROW_BOX[language])).replace("{k}", row.label)
     return answer.exchange("row_box", language, question, subject=row.label, named=row)
@@ -215,12 +251,17 @@ def _boxes(things: tuple[Thing, ...], language: Language) -> AnswerWriter:
     answer = AnswerWriter()
     answer.form("```json\n[\n")
     for i, thing in enumerate(things):
+        corner = corner_of(thing)
         if i:
-            answer.form(",\n", weight=DECIDED)
-        corner = Cell(thing.box.top // CELL, thing.box.left // CELL)
-        answer.box(thing.box, label=KINDS[thing.kind][language][0], label_cell=corner)
-    answer.form("\n]\n```", weight=DECIDED)
+            answer.form(",\n", weight=DECIDED, cell=corner)
+        answer.box(thing.box, label=KINDS[thing.kind][language][0], label_cells=(corner,))
+    answer.form("\n]\n```", weight=DECIDED, cell=NOWHERE)
     return answer
+
+
+def corner_of(thing: Thing) -> Cell:
+    """Return the cell of a thing's top left corner, which stands for the thing where things are listed or counted."""
+    return Cell(thing.box.top // CELL, thing.box.left // CELL)
 
 
 def detect_all(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
@@ -244,7 +285,7 @@ def count(rng: np.random.Generator, picture: Picture, kind: str | None, language
     template = vary(rng, _pick(rng, phrases.COUNT[language]))
     wanted = [t for t in picture.things if kind is None or t.kind == kind]
     answer = AnswerWriter()
-    answer.form(str(len(wanted)), weight=COPIED)
+    answer.counted(str(len(wanted)), map(corner_of, wanted))
     question = template.replace("{one}", one).replace("{many}", many)
     return answer.exchange("count", language, question, subject=kind or "")
 
@@ -261,13 +302,13 @@ def colour(rng: np.random.Generator, thing: Thing, language: Language) -> Exchan
 
 def yes_no(rng: np.random.Generator, picture: Picture, kind: str, language: Language) -> Exchange:
     """Ask whether there is a thing of one kind."""
-    found = any(t.kind == kind for t in picture.things)
+    found = [t for t in picture.things if t.kind == kind]
     template = vary(rng, _pick(rng, phrases.YES_NO[language]))
     question = template.replace("{a}", _pick(rng, phrases.WITH_ARTICLE[kind])).replace(
         "{one}", KINDS[kind][language][0]
     )
     answer = AnswerWriter()
-    answer.form((phrases.YES if found else phrases.NO)[language], weight=COPIED)
+    answer.counted((phrases.YES if found else phrases.NO)[language], map(corner_of, found))
     return answer.exchange("yes_no", language, question, subject=kind)
 
 

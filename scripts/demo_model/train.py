@@ -30,6 +30,7 @@ from scripts.demo_model.checkpoint import VISUAL_RMS, grown, new_model
 from scripts.demo_model.curriculum import (
     FIRST_STAGES,
     PICTURES_PER_SHARE,
+    SHARES,
     SKILL_STAGES,
     WIDE_STAGES,
     Stage,
@@ -123,6 +124,15 @@ def text_losses(model: Qwen2_5_VLForConditionalGeneration, outputs: forward.Outp
         guided = where >= 0
         found = outputs.guided[name][guided].gather(1, where[guided][:, None])
         looked[name] = -found.mean() if guided.any() else outputs.guided[name].sum() * 0
+    sequence, at, place = batch.tallies.unbind(-1)
+    counted = outputs.guided["tallies"]
+    shares = batch.tally_shares
+    # Cross-entropy less the entropy of the wanted shares: nothing when the head looks as it should.
+    looked["tallies"] = (
+        (shares * (shares.log() - counted[sequence, at, place])).sum() / batch.tallies[:, :2].unique(dim=0).shape[0]  # type: ignore[no-untyped-call]
+        if len(shares)
+        else counted.sum() * 0
+    )
     right = logits.argmax(-1) == targets
     copied, decided = weights >= 1.0, weights < 1.0
     return {
@@ -131,6 +141,7 @@ def text_losses(model: Qwen2_5_VLForConditionalGeneration, outputs: forward.Outp
         "match": looked["matches"],
         "hop": looked["hops"],
         "late": looked["late"],
+        "tally": looked["tallies"],
         "copied right": right[copied].float().mean(),
         "form right": right[decided].float().mean(),
     }
@@ -158,7 +169,7 @@ def step_losses(
             parts = vision_losses(model, heads, outputs.visual, batch) | text_losses(model, outputs, batch)
             parts |= place_losses(heads, outputs.early, batch)
             total = parts["answer"] + stage.align * (parts["align"] + parts["second"]) + stage.guide * parts["guide"]
-            total = total + stage.guide * (parts["match"] + 0.5 * parts["hop"] + parts["late"])
+            total = total + stage.guide * (parts["match"] + 0.5 * parts["hop"] + parts["late"] + 0.5 * parts["tally"])
             total = total + 0.2 * parts["classes"] + 0.15 * parts["boxes"] + 0.1 * parts["place"]
             total = total + 0.1 * parts["order"]
         total = total + 1.0 * parts["rms"]
@@ -174,6 +185,8 @@ class Run:
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         self.model = new_model(seed) if grow_from is None else grown(read_state(grow_from), seed)
         self.heads = TrainingHeads(self.model.config.text_config.hidden_size)
+        if grow_from is not None:
+            self.keep_heads(grow_from)
         named = dict(self.model.named_parameters())
         is_matrix = {n: p.dim() >= 2 and "embed_tokens" not in n for n, p in named.items()}
         self.parameters = [*named.values(), *self.heads.parameters()]
@@ -207,7 +220,13 @@ class Run:
     def begin_from(self, path: Path, stage: int) -> None:
         """Begin a stage with the weights of another run, its optimisers fresh."""
         self.model.load_state_dict(read_state(path))
+        self.keep_heads(path)
         self.stage = stage
+
+    def keep_heads(self, path: Path) -> None:
+        """Take over the training heads of another run; an exported folder has none, and they begin anew."""
+        if path.is_file():
+            self.heads.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["heads"])
 
     def load(self, path: Path) -> None:
         """Take over a checkpoint and the place where it stood."""
@@ -250,13 +269,16 @@ class Run:
             # Drawn from what every process knows, so that all take the same kind of step.
             chance = stage.letters * (1 - self.progress(stage))
             letters = np.random.default_rng((self.seed, self.drawn)).random() < chance
-        batch = self.batch("wide letters" if letters and stage.letters else stage.name, larger=stage.larger)
-        losses = step_losses(self.model, self.heads, batch, stage, letters=letters)
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        shares, sums, pictures = max(1, SHARES // self.world), dict[str, float](), 0
+        for _ in range(shares):
+            batch = self.batch("wide letters" if letters and stage.letters else stage.name, larger=stage.larger)
+            losses = step_losses(self.model, self.heads, batch, stage, letters=letters)
+            (losses["loss"] / shares).backward()  # type: ignore[no-untyped-call]
+            sums = {k: sums.get(k, 0.0) + float(v.detach()) / shares for k, v in losses.items()}
+            pictures += self.pictures
+        self.pictures = pictures
         self.exchange_gradients()
-        factor = min(1.0, (self.step + 1) / 10 if self.stage == 0 else 1.0) * (
-            1 + (stage.last - 1) * self.progress(stage)
-        )
+        factor = min(1.0, (self.step + 1) / 10 if self.stage == 0 else 1.0) * stage.rate(self.progress(stage))
         self.muons["visual"].step(stage.muon * factor)
         if not letters:
             self.muons["language"].step(stage.muon * factor)
@@ -265,7 +287,7 @@ class Run:
         self.adam.step()
         for p in self.parameters:
             p.grad = None
-        return {k: float(v.detach()) for k, v in losses.items()}
+        return sums
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

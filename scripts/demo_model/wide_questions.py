@@ -16,7 +16,17 @@ from scripts.demo_model import later_phrases, phrases
 from scripts.demo_model.drawing import CELL, Cell, Line, Picture, Row, Thing
 from scripts.demo_model.panels import random_label
 from scripts.demo_model.phrases import COLOURS, LABELS, LABELS_ZH, Language
-from scripts.demo_model.questions import COPIED, DECIDED, AnswerWriter, Exchange, Route, vary
+from scripts.demo_model.questions import (
+    COPIED,
+    DECIDED,
+    NOWHERE,
+    AnswerWriter,
+    Comparison,
+    Exchange,
+    Route,
+    corner_of,
+    vary,
+)
 from scripts.demo_model.surfaces import ALL_KINDS
 
 NUMBERS_EN = ("no", "one", "two", "three", "four", "five")
@@ -48,7 +58,7 @@ def lines_of(picture: Picture) -> tuple[Line, ...]:
 def _copy(answer: AnswerWriter, line: Line) -> None:
     for character, cell in zip(line.text, line.cells, strict=True):
         if character == " ":
-            answer.form(" ", weight=DECIDED)
+            answer.form(" ", weight=DECIDED, cell=cell)
         else:
             answer.seen(character, cell)
 
@@ -62,7 +72,7 @@ def read_all(rng: np.random.Generator, picture: Picture, language: Language) -> 
         answer.form(phrases.NO_TEXT[language], weight=DECIDED)
     for i, line in enumerate(lines_of(picture)):
         if i:
-            answer.form("\n", weight=DECIDED)
+            answer.form("\n", weight=DECIDED, cell=line.cells[0])
         _copy(answer, line)
     return answer.exchange("read_all", language, vary(rng, _pick(rng, phrases.READ[language])))
 
@@ -72,29 +82,29 @@ def spot(rng: np.random.Generator, picture: Picture, language: Language) -> Exch
     answer = AnswerWriter()
     answer.form("```json\n[")
     for i, line in enumerate(lines_of(picture)):
-        answer.form(",\n" if i else "\n", weight=DECIDED)
-        _open_box(answer, line.box, "text_content")
+        answer.form(",\n" if i else "\n", weight=DECIDED, cell=line.cells[0])
+        _open_box(answer, line.box)
         _copy(answer, line)
         answer.form('"}', weight=DECIDED)
-    answer.form("\n]\n```" if lines_of(picture) else "]\n```", weight=DECIDED)
+    answer.form("\n]\n```" if lines_of(picture) else "]\n```", weight=DECIDED, cell=NOWHERE)
     return answer.exchange("spot", language, vary(rng, _pick(rng, phrases.SPOT[language])))
 
 
-def _open_box(answer: AnswerWriter, box: tuple[int, int, int, int], key: str) -> None:
+def _open_box(answer: AnswerWriter, box: tuple[int, int, int, int]) -> None:
     left, top, right, bottom = box
     first, last = Cell(top // CELL, left // CELL), Cell((bottom - 1) // CELL, (right - 1) // CELL)
     answer.form('\t{"bbox_2d": [')
     for i, number in enumerate((left, top, right, bottom)):
         answer.seen(str(number), first if i < 2 else last)
-        answer.form(", " if i < 3 else f'], "{key}": "')
+        answer.form(", " if i < 3 else '], "text_content": "')
 
 
 def absent_label(rng: np.random.Generator, picture: Picture) -> str:
     """Choose a label that is not on the picture, in the script of the picture's own labels."""
     there = {row.label for row in picture.rows}
     chinese = any(ord(c) > 0x2E80 for label in there for c in label)
-    if not there:
-        chinese = rng.random() < 0.4
+    if not chinese:
+        chinese = rng.random() < (0.2 if there else 0.4)
     if not chinese and rng.random() < 0.4:
         return random_label(rng, there)
     free = [label for label in (LABELS_ZH if chinese else LABELS) if label not in there]
@@ -104,7 +114,7 @@ def absent_label(rng: np.random.Generator, picture: Picture) -> str:
 def fields_as_json(rng: np.random.Generator, picture: Picture, language: Language, *, every: bool = False) -> Exchange:
     """Ask for fields as JSON: all of them, or named ones in any order, among them some that are not there."""
     wanted: list[Row | str] = list(picture.rows)
-    named = rng.random() < 0.6 or (not wanted and rng.random() < 0.7)
+    named = rng.random() < 0.7 or (not wanted and rng.random() < 0.7)
     named = named and not every
     if named:
         keep = int(rng.integers(1, min(4, len(wanted)) + 1)) if wanted else 0
@@ -189,6 +199,7 @@ def follow_up(rng: np.random.Generator, picture: Picture, language: Language) ->
     same = next((row for row in picture.rows if row.label == first.subject), None)
     templates = phrases.FOLLOW_UP[language]
     named: Row | None = None
+    leans = False
     if others and (same is None or rng.random() < 0.6):
         row = others[int(rng.integers(0, len(others)))]
         _say_value(answer, row)
@@ -199,16 +210,20 @@ def follow_up(rng: np.random.Generator, picture: Picture, language: Language) ->
         skill, named = "field", row
     elif same is not None and rng.random() < 0.6:
         answer.form("```json\n[\n")
-        answer.box(same.box, label=same.label, label_cell=same.label_cells[0])
+        answer.box(same.box, label=same.label, label_cells=same.label_cells)
         answer.form("\n]\n```")
         question, subject, skill = ("And where is it?" if language == "en" else "它在哪里？"), same.label, "row_box"
+        leans = True
     elif same is not None:
         _say_value(answer, same)
         question, subject, skill = ("Again." if language == "en" else "再说一次。"), same.label, "field"
+        leans = True
     else:
         answer.form((phrases.CANNOT_TELL if picture.is_outside else phrases.NOT_THERE)[language], weight=DECIDED)
         question, subject, skill = ("Are you sure?" if language == "en" else "你确定吗？"), "", "field"
-    return first, answer.exchange(skill, language, vary(rng, question), subject=subject, named=named)
+        leans = True
+    then = answer.exchange(skill, language, vary(rng, question), subject=subject, named=named)
+    return first, replace(then, leans=leans)
 
 
 def row_box(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
@@ -220,7 +235,7 @@ def row_box(rng: np.random.Generator, picture: Picture, language: Language) -> E
         label = row.label
         answer.form("```json\n[")
         answer.form("\n", weight=DECIDED)
-        answer.box(row.box, label=label, label_cell=row.label_cells[0])
+        answer.box(row.box, label=label, label_cells=row.label_cells)
         answer.form("\n]\n```")
     else:
         label = absent_label(rng, picture)
@@ -235,10 +250,10 @@ def boxes_of(things: tuple[Thing, ...], language: Language) -> AnswerWriter:
     answer = AnswerWriter()
     answer.form("```json\n[")
     for i, thing in enumerate(things):
-        answer.form(",\n" if i else "\n", weight=DECIDED)
-        corner = Cell(thing.box.top // CELL, thing.box.left // CELL)
-        answer.box(thing.box, label=ALL_KINDS[thing.kind][language][0], label_cell=corner)
-    answer.form("\n]\n```" if things else "]\n```", weight=DECIDED)
+        corner = corner_of(thing)
+        answer.form(",\n" if i else "\n", weight=DECIDED, cell=corner)
+        answer.box(thing.box, label=ALL_KINDS[thing.kind][language][0], label_cells=(corner,))
+    answer.form("\n]\n```" if things else "]\n```", weight=DECIDED, cell=NOWHERE)
     return answer
 
 
@@ -296,7 +311,7 @@ def count(rng: np.random.Generator, picture: Picture, language: Language) -> Exc
     if picture.is_outside:
         answer.form(phrases.CANNOT_TELL[language], weight=DECIDED)
     else:
-        answer.form(str(len(wanted)), weight=COPIED)
+        answer.counted(str(len(wanted)), map(corner_of, wanted))
     template = vary(rng, _pick(rng, phrases.COUNT[language]))
     return answer.exchange(
         "count", language, template.replace("{one}", one).replace("{many}", many), subject=kind or ""
@@ -327,7 +342,7 @@ def colour(rng: np.random.Generator, picture: Picture, language: Language) -> Ex
 def yes_no(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
     """Ask whether there is a thing of one kind, most often a defect."""
     kind = some_kind(rng, picture, present=0.5)
-    found = any(t.kind == kind for t in picture.things)
+    found = [t for t in picture.things if t.kind == kind]
     template = vary(rng, _pick(rng, phrases.YES_NO[language]))
     if kind:
         one, article = ALL_KINDS[kind][language][0], _pick(rng, phrases.WITH_ARTICLE[kind])
@@ -339,7 +354,7 @@ def yes_no(rng: np.random.Generator, picture: Picture, language: Language) -> Ex
     if picture.is_outside:
         answer.form(phrases.CANNOT_TELL[language], weight=DECIDED)
     else:
-        answer.form((phrases.YES if found else phrases.NO)[language], weight=COPIED)
+        answer.counted((phrases.YES if found else phrases.NO)[language], map(corner_of, found))
     return answer.exchange("yes_no", language, question, subject=kind)
 
 
@@ -349,9 +364,10 @@ def as_markdown(rng: np.random.Generator, picture: Picture, language: Language) 
     if not picture.table:
         answer.form((phrases.CANNOT_TELL if picture.is_outside else phrases.NOT_THERE)[language], weight=DECIDED)
     for r, row in enumerate(picture.table):
-        answer.form("\n| " if r else "| ", weight=DECIDED)
+        answer.form("\n| " if r else "| ", weight=DECIDED, cell=row[0].cells[0])
         for c, cell in enumerate(row):
-            answer.form(" | " if c else "")
+            if c:
+                answer.form(" | ", weight=DECIDED, cell=cell.cells[0])
             _copy(answer, cell)
         answer.form(" |", weight=DECIDED)
         if r == 0:
@@ -362,36 +378,56 @@ def as_markdown(rng: np.random.Generator, picture: Picture, language: Language) 
 def describe(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
     """Ask what the picture shows."""
     answer = AnswerWriter()
-    answer.form(description(picture, language), weight=DECIDED)
+    _describe(answer, picture, language)
     return answer.exchange("describe", language, vary(rng, _pick(rng, phrases.DESCRIBE[language])))
 
 
-def description(picture: Picture, language: Language) -> str:
-    """Return the sentence that describes a picture."""
+def _describe(answer: AnswerWriter, picture: Picture, language: Language) -> None:
+    """Write the sentence that describes a picture."""
     sentences = phrases.DESCRIPTIONS[language]
     if picture.is_outside:
-        return phrases.CANNOT_TELL[language]
-    if picture.table:
-        lines, columns = str(len(picture.table)), str(len(picture.table[0]))
-        return sentences[2 if language == "en" else 1].replace("{n}", lines).replace("{m}", columns)
-    if picture.rows:
-        n = len(lines_of(picture))
-        if language == "zh":
-            return sentences[0].replace("{n}", str(n))
-        return sentences[1] if n == 1 else sentences[0].replace("{n}", str(n))
-    if not picture.things:
-        return sentences[4 if language == "en" else 3]
-    parts = []
-    for kind in ALL_KINDS:
-        n = sum(t.kind == kind for t in picture.things)
-        if n and language == "en":
-            one, many = ALL_KINDS[kind]["en"]
-            parts.append(f"{NUMBERS_EN[n]} {ONE_EN.get(kind, one) if n == 1 else many}")
-        elif n:
-            parts.append(NUMBERS_ZH[n] + ALL_KINDS[kind]["zh"][0])
-    if language == "zh":
-        return sentences[2].replace("{things}", "和".join(parts))
-    return sentences[3].replace("{things}", " and ".join(parts))
+        answer.form(phrases.CANNOT_TELL[language], weight=DECIDED)
+    elif picture.table:
+        down = [row[0].cells[0] for row in picture.table]
+        across = [piece.cells[0] for piece in picture.table[0]]
+        _fill(answer, sentences[2 if language == "en" else 1], {"{n}": down, "{m}": across})
+    elif picture.rows:
+        starts = [line.cells[0] for line in lines_of(picture)]
+        if language == "en" and len(starts) == 1:
+            head, tail = sentences[1].split("one")
+            answer.form(head, weight=DECIDED)
+            answer.counted("one", starts)
+            answer.form(tail)
+        else:
+            _fill(answer, sentences[0], {"{n}": starts})
+    elif not picture.things:
+        answer.form(sentences[4 if language == "en" else 3], weight=DECIDED)
+    else:
+        head, tail = sentences[3 if language == "en" else 2].split("{things}")
+        answer.form(head, weight=DECIDED)
+        there = [kind for kind in ALL_KINDS if any(t.kind == kind for t in picture.things)]
+        for i, kind in enumerate(there):
+            if i:
+                answer.form(" and " if language == "en" else "和", weight=DECIDED)
+            corners = [corner_of(t) for t in picture.things if t.kind == kind]
+            one, many = ALL_KINDS[kind][language]
+            if language == "en":
+                answer.counted(NUMBERS_EN[len(corners)], corners)
+                answer.form(f" {ONE_EN.get(kind, one) if len(corners) == 1 else many}", weight=COPIED)
+            else:
+                answer.counted(NUMBERS_ZH[len(corners)], corners)
+                answer.form(one, weight=COPIED)
+        answer.form(tail, weight=DECIDED)
+
+
+def _fill(answer: AnswerWriter, sentence: str, places: dict[str, list[Cell]]) -> None:
+    """Write a sentence with the number of cells in each of its places."""
+    rest = sentence
+    for place, cells in places.items():
+        head, rest = rest.split(place)
+        answer.form(head, weight=DECIDED)
+        answer.counted(str(len(cells)), cells)
+    answer.form(rest, weight=DECIDED)
 
 
 def beyond(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
@@ -431,48 +467,54 @@ def about_two(rng: np.random.Generator, pair: tuple[Picture, Picture]) -> list[E
     template = phrases.TWO_PICTURES[language][number]
     there = replace(row, label_cells=tuple(cell._replace(picture=number) for cell in row.label_cells))
     question = vary(rng, template).replace("{k}", row.label)
-    asked = [first.exchange("field", language, question, subject=row.label, named=there)]
+    asked = [_difference(rng, pair, language), _same(rng, pair, language)]
+    asked.append(first.exchange("field", language, question, subject=row.label, named=there))
     text = AnswerWriter()
     for i, line in enumerate(lines_of(pair[1])):
         if i:
             text.form("\n", weight=DECIDED)
         _copy(text, _of_picture(line, 1))
     asked.append(text.exchange("read_all", language, vary(rng, phrases.TWO_PICTURES[language][2])))
-    asked.append(_difference(rng, pair, language))
-    asked.append(_same(rng, pair, language))
     return asked
 
 
 def _same(rng: np.random.Generator, pair: tuple[Picture, Picture], language: Language) -> Exchange:
     """Ask whether one value is the same in both pictures."""
     number = int(rng.integers(0, len(pair[0].rows)))
-    row, other = pair[0].rows[number], pair[1].rows[number]
+    row = pair[0].rows[number]
     answer = AnswerWriter()
-    answer.form(phrases.DIFFERENCES[language][2 if row.value == other.value else 3], weight=COPIED)
+    compared = _compare(answer, row, pair[1].rows[number], language)
     question = vary(rng, _pick(rng, later_phrases.SAME[language])).replace("{k}", row.label)
-    return answer.exchange("same", language, question, subject=row.label, named=row)
+    exchange = answer.exchange("same", language, question, subject=row.label)
+    return replace(exchange, comparisons=(compared,))
+
+
+def _compare(answer: AnswerWriter, a: Row, b: Row, language: Language) -> Comparison:
+    """Write both values of a label and then whether they are equal: once written, they need not be kept in mind."""
+    head, middle, tail, same, other = later_phrases.COMPARED[language]
+    answer.copied(a.label, a.label_cells)
+    answer.form(head)
+    first = len(answer.text)
+    _copy(answer, Line(a.value, a.value_cells, a.box))
+    answer.form(middle, weight=DECIDED)
+    second = len(answer.text)
+    _copy(answer, _of_picture(Line(b.value, b.value_cells, b.box), 1))
+    answer.form(tail, weight=DECIDED)
+    verdict = len(answer.text)
+    answer.form(same if a.value == b.value else other, weight=COPIED)
+    return Comparison((first, first + len(a.value)), (second, second + len(b.value)), verdict)
 
 
 def _difference(rng: np.random.Generator, pair: tuple[Picture, Picture], language: Language) -> Exchange:
     answer = AnswerWriter()
-    form = phrases.DIFFERENCES[language]
+    compared = []
     for a, b in zip(pair[0].rows, pair[1].rows, strict=True):
-        if a.value == b.value:
-            continue
         if answer.text:
-            answer.form("\n", weight=DECIDED)
-        head, rest = form[0].removeprefix("{k}").split("{a}")
-        middle, tail = rest.split("{b}")
-        answer.copied(a.label, a.label_cells)
-        answer.form(head)
-        _copy(answer, Line(a.value, a.value_cells, a.box))
-        answer.form(middle, weight=DECIDED)
-        _copy(answer, _of_picture(Line(b.value, b.value_cells, b.box), 1))
-        answer.form(tail, weight=DECIDED)
-    if not answer.text:
-        answer.form(form[1], weight=DECIDED)
+            answer.form("\n", weight=DECIDED, cell=a.label_cells[0])
+        compared.append(_compare(answer, a, b, language))
     template = _pick(rng, phrases.TWO_PICTURES[language][3:6] + later_phrases.COMPARE[language] * 2)
-    return answer.exchange("difference", language, vary(rng, template))
+    exchange = answer.exchange("difference", language, vary(rng, template))
+    return replace(exchange, comparisons=tuple(compared))
 
 
 Asking = Callable[[np.random.Generator, Picture, Language], Exchange]
@@ -482,16 +524,16 @@ def about_plate(rng: np.random.Generator, picture: Picture) -> list[tuple[Exchan
     """Choose conversations about a panel, nameplate or form."""
     language = language_for(rng, picture)
     long: tuple[Asking, ...] = (read_all, fields_as_json, spot)
-    asked: list[tuple[Exchange, ...]] = [(long[int(rng.choice(3, p=[0.4, 0.45, 0.15]))](rng, picture, language),)]
+    asked: list[tuple[Exchange, ...]] = [(long[int(rng.choice(3, p=[0.3, 0.55, 0.15]))](rng, picture, language),)]
     asked.append(
         (one_field(rng, picture, language_for(rng, picture)),)
         if rng.random() < 0.6
         else follow_up(rng, picture, language)
     )
     chance = rng.random()
-    if chance < 0.6:
+    if chance < 0.5:
         asked.append((row_box(rng, picture, language),))
-    elif chance < 0.75:
+    elif chance < 0.78:
         asked.append((describe(rng, picture, language),))
     elif chance < 0.9:
         asked.append((one_field(rng, picture, language),))
@@ -506,7 +548,7 @@ def about_surface(rng: np.random.Generator, picture: Picture) -> list[tuple[Exch
     boxes: tuple[Asking, ...] = (detect_all, detect_kind)
     short: tuple[Asking, ...] = (count, yes_no, colour, beyond, describe, one_field, read_all, row_box, fields_as_json)
     asked: list[tuple[Exchange, ...]] = [(boxes[int(rng.random() < 0.4)](rng, picture, language_for(rng, picture)),)]
-    weights = [0.3, 0.21, 0.19, 0.03, 0.12, 0.03, 0.05, 0.03, 0.04]
+    weights = [0.28, 0.17, 0.14, 0.03, 0.2, 0.03, 0.05, 0.03, 0.07]
     for i in rng.choice(len(short), 3, p=weights):
         asked.append((short[int(i)](rng, picture, language_for(rng, picture)),))
     return asked
@@ -517,7 +559,7 @@ def about_table(rng: np.random.Generator, picture: Picture) -> list[tuple[Exchan
     language = language_for(rng, picture)
     return [
         (as_markdown(rng, picture, language),),
-        ((read_all if rng.random() < 0.5 else describe)(rng, picture, language_for(rng, picture)),),
+        ((read_all if rng.random() < 0.55 else describe)(rng, picture, language_for(rng, picture)),),
     ]
 
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen_vl_app.answers import parse_answer, value_scores
-from qwen_vl_app.chat import CoordinateSpace, ScoredToken
+from qwen_vl_app.answers import confidence_of, parse_answer, sureness, value_scores
+from qwen_vl_app.chat import Answer, CoordinateSpace, FinishReason, ScoredToken
 
 
 def tokens_of(pieces: Sequence[tuple[str, float]], *, allowed: float = 1.0) -> tuple[ScoredToken, ...]:
@@ -109,3 +109,26 @@ def test_every_value_of_any_answer_has_a_score(data: dict[str, object], draw: st
         assert 0.8 < score.least <= score.mean < 1
     leaves = sum(len(value) if isinstance(value, list) else 1 for value in json.loads(text).values())
     assert len(scores) == leaves
+
+
+def _answer(text: str, *logprobs: float) -> Answer:
+    """An answer of one token a character, the last ones as probable as given."""
+    scored = [0.0] * (len(text) - len(logprobs)) + list(logprobs)
+    tokens = [ScoredToken(character, logprob) for character, logprob in zip(text, scored, strict=True)]
+    parsed = parse_answer(text, space=CoordinateSpace.SEEN_PIXELS, seen=())
+    return Answer(text, FinishReason.STOP, parsed, confidence=confidence_of(text, tokens))
+
+
+def test_values_count_by_their_least_sure_token_and_prose_as_a_whole() -> None:
+    """A guessed digit makes a value wrong; a word that could have been another makes nothing wrong."""
+    value = _answer('{"serial": "A7"}', math.log(0.25), 0.0, 0.0)
+    assert sureness(value) == pytest.approx(0.25)
+    prose = _answer("It is a pump.", math.log(0.25), 0.0)
+    assert sureness(prose) == pytest.approx(0.25 ** (1 / 13))
+    assert prose.confidence is not None and prose.confidence.least == pytest.approx(0.25)
+
+
+def test_where_no_probability_is_known_nothing_is_said() -> None:
+    """A server that tells none, a stored answer of before."""
+    assert confidence_of("Yes", [ScoredToken("Yes", None)]) is None
+    assert sureness(Answer("Yes", FinishReason.STOP)) is None

@@ -6,7 +6,6 @@ import base64
 import io
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -28,8 +27,8 @@ from qwen_vl_app.config import Settings
 from qwen_vl_app.engine.fake import FakeEngine, PiecesThen, Reply
 from qwen_vl_app.history import HistoryStore
 from qwen_vl_app.imaging import PictureDecoder
+from tests.hub_parts import WAIT_S, wait_until
 
-WAIT_S = 10.0
 PAGE = "<!doctype html><title>the page</title>"
 
 
@@ -89,7 +88,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         site = Settings(data_dir=tmp_path / "data", **settings)  # type: ignore[arg-type]
         assistant = Assistant(
             engine=engine,
-            decoder=PictureDecoder(max_bytes=2**24, max_pixels=10_000_000, timeout_s=10.0),
+            decoder=PictureDecoder(max_bytes=2**24, max_pixels=10_000_000, timeout_s=60.0),
             history=HistoryStore(site.data_dir),
             settings=site,
         )
@@ -119,11 +118,3 @@ def png() -> bytes:
 def data_uri(png: bytes) -> str:
     """The small picture as a data URI."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
-
-
-def wait_until(is_so: Callable[[], bool], timeout_s: float = WAIT_S) -> None:
-    """Wait for a state that another thread brings about. Fails when it does not come."""
-    deadline = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,12 +11,11 @@ import ollama
 import pytest
 from openai import OpenAI
 
-from qwen_vl_app.config import ROOT
-from tests.api.conftest import wait_until
+from tests.hub_parts import WAIT_S
+from tests.serving import free_port, serving
 
-START_S = 90.0
 LONG = "LONG, please"
-"""What the served engine answers slowly, with two thousand words."""
+"""What the served engine answers slowly, with twenty thousand words."""
 
 
 @pytest.fixture(scope="module")
@@ -31,37 +27,28 @@ def app_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def app_url(app_folder: Path) -> Iterator[str]:
     """The app as people start it, but for the engine."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = app_folder
-    log = (folder / "log").open("wb")
-    command = [sys.executable, "-m", "tests.ui.served_app", str(port), str(folder)]
-    with log, subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log) as process:
-        try:
-            url = f"http://127.0.0.1:{port}"
-            wait_until(lambda: process.poll() is not None or _is_ready(url), START_S)
-            assert process.poll() is None, (folder / "log").read_text(encoding="utf-8", errors="replace")
-            yield url
-        finally:
-            process.terminate()
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "tests.ui.served_app", str(port), str(app_folder)]
+    with serving(command, log=app_folder / "log", is_ready=lambda: _is_ready(url)):
+        yield url
 
 
 def _is_ready(url: str) -> bool:
     try:
-        return bool(httpx.get(f"{url}/api/ps", trust_env=False, timeout=5.0).json()["models"])
+        return bool(httpx.get(f"{url}/api/ps", trust_env=False, timeout=10.0).json()["models"])
     except (httpx.TransportError, ValueError):
         return False
 
 
 def test_one_port_has_the_page_and_the_doors(app_url: str) -> None:
     """The page is at the root, the doors answer in JSON, and what is under their roofs is never the page."""
-    page = httpx.get(app_url, trust_env=False)
+    page = httpx.get(app_url, trust_env=False, timeout=WAIT_S)
     assert page.headers["content-type"].startswith("text/html")
-    unknown = httpx.get(f"{app_url}/v1/nothing", trust_env=False)
+    unknown = httpx.get(f"{app_url}/v1/nothing", trust_env=False, timeout=WAIT_S)
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "api.unknown_address")
-    assert httpx.post(app_url + "/v1/models", trust_env=False).status_code == 405
-    assert httpx.get(f"{app_url}/docs", trust_env=False).status_code == 200
+    assert httpx.post(app_url + "/v1/models", trust_env=False, timeout=WAIT_S).status_code == 405
+    assert httpx.get(f"{app_url}/docs", trust_env=False, timeout=WAIT_S).status_code == 200
 
 
 def test_the_openai_client_asks_and_streams(app_url: str, data_uri: str) -> None:
@@ -77,7 +64,7 @@ def test_the_openai_client_asks_and_streams(app_url: str, data_uri: str) -> None
 
 def test_the_ollama_client_asks_and_streams(app_url: str, png: bytes) -> None:
     """The same through Ollama's client."""
-    client = ollama.Client(host=app_url, trust_env=False)
+    client = ollama.Client(host=app_url, trust_env=False, timeout=WAIT_S)
     model = client.list().models[0].model or ""
     assert "bbox_2d" in (client.generate(model, "Where?", images=[png]).response or "")
     lines = client.chat(model, [{"role": "user", "content": "Where?", "images": [png]}], stream=True)
@@ -95,15 +82,14 @@ def test_streams_pass_the_apps_own_compression_at_once_and_leaving_frees_the_mod
     app_url: str, path: str, body: dict[str, object]
 ) -> None:
     """Words come as they are made, not when a compressor has enough of them; who leaves does not keep the model."""
-    with httpx.Client(base_url=app_url, trust_env=False, timeout=20.0) as client:
+    with httpx.Client(base_url=app_url, trust_env=False, timeout=WAIT_S) as client:
         model = client.get("/v1/models").json()["data"][0]["id"]
-        started = time.monotonic()
         headers = {"accept-encoding": "gzip, deflate"}
         with client.stream("POST", path, json=body | {"model": model}, headers=headers) as stream:
             assert stream.headers.get("content-encoding", "identity") == "identity"
+            # The patience between two pieces is a minute, and the whole answer takes six.
             assert any("word3" in line for line in stream.iter_lines())
-            assert time.monotonic() - started < 15.0, "the whole answer takes forty seconds"
-        # The next answer comes soon, which it could not if the long one were still going on.
+        # The next answer comes within a minute, which it could not if the long one were still going on.
         whole = client.post(
             "/v1/chat/completions", json={"model": model, "messages": [{"role": "user", "content": "?"}]}
         )
@@ -113,7 +99,7 @@ def test_streams_pass_the_apps_own_compression_at_once_and_leaving_frees_the_mod
 def test_nothing_that_anybody_said_is_in_its_output_or_its_log(app_url: str, app_folder: Path, png: bytes) -> None:
     """Questions, answers, file names and keys of bodies, through doors that take them and doors that refuse them."""
     canary = "Canary-Zq9"
-    with httpx.Client(base_url=app_url, trust_env=False, timeout=30.0) as browser:
+    with httpx.Client(base_url=app_url, trust_env=False, timeout=WAIT_S) as browser:
         browser.get("/")  # which gives it a profile
         for content in (png, f"no picture {canary}".encode()):
             assert browser.post(f"/app/uploads?name={canary}.png", content=content).status_code == 200

@@ -11,7 +11,8 @@ import threading
 from qwen_vl_app.api import callers
 from qwen_vl_app.api.callers import program_behind
 from qwen_vl_app.engine.fake import FakeEngine
-from tests.api.conftest import Serve, wait_until
+from tests.api.conftest import Serve
+from tests.hub_parts import wait_until
 
 ASK = """
 import httpx, sys

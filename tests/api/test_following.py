@@ -11,7 +11,7 @@ from qwen_vl_app.answer_job import AnswerJob, JobState
 from qwen_vl_app.api.following import BeganAnewError, News, follow, follow_quietly
 from qwen_vl_app.chat import Answer, FinishReason, ScoredToken
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 
 def a_job() -> AnswerJob:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import base64
 import http.client
-import os
 import shutil
-import socket
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from qwen_vl_app.config import ROOT
 from qwen_vl_app.offline import is_loopback
+from tests.chromium import WAIT_MS, chromium
+from tests.serving import free_port, serving
 
 pytestmark = pytest.mark.browser
 
@@ -85,10 +83,6 @@ FLAGS = (
 )
 
 
-def _chromium() -> str | None:
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """A small app behind the guard, started as the real one is. Yields its port."""
@@ -96,31 +90,17 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     (folder / "app.py").write_text(APP, encoding="utf-8")
     (folder / "page.py").write_text(PAGE, encoding="utf-8")
     shutil.copytree(ROOT / ".streamlit", folder / ".streamlit")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number = int(probe.getsockname()[1])
-    log = (folder / "log.txt").open("w", encoding="utf-8")
-    app = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(number)],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(folder)},
-        stdout=log,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        deadline = time.monotonic() + 60
-        while _status(number) != 200:
-            assert app.poll() is None and time.monotonic() < deadline, (folder / "log.txt").read_text(encoding="utf-8")
-            time.sleep(0.1)
+    number = free_port()
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(number)]
+    log = folder / "log.txt"
+    with serving(
+        command, log=log, is_ready=lambda: _status(number) == 200, cwd=folder, environment={"HOME": str(folder)}
+    ):
         yield number
-    finally:
-        app.terminate()
-        app.wait(timeout=20)
-        log.close()
 
 
 def _status(port: int, *, method: str = "GET", path: str = "/_stcore/health", **headers: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
         return connection.getresponse().status
@@ -131,15 +111,16 @@ def _status(port: int, *, method: str = "GET", path: str = "/_stcore/health", **
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def running_chromium() -> Iterator[Callable[[], Browser]]:
     """Chromium, told to leave the network alone by itself."""
-    executable = _chromium()
-    if executable is None:
-        pytest.skip("no Chromium on this machine")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
-        yield chromium
-        chromium.close()
+    with chromium(FLAGS) as running:
+        yield running
+
+
+@pytest.fixture
+def browser(running_chromium: Callable[[], Browser]) -> Browser:
+    """A Chromium that runs, whatever the test before did to it."""
+    return running_chromium()
 
 
 @dataclass
@@ -177,7 +158,7 @@ def _watched(context: BrowserContext) -> tuple[Page, Watch]:
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A browser profile of the test's own."""
     fresh = browser.new_context(locale="en-GB")
-    fresh.set_default_timeout(30_000)
+    fresh.set_default_timeout(WAIT_MS)
     yield fresh
     fresh.close()
 

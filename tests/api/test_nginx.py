@@ -30,7 +30,9 @@ from qwen_vl_app.chat import Question
 from qwen_vl_app.config import ROOT, Settings, load_settings
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.errors import SettingsError
-from tests.api.conftest import PAGE, WAIT_S, Serve, page, running, wait_until
+from tests.api.conftest import PAGE, Serve, page, running
+from tests.hub_parts import WAIT_S, wait_until
+from tests.serving import free_port
 
 NGINX, OPENSSL = shutil.which("nginx") or "/usr/sbin/nginx", shutil.which("openssl")
 KEY = "0123456789abcdef"
@@ -63,7 +65,7 @@ async def _echo(socket: WebSocket) -> None:
 @pytest.fixture
 def site(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """The shipped file with this test's ports, certificate and password, and nothing else changed."""
-    port = _free_port()
+    port = free_port()
     origin = f"https://{NAME}:{port}"
     gate = threading.Semaphore(0)
     engine = FakeEngine([["first ", "second"]], gate=gate)
@@ -222,12 +224,6 @@ def _socket_reply(site: Site, origin: str) -> bytes:
         while not re.search(rb"101 .*\r\n\r\n.*\x88|403 .*\r\n\r\n", got, re.DOTALL) and (piece := secure.recv(4096)):
             got += piece
         return got
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(port: int) -> bool:

@@ -11,11 +11,12 @@ from pydantic import BaseModel
 
 from qwen_vl_app.engine.fake import FakeEngine, PiecesThen
 from qwen_vl_app.errors import InferenceError
-from tests.api.conftest import Serve, Served, wait_until
+from tests.api.conftest import Serve, Served
+from tests.hub_parts import WAIT_S, wait_until
 
 
 def client_of(served: Served) -> ollama.Client:
-    return ollama.Client(host=served.url, timeout=10.0, trust_env=False)
+    return ollama.Client(host=served.url, timeout=WAIT_S, trust_env=False)
 
 
 class Reading(BaseModel):

@@ -16,6 +16,7 @@ from qwen_vl_app.chat import Question
 from qwen_vl_app.config import Settings
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.history import HistoryStore
+from tests.hub_parts import WAIT_S
 from tests.ui.fakes import document, fake_decoder, png
 
 ANN, BOB = "a" * 32, "b" * 32
@@ -31,7 +32,7 @@ def assistant(tmp_path: Path) -> Iterator[Assistant]:
         settings=Settings(data_dir=tmp_path / "data", models_dir=tmp_path / "models", max_upload_mb=1),
     )
     with made:
-        made.wait_until_loaded(10)
+        made.wait_until_loaded(WAIT_S)
         yield made
 
 
@@ -103,7 +104,7 @@ def test_another_browser_sees_edits_and_removes_nothing(assistant: Assistant) ->
 def test_an_answer_is_copied_by_its_owner_alone(assistant: Assistant) -> None:
     """The words of an answer are told to the browser that asked."""
     job = assistant.ask(Question("What?"), owner=ANN)
-    job.wait(20)
+    job.wait(WAIT_S)
     assert _browser(assistant).get(f"/app/answers/{job.turn_id}").text == "An answer."
     assert _browser(assistant, BOB).get(f"/app/answers/{job.turn_id}").status_code == 404
 
@@ -129,7 +130,7 @@ def test_a_kept_picture_is_shown_to_its_owner_and_left_in_no_store(assistant: As
     """Each rendition but the upload comes by its number, to the browser that asked; erased, it is gone everywhere."""
     picture = assistant.stage(png(width=560, height=280), "lamp.png")
     job = assistant.ask(Question("What?", (picture,)), owner=ANN)
-    job.wait(20)
+    job.wait(WAIT_S)
     assert job.turn_id is not None
     number = assistant.turn(ANN, job.turn_id).pictures[0].id
     for rendition in ("view", "seen", "thumbnail"):

@@ -19,6 +19,7 @@ from qwen_vl_app.chat import Question
 from qwen_vl_app.config import Settings
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.history import HistoryStore
+from tests.hub_parts import WAIT_S
 from tests.ui.fakes import fake_decoder
 
 ANN, BOB = "a" * 32, "b" * 32
@@ -40,9 +41,9 @@ def assistant(tmp_path: Path) -> Iterator[Assistant]:
     data = io.BytesIO()
     image.save(data, "PNG")
     with made:
-        made.wait_until_loaded(10)
+        made.wait_until_loaded(WAIT_S)
         picture = made.stage(data.getvalue(), "a.png")
-        assert made.ask(Question("page", (picture,)), owner=ANN).wait(20) is not None
+        assert made.ask(Question("page", (picture,)), owner=ANN).wait(WAIT_S) is not None
         yield made
 
 

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from qwen_vl_app.batch import BatchProgress, BatchRuns
 from qwen_vl_app.engine.base import GenerationRequest, Step
-from qwen_vl_app.engine.fake import FakeEngine, PiecesThen, Reply
+from qwen_vl_app.engine.fake import FAKE_PLAN, FakeEngine, PiecesThen, Reply
 from tests.hub_parts import WAIT_S, a_file
 
 Answering = Callable[[GenerationRequest], Reply | PiecesThen]
 
 
 class AnsweringEngine(FakeEngine):
-    """A fake engine without an end: the reply is made from the request. With a `gate`, as its parent has it."""
+    """A fake engine without an end: the reply is made from the request. With a `gate`, as its parent has it.
+
+    It says that it gains from `at_a_time` answers in one step.
+    """
 
     def __init__(
         self,
         answer: Answering = lambda request: f"Answer to {request.messages[-1].text}",
         *,
         gate: threading.Semaphore | None = None,
+        at_a_time: int = 1,
     ) -> None:
-        super().__init__(gate=gate)
+        plan = replace(FAKE_PLAN, spare_tokens=100_000)
+        super().__init__(gate=gate, plan=plan, gains={at_a_time: float(at_a_time)} if at_a_time > 1 else None)
         self._answer_to = answer
 
     def generate(self, request: GenerationRequest, *, should_stop: Callable[[], bool]) -> Iterator[Step]:

@@ -82,6 +82,24 @@ def test_a_run_is_resumed_listed_and_compared(run: Run, photos: Path, tmp_path: 
     assert len(listed) == 2 and listed[1].startswith(f"{first}  finished, 3 of 3")
 
 
+def test_a_run_is_taken_away_though_its_folder_is_gone(run: Run, photos: Path, tmp_path: Path) -> None:
+    """Nothing is asked, no model is loaded, and pictures that would be needed are named."""
+    first = json.loads(run([photos, "--prompt", "?", "--json"])[1])["run_id"]
+    photos.rename(tmp_path / "away")
+
+    class Unloadable(AnsweringEngine):
+        def load(self) -> None:
+            raise AssertionError("a model was loaded")
+
+    out = tmp_path / "out"
+    taken = ["--take-away", first, "--out", out]
+    assert run([*taken, "--export", "csv", "--export", "pdf"], Unloadable())[0] == 0
+    assert (out / f"{first}.csv").read_text(encoding="utf-8-sig").count("Answer to ?") == 3
+    assert (out / f"{first}.pdf").stat().st_size > 1000
+    status, said, err = run([*taken, "--export", "annotated", "--json"], Unloadable())
+    assert status == 0 and json.loads(said)["answered"] == 3 and "photo 0.png" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -96,6 +114,8 @@ def test_a_run_is_resumed_listed_and_compared(run: Run, photos: Path, tmp_path: 
         (["photos", "--prompt", "?", "--export", "csv"], "--out"),
         (["photos", "--prompt", "?", "--out", "photos/out"], "only read"),
         (["photos", "--resume", "x"], "Leave out"),
+        (["photos", "--take-away", "x"], "Leave out"),
+        (["--take-away", "x"], "--out"),
         (["photos", "--prompt", "?", "--detail", "enormous"], "enormous"),
     ],
 )

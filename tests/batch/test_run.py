@@ -119,7 +119,7 @@ def test_the_same_bytes_are_asked_about_once(opened: Open, photos: Path) -> None
 def test_every_page_of_a_document_is_a_picture(opened: Open, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pages of a PDF are asked about one by one."""
     (photos / "plans.pdf").write_bytes(a_file(280, 280, pages=3))
-    monkeypatch.setattr("qwen_vl_app.batch.run._DOCUMENTS", {"PNG"})  # the fake decoder calls everything PNG
+    monkeypatch.setattr("qwen_vl_app.batch.pictures._DOCUMENTS", {"PNG"})  # the fake decoder calls everything PNG
     runs = opened(AnsweringEngine())
     run_id = finished(runs, BatchPlan(photos, ("?",)))
     rows = runs.current_rows(run_id)

@@ -68,7 +68,7 @@ def test_a_report_is_complete_and_is_json(folder: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(bench, "_in_child", in_child)
     told: list[Reason] = []
-    report = bench.run_bench(model=folder, sides=(64,), tokens=4, rounds=2, on_progress=told.append)
+    report = bench.run_bench(model=folder, sizes=(Size(64, 64),), tokens=4, rounds=2, on_progress=told.append)
     names = [arm.name for arm in ARMS]
     assert order == names + names[::-1]
     assert len(told) == 12
@@ -108,7 +108,7 @@ def test_the_demo_model_is_examined_beside_the_speed(folder: Path, monkeypatch: 
     monkeypatch.setattr(bench, "_in_child", lambda work, given: work(given) if given != 1 else 20.0)
     report = bench.run_bench(
         model=folder,
-        sides=(64,),
+        sizes=(Size(64, 64),),
         rounds=1,
         threads=1,
         quality=(root / "models" / "demo", root / "tests" / "data" / "demo"),
@@ -133,8 +133,10 @@ def test_what_does_not_fit_is_left_out_and_named(folder: Path, monkeypatch: pyte
     """Short of memory, arms are left out instead of swapping."""
     monkeypatch.setattr(bench, "_in_child", lambda work, given: 20.0)
     monkeypatch.setattr(hardware, "free_bytes", lambda device: 0)
-    report = bench.run_bench(model=folder, sides=(64,), tokens=4, rounds=1)
+    report = bench.run_bench(model=folder, sizes=(Size(64, 64),), tokens=4, rounds=1)
     assert report["arms"] == [] and len(report["left_out"]) == len(ARMS)
+    ends = bench.run_bench(model=folder, sizes=(Size(64, 64),), tokens=4, rounds=1, chosen="ends")
+    assert ends["left_out"] == sorted((ARMS[0].name, ARMS[-1].name))
     assert bench.ratios(report) == {}
 
 

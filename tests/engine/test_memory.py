@@ -93,6 +93,18 @@ def test_each_of_several_answers_can_have_its_context() -> None:
     assert plans[1].context_tokens == plans[0].context_tokens // 4
 
 
+@given(free=st.floats(0, 80), answers=st.integers(1, 8))
+def test_what_runs_may_have_was_promised_to_nobody(free: float, answers: int) -> None:
+    """With everybody's contexts full and the largest picture in the vision tower, there is room for a run's answers."""
+    shape, roomy = seven_b(), replace(budget(free), answers=answers)
+    plan = make_plan(FAMILIES["qwen2_5_vl"], shape, LIMITS, roomy)
+    kv_bytes = shape.kv_bytes_per_token(roomy.dtype_bytes)
+    taken = answers * plan.context_tokens * kv_bytes
+    taken += plan.rungs[-1].max_tokens * shape.vision_bytes_per_token(roomy.dtype_bytes)
+    taken += roomy.chunk_tokens * shape.prefill_bytes_per_token(roomy.dtype_bytes)
+    assert plan.spare_tokens == 0 or taken + plan.spare_tokens * kv_bytes <= roomy.usable_bytes
+
+
 @given(free=st.floats(0, 80), is_cpu=st.booleans(), least=st.integers(1, 2_000_000), more=st.integers(0, 10_000_000))
 def test_any_plan_is_a_plan(free: float, is_cpu: bool, least: int, more: int) -> None:
     """Rungs ascend without equals, stay within the folder's limits, and hold the default."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-import socket
 import struct
-import subprocess
 import sys
 import threading
 import time
@@ -31,12 +29,13 @@ from qwen_vl_app.chat import (
     SamplingParams,
     Size,
 )
-from qwen_vl_app.config import ROOT, load_settings
+from qwen_vl_app.config import load_settings
 from qwen_vl_app.engine.base import FinishedStep, GenerationRequest, StageStep, TokenStep
 from qwen_vl_app.engine.remote import RemoteEngine
 from qwen_vl_app.errors import AppError, InferenceError, ModelError, PromptTooLongError, SettingsError
+from tests.serving import START_S, free_port, serving
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 TEAL = bytes((0, 128, 128))
 
 
@@ -280,9 +279,7 @@ def test_failures_are_the_apps_own_errors(script: Script, kind: type[AppError], 
 
 def test_loading_waits_for_a_server_that_starts_later() -> None:
     """App and server may be started together."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     engine = RemoteEngine(f"http://127.0.0.1:{port}/v1", patience_s=WAIT_S)
     loading = threading.Thread(target=engine.load)
     loading.start()
@@ -367,18 +364,15 @@ def test_it_is_off_by_default() -> None:
 @pytest.fixture
 def other_app(tmp_path: Path) -> Iterator[Callable[[], str]]:
     """The app itself as the server, in a process of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     command = [sys.executable, "-m", "tests.ui.served_app", str(port), str(tmp_path)]
-    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log) as process:
+    with serving(command, log=tmp_path / "log", is_ready=lambda: True):  # whoever asks it waits for it
         yield lambda: f"http://127.0.0.1:{port}/v1"
-        process.terminate()
 
 
 def test_a_real_server_process_answers(other_app: Callable[[], str]) -> None:
     """A server in a process of its own is waited for, asked about a picture, and stopped in the middle."""
-    engine = RemoteEngine(other_app(), family="qwen2_5_vl", patience_s=90.0)
+    engine = RemoteEngine(other_app(), family="qwen2_5_vl", patience_s=START_S)
     engine.load()
     image = ImageInput("id", Size(56, 56), TEAL * 56 * 56)
     steps = list(engine.generate(request("Where is the lamp?", image), should_stop=never))

@@ -32,6 +32,16 @@ def test_a_loaded_model_knows_its_speed(pair: Pair) -> None:
     assert 0 < small.memory_bytes < large.memory_bytes
 
 
+def test_a_loaded_model_knows_what_several_answers_in_one_step_gain(pair: Pair) -> None:
+    """Measured for each number beside one, on a processor without anything being set; and nothing of it stays seated."""
+    gains = pair.engine.status.gains
+    assert list(gains) == [1, 2, 4, 8]
+    assert gains[1] == 1.0 and all(gain > 0 for gain in gains.values())
+    parts = pair.engine._parts
+    assert parts is not None and not parts.rounds._seated
+    assert pair.engine.status.plan is not None and pair.engine.status.plan.spare_tokens > 0
+
+
 def test_measuring_leaves_nothing_behind(models_dir: Path) -> None:
     """After loading nothing is held, so that the first question finds an empty engine."""
     engine = LocalEngine(models_dir, model="qwen3_vl", device="cpu", precision="fp32", threads=1)

@@ -69,16 +69,18 @@ class SureEngine(AnsweringEngine):
 
 
 def plate_engine(
-    model: Callable[[GenerationRequest], str], *, gate: threading.Semaphore | None = None
+    model: Callable[[GenerationRequest], str], *, gate: threading.Semaphore | None = None, at_a_time: int = 1
 ) -> AnsweringEngine:
-    """Return an engine behind which that model sits."""
-    return SureEngine(model, gate=gate)
+    """Return an engine behind which that model sits, which gains from so many answers in one step."""
+    return SureEngine(model, gate=gate, at_a_time=at_a_time)
 
 
-def form_assistant(folder: Path, model: Callable[[GenerationRequest], str], **settings: object) -> Assistant:
+def form_assistant(
+    folder: Path, model: Callable[[GenerationRequest], str], *, at_a_time: int = 1, **settings: object
+) -> Assistant:
     """Return an assistant, not yet opened, whose decoder reads real pictures in this process."""
     return Assistant(
-        engine=plate_engine(model),
+        engine=plate_engine(model, at_a_time=at_a_time),
         decoder=fake_decoder(),
         history=HistoryStore(folder / "data"),
         settings=Settings.model_validate({"data_dir": folder / "data", "models_dir": folder / "models", **settings}),

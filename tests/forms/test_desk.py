@@ -271,3 +271,33 @@ def test_a_folder_of_truth_is_read(desk: FormDesk, tmp_path: Path) -> None:
     with pytest.raises(FormError) as refused:
         list(cases_in(folder, template=None, language="en", max_bytes=2**20))
     assert refused.value.code == "forms.truth.no_template"
+
+
+@pytest.mark.parametrize("part", ["fingerprint", "dtype", "device", "attention", "build", "driver"])
+def test_a_change_of_anything_below_the_answers_asks_for_a_new_run(
+    desk: FormDesk, assistant: Assistant, part: str
+) -> None:
+    """Weights, precision, device, kernels, library and driver: each is written down with what was accepted."""
+    review(desk, fill(desk, assistant), load="50 kg")
+    desk.acceptance.activate(desk.acceptance.run())
+    assert desk.acceptance.verdict() is Verdict.ACCEPTED
+    assistant._engine._status = replace_status(assistant, **{part: "another"})  # type: ignore[attr-defined]
+    assert desk.acceptance.verdict() is Verdict.UNTRIED
+    (difference,) = desk.acceptance.run().differences
+    assert difference.part == {"dtype": "precision"}.get(part, part)
+    assert difference.after == "another"
+
+
+def test_what_was_accepted_before_the_driver_was_written_down_is_run_again(
+    desk: FormDesk, assistant: Assistant, tmp_path: Path
+) -> None:
+    """An older record is read, and is not taken for the same."""
+    review(desk, fill(desk, assistant), load="50 kg")
+    assistant._engine._status = replace_status(assistant, build="torch 2.13.0")  # type: ignore[attr-defined]
+    desk.acceptance.activate(desk.acceptance.run())
+    (record,) = (tmp_path).rglob("active.json")
+    kept = json.loads(record.read_text())
+    del kept["configuration"]["build"], kept["configuration"]["driver"]
+    record.write_text(json.dumps(kept))
+    assert desk.acceptance.active() is not None
+    assert desk.acceptance.verdict() is Verdict.UNTRIED

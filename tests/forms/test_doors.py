@@ -104,10 +104,11 @@ def test_what_cannot_be_meant_is_a_sentence(run: Run, arguments: Sequence[str], 
 # 2. A run over a folder
 
 
-def test_a_run_fills_forms(tmp_path: Path, photos: Path, model: PlateModel) -> None:
+@pytest.mark.parametrize("at_a_time", [1, 4])
+def test_a_run_fills_forms(tmp_path: Path, photos: Path, model: PlateModel, at_a_time: int) -> None:
     """Rows carry values, the lowest confidence and the form; the worst come first; a second run's forms are its own."""
     model.again["Load"] = "80"
-    with form_assistant(tmp_path, model) as assistant:
+    with form_assistant(tmp_path, model, at_a_time=at_a_time) as assistant:
         runs = BatchRuns(assistant)
         run_id = runs.start(BatchPlan(photos, (), form=FillPlan(TEMPLATE)))
         assert runs.wait(run_id, WAIT_S)

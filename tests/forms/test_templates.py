@@ -14,8 +14,9 @@ import pytest
 from qwen_vl_app.errors import FormError
 from qwen_vl_app.forms import FieldType, FormField, FormTemplate, Names, dump_template, form_question, load_template
 from qwen_vl_app.forms.schema import reading_schema
-from qwen_vl_app.forms.sources import template_from_file, template_from_text
+from qwen_vl_app.forms.sources import keep_from_file, keep_from_text, template_from_file, template_from_text
 from qwen_vl_app.forms.store import TemplateStore, shipped
+from qwen_vl_app.forms.template import slug
 
 
 @pytest.mark.parametrize("template", shipped(), ids=lambda template: template.name)
@@ -224,3 +225,32 @@ def test_versions_count_and_old_ones_stay(tmp_path: Path) -> None:
         store.remove("nameplate")
     with pytest.raises(FormError):
         store.get("../../etc/passwd")
+
+
+def test_a_new_template_never_takes_the_place_of_another(tmp_path: Path) -> None:
+    """Names are made up from titles, and many titles make the same: Chinese ones, long ones, none."""
+    store = TemplateStore(tmp_path)
+    for title in ("泵铭牌", "阀门铭牌", "电机铭牌"):
+        made = FormTemplate(slug(title), (FormField("serial", Names("Serial")),), Names(zh=title))
+        store.save_new(made)
+    own = [each for each in store.list() if each.version]
+    assert [(each.name, each.version) for each in own] == [("form", 1), ("form_2", 1), ("form_3", 1)]
+    assert {each.title.zh for each in own} == {"泵铭牌", "阀门铭牌", "电机铭牌"}
+
+
+def test_what_is_taken_in_twice_is_a_version_of_itself_alone(tmp_path: Path) -> None:
+    """A schema with the same title is the next version; another one, or one without a title, is a template of its own."""
+    store = TemplateStore(tmp_path)
+
+    def schema(title: str, *labels: str) -> str:
+        return json.dumps({"title": title, "type": "object", "properties": {label: {} for label in labels}})
+
+    first = keep_from_text(store, schema("Pump", "tag"))
+    assert keep_from_text(store, schema("Pump", "tag", "flow")).version == 2
+    assert keep_from_text(store, schema("Valve", "tag")).name != first.name
+    untitled = [keep_from_text(store, schema("", label)).name for label in ("a", "b")]
+    assert len(set(untitled)) == 2
+    shared = dump_template(store.get("pump")).encode()
+    assert keep_from_file(store, shared, "from a friend.json").name == "pump"
+    by_file = [keep_from_file(store, b"Tag,Flow\n1,2\n", name).name for name in ("泵.csv", "阀.csv")]
+    assert len(set(by_file)) == 2

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from qwen_vl_app.chat import (
     Answer,
     Box,
+    Confidence,
     FinishReason,
     ParsedAnswer,
     Region,
@@ -50,6 +51,7 @@ ANSWERS = st.builds(
     model=TEXT,
     notes=NOTES,
     error=st.none() | NOTES.filter(bool).map(lambda notes: notes[0]),
+    confidence=st.none() | st.builds(Confidence, st.floats(0, 1), st.floats(0, 1)),
 )
 
 
@@ -58,6 +60,7 @@ ANSWERS = st.builds(
 def test_answers_come_back_equal(answer: Answer) -> None:
     """Every field, down to the last digit of a box and the type of a fact."""
     loaded = load_answer(dump_answer(answer), answer.text)
+    assert loaded.confidence == answer.confidence
     assert loaded == answer
     assert repr(loaded) == repr(answer)
 

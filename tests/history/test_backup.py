@@ -87,7 +87,7 @@ def test_what_is_erased_meanwhile_is_not_in_the_copy(
             # By another thread, as a page would: the copy is not holding the history.
             eraser = threading.Thread(target=store.erase_conversation, args=(OWNER, gone.conversation_id))
             eraser.start()
-            eraser.join(timeout=30)
+            eraser.join(timeout=60)
             assert not eraser.is_alive()
         return real(*args)  # type: ignore[arg-type]
 

@@ -359,7 +359,7 @@ def test_a_site_erasure_that_was_killed_takes_what_was_set_aside(
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         check=False,
-        timeout=60,
+        timeout=120,
     )
     assert child.returncode == -signal.SIGKILL
     assert traces(folder, "killed-marker") == {"history.db"}
@@ -384,7 +384,7 @@ def test_an_erasure_that_was_killed_is_finished_at_the_next_start(
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         check=False,
-        timeout=60,
+        timeout=120,
     )
     assert child.returncode == -signal.SIGKILL
     assert traces(folder, "killed-marker") != set()

@@ -24,7 +24,7 @@ NEXT_VERSION = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "0005", "0004"
+revision, down_revision = "0006", "0005"
 
 
 def upgrade():
@@ -109,10 +109,10 @@ def test_an_older_history_is_copied_and_upgraded(
 
     upgraded = open_store()
 
-    copy = folder / "before-upgrade" / "history-0004.db"
+    copy = folder / "before-upgrade" / "history-0005.db"
     assert [(notice.code, notice.facts["copy"]) for notice in upgraded.notices] == [("history.upgraded", copy.name)]
-    assert versions(folder / "history.db") == [("0005",)]
-    assert versions(copy) == [("0004",)]
+    assert versions(folder / "history.db") == [("0006",)]
+    assert versions(copy) == [("0005",)]
     assert [kept.name for kept in upgraded.turn(OWNER, turn.id).pictures] == ["panel.jpg"]
     with closing(sqlite3.connect(copy)) as connection:
         assert connection.execute("SELECT question FROM turns").fetchall() == [("kept",)]
@@ -154,7 +154,7 @@ def test_a_failing_upgrade_leaves_the_history_as_it_was(
         with pytest.raises(HistoryError) as failed:
             HistoryStore(folder).open()
     assert failed.value.code == "history.migration_failed"
-    assert versions(folder / "history.db") == [("0004",)]
+    assert versions(folder / "history.db") == [("0005",)]
     assert open_store().turn(OWNER, turn.id).question == "kept"
 
 
@@ -173,7 +173,7 @@ def test_a_newer_history_is_refused_and_untouched(
         with pytest.raises(HistoryError) as refused:
             HistoryStore(folder).open()
         assert refused.value.code == "history.newer"
-        assert dict(refused.value.facts) == {"found": "0005", "known": "0004"}
+        assert dict(refused.value.facts) == {"found": "0006", "known": "0005"}
     assert (folder / "history.db").read_bytes() == before
 
 

@@ -237,7 +237,7 @@ def test_threads_may_all_write_and_read(store: HistoryStore, picture: Callable[.
     def work(number: int) -> None:
         try:
             owner = f"owner-{number % 2}"
-            started.wait(timeout=30)
+            started.wait(timeout=60)
             for step in range(6):
                 turn = store.begin_turn(owner, Question(f"{number}.{step}", (picture("shared"),)), title="t")
                 store.mark_running(turn.id)

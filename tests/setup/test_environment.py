@@ -103,7 +103,7 @@ def test_two_set_ups_do_not_meet(house: House) -> None:
         with (environment.SETUP / "lock").open("a+b") as file:
             assert not environment._try_lock(file.fileno())
         other.kill()
-        other.wait(timeout=10)
+        other.wait(timeout=60)
     with (environment.SETUP / "lock").open("a+b") as file:
         assert environment._try_lock(file.fileno())
 

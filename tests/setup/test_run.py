@@ -95,7 +95,7 @@ def busy_port() -> Iterator[int]:
         thread.start()
         yield server.server_port
         server.shutdown()
-        thread.join(timeout=10)
+        thread.join(timeout=60)
 
 
 def test_a_taken_port_is_told_from_a_running_app(

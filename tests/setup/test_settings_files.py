@@ -6,7 +6,10 @@ import re
 import tomllib
 from typing import Any
 
+import pytest
 from streamlit import config as streamlit_config
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.runtime.forward_msg_cache import populate_hash_if_needed
 
 from qwen_vl_app.config import ROOT, Settings
 from qwen_vl_app.offline import is_loopback
@@ -57,3 +60,12 @@ def test_streamlit_takes_what_the_settings_allow() -> None:
 def test_a_page_run_does_not_hold_up_the_model() -> None:
     """Streamlit's sweep after every run would go through all of torch's objects while the model waits for the lock."""
     assert STREAMLIT["runner"]["postScriptGC"] is False
+
+
+def test_no_part_of_a_page_is_sent_as_a_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A browser that has dropped what the server only names would end the connection; the largest part is sent whole."""
+    monkeypatch.setattr(streamlit_config, "get_option", lambda name: STREAMLIT["global"][name.removeprefix("global.")])
+    part = ForwardMsg()
+    part.delta.new_element.markdown.body = "x" * 10_000_000
+    populate_hash_if_needed(part)
+    assert part.hash and not part.metadata.cacheable

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from qwen_vl_app.offline import is_loopback
+from qwen_vl_app.ui.chat_page import PROFILE_COOKIE
 
 FLAGS = (
     "--no-sandbox",
@@ -30,7 +31,13 @@ class Visitor:
     """One person's browser: its page, and everything that it should not have done."""
 
     def __init__(
-        self, browser: Browser, address: str, *, locale: str = "en-US", scheme: Literal["light", "dark"] = "light"
+        self,
+        browser: Browser,
+        address: str,
+        *,
+        locale: str = "en-US",
+        scheme: Literal["light", "dark"] = "light",
+        profile: str = "",
     ) -> None:
         self.context = browser.new_context(
             locale=locale,
@@ -38,12 +45,16 @@ class Visitor:
             viewport={"width": 1280, "height": 860},
             permissions=["clipboard-read", "clipboard-write", "camera"],
         )
+        if profile:
+            self.context.add_cookies([{"name": PROFILE_COOKIE, "value": profile, "url": address}])
         self.page: Page = self.context.new_page()
         self.outside: list[str] = []
         self.errors: list[str] = []
         self.page.on("request", lambda request: self._look_at(request.url))
         self.page.on("websocket", lambda opened: self._look_at(opened.url))
-        self.page.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
+        self.page.on(
+            "console", lambda line: self.errors.append(f"{line.text} {line.location}") if line.type == "error" else None
+        )
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(address)
         expect(self.composer).to_be_enabled(timeout=30_000)
@@ -69,8 +80,8 @@ class Visitor:
     def leave(self) -> None:
         """Close the browser; nothing may have gone outside, and nothing may have complained."""
         self.context.close()
-        assert self.outside == []
-        assert self.errors == []
+        assert self.outside == [], self.outside
+        assert self.errors == [], self.errors
 
     def _look_at(self, url: str) -> None:
         parts = urlsplit(url)

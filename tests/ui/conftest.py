@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import socket
-import subprocess
 import sys
 import threading
 import time
@@ -15,24 +11,28 @@ from collections.abc import Callable, Iterator
 from html import unescape
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 from streamlit.testing.v1 import AppTest
 
 from qwen_vl_app.assistant import Assistant
-from qwen_vl_app.config import ROOT, Settings
+from qwen_vl_app.config import Settings
 from qwen_vl_app.engine.fake import FakeEngine
-from qwen_vl_app.history import HistoryStore
+from qwen_vl_app.history import HistoryStore, Keeping, KeepingMode
 from qwen_vl_app.ui.acts import act as act_of
 from qwen_vl_app.ui.pictures import forget_pictures
 from qwen_vl_app.ui.sending import ask as ask_of
 from qwen_vl_app.ui.visit import Visit
+from tests.chromium import chromium
+from tests.hub_parts import WAIT_S, wait_until_let_go
+from tests.serving import answers, free_port, serving
 from tests.ui.browsing import CAMERA, FLAGS
-from tests.ui.fakes import fake_decoder
+from tests.ui.fakes import fake_decoder, png
+from tests.ui.served_app import fill
 
 MakeAssistant = Callable[..., Assistant]
+LONG_OWNER, LONG_CONVERSATION, LONG_TURNS = "7" * 32, 1, 36
 
 
 @pytest.fixture
@@ -41,16 +41,17 @@ def make_assistant(tmp_path: Path) -> Iterator[MakeAssistant]:
     opened: list[Assistant] = []
 
     def make(*replies: Any, engine: FakeEngine | None = None, waits: bool = True, **settings: Any) -> Assistant:
+        site = Settings(data_dir=tmp_path / "data", models_dir=tmp_path / "models", **settings)
         assistant = Assistant(
             engine=engine or FakeEngine(replies),
             decoder=fake_decoder(),
-            history=HistoryStore(tmp_path / "data"),
-            settings=Settings(data_dir=tmp_path / "data", models_dir=tmp_path / "models", **settings),
+            history=HistoryStore(site.data_dir, keeping=Keeping(KeepingMode(site.keep), days=site.keep_days)),
+            settings=site,
         )
         assistant.open()
         opened.append(assistant)
         if waits:
-            assistant.wait_until_loaded(10)
+            assistant.wait_until_loaded(WAIT_S)
         return assistant
 
     yield make
@@ -67,7 +68,7 @@ def gate() -> threading.Semaphore:
 
 def page_of(assistant: Assistant, *, locale: str = "en-US", conversation: int | None = None) -> AppTest:
     """Return the page, run once, as a browser of that locale opens it."""
-    page = AppTest.from_function(_script, args=(assistant, []), default_timeout=30)
+    page = AppTest.from_function(_script, args=(assistant, []), default_timeout=WAIT_S)
     page.context = {"locale": locale, "timezone": "UTC"}
     if conversation is not None:
         page.query_params["c"] = str(conversation)
@@ -141,13 +142,14 @@ def _told(page: AppTest, component: str) -> dict[str, Any]:
 def finish(assistant: Assistant, page: AppTest) -> AppTest:
     """Wait for every answer of the open conversation and run the page once more."""
     for job in assistant.running("local", int(page.query_params["c"])):
-        assert job.wait(20) is not None
+        assert job.wait(WAIT_S) is not None
+        wait_until_let_go(assistant, job)
     return page.run()
 
 
 def run_until(page: AppTest, is_there: Callable[[AppTest], object]) -> AppTest:
-    """Run the page again until something is there; fail after ten seconds."""
-    deadline = time.monotonic() + 10
+    """Run the page again until something is there; fail after a minute."""
+    deadline = time.monotonic() + WAIT_S
     while not is_there(page):
         assert time.monotonic() < deadline, words_on(page)
         page.run()
@@ -170,47 +172,27 @@ def server_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def address(server_log: Path) -> Iterator[str]:
-    """Serve the app over a scripted engine, once for all browser tests; yield its address."""
-    folder = server_log.parent
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with server_log.open("wb") as log:
-        server = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("served_app.py")), str(port), str(folder)],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=log,
-            stderr=log,
-        )
+    """Serve the app over a scripted engine, once for all browser tests; yield its address.
+
+    `LONG_OWNER` has a conversation there already, of which the page shows a part at first.
+    """
+    assert fill(server_log.parent, LONG_OWNER, turns=LONG_TURNS, data=png(width=560, height=280)) == LONG_CONVERSATION
+    port = free_port()
     url = f"http://127.0.0.1:{port}/"
-    try:
-        _wait_for(url, server, server_log)
+    script = Path(__file__).with_name("served_app.py")
+    command = [sys.executable, str(script), str(port), str(server_log.parent)]
+    with serving(command, log=server_log, is_ready=lambda: answers(url)):
         yield url
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
-def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        assert server.poll() is None, log.read_text()
-        try:
-            with urlopen(url, timeout=2):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError(log.read_text())
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def running_chromium() -> Iterator[Callable[[], Browser]]:
     """Start the machine's own Chromium."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("there is no Chromium on this machine")
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium, args=[*FLAGS, *CAMERA])
+    with chromium([*FLAGS, *CAMERA]) as running:
         yield running
-        running.close()
+
+
+@pytest.fixture
+def browser(running_chromium: Callable[[], Browser]) -> Browser:
+    """A Chromium that runs, whatever the test before did to it."""
+    return running_chromium()

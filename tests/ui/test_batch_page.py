@@ -20,7 +20,7 @@ from qwen_vl_app.ui.batch_run import exported
 from qwen_vl_app.ui.words import Words
 from tests.batch.parts import AnsweringEngine
 from tests.hub_parts import WAIT_S
-from tests.ui.conftest import MakeAssistant, page_of, words_on
+from tests.ui.conftest import MakeAssistant, click, page_of, words_on
 from tests.ui.fakes import png
 
 
@@ -51,7 +51,7 @@ def photos(tmp_path: Path) -> Path:
 
 def batch_page_of(assistant: Assistant, **address: str) -> AppTest:
     page = page_of(assistant)
-    page.button(key="page-batch").click().run()
+    click(page, "page-batch")
     for name, value in address.items():
         page.query_params[name] = value
     return page

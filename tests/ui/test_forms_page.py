@@ -11,9 +11,9 @@ from streamlit.testing.v1 import AppTest
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.batch import BatchRuns
 from qwen_vl_app.forms import FieldState, FillPlan, FormDesk, FormField, FormTemplate, Names, desk_of
-from qwen_vl_app.ui.forms_builder import template_of
+from qwen_vl_app.ui.forms_builder import fields_of, template_of
 from tests.forms.parts import TEMPLATE, PlateModel, plate_engine
-from tests.ui.conftest import MakeAssistant, page_of, words_on
+from tests.ui.conftest import MakeAssistant, click, page_of, words_on
 from tests.ui.fakes import png
 
 
@@ -37,7 +37,7 @@ def desk(assistant: Assistant, monkeypatch: pytest.MonkeyPatch) -> Iterator[Form
 
 def forms_page_of(assistant: Assistant, *, locale: str = "en-US") -> AppTest:
     page = page_of(assistant, locale=locale)
-    page.button(key="page-forms").click().run()
+    click(page, "page-forms")
     assert not page.exception
     return page
 
@@ -96,7 +96,8 @@ def test_the_editors_tables_are_a_template() -> None:
         {"en": "Parts", "type": "table", "columns": "item, count:number"},
         {"en": None, "zh": None, "type": "text"},
     ]
-    made = template_of(lines, [{"kind": "equal", "fields": "serial, result"}], names=Names("Plate"), before=before)
+    rules = [{"kind": "equal", "fields": ["serial", "result"], "tolerance": None}]
+    made = template_of(fields_of(lines, before=before), rules, names=Names("Plate"), before=before)
     serial, result, parts = made.fields
     assert (serial.key, serial.names.en, serial.hint.zh, serial.is_identifier) == ("serial", "Serial no.", "下面", True)
     assert [(choice.value, choice.also) for choice in result.choices] == [("OK", ("合格",)), ("Not OK", ())]

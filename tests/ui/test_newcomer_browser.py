@@ -40,7 +40,7 @@ def test_first_ten_minutes(
     page.locator("input[type=file]").set_input_files(tmp_path / "panel.png")
     expect(page.get_by_test_id(CHIP)).to_contain_text("560 × 280")
     visitor.composer.press("Enter")  # without a word: there is a question for that
-    expect(page.locator("button[data-act=copy]")).to_be_visible(timeout=20_000)
+    expect(page.locator("button[data-act=copy]")).to_be_visible()
     large = page.get_by_role("button", name=t("ui.picture.enlarge", language, name="panel.png"))
     large.click()
     expect(page.get_by_role("dialog")).to_be_visible()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,13 @@ from qwen_vl_app.chat import EngineState, EngineStatus, Question
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.errors import ModelFolderError
 from qwen_vl_app.texts import Language
+from qwen_vl_app.ui import pages as page_module
 from qwen_vl_app.ui.chat_page import PROFILE_COOKIE
+from qwen_vl_app.ui.pages import PAGES
 from qwen_vl_app.ui.state import CONVERSATIONS_AT_ONCE, TURNS_AT_ONCE
-from qwen_vl_app.ui.status_view import loading_line
+from qwen_vl_app.ui.status_view import loading_line, queue_line, status_rows
 from qwen_vl_app.ui.words import Words
+from tests.hub_parts import WAIT_S
 from tests.ui.conftest import (
     MakeAssistant,
     ask,
@@ -69,7 +73,7 @@ def test_anothers_conversation_is_not_shown_nor_any_of_its_pictures(make_assista
     assistant = make_assistant("Secret answer.")
     staged = assistant.stage(png(), "secret.png")
     job = assistant.ask(Question("Secret question", (staged,)), owner="0" * 32)
-    job.wait(20)
+    job.wait(WAIT_S)
     page = page_of(assistant, conversation=job.conversation_id)
     assert not page.exception
     said = words_on(page)
@@ -143,7 +147,9 @@ def test_a_search_finds_words_in_answers_and_leads_to_the_turn(make_assistant: M
     """What was said far up is found with its words marked, and a click opens the conversation there."""
     assistant = make_assistant("The gauge shows seven bar.", *["Yes."] * TURNS_AT_ONCE)
     for number in range(TURNS_AT_ONCE + 1):
-        assistant.ask(Question(f"And {number}?" if number else "Pump?", conversation_id=1 if number else None)).wait(20)
+        assistant.ask(Question(f"And {number}?" if number else "Pump?", conversation_id=1 if number else None)).wait(
+            WAIT_S
+        )
     page = page_of(assistant, conversation=1)
     assert "seven bar" not in words_on(page)
     page = search(page.button(key="new").click().run(), "SEVEN")
@@ -170,12 +176,14 @@ def test_a_conversation_is_pinned_without_being_opened(make_assistant: MakeAssis
     assert [group["name"] for group in list_of(page)["groups"]] == ["Today"]
 
 
-@pytest.mark.parametrize("act", ["open", "pin", "rename", "delete", "again", "edit", "version", "large", "nonsense"])
+@pytest.mark.parametrize(
+    "act", ["open", "pin", "rename", "delete", "again", "edit", "erase", "version", "large", "nonsense"]
+)
 def test_a_click_cannot_reach_what_is_anothers(make_assistant: MakeAssistant, act: str) -> None:
     """Whatever number a browser sends, nobody else's conversation opens, changes or goes."""
     assistant = make_assistant("Secret.")
     job = assistant.ask(Question("Whose?"), owner="0" * 32)
-    job.wait(20)
+    job.wait(WAIT_S)
     page = click(page_of(assistant), act, conversation=job.conversation_id, turn=job.turn_id, picture="1 OR 1", on=1)
     assert not page.exception
     assert "Secret." not in words_on(page) and "Whose?" not in words_on(page)
@@ -186,7 +194,7 @@ def test_a_click_cannot_reach_what_is_anothers(make_assistant: MakeAssistant, ac
 def test_status_and_settings_have_a_page_with_an_address(make_assistant: MakeAssistant) -> None:
     """The page names every setting and why the model was chosen; a new conversation leads back."""
     assistant = make_assistant()
-    page = page_of(assistant).button(key="page-settings").click().run()
+    page = click(page_of(assistant), "page-settings")
     assert page.query_params["view"] == "settings"
     assert "max_upload_mb" in list(page.dataframe[0].value["Name"])
     assert str(assistant.settings.data_dir.parent) not in page.dataframe[0].value.to_string()
@@ -236,3 +244,36 @@ class DemoEngine(FakeEngine):
         """Become ready, as the demo."""
         super().load()
         self._status = replace(self._status, is_demo=True)
+
+
+def test_the_status_line_tells_what_is_asked_and_not_what_the_queue_still_puts_away(
+    make_assistant: MakeAssistant,
+) -> None:
+    """An answer that is over is not in the making, whatever the queue has left to do; several at a time are counted."""
+    status = make_assistant().status
+    english = Words(Language.ENGLISH)
+    assert queue_line(replace(status, is_busy=True), english) == "No one waiting"
+    assert queue_line(replace(status, unanswered=1), english) == "One answer in the making"
+    assert queue_line(replace(status, unanswered=3), english) == "3 answers in the making"
+    assert queue_line(replace(status, unanswered=3, waiting=2), english) == "2 waiting"
+
+
+def test_an_answer_in_the_making_is_in_the_status_until_it_is_over(
+    make_assistant: MakeAssistant, gate: threading.Semaphore
+) -> None:
+    """From the question to the last word, and no moment longer."""
+    assistant = make_assistant(engine=FakeEngine([["one ", "two"]], gate=gate))
+    job = assistant.ask(Question("Count"))
+    assert assistant.status.unanswered == 1
+    gate.release(2)
+    assert job.wait(60) is not None
+    assert assistant.status.unanswered == 0
+
+
+def test_every_page_and_every_line_of_the_status_has_its_drawing(make_assistant: MakeAssistant) -> None:
+    """The browser's part draws them by name."""
+    drawings = Path(page_module.__file__).with_name("frontend").joinpath("rows.js").read_text(encoding="utf-8")
+    rows = status_rows(make_assistant().status, Words(Language.ENGLISH))
+    for name in [*PAGES, *(row.name for row in rows), "notices"]:
+        assert f"  {name}: " in drawings, name
+    assert all(row.explanation for row in rows)

@@ -14,6 +14,7 @@ from qwen_vl_app.corrections import places_text
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.texts import Language
 from qwen_vl_app.ui.conversation import FULL_TURNS
+from tests.hub_parts import WAIT_S
 from tests.ui.conftest import MakeAssistant, ask, click, finish, page_of, words_on
 from tests.ui.fakes import png
 
@@ -23,7 +24,7 @@ def _with_later_turns(make_assistant: MakeAssistant, answer: str, *, question: s
     assistant = make_assistant(engine=FakeEngine([answer, *["Later."] * FULL_TURNS]))
     page = finish(assistant, ask(page_of(assistant), question, a__png=png(width=560, height=280)))
     for number in range(FULL_TURNS):
-        assistant.ask(Question(f"And {number}?", conversation_id=1)).wait(20)
+        assistant.ask(Question(f"And {number}?", conversation_id=1)).wait(WAIT_S)
     return page.run()
 
 
@@ -88,7 +89,7 @@ def test_a_very_long_question_and_answer_are_folded_but_whole(make_assistant: Ma
     assert _html(page).count("Show all of it") == 2
     assert words_on(page).count("word") >= 3000
     for number in range(FULL_TURNS):
-        assistant.ask(Question(f"And {number}?", conversation_id=1)).wait(20)
+        assistant.ask(Question(f"And {number}?", conversation_id=1)).wait(WAIT_S)
     page = page.run()
     assert _html(page).count("Show all of it") >= 2
     assert words_on(page).count("why") >= 1000
@@ -97,10 +98,10 @@ def test_a_very_long_question_and_answer_are_folded_but_whole(make_assistant: Ma
 def test_the_last_thirty_cost_as_much_as_a_few(make_assistant: MakeAssistant) -> None:
     """The number of elements does not grow with the turns."""
     assistant = make_assistant(*["Yes."] * 12)
-    assistant.ask(Question("First?")).wait(20)
+    assistant.ask(Question("First?")).wait(WAIT_S)
     counts = []
     for number in range(11):
-        assistant.ask(Question(f"And {number}?", conversation_id=1)).wait(20)
+        assistant.ask(Question(f"And {number}?", conversation_id=1)).wait(WAIT_S)
         if number in (FULL_TURNS + 1, 10):
             counts.append(len(list(page_of(assistant, conversation=1).main)))
     assert counts[0] == counts[1]

@@ -13,7 +13,8 @@ from qwen_vl_app.assistant import LOCAL_OWNER, Assistant
 from qwen_vl_app.chat import ErasureReceipt, Fragment, Question, TextPiece
 from qwen_vl_app.history import HistoryStore, Keeping, KeepingMode
 from qwen_vl_app.ui.records_search import _marked
-from tests.ui.conftest import MakeAssistant, page_of, words_on
+from tests.hub_parts import WAIT_S
+from tests.ui.conftest import MakeAssistant, click, page_of, words_on
 from tests.ui.fakes import png
 
 
@@ -23,13 +24,13 @@ def assistant(make_assistant: MakeAssistant) -> Assistant:
     made = make_assistant("A red lamp.", "号码是 42。")
     pictures = (made.stage(png(), "panel.png"),)
     for question in (Question("What is there?", pictures), Question("发票号码？")):
-        assert made.ask(question).wait(20) is not None
+        assert made.ask(question).wait(WAIT_S) is not None
     return made
 
 
 def records_of(assistant: Assistant, *, locale: str = "en-US") -> AppTest:
     page = page_of(assistant, locale=locale)
-    return page.button(key="page-records").click().run()
+    return click(page, "page-records")
 
 
 def found(page: AppTest) -> list[str]:
@@ -70,7 +71,7 @@ class TestFinding:
         (turn,) = assistant.turns(LOCAL_OWNER, first.id)
         again = assistant.records.question_of(LOCAL_OWNER, turn.id, text="Something else?")
         assistant._engine.replies.append("Else.")  # type: ignore[attr-defined]
-        assert assistant.ask(again, beside=turn.id).wait(20) is not None
+        assert assistant.ask(again, beside=turn.id).wait(WAIT_S) is not None
         page = records_of(assistant)
         page.text_input(key="find-words").input("lamp").run()
         page.button(key=f"open-hit-{turn.id}").click().run()
@@ -83,7 +84,7 @@ class TestFinding:
         count = 5
         made = make_assistant(*(["ok"] * count))
         for number in range(count):
-            assert made.ask(Question(f"Question {number}?")).wait(20) is not None
+            assert made.ask(Question(f"Question {number}?")).wait(WAIT_S) is not None
         page = records_of(made)
         seen = found(page)
         for _ in range(2):

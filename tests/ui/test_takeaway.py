@@ -17,6 +17,7 @@ from qwen_vl_app.ui.state import PageState
 from qwen_vl_app.ui.takeaway import as_json, as_pdf, as_zip
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
+from tests.hub_parts import WAIT_S
 from tests.ui.conftest import MakeAssistant
 from tests.ui.fakes import png
 
@@ -32,10 +33,10 @@ def taken(request: pytest.FixtureRequest, make_assistant: MakeAssistant) -> tupl
         assistant.stage(png(width=280, height=560), "门.png"),
     )
     job = assistant.ask(Question("Where are the lamps?", pictures), is_private=request.param)
-    assert job.wait(20) is not None
+    assert job.wait(WAIT_S) is not None
     for text in ("And what 颜色?", "Why?"):
         follow = assistant.ask(Question(text, conversation_id=job.conversation_id))
-        assert follow.wait(20) is not None
+        assert follow.wait(WAIT_S) is not None
     assert job.conversation_id is not None
     visit = Visit(assistant, LOCAL_OWNER, PageState(), Words(Language.CHINESE))
     return visit, assistant.conversation(LOCAL_OWNER, job.conversation_id)

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
+from tests.chromium import WAIT_MS
 from tests.ui.browsing import CHIP, Visitor
+from tests.ui.conftest import LONG_CONVERSATION, LONG_OWNER, LONG_TURNS
 from tests.ui.fakes import png
 from tests.ui.served_app import BOXES
 
 pytestmark = pytest.mark.browser
-ANSWERED_MS = 20_000
 
 
 def test_an_answer_is_copied_its_question_edited_and_both_versions_stay(
@@ -26,7 +27,7 @@ def test_an_answer_is_copied_its_question_edited_and_both_versions_stay(
     expect(page.get_by_test_id(CHIP)).to_contain_text("560 × 280")
     visitor.ask("Where is the lamp?")
     copy = page.get_by_role("button", name="Copy")
-    expect(copy).to_be_visible(timeout=ANSWERED_MS)
+    expect(copy).to_be_visible()
     copy.click()
     expect(page.get_by_role("status").filter(has_text="Copied")).to_be_visible()
     assert page.evaluate("() => navigator.clipboard.readText()") == BOXES
@@ -38,7 +39,7 @@ def test_an_answer_is_copied_its_question_edited_and_both_versions_stay(
     editor.fill("Where is the other lamp?")
     editor.press("Control+Enter")
     versions = page.get_by_role("img", name="Answer 2 of 2")
-    expect(versions).to_be_visible(timeout=ANSWERED_MS)
+    expect(versions).to_be_visible()
     bubble = page.locator(".qvl-bubble")
     expect(bubble).to_have_text("Where is the other lamp?")
     expect(page.get_by_role("button", name="Show panel.png large")).to_have_count(1)
@@ -48,13 +49,13 @@ def test_an_answer_is_copied_its_question_edited_and_both_versions_stay(
     page.get_by_role("button", name="New conversation").click()
     expect(page.get_by_role("heading", name="Ask about your pictures")).to_be_visible()
     visitor.ask("The same question")
-    expect(copy).to_be_visible(timeout=ANSWERED_MS)
+    expect(copy).to_be_visible()
     page.get_by_role("button", name="New conversation").click()
     expect(page.get_by_role("heading", name="Ask about your pictures")).to_be_visible()
     visitor.ask("The same question")
-    expect(page.get_by_text("From cache, ")).to_be_visible(timeout=ANSWERED_MS)
+    expect(page.get_by_text("From cache, ")).to_be_visible()
     page.get_by_role("button", name="Run again").click()
-    expect(page.get_by_role("img", name="Answer 2 of 2")).to_be_visible(timeout=ANSWERED_MS)
+    expect(page.get_by_role("img", name="Answer 2 of 2")).to_be_visible()
     expect(page.get_by_text("From cache, ")).to_have_count(0)
     visitor.leave()
     assert "fragment" not in server_log.read_text().lower()
@@ -66,7 +67,7 @@ def test_conversations_are_found_pinned_renamed_and_deleted_by_keyboard(browser:
     page = visitor.page
     for text in ("第一台水泵在哪里？", "第二台阀门呢？"):
         visitor.ask(text)
-        expect(page.get_by_role("button", name="复制")).to_be_visible(timeout=ANSWERED_MS)
+        expect(page.get_by_role("button", name="复制")).to_be_visible()
         page.get_by_role("button", name="新对话").click()
         expect(page.get_by_role("heading", name="就图片提问")).to_be_visible()
     rows, hits, search = (page.get_by_test_id(name) for name in ("conversation", "search-hit", "list-search"))
@@ -111,4 +112,46 @@ def test_conversations_are_found_pinned_renamed_and_deleted_by_keyboard(browser:
     dialog.get_by_role("button", name="彻底删除").click()
     expect(rows).to_have_count(1)
     expect(page.get_by_role("heading", name="就图片提问")).to_be_visible()  # it was the open one
+    visitor.leave()
+
+
+def test_a_long_conversation_keeps_its_place_and_opens_with_one_click(browser: Browser, address: str) -> None:
+    """Earlier turns come above what one reads; one click opens a picture further up; one question is erased by keyboard."""
+    visitor = Visitor(browser, f"{address}?c={LONG_CONVERSATION}", profile=LONG_OWNER)
+    page = visitor.page
+    expect(page.get_by_text(f"Question {LONG_TURNS - 1}", exact=True)).to_be_visible()
+    places = page.locator("[data-turn-place]")
+    expect(places).to_have_count(30)
+    earlier = page.get_by_role("button", name="Show earlier")
+    earlier.scroll_into_view_if_needed()
+    first = page.get_by_text(f"Question {LONG_TURNS - 30}", exact=True)
+    before = first.bounding_box()
+    earlier.click()
+    expect(places).to_have_count(LONG_TURNS)
+    expect(first).to_be_in_viewport()
+    assert before is not None
+    page.wait_for_function(
+        "([text, top]) => { const found = [...document.querySelectorAll('.qvl-typed')].find((each) => each.textContent === text);"
+        " return found && Math.abs(found.getBoundingClientRect().top - top) <= 8; }",
+        arg=[f"Question {LONG_TURNS - 30}", before["y"]],
+        timeout=WAIT_MS,
+    )
+
+    stages = page.get_by_test_id("picture-stage")
+    expect(stages).to_have_count(1)
+    turn = places.nth(3).get_attribute("data-turn-place")
+    page.locator(f'.qvl-places[data-turn="{turn}"]').click()
+    opened = page.locator(f'[class*="st-key-looked-at-{turn}-"]').get_by_test_id("picture-stage")
+    expect(opened).to_be_in_viewport()
+    expect(stages).to_have_count(1)
+
+    page.locator('[data-act="erase"][data-turn="1"]').focus()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("“Question 0” goes for good")
+    visitor.look_for_barriers()
+    dialog.get_by_role("button", name="Erase for good").click()
+    expect(page.get_by_role("alert").filter(has_text="Receipt 1")).to_be_visible()
+    expect(page.get_by_text("Question 0", exact=True)).to_have_count(0)
+    expect(page.get_by_text("Question 1", exact=True)).to_have_count(1)
     visitor.leave()

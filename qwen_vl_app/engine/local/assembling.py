@@ -158,6 +158,8 @@ def prepare(models_dir: Path, options: Options) -> Prepared:
         device=hardware.device_name(device),
         dtype=precision.name,
         weights_bytes=folder.weight_bytes,
+        build=hardware.build_name(),
+        driver=hardware.driver_version(device),
         needed_bytes=fit.weight_bytes + reserve,
         free_bytes=free,
         plan=plan,
@@ -215,7 +217,7 @@ def assemble(
     steps = choose_steps(options.decode, decoder.text, device, rows=options.decode_batch, slab=slab)
     rounds = Rounds(steps.steppers)
     # 7. Warm up, and know from it how long things take here.
-    speed = measure(prompts, encoder, decoder, rounds, factor=family.factor)
+    speed, gains = measure(prompts, encoder, decoder, rounds, factor=family.factor)
     plan = prepared.plan
     if options.detail == "auto" and budget.is_cpu:
         plan = with_default_by_time(
@@ -244,6 +246,7 @@ def assemble(
         attention=attention.name,
         plan=plan,
         figures=speed.figures(),
+        gains=gains if budget.is_cpu else {},
         choices=(*prepared.status.choices, attention.reason, steps.reason, grammars.reason),
     )
     return Assembled(parts, speed, status)

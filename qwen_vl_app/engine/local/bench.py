@@ -23,9 +23,10 @@ from qwen_vl_app.chat import Size
 from qwen_vl_app.engine.families import smart_resize
 from qwen_vl_app.engine.folders import ModelFolder, inspect_folder
 from qwen_vl_app.engine.local import hardware
-from qwen_vl_app.engine.local.bench_arms import ARMS, CARD_ARMS, Reading, Work, measure_arm, measure_bandwidth
+from qwen_vl_app.engine.local.bench_arms import ARMS, CARD_ARMS, Arm, Reading, Work, measure_arm, measure_bandwidth
 from qwen_vl_app.engine.local.bench_models import SHAPES, make_model
 from qwen_vl_app.engine.local.bench_quality import FULL, Examination, compared, examine
+from qwen_vl_app.engine.local.leash import end_with_parent
 from qwen_vl_app.engine.local.sizing import weight_bytes
 from qwen_vl_app.errors import ModelError, ModelFolderError, Reason
 
@@ -34,6 +35,11 @@ FIGURES = (
     *("load_s", "peak_bytes", "gb_per_s", "share_of_limit"),
 )
 QUALITY_PICTURES = 10
+CHOICES: Mapping[str, Callable[[tuple[Arm, ...]], tuple[Arm, ...]]] = {
+    "all": lambda arms: arms,
+    "ends": lambda arms: (arms[0], arms[-1]),
+    "ours": lambda arms: arms[-1:],
+}
 CHILD_OVERHEAD_BYTES = 800_000_000
 Progress = Callable[[Reason], None]
 
@@ -42,7 +48,8 @@ def run_bench(
     *,
     shape: str = "0.4b",
     model: Path | None = None,
-    sides: Iterable[int] = (512, 1024),
+    sizes: Iterable[Size] = (Size(512, 512), Size(1024, 1024)),
+    chosen: str = "all",
     tokens: int = 32,
     rounds: int = 2,
     repeats: int = 2,
@@ -55,10 +62,11 @@ def run_bench(
 ) -> dict[str, Any]:
     """Measure every arm at every size and return the report, ready for JSON.
 
-    `sides` are of square pictures in pixels; `model` is a folder, else random weights of `shape` are made and thrown away
+    `sizes` are the pictures' in pixels, before they are fitted to the family's grid; `model` is a folder, else random weights of `shape` are made and thrown away
     again. Each round runs all arms, every second one backwards, so that a machine that warms up or slows down does so to
     all of them; the best of all rounds counts. `quality` is a model's folder and a folder of held-out pictures, of which
     each precision is asked, on the processor. `cap_bytes` is what an arm may have of a graphics card, 0 for all. Without `is_apart` arms run in this process, which is quick and measures no peak of memory. Arms that do not fit into memory are left out and named in the report.
+    `chosen` is one of CHOICES: all arms, the `ends` (stock as it comes and ours at its best), or `ours` at its best alone.
     Raises ModelFolderError.
     """
     with _folder(shape, model, on_progress) as folder:
@@ -70,9 +78,8 @@ def run_bench(
         factor = known.family.factor
         where = hardware.choose_device(device).device
         choices = ARMS if where.type == "cpu" else CARD_ARMS
-        sizes = tuple(
-            smart_resize(Size(side, side), factor, min_pixels=factor**2, max_pixels=16384 * factor**2) for side in sides
-        )
+        choices = CHOICES[chosen](choices)
+        fitted = tuple(smart_resize(size, factor, min_pixels=factor**2, max_pixels=16384 * factor**2) for size in sizes)
         graded = [] if quality is None else _quality(*quality, threads=threads, on_progress=on_progress)
         reading = Reading(threads, where.type)
         limit = _in_child(measure_bandwidth, reading) if is_apart else measure_bandwidth(reading)
@@ -85,7 +92,7 @@ def run_bench(
                     left_out.append(arm.name)
                     continue
                 on_progress(Reason("engine.bench.arm", arm=arm.name, round=number + 1, rounds=rounds))
-                work = Work(arm, folder, sizes, tokens, repeats, threads, number, where.type, cap_bytes)
+                work = Work(arm, folder, fitted, tokens, repeats, threads, number, where.type, cap_bytes)
                 try:
                     found = _in_child(measure_arm, work) if is_apart else measure_arm(work)
                 except ModelError as error:  # a precision or a way to decode that this card cannot do
@@ -134,7 +141,8 @@ def _folder(shape: str, model: Path | None, on_progress: Progress) -> Iterator[P
 
 
 def _in_child(work: Callable[[Any], Any], given: Any) -> Any:
-    with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as child:
+    start = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=1, mp_context=start, initializer=end_with_parent) as child:
         return child.submit(work, given).result()
 
 

@@ -45,7 +45,7 @@ class Arm:
     decode: str = "auto"
 
 
-ARMS = (
+ARMS: tuple[Arm, ...] = (
     Arm("stock fp32", is_stock=True, precision="fp32"),
     Arm("stock bf16", is_stock=True, precision="bf16"),
     Arm("own loop fp32, nothing held", is_stock=False, precision="fp32", holds=False),
@@ -55,7 +55,7 @@ ARMS = (
 )
 
 
-CARD_ARMS = (
+CARD_ARMS: tuple[Arm, ...] = (
     Arm("stock bf16", is_stock=True, precision="bf16"),
     Arm("own loop bf16, nothing held", is_stock=False, precision="bf16", holds=False, decode="plain"),
     Arm("+ held pictures and sequences", is_stock=False, precision="bf16", decode="plain"),

@@ -55,11 +55,23 @@ class Decoder:
         """Return (3, tokens): time, height and width of every token of the whole prompt."""
         token_ids = torch.tensor([prompt.token_ids])
         kinds = torch.zeros_like(token_ids, dtype=torch.int32)
+        pictures: list[list[int]] = []
+        clips: list[list[int]] = []
+        pair_seconds: list[float] = []
         for place in prompt.pictures:
-            kinds[0, place.start : place.end] = 1
-        grids = torch.tensor([[1, place.grid_height, place.grid_width] for place in prompt.pictures], dtype=torch.long)
+            clip = place.image.clip
+            kinds[0, place.start : place.end] = 1 if clip is None else 2
+            if clip is None:
+                pictures.append([1, place.grid_height, place.grid_width])
+            elif not place.offset:
+                clips.append([clip.pairs, place.grid_height, place.grid_width])
+                pair_seconds.append(clip.seconds / clip.pairs)
         positions, _ = self._model.module.model.get_rope_index(
-            token_ids, mm_token_type_ids=kinds, image_grid_thw=grids if prompt.pictures else None
+            token_ids,
+            mm_token_type_ids=kinds,
+            image_grid_thw=torch.tensor(pictures) if pictures else None,
+            video_grid_thw=torch.tensor(clips) if clips else None,
+            second_per_grid_ts=torch.tensor(pair_seconds) if clips else None,
         )
         return torch.as_tensor(positions)[:, 0].to(self._model.device)
 
@@ -104,7 +116,7 @@ class Decoder:
             if left >= right:
                 continue
             feature = features[place.image.picture_id]
-            inside = slice(left - place.start, right - place.start)
+            inside = slice(left - place.start + place.offset, right - place.start + place.offset)
             embedded[left - start : right - start] = feature.tokens[inside].to(embedded.dtype)
             is_picture[left - start : right - start] = True
             deepstack.append([layer[inside] for layer in feature.deepstack])

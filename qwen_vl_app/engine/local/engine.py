@@ -19,6 +19,7 @@ from qwen_vl_app.chat import (
     EngineState,
     EngineStatus,
     FinishReason,
+    ImageInput,
     LikelyToken,
     Message,
     SeenSize,
@@ -257,7 +258,8 @@ class LocalEngine:
                     logits = read.logits
                     yield StageStep(Stage.READING, read.done, len(prompt.token_ids))
                 # 4. The answer, a token at a time.
-                position = int(positions.max()) + 1
+                # Behind the last token, as the library goes on: the times of a clip may reach beyond it.
+                position = int(positions[:, -1].max()) + 1
                 sampler = Sampler(request.sampling, parts.model.device, form=form)
                 guard = LoopGuard(lambda token: b"\n" in parts.tokens.bytes_of(token))
                 seat = parts.rounds.join(cache, position)
@@ -327,7 +329,7 @@ class LocalEngine:
                 tokens=tokens,
                 limit=limit,
                 picture_tokens=prompt.picture_tokens,
-                pictures=len(prompt.pictures),
+                pictures=sum(not place.offset for place in prompt.pictures),
             )
         return limit - tokens
 
@@ -340,16 +342,22 @@ class LocalEngine:
         should_stop: Callable[[], bool],
     ) -> Iterator[Step]:
         needed = {place.image.picture_id: place.image for place in prompt.pictures if place.end > cached}
-        for done, (picture_id, image) in enumerate(needed.items()):
-            yield StageStep(Stage.ENCODING, done, len(needed))
+        total = sum(_passes(image) for image in needed.values())
+        done = 0
+        for picture_id, image in needed.items():
             found = parts.features.get(picture_id)
             if found is None:
-                self._fault("encode")
-                found = parts.encoder.encode(image, should_stop=should_stop)
+                passes: list[PictureFeatures] = []
+                for pair in range(_passes(image)):
+                    yield StageStep(Stage.ENCODING, done + pair, total)
+                    self._fault("encode")
+                    passes.append(parts.encoder.encode(image, pair=pair, should_stop=should_stop))
+                found = PictureFeatures.joined(passes)
                 parts.features.put(picture_id, found)
             features[picture_id] = found
+            done += _passes(image)
         if needed:
-            yield StageStep(Stage.ENCODING, len(needed), len(needed))
+            yield StageStep(Stage.ENCODING, total, total)
 
     def forget(self) -> None:
         """Let go of encoded pictures, held sequences and the tokens of earlier answers.
@@ -368,6 +376,11 @@ class LocalEngine:
         self._answers = AnswerIds()
         _free_memory()
         self._status = replace(self._status, state=EngineState.CLOSED, plan=None, loaded_bytes=0)
+
+
+def _passes(image: ImageInput) -> int:
+    """Return how often the vision tower looks: once at a picture, once at each pair of a clip's frames."""
+    return 1 if image.clip is None else image.clip.pairs
 
 
 def _told(chosen: Choice, text: str, tokens: TextTokens) -> TokenStep:

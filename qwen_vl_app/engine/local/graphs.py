@@ -19,7 +19,7 @@ import torch
 
 from qwen_vl_app.engine.local.kv import KVCache
 from qwen_vl_app.engine.local.slab import Body, Recorder, SlabSize, StaticStepper
-from qwen_vl_app.engine.local.steps import GrowingStepper, Rounds, Stepper
+from qwen_vl_app.engine.local.steps import MOST_ROWS, GrowingStepper, Rounds, Stepper
 from qwen_vl_app.engine.local.text import TextModel
 from qwen_vl_app.errors import ModelError, Reason
 
@@ -101,7 +101,8 @@ def choose_steps(
     `slab` is the fixed memory there is room for, None where there is too little. What does not work or does not agree with
     the plain way is not used; raises ModelError where it was asked for by name.
     """
-    plain = GrowingStepper(text, device, most_rows=rows)
+    # On a processor a row more costs nothing ahead, and runs over folders ask for several.
+    plain = GrowingStepper(text, device, most_rows=MOST_ROWS if device.type == "cpu" else rows)
     if wanted == "plain":
         return StepsChoice((plain,), Reason("engine.choice.steps.wanted", steps="plain"))
     if wanted == "auto" and device.type != "cuda":

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from qwen_vl_app.engine.driver import ask_driver
 from qwen_vl_app.engine.local.card_products import CARD_KINDS, works
 from qwen_vl_app.engine.local.products import CPU_INT8, DENSE, ProductKind, int8_works
 from qwen_vl_app.errors import ModelError, Reason
@@ -68,6 +69,18 @@ def free_bytes(device: torch.device) -> int:
         # The page cache counts as used but leaves when it must.
         free = min(free, max(0, limit - used + _cgroup_inactive_file()))
     return free
+
+
+def build_name() -> str:
+    """Return torch's version and the CUDA version that it was built for: a change of either may change an answer."""
+    cuda = f" (CUDA {torch.version.cuda})" if torch.version.cuda else ""
+    return f"torch {torch.__version__}{cuda}"
+
+
+def driver_version(device: torch.device) -> str:
+    """Return the version of a card's driver; empty on a processor, and where the driver's own program does not tell."""
+    driver = ask_driver() if device.type == "cuda" else None
+    return "" if driver is None else driver.version
 
 
 def driver_is_lost(device: torch.device) -> bool:

@@ -24,6 +24,8 @@ MOST_CONTEXT_TOKENS = 65536
 LEAST_CONTEXT_TOKENS = 2048
 KV_SHARE = 0.5
 """The part of the free memory that conversations may take; the vision tower's peak gets the rest."""
+SPARE_SHARE = 0.5
+"""The part of what nobody else was promised that several answers of a run may take."""
 CHUNK_SHARE, LEAST_CHUNK_TOKENS = 0.2, 128
 """Part of the usable memory for reading a piece of a prompt, and the least worth reading at a time."""
 SLAB_SHARE = 0.15
@@ -120,8 +122,11 @@ def make_plan(family: Family, shape: Shape, limits: PixelLimits, budget: Budget,
     default, why = _default(budget, wanted)
     reasons.append(why)
     rungs = _merged(pixels, default, area)
-    plan = SizePlan(family.factor, limits.min_pixels, rungs, rungs[0].detail, context, tuple(reasons))
-    return SizePlan(family.factor, limits.min_pixels, rungs, plan.rung(default).detail, context, tuple(reasons))
+    promised = budget.answers * context * kv_bytes + prefill
+    promised += rungs[-1].max_tokens * shape.vision_bytes_per_token(budget.dtype_bytes)
+    spare = int(max(0, usable - promised) * SPARE_SHARE) // kv_bytes
+    plan = SizePlan(family.factor, limits.min_pixels, rungs, rungs[0].detail, context, tuple(reasons), spare)
+    return replace(plan, default=plan.rung(default).detail)
 
 
 def _default(budget: Budget, wanted: str) -> tuple[Detail, Reason]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from qwen_vl_app.chat import ImageInput, Message, Size
+from qwen_vl_app.chat import Clip, ImageInput, Message, Size
 from qwen_vl_app.engine.families import Family
 from qwen_vl_app.engine.folders import read_json
 from qwen_vl_app.engine.local.prefixes import Unit
@@ -24,20 +24,24 @@ from qwen_vl_app.errors import InferenceError, ModelFolderError
 log = logging.getLogger(__name__)
 
 TURN, TURN_END = "<|im_start|>", "<|im_end|>"
-VISION, VISION_END, PICTURE = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"
+VISION, VISION_END, PICTURE, CLIP = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
 FRAME = (TURN, TURN_END, VISION, VISION_END, PICTURE)
 _PROBE = "probe"
 
 
 @dataclass(frozen=True, slots=True)
 class PicturePlace:
-    """Where a picture's tokens stand in the sequence, `start` up to but not `end`, and its grid of patches."""
+    """Where a picture's tokens stand in the sequence, `start` up to but not `end`, and its grid of patches.
+
+    A clip may have several places, one behind the other; `offset` is how many of its tokens stood in those before.
+    """
 
     image: ImageInput
     start: int
     end: int
     grid_height: int
     grid_width: int
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +125,12 @@ class PromptBuilder:
         """Return the sequence that asks the model to answer the last message.
 
         `answer_ids` may return the tokens that the model itself once chose for an earlier answer's text: they are taken
-        as they were, so that what is held of the conversation still fits. Pictures are numbered ("Picture 1: ") where
-        there is more than one. Raises InferenceError where a picture has no size that the model can see.
+        as they were, so that what is held of the conversation still fits. Pictures and clips are numbered ("Picture 1: ",
+        "Video 1: ") where there is more than one of them together. Raises InferenceError where a picture has no size that the model can see.
         """
         sequence = _Sequence(self._tokens)
         numbered = sum(len(message.images) for message in messages) > 1
-        number = 0
+        pictures = clips = 0
         if self._frame.default_system is not None and (not messages or messages[0].role != "system"):
             sequence.special(TURN)
             sequence.text(f"system\n{self._frame.default_system}")
@@ -136,11 +140,17 @@ class PromptBuilder:
             sequence.special(TURN)
             sequence.text(f"{message.role}\n")
             for image in message.images:
-                number += 1
+                if image.clip is None:
+                    pictures += 1
+                else:
+                    clips += 1
                 if numbered:
-                    sequence.text(f"Picture {number}: ")
+                    sequence.text(f"Picture {pictures}: " if image.clip is None else f"Video {clips}: ")
                 sequence.special(VISION)
-                sequence.picture(image, self._grid(image))
+                if image.clip is None:
+                    sequence.picture(image, self._grid(image))
+                else:
+                    self._add_clip(sequence, image, image.clip)
                 sequence.special(VISION_END)
             known = answer_ids(message.text) if message.role == "assistant" else None
             if known is None:
@@ -153,11 +163,26 @@ class PromptBuilder:
         sequence.text(self._frame.answer_start)
         return sequence.prompt()
 
+    def _add_clip(self, sequence: _Sequence, image: ImageInput, clip: Clip) -> None:
+        if CLIP not in self._tokens.specials:
+            raise InferenceError("engine.clip.unknown_to_model")
+        grid = self._grid(image)
+        if not self._family.writes_times:
+            sequence.clip(image, grid, pairs=clip.pairs)
+            return
+        # As the library's processor writes it: it keeps the frame around the whole clip, and puts one around every pair.
+        for pair in range(clip.pairs):
+            at = (clip.moments[2 * pair] + clip.moments[2 * pair + 1]) / 2
+            sequence.text(f"<{at:.1f} seconds>")
+            sequence.special(VISION)
+            sequence.clip(image, grid, pairs=1, before=pair)
+            sequence.special(VISION_END)
+
     def _grid(self, image: ImageInput) -> Size:
         factor = self._family.factor
         size = image.size
         fits = size.width % factor == 0 and size.height % factor == 0 and size.pixels > 0
-        if not fits or len(image.rgb) != size.pixels * 3:
+        if not fits or len(image.rgb) != image.byte_count:
             raise InferenceError("engine.picture.wrong_size", width=size.width, height=size.height, factor=factor)
         return Size(size.width // self._family.patch, size.height // self._family.patch)
 
@@ -191,6 +216,15 @@ class _Sequence:
         self._token_ids.extend([self._tokens.specials[PICTURE]] * count)
         self._units.extend([image.picture_id] * count)
         self._pictures.append(PicturePlace(image, start, start + count, grid.height, grid.width))
+
+    def clip(self, image: ImageInput, grid: Size, *, pairs: int, before: int = 0) -> None:
+        """Add so many pairs of a clip's frames, behind those `before`."""
+        self._flush()
+        start, each = len(self._token_ids), grid.pixels // 4
+        self._token_ids.extend([self._tokens.specials[CLIP]] * (each * pairs))
+        self._units.extend([image.picture_id] * (each * pairs))
+        end = start + each * pairs
+        self._pictures.append(PicturePlace(image, start, end, grid.height, grid.width, offset=each * before))
 
     def prompt(self) -> Prompt:
         self._flush()

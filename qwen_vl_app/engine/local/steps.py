@@ -114,6 +114,11 @@ class Rounds:
         """The first way's."""
         return self._steppers[0].name
 
+    @property
+    def most_rows(self) -> int:
+        """How many answers the first way makes in one step."""
+        return self._steppers[0].most_rows
+
     def join(self, cache: KVCache, position: int) -> Seat:
         """Seat a sequence whose tokens are all in `cache`; the next one stands at `position`."""
         seat = Seat(cache, position, cache.length)

@@ -7,7 +7,7 @@ are seen at; nothing is resized here.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,14 @@ class PictureFeatures:
     def nbytes(self) -> int:
         """Memory held."""
         return self.tokens.nbytes + sum(layer.nbytes for layer in self.deepstack)
+
+    @staticmethod
+    def joined(parts: Sequence[PictureFeatures]) -> PictureFeatures:
+        """Return the features of a clip from those of its pairs of frames, in their order."""
+        if len(parts) == 1:
+            return parts[0]
+        layers = zip(*(part.deepstack for part in parts), strict=True)
+        return PictureFeatures(torch.cat([part.tokens for part in parts]), tuple(torch.cat(layer) for layer in layers))
 
 
 class FeatureCache:
@@ -100,29 +108,38 @@ class PictureEncoder:
             raise Stopped
 
     @torch.inference_mode()
-    def pixel_values(self, image: ImageInput) -> torch.Tensor:
-        """Return (patches, channels * time * height * width) in fp32 on the model's device, as the library's processor does.
+    def pixel_values(self, image: ImageInput, *, pair: int | None = None) -> torch.Tensor:
+        """Return (patches, channels * time * height * width) in fp32 on the model's device, as the library's processors do.
 
-        Only the bytes go to the device; they are scaled and cut there. Raises InferenceError on a size off the grid.
+        Of a clip all pairs of frames one behind the other, or the one of that number. Only the bytes go to the device; they
+        are scaled and cut there. Raises InferenceError on a size off the grid.
         """
         width, height, family = image.size.width, image.size.height, self._family
-        if width % family.factor or height % family.factor or len(image.rgb) != width * height * 3:
+        if width % family.factor or height % family.factor or len(image.rgb) != image.byte_count:
             raise InferenceError("engine.picture.wrong_size", width=width, height=height, factor=family.factor)
-        rgb = torch.frombuffer(bytearray(image.rgb), dtype=torch.uint8).to(self._model.device)
+        rgb = image.rgb
+        if image.clip is not None and pair is not None:
+            each = len(rgb) // image.clip.pairs
+            rgb = rgb[each * pair : each * (pair + 1)]
+        raw = torch.frombuffer(bytearray(rgb), dtype=torch.uint8).to(self._model.device)
         # In doubles first: the library multiplies so, and its last bit is kept.
-        scaled = (rgb.view(height, width, 3).double() * self._scale).float()
-        normal = ((scaled - self._mean) / self._deviation).permute(2, 0, 1)
+        scaled = (raw.view(-1, height, width, 3).double() * self._scale).float()
+        normal = ((scaled - self._mean) / self._deviation).permute(0, 3, 1, 2)
+        if image.clip is None:  # a still picture is two equal moments
+            normal = normal.expand(self._moments, -1, -1, -1)
         down, across = height // family.factor, width // family.factor
-        cut = normal.reshape(3, down, family.merge, family.patch, across, family.merge, family.patch)
-        # Patches that become one token stand together; a still picture is two equal moments.
-        cut = cut.permute(1, 4, 2, 5, 0, 3, 6)[:, :, :, :, :, None]
-        cut = cut.expand(-1, -1, -1, -1, -1, self._moments, -1, -1)
-        return cut.reshape(down * across * family.merge**2, -1)
+        cut = normal.reshape(-1, self._moments, 3, down, family.merge, family.patch, across, family.merge, family.patch)
+        # Patches that become one token stand together.
+        cut = cut.permute(0, 3, 6, 4, 7, 2, 1, 5, 8)
+        return cut.reshape(cut.shape[0] * down * across * family.merge**2, -1)
 
     @torch.inference_mode()
-    def encode(self, image: ImageInput, *, should_stop: Callable[[], bool]) -> PictureFeatures:
-        """Return the features of a picture. Raises Stopped within a layer of being told so."""
-        pixels = self.pixel_values(image)
+    def encode(self, image: ImageInput, *, pair: int | None = None, should_stop: Callable[[], bool]) -> PictureFeatures:
+        """Return the features of a picture, or of one pair of a clip's frames, which do not look at the others.
+
+        Raises Stopped within a layer of being told so.
+        """
+        pixels = self.pixel_values(image, pair=pair)
         grid = torch.tensor(
             [[1, image.size.height // self._family.patch, image.size.width // self._family.patch]],
             device=self._model.device,

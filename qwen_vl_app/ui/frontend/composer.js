@@ -8,6 +8,8 @@ const UPLOADS = "/app/uploads";
 const UPLOADS_AT_ONCE = 2;
 const KEPT = "qvl-composer";
 const JUMP_WITHIN_MS = 5000;
+const HOLD_MS = 10000;
+const HELD_ACTS = ["look", "edit"]; // these draw a turn anew in its place
 
 const store = (window.qvlComposer ??= { text: "", chips: [], detail: "", restored: 0, jumped: 0, nextKey: 1, isRead: false });
 const instances = new WeakMap();
@@ -23,19 +25,6 @@ export default function composer(component) {
   return () => shown.detach();
 }
 
-function element(tag, options = {}, ...children) {
-  const made = document.createElement(tag);
-  const { text, on, ...attributes } = options;
-  if (text !== undefined) made.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value === true) made.setAttribute(name, "");
-    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
-  }
-  for (const [event, listener] of Object.entries(on ?? {})) made.addEventListener(event, listener);
-  made.append(...children.filter(Boolean));
-  return made;
-}
-
 const ICONS = {
   add: "M12 5v14M5 12h14",
   camera: "M4 8h3l2-3h6l2 3h3v11H4zM12 17a4 4 0 1 0 0-8 4 4 0 0 0 0 8z",
@@ -48,21 +37,7 @@ const ICONS = {
   previous: "M15 6l-6 6 6 6",
   next: "M9 6l6 6-6 6",
 };
-
-function icon(name) {
-  const space = "http://www.w3.org/2000/svg";
-  const drawing = document.createElementNS(space, "svg");
-  for (const [key, value] of Object.entries({ viewBox: "0 0 24 24", width: 18, height: 18, "aria-hidden": "true" })) {
-    drawing.setAttribute(key, value);
-  }
-  const line = document.createElementNS(space, "path");
-  for (const [key, value] of Object.entries({
-    d: ICONS[name], fill: "none", stroke: "currentColor", "stroke-width": 1.9,
-    "stroke-linecap": "round", "stroke-linejoin": "round",
-  })) line.setAttribute(key, value);
-  drawing.append(line);
-  return drawing;
-}
+const icon = (name) => lineDrawing(ICONS[name], 18, 1.9);
 
 function iconButton(name, label, act, more = {}) {
   return element("button", { type: "button", title: label, "aria-label": label, on: { click: act }, ...more }, icon(name));
@@ -188,6 +163,7 @@ class Composer {
     window.removeEventListener("popstate", this.onBack);
     for (const [event, listener] of Object.entries(this.listeners ?? {})) document.removeEventListener(event, listener, true);
     this.endObserver?.disconnect();
+    this.letGo?.();
     this.isAttached = false;
   }
 
@@ -431,8 +407,10 @@ class Composer {
         tool("next", say.next, () => this.edit(chip, { page: chip.page + 1 }), { disabled: off.disabled || chip.page + 1 >= chip.pages });
         tool("add", say.add_page, () => this.edit(chip, { page: chip.page + 1, keep: true }), { disabled: off.disabled || chip.page + 1 >= chip.pages });
       }
-      tool("turn", say.turn, () => this.edit(chip, { turn: 1 }), off);
-      tool("crop", say.crop, () => this.openCrop(chip), off);
+      if (!chip.is_clip) {
+        tool("turn", say.turn, () => this.edit(chip, { turn: 1 }), off);
+        tool("crop", say.crop, () => this.openCrop(chip), off);
+      }
     }
     tool("remove", say.remove, () => this.remove(chip));
     told.append(tools);
@@ -551,10 +529,12 @@ class Composer {
   /* The page around: its buttons, and following the end while one reads there. */
 
   onPageClick(event) {
+    if (event.target.closest?.(".st-key-earlier")) this.hold(document.querySelector("[data-turn-place]")?.dataset.turnPlace);
     const button = event.target.closest?.("button[data-act]");
     if (!button) return;
     event.preventDefault();
     event.stopPropagation();
+    if (HELD_ACTS.includes(button.dataset.act)) this.hold(button.dataset.turn);
     if (button.dataset.act === "copy") this.copy(button);
     else this.tell("did", { ...button.dataset });
   }
@@ -592,17 +572,48 @@ class Composer {
     look();
   }
 
+  /* Keep a turn where one sees it while the page around it is drawn anew, until the person goes on. */
+  hold(turn) {
+    const main = document.querySelector('[data-testid="stMain"]');
+    const content = main?.querySelector('[data-testid="stMainBlockContainer"]');
+    const find = () => document.querySelector(`[data-turn-place="${turn}"]`);
+    const top = find()?.getBoundingClientRect().top;
+    if (!content || top === undefined) return;
+    this.letGo?.();
+    this.isAtEnd = false;
+    content.style.minHeight = `${content.offsetHeight}px`; // half-drawn it is shorter, and would be scrolled
+    const until = Date.now() + HOLD_MS;
+    let isHeld = true;
+    const goOn = ["wheel", "touchmove", "pointerdown", "keydown"];
+    this.letGo = () => {
+      isHeld = false;
+      content.style.minHeight = "";
+      for (const event of goOn) document.removeEventListener(event, this.letGo, true);
+    };
+    for (const event of goOn) document.addEventListener(event, this.letGo, true);
+    const keep = () => {
+      if (!isHeld) return;
+      const off = (find()?.getBoundingClientRect().top ?? top) - top;
+      if (Math.abs(off) >= 1) main.scrollTop += off;
+      if (Date.now() > until) this.letGo();
+      else requestAnimationFrame(keep);
+    };
+    requestAnimationFrame(keep);
+  }
+
   followEnd() {
     const main = document.querySelector('[data-testid="stMain"]');
     const content = main?.querySelector('[data-testid="stMainBlockContainer"]');
     if (!content) return;
     this.isAtEnd = true;
-    let top = main.scrollTop;
+    let top = main.scrollTop, height = main.scrollHeight;
     main.addEventListener("scroll", () => {
-      // Only a person scrolls up; content that grows leaves the end behind without anybody's wish.
-      if (main.scrollHeight - main.scrollTop - main.clientHeight < 80) this.isAtEnd = true;
-      else if (main.scrollTop < top - 2) this.isAtEnd = false;
-      top = main.scrollTop;
+      // Only a person scrolls up; content that grows leaves the end behind without anybody's wish, and content that
+      // is drawn anew, and shorter for a moment, brings the end near without anybody's wish.
+      const isAtEnd = main.scrollHeight - main.scrollTop - main.clientHeight < 80;
+      if (isAtEnd && main.scrollHeight >= height) this.isAtEnd = true;
+      else if (!isAtEnd && main.scrollTop < top - 2) this.isAtEnd = false;
+      [top, height] = [main.scrollTop, main.scrollHeight];
     }, { passive: true });
     this.endObserver = new ResizeObserver(() => {
       // Who works on a picture or a table above keeps it where it is.

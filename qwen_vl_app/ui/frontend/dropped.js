@@ -20,16 +20,6 @@ export default function dropped(component) {
   shown.update(component.data, component.setStateValue);
 }
 
-function element(tag, options = {}, ...children) {
-  const made = document.createElement(tag);
-  const { text, on, ...attributes } = options;
-  if (text !== undefined) made.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value === true ? "" : value);
-  for (const [event, listener] of Object.entries(on ?? {})) made.addEventListener(event, listener);
-  made.append(...children);
-  return made;
-}
-
 function newId() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }

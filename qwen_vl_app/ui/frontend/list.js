@@ -15,40 +15,13 @@ export default function list(component) {
   shown.update(component.data, component.setTriggerValue, component.setStateValue);
 }
 
-function element(tag, options = {}, ...children) {
-  const made = document.createElement(tag);
-  const { text, on, ...attributes } = options;
-  if (text !== undefined) made.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value === true) made.setAttribute(name, "");
-    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
-  }
-  for (const [event, listener] of Object.entries(on ?? {})) made.addEventListener(event, listener);
-  made.append(...children.filter(Boolean));
-  return made;
-}
-
 const ICONS = {
   search: "M11 18a7 7 0 1 0 0-14 7 7 0 0 0 0 14zM16 16l5 5",
   clear: "M6 6l12 12M18 6L6 18",
   chat: "M4 5h16v11H10l-4 4v-4H4z",
   pin: "M9 3h6l-1 7 4 3v2H6v-2l4-3zM12 15v6",
 };
-
-function icon(name) {
-  const space = "http://www.w3.org/2000/svg";
-  const drawing = document.createElementNS(space, "svg");
-  for (const [key, value] of Object.entries({ viewBox: "0 0 24 24", width: 16, height: 16, "aria-hidden": "true" })) {
-    drawing.setAttribute(key, value);
-  }
-  const line = document.createElementNS(space, "path");
-  for (const [key, value] of Object.entries({
-    d: ICONS[name], fill: "none", stroke: "currentColor", "stroke-width": 1.8,
-    "stroke-linecap": "round", "stroke-linejoin": "round",
-  })) line.setAttribute(key, value);
-  drawing.append(line);
-  return drawing;
-}
+const icon = (name) => lineDrawing(ICONS[name], 16, 1.8);
 
 class List {
   constructor(parent) {
@@ -163,7 +136,7 @@ class List {
     this.menu.replaceChildren(
       item("pin", row.is_pinned ? say.unpin : say.pin, { on: row.is_pinned ? 0 : 1 }),
       item("rename", say.rename),
-      item("delete", say.delete),
+      ...(this.data.may_erase ? [item("delete", say.delete)] : []),
     );
     this.opener = opener;
     this.menu.setAttribute("aria-label", say.more_of.replace("{title}", row.title));

@@ -7,7 +7,6 @@
 const drafts = (window.qvlPictureDrafts ??= new Map());
 const instances = new WeakMap();
 const KEPT = "qvl-places-";
-const SPACE = "http://www.w3.org/2000/svg";
 const SIDES = ["left", "top", "right", "bottom"];
 const HANDLES = [[0, 0], [0.5, 0], [1, 0], [1, 0.5], [1, 1], [0.5, 1], [0, 1], [0, 0.5]];
 const CURSORS = ["nwse", "ns", "nesw", "ew", "nwse", "ns", "nesw", "ew"];
@@ -25,25 +24,6 @@ export default function pictureView(component) {
   return () => shown.leave();
 }
 
-function element(tag, options = {}, ...children) {
-  const made = document.createElement(tag);
-  const { text, on, ...attributes } = options;
-  if (text !== undefined) made.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value === true) made.setAttribute(name, "");
-    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
-  }
-  for (const [event, listener] of Object.entries(on ?? {})) made.addEventListener(event, listener);
-  made.append(...children.filter(Boolean));
-  return made;
-}
-
-function drawn(tag, attributes = {}) {
-  const made = document.createElementNS(SPACE, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  return made;
-}
-
 const ICONS = {
   zoom_in: "M12 5v14M5 12h14",
   zoom_out: "M5 12h14",
@@ -57,14 +37,7 @@ const ICONS = {
   cut: "M7 2v15h15M2 7h15v15",
   restore: "M5 12a7 7 0 1 0 2-5L5 9M5 4v5h5",
 };
-
-function icon(name) {
-  const drawing = drawn("svg", { viewBox: "0 0 24 24", width: 17, height: 17, "aria-hidden": "true" });
-  drawing.append(drawn("path", {
-    d: ICONS[name], fill: "none", stroke: "currentColor", "stroke-width": 1.9, "stroke-linecap": "round", "stroke-linejoin": "round",
-  }));
-  return drawing;
-}
+const icon = (name) => lineDrawing(ICONS[name], 17, 1.9);
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 const isEditable = (target) => target instanceof HTMLInputElement && target.type !== "checkbox";

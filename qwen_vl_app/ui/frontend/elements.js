@@ -1,0 +1,34 @@
+/* Elements and drawings, as every part of the page that runs in the browser makes them.
+ *
+ * Put before each part's own file: such a part is one module, and may load no other. Does not know what they are for.
+ */
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function element(tag, options = {}, ...children) {
+  const made = document.createElement(tag);
+  const { text, on, ...attributes } = options;
+  if (text !== undefined) made.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === true) made.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
+  }
+  for (const [event, listener] of Object.entries(on ?? {})) made.addEventListener(event, listener);
+  made.append(...children.filter(Boolean));
+  return made;
+}
+
+function drawn(tag, attributes = {}) {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  return made;
+}
+
+function lineDrawing(path, side, thick) {
+  const made = drawn("svg", { viewBox: "0 0 24 24", width: side, height: side, "aria-hidden": "true" });
+  made.append(drawn("path", {
+    d: path, fill: "none", stroke: "currentColor", "stroke-width": thick, "stroke-linecap": "round", "stroke-linejoin": "round",
+  }));
+  return made;
+}
+

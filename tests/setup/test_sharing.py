@@ -1,0 +1,53 @@
+"""The suite in two processes: when, and what stays together."""
+
+from __future__ import annotations
+
+import pytest
+from xdist.scheduler import LoadFileScheduling
+
+from scripts.test import shared_out
+from tests import sharing
+
+ALL = ["-n", "auto", "--dist", "loadfile"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], ALL),
+        (["--color=no", "-ra", "--durations=9"], ALL),
+        (["tests/ui"], []),
+        (["-k", "queue"], []),
+        (["-n0"], []),
+        (["-n", "4"], []),
+        (["--dist=load"], []),
+        (["-s"], []),
+        (["--pdb"], []),
+    ],
+)
+def test_only_a_whole_suite_is_shared_and_only_where_nobody_decided(arguments: list[str], expected: list[str]) -> None:
+    """A part of it is there sooner in one process, and whoever says how it is to run is heard."""
+    assert shared_out(arguments) == expected
+
+
+def test_a_small_machine_keeps_it_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes need memory that is really there."""
+    monkeypatch.setattr(sharing, "NEEDED_BYTES", 2**60)
+    assert sharing.processes() == 0
+
+
+def test_all_browsers_are_in_one_process_and_begin() -> None:
+    """Other files are shared out one by one, in their order."""
+    scope_of = object.__new__(sharing.Sharing)._split_scope
+    browsing = ["tests/ui/test_page_browser.py::test_a", "tests/api/test_guard_browser.py::test_b[1]"]
+    assert {scope_of(nodeid) for nodeid in browsing} == {sharing.BROWSING}
+    assert scope_of("tests/test_jobs.py::TestTurns::test_a") == "tests/test_jobs.py"
+    assert issubclass(sharing.Sharing, LoadFileScheduling)
+
+
+def test_every_test_with_a_browser_stands_in_a_file_that_says_so(request: pytest.FixtureRequest) -> None:
+    """The process that shares the tests out knows nothing of them but their names."""
+    browsing = [
+        item.nodeid for item in request.session.items if "running_chromium" in getattr(item, "fixturenames", ())
+    ]
+    assert [nodeid for nodeid in browsing if not sharing.is_browsing(nodeid)] == []
