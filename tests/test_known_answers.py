@@ -10,9 +10,10 @@ import pytest
 
 from qwen_vl_app.bootstrap import open_assistant
 from qwen_vl_app.config import ROOT, load_settings
+from qwen_vl_app.doctor import run_known_answers
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.errors import InferenceError, Reason
-from qwen_vl_app.known_answers import KnownAnswersResult, load_known_answers, run_known_answers
+from qwen_vl_app.known_answers import KnownAnswersResult, load_known_answers
 from qwen_vl_app.texts import render
 from tests.hub_parts import WAIT_S, a_file, an_assistant, replace_settings
 
