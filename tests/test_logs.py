@@ -27,9 +27,8 @@ CANARY = "Canary-Zq9"
 def written(tmp_path: Path) -> Iterator[Callable[[], str]]:
     """A guarded process that writes its log; returns what all its files hold."""
     former = logging.getLogRecordFactory(), sys.excepthook, threading.excepthook
-    logging.setLogRecordFactory(
-        logging.LogRecord
-    )  # whoever imported the app has guarded it, and pytest looked after threads since
+    # Whoever imported the app has guarded this process, and pytest may have taken its threads back since.
+    logging.setLogRecordFactory(logging.LogRecord)
     ends = [keep_words_out(), write_to(tmp_path / "logs")]
 
     def read() -> str:
