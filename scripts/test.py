@@ -1,6 +1,6 @@
 """Sets everything up (downloading packages the first time) and runs the tests: python scripts/test.py [pytest arguments].
 
-The whole suite is shared between two processes where the machine has two cores and 8 GB free; `-n0` keeps it in one.
+The whole suite is shared between two processes where the machine has two cores and 6 GB free; `-n0` keeps it in one.
 Standard library only; what is installed and how is `environment`'s knowledge.
 """
 

@@ -446,6 +446,13 @@ def test_the_demo_model_brings_a_question_with_a_known_answer(tmp_path: Path) ->
     known = doctor.known_question((replace(model, is_demo=False), model))
     assert known is not None
     assert (known.picture, known.question, known.answer) == (b"picture", "What?", "42")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "sample.png").write_bytes(b"another")
+    (other / DEMO_MARK).write_text(json.dumps({"check": check | {"answer": "7"}}), encoding="utf-8")
+    both = (model, ModelFolder("other", other, is_demo=True), ModelFolder("mute", tmp_path, is_demo=True))
+    answers = {name: doctor.known_question(both, name) for name in ("", "demo", "other", "mute")}
+    assert {name: each.answer for name, each in answers.items() if each} == {"": "42", "demo": "42", "other": "7", "mute": "42"}  # fmt: skip
     (folder / DEMO_MARK).write_text("[]", encoding="utf-8")
     assert doctor.known_question((model,)) is None
 

@@ -83,7 +83,7 @@ def test_a_run_is_resumed_listed_and_compared(run: Run, photos: Path, tmp_path: 
 
 
 def test_a_run_is_taken_away_though_its_folder_is_gone(run: Run, photos: Path, tmp_path: Path) -> None:
-    """Nothing is asked, no model is loaded, and pictures that would be needed are named."""
+    """Nothing is asked and no model is loaded."""
     first = json.loads(run([photos, "--prompt", "?", "--json"])[1])["run_id"]
     photos.rename(tmp_path / "away")
 
@@ -93,11 +93,9 @@ def test_a_run_is_taken_away_though_its_folder_is_gone(run: Run, photos: Path, t
 
     out = tmp_path / "out"
     taken = ["--take-away", first, "--out", out]
-    assert run([*taken, "--export", "csv", "--export", "pdf"], Unloadable())[0] == 0
+    status, said, _ = run([*taken, "--export", "csv", "--export", "annotated", "--json"], Unloadable())
+    assert status == 0 and json.loads(said)["answered"] == 3
     assert (out / f"{first}.csv").read_text(encoding="utf-8-sig").count("Answer to ?") == 3
-    assert (out / f"{first}.pdf").stat().st_size > 1000
-    status, said, err = run([*taken, "--export", "annotated", "--json"], Unloadable())
-    assert status == 0 and json.loads(said)["answered"] == 3 and "photo 0.png" in err
 
 
 @pytest.mark.parametrize(

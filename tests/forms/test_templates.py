@@ -234,7 +234,7 @@ def test_a_new_template_never_takes_the_place_of_another(tmp_path: Path) -> None
         made = FormTemplate(slug(title), (FormField("serial", Names("Serial")),), Names(zh=title))
         store.save_new(made)
     own = [each for each in store.list() if each.version]
-    assert [(each.name, each.version) for each in own] == [("form", 1), ("form_2", 1), ("form_3", 1)]
+    assert sorted((each.name, each.version) for each in own) == [("form", 1), ("form_2", 1), ("form_3", 1)]
     assert {each.title.zh for each in own} == {"泵铭牌", "阀门铭牌", "电机铭牌"}
 
 
