@@ -19,7 +19,7 @@ from scripts import build_kit
 from scripts.kit import folder as kits
 from scripts.kit import resolving
 from scripts.kit.resolving import TARGETS, Target
-from scripts.kit.wheels import list_wheels
+from scripts.kit.wheels import list_wheels, normalised
 from scripts.packages import SetupError
 from tests.setup.house import House, house, make_wheel
 
@@ -54,7 +54,7 @@ class Index:
         there = [wheel for place in (brought, self.folder) if place for wheel in list_wheels(place)]
         found: dict[str, str] = {}
         for name, _, version in (pin.partition("==") for pin in pins if "==" in pin):
-            fitting = [wheel.version for wheel in there if wheel.name == resolving.normalised(name)]
+            fitting = [wheel.version for wheel in there if wheel.name == normalised(name)]
             found[name] = version if version in fitting else next(each for each in fitting if each.startswith(version))
         return found
 
