@@ -326,7 +326,7 @@ def _announce(*, has_kit: bool, dev: bool, is_update: bool) -> None:
     else:
         say(
             "Downloads, once: torch (about 2.7 GB in its CUDA build, which Linux usually gets; 200 MB in the build for the "
-            f"processor alone) and about {550 if dev else 410} MB of other packages. On the disk: 6 GB or 3 GB."
+            f"processor alone) and about {390 if dev else 220} MB of other packages. On the disk: 6 GB or 3 GB."
         )
     free = shutil.disk_usage(ROOT).free
     if free < FREE_BYTES_WANTED:

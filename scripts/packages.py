@@ -57,7 +57,7 @@ ADVICE = (
 )
 KIT_ADVICE = "A wheel is missing in offline_pkgs, or is for another Python or system. See offline_pkgs/README.md."
 WITHOUT_NEEDS = ("xgrammar",)
-"""Packages that are installed without what they ask for. xgrammar asks for triton on every Linux, 290 MB that it uses beside a CUDA
+"""Packages that are installed without what they ask for. xgrammar asks for triton on every Linux, 200 MB or more that it uses beside a CUDA
 build of torch alone, which brings it along; what else it needs is in requirements.txt, and a test holds it against that."""
 NEWS = re.compile(r"Downloading .*[MG]B\)|Installing collected packages")
 """The lines of pip that a waiting person cares about: large downloads, and the long step after them."""
