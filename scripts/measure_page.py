@@ -3,7 +3,8 @@
 Serves a history of many turns with pictures (a scripted engine, so that only the page is measured) and an empty page in
 the same run, and clicks on them in turn. Two times are taken inside the browser, to the millisecond: until Streamlit
 says that the script is over, and until the finished page was painted. What is printed are the middle times, and the
-middle of the ratios of neighbouring clicks, so that a machine that is busy now and then is busy for both. Needs Chromium
+middle of the ratios of neighbouring clicks, so that a machine that is busy now and then is busy for both. The processor
+time that the browser's page took for it is printed as well: that tells something on a busy machine, too. Needs Chromium
 and Playwright; opens connections to this machine alone.
 """
 
@@ -35,6 +36,7 @@ from tests.ui.served_app import build  # noqa: E402
 
 ROUNDS = 16
 WARM_UPS = 3
+TIMEOUT_MS = 120_000
 EMPTY = """
 import streamlit as st
 at = st.session_state.get("at", 0)
@@ -123,28 +125,47 @@ class Times:
 
     script_ms: float
     page_ms: float
+    work_ms: float
+    """The processor time of the page's own thread in the browser."""
 
 
-def click(button: Locator, selector: str, text: str) -> Times:
-    """Click and wait for the text in an element of that selector."""
-    button.page.bring_to_front()  # browsers draw a page in the background when they please
-    button.wait_for()
-    script_ms, page_ms = button.evaluate(CLICK, [selector, text])
-    return Times(script_ms, page_ms)
+class Tab:
+    """One page, and what it has worked so far."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        page.set_default_timeout(TIMEOUT_MS)
+        self._devtools = page.context.new_cdp_session(page)
+        self._devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+    def worked_ms(self) -> float:
+        """Return the processor time of the page's thread."""
+        metrics = self._devtools.send("Performance.getMetrics")["metrics"]
+        return 1000 * next(float(each["value"]) for each in metrics if each["name"] == "TaskDuration")
+
+    def click(self, button: Locator, selector: str, text: str) -> Times:
+        """Click and wait for the text in an element of that selector."""
+        self.page.bring_to_front()  # browsers draw a page in the background when they please
+        button.wait_for()
+        before = self.worked_ms()
+        script_ms, page_ms = button.evaluate(CLICK, [selector, text])
+        return Times(script_ms, page_ms, self.worked_ms() - before)
 
 
-def click_empty(page: Page, number: int) -> Times:
+def click_empty(tab: Tab, number: int) -> Times:
     """Click on the empty page."""
-    return click(page.get_by_role("button", name="again"), '[data-testid="stMarkdownContainer"] p', f"run-{number + 1}")
+    button = tab.page.get_by_role("button", name="again")
+    return tab.click(button, '[data-testid="stMarkdownContainer"] p', f"run-{number + 1}")
 
 
-def click_full(page: Page, turns: int) -> Times:
+def click_full(tab: Tab, turns: int) -> Times:
     """Click on the conversation, from the page that begins a new one."""
+    page = tab.page
     page.bring_to_front()
     page.get_by_role("button", name="New conversation").click()
-    expect(page.get_by_role("heading", name="Ask about your pictures")).to_be_visible(timeout=60_000)
-    expect(page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')).to_be_visible(timeout=60_000)
-    return click(page.get_by_test_id("conversation").first, ".qvl-typed", f"Question {turns - 1}")
+    expect(page.get_by_role("heading", name="Ask about your pictures")).to_be_visible(timeout=TIMEOUT_MS)
+    expect(page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')).to_be_visible(timeout=TIMEOUT_MS)
+    return tab.click(page.get_by_test_id("conversation").first, ".qvl-typed", f"Question {turns - 1}")
 
 
 def tell(what: str, pairs: list[tuple[float, float]]) -> None:
@@ -173,15 +194,16 @@ def main(turns: int) -> None:
         with serving(streamlit) as bare, serving([sys.executable, str(served), "PORT", str(folder)]) as full:
             context = browser.new_context(locale="en-US", viewport={"width": 1280, "height": 860})
             context.add_cookies([{"name": "qvl_profile", "value": owner, "url": full}])
-            base, ours = context.new_page(), context.new_page()
-            base.goto(bare)
-            expect(base.get_by_text("run-0", exact=True)).to_be_visible(timeout=60_000)
-            ours.goto(full)
-            expect(ours.get_by_test_id("conversation").first).to_be_visible(timeout=60_000)
+            base, ours = Tab(context.new_page()), Tab(context.new_page())
+            base.page.goto(bare)
+            expect(base.page.get_by_text("run-0", exact=True)).to_be_visible(timeout=TIMEOUT_MS)
+            ours.page.goto(full)
+            expect(ours.page.get_by_test_id("conversation").first).to_be_visible(timeout=TIMEOUT_MS)
             times = [(click_empty(base, number), click_full(ours, turns)) for number in range(ROUNDS)][WARM_UPS:]
             print(f"{turns} turns with pictures, {len(times)} pairs of clicks")
             tell("script", [(each.script_ms, other.script_ms) for each, other in times])
             tell("click to page", [(each.page_ms, other.page_ms) for each, other in times])
+            tell("work in the browser", [(each.work_ms, other.work_ms) for each, other in times])
         browser.close()
 
 

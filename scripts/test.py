@@ -1,6 +1,6 @@
 """Sets everything up (downloading packages the first time) and runs the tests: python scripts/test.py [pytest arguments].
 
-The whole suite is shared between two processes where the machine has two cores and 8 GB free; `-n0` keeps it in one.
+The whole suite is shared between two processes where the machine has two cores and 6 GB free; `-n0` keeps it in one.
 Standard library only; what is installed and how is `environment`'s knowledge.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from scripts import environment
-from scripts.packages import SetupError
+from scripts.packages import SetupError, speak_anywhere
 
 DECIDED = {"-s", "--capture", "--numprocesses", "--dist", "--tx", "--pdb", "--trace", "--co", "--collect-only"}
 """Whoever gives one of these has decided it already, or wants to see one test at a time."""
@@ -37,6 +37,7 @@ def shared_out(arguments: list[str]) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Set up and run pytest with the given arguments. Returns its exit status."""
+    speak_anywhere()
     try:
         python = environment.ensure(dev=True)
     except SetupError as error:

@@ -6,6 +6,7 @@ A room's own fixtures stand in a conftest of its own folder.
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
 
 go_offline()  # for this whole process: whatever a test does, nothing but loopback is reached
+
+# A process that was started in the background of a shell may have been told to ignore Ctrl-C, which some tests press.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A machine that does other things as well is no reason to fail: examples may take their time.
 hypothesis.settings.register_profile(

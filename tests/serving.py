@@ -15,7 +15,7 @@ from urllib.request import ProxyHandler, build_opener
 from qwen_vl_app.config import ROOT
 from tests.hub_parts import wait_until
 
-START_S = 120.0
+START_S = 180.0
 END_S = 60.0
 _FIRST, _COUNT = 20_000, 12_000
 """Below what Linux (32768), Windows and macOS (49152) give to whoever asks for any port, and to every outgoing connection."""

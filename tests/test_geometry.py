@@ -21,7 +21,7 @@ from qwen_vl_app.imaging import PictureDecoder, RenderedPicture, crop_region, dr
 from qwen_vl_app.imaging.drawing import COLOURS
 
 GROUND, MARK = (40, 60, 80), (250, 250, 250)
-_STORED = {
+STORED = {
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -46,7 +46,7 @@ def decoder() -> Iterator[PictureDecoder]:
 def a_file(size: Size, box: tuple[int, int, int, int], *, orientation: int = 1) -> bytes:
     upright = Image.new("RGB", (size.width, size.height), GROUND)
     upright.paste(MARK, box)
-    turn = _STORED[orientation]
+    turn = STORED[orientation]
     stored = upright if turn is None else upright.transpose(turn)
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -105,7 +105,7 @@ def _bounds(image: Image.Image, colour: tuple[int, int, int]) -> tuple[int, int,
     return Image.composite(Image.composite(Image.composite(white, black, red), black, green), black, blue).getbbox()
 
 
-@pytest.mark.parametrize("orientation", sorted(_STORED))
+@pytest.mark.parametrize("orientation", sorted(STORED))
 def test_every_orientation(decoder: PictureDecoder, orientation: int) -> None:
     """A photo that lies in its file in any way is upright everywhere, and its boxes with it."""
     size, box = Size(431, 287), (37, 51, 190, 98)

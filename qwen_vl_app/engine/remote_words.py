@@ -26,6 +26,7 @@ from qwen_vl_app.chat import (
 )
 from qwen_vl_app.engine.base import TokenStep
 from qwen_vl_app.engine.families import FAMILIES
+from qwen_vl_app.errors import InferenceError
 
 TOKEN_ID_UNKNOWN = -1
 
@@ -93,7 +94,12 @@ def written_sampling(params: SamplingParams) -> dict[str, Any]:
 
 
 def written(message: Message, *, is_own: bool = False) -> dict[str, Any]:
-    """Return a message in OpenAI's form, its pictures before its text. `is_own` asks an app of this kind to keep their sizes."""
+    """Return a message in OpenAI's form, its pictures before its text. `is_own` asks an app of this kind to keep their sizes.
+
+    Raises InferenceError for a clip: these servers have no form for frames that were chosen already.
+    """
+    if any(image.clip is not None for image in message.images):
+        raise InferenceError("clip.not_here")
     if not message.images:
         return {"role": message.role, "content": message.text}
     parts: list[dict[str, Any]] = [

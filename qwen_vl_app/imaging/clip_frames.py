@@ -134,7 +134,7 @@ def read_frames(clip: OpenedClip, count: int, size: Size) -> Iterator[SeenFrame]
                 held = SeenFrame(0.0, image)
             assert held is not None  # noqa: S101 - found above, or by the time before
             # A frame that stands for long is seen at the wanted time; one that is damaged is seen when the next one comes.
-            shown = Fraction(held_tick) if held_tick > max(tick, at) else at
+            shown = Fraction(held_tick) if held_tick > tick and held_tick > at else at
             yield SeenFrame(max(0.0, float(shown * clip.time_base - clip.start)), held.image)
 
 

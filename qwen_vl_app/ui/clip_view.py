@@ -7,28 +7,16 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from qwen_vl_app.chat import Answer, Clip, Moment, Rendition
 from qwen_vl_app.errors import HistoryError
-from qwen_vl_app.imaging import SHEET_COLUMNS
+from qwen_vl_app.imaging import SHEET_COLUMNS, sheet_frame
+from qwen_vl_app.ui.browser_part import browser_part
 from qwen_vl_app.ui.pictures import ShownPicture
 from qwen_vl_app.ui.words import Words
-
-_FRONTEND = Path(__file__).with_name("frontend")
-
-
-@cache
-def _component() -> Any:
-    return st.components.v2.component(
-        "visual_assistant_clip",
-        css=(_FRONTEND / "clip_view.css").read_text(encoding="utf-8"),
-        js=(_FRONTEND / "clip_view.js").read_text(encoding="utf-8"),
-    )
 
 
 def show_clips(answer: Answer, pictures: Sequence[ShownPicture], words: Words, *, key: str) -> None:
@@ -47,16 +35,17 @@ def show_clip(picture: ShownPicture, clip: Clip, moments: Sequence[Moment], word
     except HistoryError as error:
         st.caption(words.render(error))
         return
-    _component()(key=f"clip-{key}", data=data)
+    browser_part("clip_view")(key=f"clip-{key}", data=data)
 
 
 def clip_data(picture: ShownPicture, clip: Clip, moments: Sequence[Moment], words: Words) -> Mapping[str, Any]:
     """Return what the browser's part is told, as JSON can carry it. Raises HistoryError where a picture cannot be read."""
+    frame = sheet_frame(picture.seen.size)
     return {
         "player": picture.player,
         "sheet": _sheet(picture),
         "columns": min(len(clip.moments), SHEET_COLUMNS),
-        "ratio": picture.seen.size.width / picture.seen.size.height,
+        "ratio": frame.width / frame.height,
         "seconds": clip.seconds,
         "frames": [{"at": at, "time": clock(at), "label": words("clip.frame", time=clock(at))} for at in clip.moments],
         "events": [_event(moment, words) for moment in moments],

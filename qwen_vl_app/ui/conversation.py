@@ -22,7 +22,7 @@ from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.pictures import ShownPicture, kept_picture, show_pictures, staged_picture
 from qwen_vl_app.ui.quiet_answer import ANSWER_FOLD, quiet_answer_html
 from qwen_vl_app.ui.sending import ask_edited, ask_loose_again
-from qwen_vl_app.ui.state import LooseQuestion, value_of
+from qwen_vl_app.ui.state import TURNS_AT_ONCE, LooseQuestion, value_of
 from qwen_vl_app.ui.takeaway import show_take_away
 from qwen_vl_app.ui.turn_html import actions_html, button, is_long, question_html, thumbnails_html, unfolder_html
 from qwen_vl_app.ui.visit import Visit
@@ -40,6 +40,8 @@ class OpenConversation:
     turns: tuple[Turn, ...] = ()
     """The newest ones of the shown branch, oldest first."""
     has_earlier: bool = False
+    pictures: tuple[TurnPicture, ...] = ()
+    """Those that the first of these turns speaks about, where it has none of its own."""
     corrected_ids: frozenset[int] = frozenset()
     """The turns whose answers a person has corrected."""
     loose: tuple[LooseQuestion, ...] = ()
@@ -76,7 +78,26 @@ def read_conversation(visit: Visit) -> OpenConversation:
         for at, turn in enumerate(open_ones)
     )
     touched = assistant.records.corrected_turns(owner, state.conversation_id)
-    return OpenConversation(head, turns, len(found) > len(turns), touched, loose, live + loose_live)
+    has_earlier = len(found) > len(turns)
+    pictures = _pictures_before(visit, turns[0]) if has_earlier and not turns[0].pictures else ()
+    return OpenConversation(head, turns, has_earlier, pictures, touched, loose, live + loose_live)
+
+
+def _pictures_before(visit: Visit, turn: Turn) -> tuple[TurnPicture, ...]:
+    """Return the latest pictures of the turns that a turn continues: a question without one is about those."""
+    known = visit.state.pictures_before
+    if known is not None and known[0] == turn.id:
+        return known[1]
+    pictures: tuple[TurnPicture, ...] = ()
+    earliest = turn
+    while not pictures:
+        page = visit.assistant.turns(visit.owner, turn.conversation_id, limit=TURNS_AT_ONCE, before=earliest.id)
+        if not page:
+            break
+        pictures = next((each.pictures for each in reversed(page) if each.pictures), ())
+        earliest = page[0]
+    visit.state.pictures_before = (turn.id, pictures)
+    return pictures
 
 
 def show_conversation(visit: Visit, shown: OpenConversation) -> None:
@@ -89,7 +110,7 @@ def show_conversation(visit: Visit, shown: OpenConversation) -> None:
             st.button(words("turn.earlier"), key="earlier", on_click=state.show_earlier, type="tertiary")
     state.last_question = shown.turns[-1].question if shown.turns else ""
     _show_large_view(visit, shown.turns)
-    pictures: tuple[TurnPicture, ...] = ()
+    pictures = shown.pictures
     finished = [turn.id for turn in shown.turns if not shown.is_live(turn)]
     newest = frozenset(finished[-FULL_TURNS:])
     quiet: list[str] = []

@@ -61,6 +61,7 @@ def _erase_turn(visit: Visit, turn: Turn) -> None:
     if receipt is None:
         return
     state.opened.discard(turn.id)
+    state.pictures_before = None
     if state.editing == turn.id:
         state.editing = None
     if receipt.conversations:  # it was the only one

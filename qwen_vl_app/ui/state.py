@@ -15,7 +15,7 @@ from enum import StrEnum
 import streamlit as st
 
 from qwen_vl_app.answer_job import AnswerJob
-from qwen_vl_app.chat import ErasureReceipt, StagedPicture
+from qwen_vl_app.chat import ErasureReceipt, StagedPicture, TurnPicture
 from qwen_vl_app.corrections import CorrectedTable
 from qwen_vl_app.doctor import Finding
 from qwen_vl_app.errors import AppError, Reason
@@ -167,6 +167,8 @@ class PageState:
     """Changes when what was dropped has been taken into a run."""
     editing: int | None = None
     """The turn whose question is being rewritten."""
+    pictures_before: tuple[int, tuple[TurnPicture, ...]] | None = None
+    """A turn without pictures, and those that it speaks about."""
     opened: set[int] = field(default_factory=set)
     """Turns further up that a person wants to work with."""
     large: tuple[int, int] | None = None

@@ -44,7 +44,7 @@ _RULES = """
 .st-key-language button { color: inherit !important; }
 /* A card is one button, too: a picture of one shape, and room for two lines below it. */
 [class*="st-key-sample-"] { position: relative; padding: 0.5rem 0.5rem 0.6rem; min-height: 10.4rem; transition: border-color 0.15s; }
-[class*="st-key-sample-task-"] { min-height: 6.4rem; padding: 0.75rem 0.85rem; }
+[class*="st-key-sample-task-"] { min-height: 7.7rem; padding: 0.75rem 0.85rem; }
 [class*="st-key-sample-"]:hover, [class*="st-key-sample-"]:focus-within { border-color: #2f7fd1 !important; }
 [class*="st-key-sample-"] img { aspect-ratio: 8 / 5; object-fit: contain; border-radius: 0.35rem; background: rgb(128 128 128 / 12%); }
 [class*="st-key-sample-"] p { font-size: 0.93rem; line-height: 1.3; padding: 0 0.15rem; }
@@ -68,7 +68,10 @@ _RULES = """
 [data-testid="stMain"]:has(.st-key-turns, .st-key-welcome) :is([data-testid="stMainBlockContainer"], [data-testid="stBottomBlockContainer"]) {
   max-width: clamp(46rem, 46vw, 74rem);
 }
-@media (min-width: 3000px) { html { font-size: 21px !important; } }
+@media (min-width: 3000px) {
+  html { font-size: 21px !important; }
+  [data-testid="stSidebar"][aria-expanded="true"] { min-width: 26rem; }
+}
 /* A hit of a search: a small picture, and a title that reads from the left. */
 .qvl-hit { width: 2.75rem; height: 2.75rem; object-fit: cover; border-radius: 0.35rem; display: block; }
 [class*="st-key-open-hit-"] button { text-align: left; justify-content: flex-start; min-height: 1.6rem; padding: 0; }
@@ -81,6 +84,8 @@ _UPLOADER = """
 [data-testid="stFileUploaderDropzone"] button [data-testid="stMarkdownContainer"] > * { display: none; }
 [data-testid="stFileUploaderDropzone"] button [data-testid="stMarkdownContainer"]::after { content: CHOOSE; }
 [data-testid="stFileUploaderDropzoneInstructions"] { display: none; }
+[data-testid="stFileUploaderDropzoneInput"] + div > * { display: none; } /* there while a file is dragged over it */
+[data-testid="stFileUploaderDropzoneInput"] + div::after { content: DROP; }
 </style>
 """
 
@@ -89,6 +94,7 @@ def apply_style(words: Words) -> None:
     """Add the rules to the page, as one element in every language."""
     rules = f"{_RULES}<style>{rules_of('turns')}</style>"
     if words.language is not Language.ENGLISH:
-        choose = json.dumps(words("upload.choose"), ensure_ascii=False)  # a string of JSON is one of CSS
-        rules += _UPLOADER.replace("CHOOSE", choose)
+        # A string of JSON is one of CSS.
+        choose, drop = (json.dumps(words(f"upload.{name}"), ensure_ascii=False) for name in ("choose", "drop"))
+        rules += _UPLOADER.replace("CHOOSE", choose).replace("DROP", drop)
     st.html(rules)

@@ -10,7 +10,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import (
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+)
 
 from scripts.demo_model import vocabulary
 
@@ -32,17 +37,25 @@ WIDE = Shape(vision_depth=5, full_attention=(2, 4), layers=5)
 """The first model with two vision blocks at the end and one language layer before the guided one."""
 
 
+def _token(name: str) -> int:
+    number = vocabulary.load().token_to_id(name)
+    assert number is not None, name
+    return number
+
+
+def _special_ids() -> dict[str, int]:
+    return {
+        "image_token_id": _token("<|image_pad|>"),
+        "video_token_id": _token("<|video_pad|>"),
+        "vision_start_token_id": _token("<|vision_start|>"),
+        "vision_end_token_id": _token("<|vision_end|>"),
+    }
+
+
 def configuration(shape: Shape = FIRST) -> Qwen2_5_VLConfig:
     """Return the model's configuration: the stock architecture, small."""
-    tokenizer = vocabulary.load()
-
-    def token(name: str) -> int:
-        number = tokenizer.token_to_id(name)
-        assert number is not None, name
-        return number
-
     text = {
-        "vocab_size": tokenizer.get_vocab_size(),
+        "vocab_size": vocabulary.load().get_vocab_size(),
         "hidden_size": 256,
         "intermediate_size": 512,
         "num_hidden_layers": shape.layers,
@@ -53,8 +66,8 @@ def configuration(shape: Shape = FIRST) -> Qwen2_5_VLConfig:
         "initializer_range": 0.04,
         "rms_norm_eps": 1e-6,
         "tie_word_embeddings": True,
-        "bos_token_id": token("<|endoftext|>"),
-        "eos_token_id": token("<|im_end|>"),
+        "bos_token_id": _token("<|endoftext|>"),
+        "eos_token_id": _token("<|im_end|>"),
         "rope_parameters": {"rope_type": "default", "rope_theta": 1000.0, "mrope_section": [1] * 32},
     }
     vision = {
@@ -70,15 +83,49 @@ def configuration(shape: Shape = FIRST) -> Qwen2_5_VLConfig:
         "fullatt_block_indexes": list(shape.full_attention),
         "initializer_range": 0.04,
     }
-    return Qwen2_5_VLConfig(
-        text_config=text,
-        vision_config=vision,
-        image_token_id=token("<|image_pad|>"),
-        video_token_id=token("<|video_pad|>"),
-        vision_start_token_id=token("<|vision_start|>"),
-        vision_end_token_id=token("<|vision_end|>"),
-        tie_word_embeddings=True,
-    )
+    return Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **_special_ids())
+
+
+def relative_configuration() -> Qwen3VLConfig:
+    """Return the configuration of the second family's model: the stock Qwen3-VL architecture, small.
+
+    Its multimodal rotary positions are interleaved as published, so that time, height and width share all frequencies.
+    """
+    text = {
+        "vocab_size": vocabulary.load().get_vocab_size(),
+        "hidden_size": 256,
+        "intermediate_size": 512,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 64,
+        "max_position_embeddings": 4096,
+        "initializer_range": 0.04,
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": True,
+        "bos_token_id": _token("<|endoftext|>"),
+        "eos_token_id": _token("<|im_end|>"),
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 1000.0,
+            "mrope_section": [12, 10, 10],
+            "mrope_interleaved": True,
+        },
+    }
+    vision = {
+        "depth": 3,
+        "hidden_size": 128,
+        "intermediate_size": 384,
+        "num_heads": 4,
+        "out_hidden_size": 256,
+        "patch_size": 16,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "num_position_embeddings": 576,
+        "deepstack_visual_indexes": [0, 1],
+        "initializer_range": 0.04,
+    }
+    return Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **_special_ids())
 
 
 def new_model(seed: int, shape: Shape = FIRST) -> Qwen2_5_VLForConditionalGeneration:
@@ -87,6 +134,21 @@ def new_model(seed: int, shape: Shape = FIRST) -> Qwen2_5_VLForConditionalGenera
     model = Qwen2_5_VLForConditionalGeneration(configuration(shape))
     model.tie_weights()
     return model.float()
+
+
+def new_relative_model(seed: int) -> Qwen3VLForConditionalGeneration:
+    """Make the second family's model with random weights; what deepstack adds begins at nothing."""
+    torch.manual_seed(seed)
+    model = Qwen3VLForConditionalGeneration(relative_configuration())
+    model.tie_weights()
+    for merger in model.model.visual.deepstack_merger_list:
+        torch.nn.init.zeros_(merger.linear_fc2.weight)
+    return model.float()
+
+
+def is_relative(state: Mapping[str, Tensor]) -> bool:
+    """Say whether a state dictionary is the second family's."""
+    return any("deepstack" in name for name in state)
 
 
 def shape_of(state: Mapping[str, Tensor]) -> Shape:

@@ -118,7 +118,7 @@ def make_lessons(stage: str, seed: int, first: int, *, larger: float = 0.0) -> l
 
 def _skill_lessons(rngs: list[np.random.Generator]) -> list[Lesson]:
     columns, lines = random_grid(rngs[0], known=0.88)
-    if rngs[0].random() < 0.1:
+    if rngs[0].random() < 0.16:
         return [shortened(pair_lesson(r, columns, lines, chinese=0.0), LONGEST + columns * lines) for r in rngs[:8]]
     return [shortened(skill_lesson(r, columns, lines), LONGEST) for r in rngs]
 
@@ -143,7 +143,7 @@ def skill_lesson(rng: np.random.Generator, columns: int, lines: int) -> Lesson:
         picture = cell_plates.draw_cell_table(rng, columns, lines, scale=scale)
         conversations = wide_questions.about_table(rng, picture)
     elif chance < 0.88 and (columns, lines) == (panels.COLUMNS, panels.LINES):
-        picture = scenes.draw_scene(rng, things=0 if rng.random() < 0.2 else None, scale=scale)
+        picture = scenes.draw_scene(rng, things=0 if rng.random() < 0.35 else None, scale=scale)
         conversations = wide_questions.about_surface(rng, picture)
     else:
         picture = outside.draw_outside(rng, columns, lines)

@@ -21,7 +21,9 @@ from typing import Any, Protocol
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT))  # run as a file, the project's root is not on the path
 
+from scripts.demo_model import relative
 from scripts.demo_model.examination import Paper, papers, skill_papers
+from scripts.demo_model.families import RELATIVE, Family, of_model_type
 from scripts.demo_model.scoring import Marks, Reply, is_honest, mark, mark_wide
 
 
@@ -92,11 +94,12 @@ def ask_through_library(model: Path) -> Iterator[Asker]:
     """Ask the library's own processor and `generate`, reading answers with the plainest of parsers."""
     import torch
     from PIL import Image
-    from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+    from transformers import AutoModelForImageTextToText, AutoTokenizer
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
     torch.set_num_threads(1)
-    network = Qwen2_5_VLForConditionalGeneration.from_pretrained(model, dtype=torch.float32).eval()
+    family = family_of(model)
+    network = AutoModelForImageTextToText.from_pretrained(model, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(model)
     processor = Qwen2VLImageProcessorPil.from_pretrained(model)
 
@@ -125,9 +128,16 @@ def ask_through_library(model: Path) -> Iterator[Asker]:
         said = tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
         history.append({"role": "assistant", "content": [{"type": "text", "text": said}]})
         _, high, wide = grids[0] if grids else (1, 1, 1)
-        return read_plainly(said, width=wide * 14, height=high * 14)
+        if family.in_thousandths:
+            return read_plainly(said, width=1000, height=1000)
+        return read_plainly(said, width=wide * family.patch, height=high * family.patch)
 
     yield ask
+
+
+def family_of(model: Path) -> Family:
+    """Return the family that a model's folder belongs to."""
+    return of_model_type(json.loads((model / "config.json").read_text(encoding="utf-8"))["model_type"])
 
 
 def read_plainly(text: str, *, width: int, height: int) -> Reply:
@@ -241,6 +251,10 @@ def main() -> None:
         asked = papers(arguments.seed, arguments.pictures, unseen_fonts=arguments.unseen_fonts)
     settings = dict(given.split("=", 1) for given in arguments.set)
     model = arguments.model.resolve()
+    if family_of(model) is RELATIVE and not arguments.photos:
+        if arguments.skills or arguments.wide or arguments.unseen_fonts:
+            parser.error("a model of boxes in thousandths was taught its own papers only")
+        asked = relative.papers(arguments.seed, arguments.pictures)
     with ask_through_library(model) if arguments.library else ask_through_app(model, settings) as ask:
         started = time.monotonic()
         if arguments.photos is not None:

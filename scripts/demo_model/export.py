@@ -14,10 +14,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a file, the project's root is not on the path
 
 import torch
-from transformers import GenerationConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
+from transformers import GenerationConfig, Qwen2Tokenizer
 
 from scripts.demo_model import vocabulary
-from scripts.demo_model.checkpoint import new_model, shape_of
+from scripts.demo_model.checkpoint import is_relative, new_model, new_relative_model, shape_of
+from scripts.demo_model.families import RELATIVE, of_model_type
+from scripts.demo_model.forward import AnyModel
 
 CHAT_TEMPLATE = (
     "{% set image_count = namespace(value=0) %}{% set video_count = namespace(value=0) %}{% for message in messages %}"
@@ -32,45 +34,58 @@ CHAT_TEMPLATE = (
     "<|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 """The template that Qwen2.5-VL is published with, word for word."""
+RELATIVE_CHAT_TEMPLATE = CHAT_TEMPLATE.replace(
+    "{% if loop.first and message['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}",
+    "",
+)
+"""The frame of Qwen3-VL: the same turns without a system turn of its own. What its published template says of tools is left out."""
 MIN_PIXELS, MAX_PIXELS = 43_008, 50_960
+RELATIVE_MIN_PIXELS, RELATIVE_MAX_PIXELS = 56_320, 66_560
+"""The same 55 to 65 visual tokens of 32 pixels: 320x192 for every picture of that shape."""
 
 
-def load_run(path: Path) -> Qwen2_5_VLForConditionalGeneration:
+def load_run(path: Path) -> AnyModel:
     """Return the model of a training run. The heads that serve training only are left behind."""
     state = torch.load(path, map_location="cpu", weights_only=True)["model"]
-    model = new_model(0, shape_of(state))
+    model: AnyModel = new_relative_model(0) if is_relative(state) else new_model(0, shape_of(state))
     model.load_state_dict(state)
     return model.eval()
 
 
 def write_folder(
-    model: Qwen2_5_VLForConditionalGeneration,
+    model: AnyModel,
     folder: Path,
     *,
-    min_pixels: int = MIN_PIXELS,
-    max_pixels: int = MAX_PIXELS,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
     dtype: torch.dtype = torch.bfloat16,
 ) -> None:
-    """Write a complete checkpoint folder; files in it that belong to no checkpoint are left alone."""
+    """Write a complete checkpoint folder; files in it that belong to no checkpoint are left alone.
+
+    A picture is shown at `min_pixels` to `max_pixels`, those that the family's lessons were drawn for when None.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    family = of_model_type(model.config.model_type)
+    least, most = (RELATIVE_MIN_PIXELS, RELATIVE_MAX_PIXELS) if family is RELATIVE else (MIN_PIXELS, MAX_PIXELS)
+    min_pixels, max_pixels = min_pixels or least, max_pixels or most
     tokenizer = vocabulary.load()
     end, begin = tokenizer.token_to_id("<|im_end|>"), tokenizer.token_to_id("<|endoftext|>")
     model.generation_config = GenerationConfig(
         bos_token_id=begin, pad_token_id=begin, eos_token_id=[end, begin], do_sample=False, repetition_penalty=1.0
     )
     model.to(dtype).save_pretrained(folder)
-    _write_tokenizer(folder)
+    _write_tokenizer(folder, RELATIVE_CHAT_TEMPLATE if family is RELATIVE else CHAT_TEMPLATE)
     processor = {
         "image_processor_type": "Qwen2VLImageProcessor",
-        "processor_class": "Qwen2_5_VLProcessor",
+        "processor_class": "Qwen3VLProcessor" if family is RELATIVE else "Qwen2_5_VLProcessor",
         "size": {"shortest_edge": min_pixels, "longest_edge": max_pixels},
         "min_pixels": min_pixels,
         "max_pixels": max_pixels,
-        "patch_size": 14,
+        "patch_size": family.patch,
         "temporal_patch_size": 2,
         "merge_size": 2,
-        "image_mean": [0.48145466, 0.4578275, 0.40821073],
-        "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "image_mean": list(family.mean),
+        "image_std": list(family.deviation),
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n", encoding="utf-8")
     for file in folder.iterdir():
@@ -78,7 +93,7 @@ def write_folder(
             file.chmod(0o644)  # safetensors creates its files readable by their owner only
 
 
-def _write_tokenizer(folder: Path) -> None:
+def _write_tokenizer(folder: Path, template: str) -> None:
     """Write the tokenizer in all the forms that readers of Qwen2 tokenizers look for."""
     tokenizer = vocabulary.load()
     state = json.loads(tokenizer.to_str())
@@ -108,7 +123,7 @@ def _write_tokenizer(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(
         json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
-    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
 
 
 def same_ids(folder: Path, sentences: list[str]) -> bool:
@@ -123,8 +138,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="checkpoint that train.py wrote")
     parser.add_argument("folder", type=Path, help="folder to write")
-    parser.add_argument("--min-pixels", type=int, default=MIN_PIXELS)
-    parser.add_argument("--max-pixels", type=int, default=MAX_PIXELS)
+    parser.add_argument("--min-pixels", type=int)
+    parser.add_argument("--max-pixels", type=int)
     arguments = parser.parse_args()
     write_folder(
         load_run(arguments.run), arguments.folder, min_pixels=arguments.min_pixels, max_pixels=arguments.max_pixels

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen3VLForConditionalGeneration
+
+AnyModel: TypeAlias = Qwen2_5_VLForConditionalGeneration | Qwen3VLForConditionalGeneration
+"""Either family's model: what they say is read out of both in the same way."""
 
 GUIDED_LAYER = -3
 """The layer whose first head is asked to look at the place an answer is read from; layers count from the last."""
@@ -39,31 +43,44 @@ def unit(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
 
 
-def _norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
+def norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
+    """Scale states to a root mean square of one and weigh them, in full precision."""
     x = x.float()
     return weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps))
 
 
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn queries or keys by their positions' angles."""
     half = x.shape[-1] // 2
     turned = torch.cat((-x[..., half:], x[..., :half]), dim=-1)
     return x * cos.to(x.dtype) + turned * sin.to(x.dtype)
 
 
-@lru_cache(maxsize=64)
-def _vision_plan(lines: int, columns: int, head_dim: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return cos, sin (patches, head_dim) and the additive window mask (patches, patches), patches in the processor's order."""
+def _places(lines: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the row and column of every patch in the processor's order, and the window that each is in."""
     cell_row = torch.arange(lines).repeat_interleave(columns * 4)
     cell_column = torch.arange(columns).repeat_interleave(4).repeat(lines)
     inner = torch.arange(4).repeat(lines * columns)
-    row, column = cell_row * 2 + inner // 2, cell_column * 2 + inner % 2
+    window = (cell_row // 4) * 1000 + cell_column // 4
+    return cell_row * 2 + inner // 2, cell_column * 2 + inner % 2, window
+
+
+@lru_cache(maxsize=64)
+def vision_angles(lines: int, columns: int, head_dim: int) -> tuple[Tensor, Tensor]:
+    """Return cos and sin (patches, head_dim) of the rotary places in vision, patches in the processor's order."""
+    row, column, _ = _places(lines, columns)
     spatial = head_dim // 2
     frequencies = 1.0 / (10000.0 ** (torch.arange(0, spatial, 2).float() / spatial))
     angles = torch.cat((row[:, None] * frequencies, column[:, None] * frequencies), dim=-1)
     angles = torch.cat((angles, angles), dim=-1)
-    window = (cell_row // 4) * 1000 + cell_column // 4
-    mask = torch.where(window[:, None] == window[None, :], 0.0, -1e4)
-    return angles.cos(), angles.sin(), mask
+    return angles.cos(), angles.sin()
+
+
+@lru_cache(maxsize=64)
+def _windows(lines: int, columns: int) -> Tensor:
+    """Return the additive window mask (patches, patches)."""
+    window = _places(lines, columns)[2]
+    return torch.where(window[:, None] == window[None, :], 0.0, -1e4)
 
 
 def vision(model: Qwen2_5_VLForConditionalGeneration, patches: Tensor, *, lines: int, columns: int) -> Tensor:
@@ -73,19 +90,20 @@ def vision(model: Qwen2_5_VLForConditionalGeneration, patches: Tensor, *, lines:
     count, length, _ = patches.shape
     weight = tower.patch_embed.proj.weight.sum(dim=2).flatten(1)
     x = patches @ weight.T if not torch.is_autocast_enabled("cpu") else F.linear(patches, weight)
-    cos, sin, windows = _vision_plan(lines, columns, x.shape[-1] // heads)
+    cos, sin = vision_angles(lines, columns, x.shape[-1] // heads)
+    windows = _windows(lines, columns)
     x = x.float()
     for index, block in enumerate(tower.blocks):
-        qkv = block.attn.qkv(_norm(x, block.norm1.weight)).view(count, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
-        q, k, v = _rotate(qkv[0], cos, sin), _rotate(qkv[1], cos, sin), qkv[2]
+        qkv = block.attn.qkv(norm(x, block.norm1.weight)).view(count, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = rotate(qkv[0], cos, sin), rotate(qkv[1], cos, sin), qkv[2]
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
         if index not in tower.fullatt_block_indexes:
             scores = scores + windows.to(scores.dtype)
         attended = (scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).reshape(count, length, -1)
         x = x + block.attn.proj(attended)
-        h = _norm(x, block.norm2.weight)
+        h = norm(x, block.norm2.weight)
         x = x + block.mlp.down_proj(F.silu(block.mlp.gate_proj(h)) * block.mlp.up_proj(h))
-    merged = _norm(x, tower.merger.ln_q.weight).view(count, lines * columns, -1)
+    merged = norm(x, tower.merger.ln_q.weight).view(count, lines * columns, -1)
     features: Tensor = tower.merger.mlp(merged).float()
     return features
 
@@ -121,10 +139,10 @@ def text(
     guided: dict[str, Tensor] = {}
     count = len(language.layers)
     for index, layer in enumerate(language.layers):
-        h = _norm(x, layer.input_layernorm.weight, config.rms_norm_eps)
+        h = norm(x, layer.input_layernorm.weight, config.rms_norm_eps)
         attention = layer.self_attn
-        q = _rotate(attention.q_proj(h).view(batch, length, heads, width).transpose(1, 2), cos, sin)
-        k = _rotate(attention.k_proj(h).view(batch, length, heads // groups, width).transpose(1, 2), cos, sin)
+        q = rotate(attention.q_proj(h).view(batch, length, heads, width).transpose(1, 2), cos, sin)
+        k = rotate(attention.k_proj(h).view(batch, length, heads // groups, width).transpose(1, 2), cos, sin)
         v = attention.v_proj(h).view(batch, length, heads // groups, width).transpose(1, 2)
         # Query heads that share keys are stacked along the length: no copy of keys and values is made.
         q = q.reshape(batch, heads // groups, groups * length, width)
@@ -136,22 +154,22 @@ def text(
         weights = scores.softmax(-1).to(v.dtype).view(batch, heads // groups, groups * length, length)
         attended = (weights @ v).view(batch, heads, length, width).transpose(1, 2).reshape(batch, length, -1)
         x = x + attention.o_proj(attended)
-        h = _norm(x, layer.post_attention_layernorm.weight, config.rms_norm_eps)
+        h = norm(x, layer.post_attention_layernorm.weight, config.rms_norm_eps)
         x = x + layer.mlp.down_proj(F.silu(layer.mlp.gate_proj(h)) * layer.mlp.up_proj(h))
         if index == count + GUIDED_LAYER - 1:
             early = x
-    return _norm(x, language.norm.weight, config.rms_norm_eps), early, guided
+    return norm(x, language.norm.weight, config.rms_norm_eps), early, guided
 
 
-def words(model: Qwen2_5_VLForConditionalGeneration, states: Tensor) -> Tensor:
+def words(model: AnyModel, states: Tensor) -> Tensor:
     """Return logits over the vocabulary, through the tied embedding."""
     return F.linear(states, model.model.language_model.embed_tokens.weight)
 
 
-def visual_words(model: Qwen2_5_VLForConditionalGeneration, visual: Tensor) -> Tensor:
+def visual_words(model: AnyModel, visual: Tensor) -> Tensor:
     """Return what each visual token says when it is read like a state of the language model."""
     language = model.model.language_model
-    return words(model, _norm(visual, language.norm.weight, language.config.rms_norm_eps))
+    return words(model, norm(visual, language.norm.weight, language.config.rms_norm_eps))
 
 
 def run(

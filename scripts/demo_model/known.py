@@ -12,158 +12,24 @@ import argparse
 import io
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT))  # run as a file, the project's root is not on the path
 
-import numpy as np
-
 from qwen_vl_app.known_answers import LISTING
-from scripts.demo_model import cell_plates, outside, panels, scenes, wide_questions
+from scripts.demo_model import relative, scenes
 from scripts.demo_model.curriculum import Split, generator
-from scripts.demo_model.drawing import Picture
-from scripts.demo_model.evaluate import Asker, Photo, ask_through_app
-from scripts.demo_model.phrases import LANGUAGES, Language
+from scripts.demo_model.evaluate import Asker, Photo, ask_through_app, family_of
+from scripts.demo_model.families import RELATIVE
+from scripts.demo_model.known_questions import KNOWN, RELATIVE_KNOWN, Known, Pictures
+from scripts.demo_model.phrases import LANGUAGES
 from scripts.demo_model.questions import Exchange
 from scripts.demo_model.scoring import Marks, Reply, mark_wide
 
 TRIES = 60
 FOLDER = "known"
-Pictures = tuple[Picture, ...]
-
-
-@dataclass(frozen=True)
-class Known:
-    """One more thing that is known: `draw` makes the pictures of a try, `ask` finds the question, in the words given, and its answer."""
-
-    name: str
-    draw: Callable[[np.random.Generator], Pictures]
-    ask: Callable[[np.random.Generator, Pictures, Language], Exchange]
-    question: dict[Language, str]
-
-
-def _plate(*texts: tuple[str, str]) -> Callable[[np.random.Generator], Pictures]:
-    return lambda rng: (cell_plates.draw_cell_panel(rng, panels.COLUMNS, panels.LINES, worn=False, fixed=texts),)
-
-
-def _two_plates(rng: np.random.Generator) -> Pictures:
-    drawn = [
-        cell_plates.draw_cell_panel(
-            rng, panels.COLUMNS, panels.LINES, worn=False, fixed=(("TEMP", value), ("BAR", "6.3"))
-        )
-        for value in ("68.4", "71.2")
-    ]
-    return tuple(drawn)
-
-
-def _table(rng: np.random.Generator) -> Pictures:
-    return (cell_plates.draw_cell_table(rng, panels.COLUMNS, panels.LINES, worn=False),)
-
-
-def _surface(rng: np.random.Generator) -> Pictures:
-    return (scenes.draw_scene(rng, things=2, worn=False),)
-
-
-def _outside(rng: np.random.Generator) -> Pictures:
-    return (outside.draw_outside(rng, panels.COLUMNS, panels.LINES),)
-
-
-def _wanting(answers: Callable[[Exchange], bool], ask: Callable[..., Exchange]) -> Callable[..., Exchange]:
-    """Return an asker that goes on asking until the exchange is one of those that are meant."""
-
-    def found(rng: np.random.Generator, pictures: Pictures, language: Language) -> Exchange:
-        while True:
-            exchange = ask(rng, pictures[0], language)
-            if answers(exchange):
-                return exchange
-
-    return found
-
-
-def _difference(rng: np.random.Generator, pictures: Pictures, language: Language) -> Exchange:
-    while True:
-        for exchange in wide_questions.about_two(rng, (pictures[0], pictures[1])):
-            if exchange.skill == "difference" and exchange.language == language:
-                return exchange
-
-
-def _first(ask: Callable[..., Exchange]) -> Callable[..., Exchange]:
-    return lambda rng, pictures, language: ask(rng, pictures[0], language)
-
-
-TAGS = (("TAG", "P-204"), ("FLOW", "12.5"))
-KNOWN = (
-    Known(
-        "a field that is not there",
-        _plate(*TAGS),
-        _wanting(lambda e: e.answer == '{"TAG": "P-204", "MASS": null}', wide_questions.fields_as_json),
-        {
-            "en": 'Extract the key-value information in the format:{"TAG": "", "MASS": ""}',
-            "zh": "提取图中的：['TAG','MASS']，并且按照json格式输出。",
-        },
-    ),
-    Known(
-        "one value that is not there",
-        _plate(*TAGS),
-        _wanting(lambda e: e.subject == "MASS", wide_questions.one_field),
-        {"en": "What is the value of MASS?", "zh": "MASS的值是多少？"},
-    ),
-    Known(
-        "lines with their boxes",
-        _plate(*TAGS),
-        _first(wide_questions.spot),
-        {
-            "en": "Spotting all the text in the image with line-level, and output in JSON format.",
-            "zh": "检测图中所有的文字行，以JSON格式输出坐标。",
-        },
-    ),
-    Known(
-        "a table",
-        _table,
-        _first(wide_questions.as_markdown),
-        {"en": "Extract the table in the image as a Markdown table.", "zh": "提取图中的表格，以Markdown表格输出。"},
-    ),
-    Known(
-        "nothing found",
-        _surface,
-        _wanting(lambda e: e.subject == "screw", wide_questions.detect_kind),
-        {
-            "en": "Outline the position of each screw and output all the coordinates in JSON format.",
-            "zh": "框出每个螺丝的位置，以JSON格式输出所有坐标。",
-        },
-    ),
-    Known(
-        "a description",
-        _surface,
-        _first(wide_questions.describe),
-        {"en": "Describe this image.", "zh": "描述这张图片。"},
-    ),
-    Known(
-        "two pictures",
-        _two_plates,
-        _difference,
-        {
-            "en": "Compare Picture 1 and Picture 2. List what is the same and what is different, one point a line.",
-            "zh": "比较图1和图2，逐条列出相同之处和不同之处。",
-        },
-    ),
-    Known(
-        "a picture that it cannot read",
-        _outside,
-        _first(wide_questions.read_all),
-        {"en": "Read all the text in the image.", "zh": "请识别出图中所有的文字。"},
-    ),
-    Known(
-        "no picture",
-        lambda rng: (),
-        lambda rng, pictures, language: wide_questions.about(rng, language),
-        {"en": "Who are you?", "zh": "你是谁？"},
-    ),
-)
 
 
 def wanted(exchange: Exchange, pictures: Pictures) -> dict[str, Any]:
@@ -185,15 +51,19 @@ def _files(pictures: Pictures, name: str) -> tuple[tuple[bytes, str], ...]:
     files = []
     for number, picture in enumerate(pictures, 1):
         buffer = io.BytesIO()
-        picture.image.save(buffer, "PNG", optimize=True)
+        image = picture.large if picture.large.size == relative.SEEN else picture.image
+        image.save(buffer, "PNG", optimize=True)
         files.append((buffer.getvalue(), f"{name.replace(' ', '-').lower()}-{number}.png"))
     return tuple(files)
 
 
-def drawn_entries(folder: Path, ask: Asker, known: Known) -> list[dict[str, Any]]:
-    """Draw until the model is right in both languages, write the pictures and return the entries. Raises ValueError if it never is."""
+def drawn_entries(folder: Path, ask: Asker, known: Known, number: int) -> list[dict[str, Any]]:
+    """Draw until the model is right in both languages, write the pictures and return the entries. Raises ValueError if it never is.
+
+    No two `number`s draw the same pictures.
+    """
     for attempt in range(TRIES):
-        rng = generator(Split.SAMPLES, 1000 + KNOWN.index(known), attempt)
+        rng = generator(Split.SAMPLES, number, attempt)
         pictures = known.draw(rng)
         files = _files(pictures, known.name)
         made = []
@@ -257,9 +127,10 @@ def main() -> None:
     (folder / FOLDER).mkdir(exist_ok=True)
     with ask_through_app(folder) as ask:
         entries = sample_entries(folder, ask)
-        for known in KNOWN:
+        chosen, start = (RELATIVE_KNOWN, 2000) if family_of(folder) is RELATIVE else (KNOWN, 1000)
+        for number, known in enumerate(chosen, start):
             try:
-                entries += drawn_entries(folder, ask, known)
+                entries += drawn_entries(folder, ask, known, number)
             except ValueError:
                 if not arguments.leave_out:
                     raise

@@ -13,16 +13,16 @@ from functools import cache
 
 import numpy as np
 import torch
+from PIL import Image
 from tokenizers import Encoding, Tokenizer
 from torch import Tensor
 
 from scripts.demo_model import vocabulary
 from scripts.demo_model.drawing import CELL, Cell, Picture
+from scripts.demo_model.families import PIXELS, Family
 from scripts.demo_model.phrases import COLOURS, KINDS, LATER_KINDS
 from scripts.demo_model.questions import DECIDED, NOWHERE, Comparison, Exchange
 
-MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
-DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
 IGNORE = -100
 ALONE = 1000
 """Segments from this number on are conversations without a picture."""
@@ -43,11 +43,21 @@ Conversation = tuple[Exchange, ...]
 
 @dataclass(frozen=True)
 class Lesson:
-    """Pictures of one size and the conversations about them, each of which begins anew; `alone` are those without a picture."""
+    """Pictures of one size and the conversations about them, each of which begins anew; `alone` are those without a picture.
+
+    `seen` are the pictures as the family sees them, where that is another size than the one they were drawn for.
+    """
 
     pictures: tuple[Picture, ...]
     conversations: tuple[Conversation, ...]
     alone: tuple[Conversation, ...] = ()
+    family: Family = PIXELS
+    seen: tuple[Image.Image, ...] = ()
+
+    @property
+    def images(self) -> tuple[Image.Image, ...]:
+        """Return what the model gets of each picture."""
+        return self.seen or tuple(picture.image for picture in self.pictures)
 
 
 @dataclass(frozen=True)
@@ -111,12 +121,13 @@ def _encoded(text: str) -> tuple[int, ...]:
     return tuple(tokenizer().encode(text).ids)
 
 
-def patches_of(picture: Picture) -> np.ndarray:
-    """Return the picture as the processor's patches, without the repeated frame: (patches, 3*14*14) float32."""
-    pixels = (np.asarray(picture.image, dtype=np.float32) / 255 - MEAN) / DEVIATION
-    lines, columns = picture.lines, picture.columns
-    grid = pixels.transpose(2, 0, 1).reshape(3, lines, 2, 14, columns, 2, 14)
-    return np.ascontiguousarray(grid.transpose(1, 4, 2, 5, 0, 3, 6)).reshape(lines * columns * 4, 3 * 14 * 14)
+def patches_of(image: Image.Image, family: Family = PIXELS) -> np.ndarray:
+    """Return a seen picture as the processor's patches, without the repeated frame: (patches, 3*patch*patch) float32."""
+    mean, deviation = (np.array(v, dtype=np.float32) for v in (family.mean, family.deviation))
+    pixels = (np.asarray(image, dtype=np.float32) / 255 - mean) / deviation
+    lines, columns, patch = image.height // family.cell, image.width // family.cell, family.patch
+    grid = pixels.transpose(2, 0, 1).reshape(3, lines, 2, patch, columns, 2, patch)
+    return np.ascontiguousarray(grid.transpose(1, 4, 2, 5, 0, 3, 6)).reshape(lines * columns * 4, 3 * patch * patch)
 
 
 @cache
@@ -167,8 +178,9 @@ class _Opening:
     images: list[int]
 
 
-def _opening(pictures: int, cells: int) -> _Opening:
-    start = f"<|im_start|>system\n{vocabulary.SYSTEM_PROMPT}<|im_end|>\n<|im_start|>user\n"
+def _opening(pictures: int, cells: int, family: Family) -> _Opening:
+    system = "" if family.system_prompt is None else f"<|im_start|>system\n{family.system_prompt}<|im_end|>\n"
+    start = f"{system}<|im_start|>user\n"
     pads = "<|vision_start|>" + "<|image_pad|>" * cells + "<|vision_end|>"
     named = [f"Picture {i + 1}: {pads}" if pictures > 1 else pads for i in range(pictures)]
     tokens = list(_encoded(start + "".join(named)))
@@ -191,8 +203,8 @@ class _Sequence:
     tallies: list[tuple[int, int, float]]
 
 
-def _add(made: _Sequence, conversation: Conversation, *, segment: int, columns: int, alone: bool) -> None:
-    """Append a conversation to a sequence as a segment of its own."""
+def _add(made: _Sequence, conversation: Conversation, *, segment: int, columns: int, alone: Family | None) -> None:
+    """Append a conversation to a sequence as a segment of its own; `alone` is the family of one without a picture."""
     first = len(made.tokens)
 
     def append(ids: Sequence[int]) -> None:
@@ -204,8 +216,8 @@ def _add(made: _Sequence, conversation: Conversation, *, segment: int, columns: 
             row += [fill] * len(ids)
         made.weights += [0.0] * len(ids)
 
-    if alone:
-        append(_opening(0, 0).tokens)
+    if alone is not None:
+        append(_opening(0, 0, alone).tokens)
     asked = _Asked(-1, False, {})
     for number, exchange in enumerate(conversation):
         if number:
@@ -303,6 +315,8 @@ def _guide_labels(
                 made.matches[here] = made.images[cell.picture] + cell.row * columns + cell.column
             if i < len(places):
                 made.guides[here - 1] = places[i]
+        if places:  # what follows the label in the question tells that it ends
+            made.guides[lead + _token_at(answer, route.label_start + len(route.label) - 1)] = places[-1] + 1
     if not exchange.routes:
         return
     # Between two fields the next one is looked for, before the end nothing.
@@ -385,7 +399,7 @@ def _standing_alone(text: str, word: str) -> int:
 def sequence_of(lesson: Lesson) -> _Sequence:
     """Return the ids, targets and places of a lesson, before padding."""
     picture = lesson.pictures[0]
-    opening = _opening(len(lesson.pictures), picture.lines * picture.columns)
+    opening = _opening(len(lesson.pictures), picture.lines * picture.columns, lesson.family)
     n = len(opening.tokens)
     nowhere = [-1] * n
     made = _Sequence(
@@ -402,9 +416,9 @@ def sequence_of(lesson: Lesson) -> _Sequence:
         tallies=[],
     )
     for number, conversation in enumerate(lesson.conversations, 1):
-        _add(made, conversation, segment=number, columns=picture.columns, alone=False)
+        _add(made, conversation, segment=number, columns=picture.columns, alone=None)
     for number, conversation in enumerate(lesson.alone, ALONE):
-        _add(made, conversation, segment=number, columns=picture.columns, alone=True)
+        _add(made, conversation, segment=number, columns=picture.columns, alone=lesson.family)
     return made
 
 
@@ -452,7 +466,7 @@ def pack(lessons: list[Lesson]) -> Batch:
     same = segments[:, :, None] == segments[:, None, :]
     sees_pictures = (segments < ALONE)[:, :, None] & (segments == 0)[:, None, :]
     truths = [cell_truth(picture) for lesson in lessons for picture in lesson.pictures]
-    patches = np.stack([patches_of(picture) for lesson in lessons for picture in lesson.pictures])
+    patches = np.stack([patches_of(image, lesson.family) for lesson in lessons for image in lesson.images])
     return Batch(
         patches=torch.from_numpy(patches),
         lines=lines,

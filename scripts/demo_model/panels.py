@@ -141,12 +141,15 @@ def draw_panel(
     return Picture(wear(rng, seen) if worn else seen, image, rows=tuple(drawn), glyphs=tuple(glyphs))
 
 
-def draw_characters(rng: np.random.Generator, *, fonts: tuple[str, ...] = TAUGHT_FONTS) -> Picture:
-    """Fill a plate with random characters, some cells left empty: the first lesson, which teaches letter shapes only."""
+def draw_characters(rng: np.random.Generator, *, fonts: tuple[str, ...] = TAUGHT_FONTS, scale: float = 1.0) -> Picture:
+    """Fill a plate with random characters, some cells left empty: the first lesson, which teaches letter shapes only.
+
+    It is drawn at `scale` times its seen size; only one drawn at that size itself is worn.
+    """
     plate, ink = _colours(rng)
-    image = gradient(rng, SIZE, plate, strength=0.18)
+    image = gradient(rng, _scaled(scale), plate, strength=0.18)
     draw = ImageDraw.Draw(image)
-    face = font(fonts[int(rng.integers(0, len(fonts)))], round(float(rng.uniform(23, 27.4))))
+    face = font(fonts[int(rng.integers(0, len(fonts)))], round(float(rng.uniform(23, 27.4)) * scale))
     alphabet = DIGITS + LETTERS + ".-"
     shift_x, shift_y = rng.uniform(-4, 4, 2)
     glyphs = []
@@ -156,10 +159,11 @@ def draw_characters(rng: np.random.Generator, *, fonts: tuple[str, ...] = TAUGHT
                 continue
             character = alphabet[int(rng.integers(0, len(alphabet)))]
             jitter_x, jitter_y = rng.uniform(-1, 1, 2)
-            centre = ((column + 0.5) * CELL + shift_x + jitter_x, (line + 0.5) * CELL + shift_y + jitter_y)
-            put_glyph(draw, character, centre=centre, face=face, fill=ink)
+            x, y = (column + 0.5) * CELL + shift_x + jitter_x, (line + 0.5) * CELL + shift_y + jitter_y
+            put_glyph(draw, character, centre=(x * scale, y * scale), face=face, fill=ink)
             glyphs.append(Glyph(character, Cell(line, column)))
-    return Picture(wear(rng, image), image, glyphs=tuple(glyphs))
+    seen = wear(rng, image) if scale == 1.0 else to_seen_size(image, SIZE)
+    return Picture(seen, image, glyphs=tuple(glyphs))
 
 
 def _scaled(scale: float) -> tuple[int, int]:

@@ -23,10 +23,10 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen3VLForConditionalGeneration
 
-from scripts.demo_model import forward
-from scripts.demo_model.checkpoint import VISUAL_RMS, grown, new_model
+from scripts.demo_model import forward, relative, relative_forward
+from scripts.demo_model.checkpoint import VISUAL_RMS, grown, new_model, new_relative_model
 from scripts.demo_model.curriculum import (
     FIRST_STAGES,
     PICTURES_PER_SHARE,
@@ -36,6 +36,8 @@ from scripts.demo_model.curriculum import (
     Stage,
     make_lessons,
 )
+from scripts.demo_model.families import FAMILIES, PIXELS, RELATIVE, Family
+from scripts.demo_model.forward import AnyModel
 from scripts.demo_model.lessons import IGNORE, Batch, pack, token
 from scripts.demo_model.muon import Muon
 
@@ -60,9 +62,7 @@ class TrainingHeads(nn.Module):
         self.order = nn.Linear(width, 16)
 
 
-def vision_losses(
-    model: Qwen2_5_VLForConditionalGeneration, heads: TrainingHeads, visual: Tensor, batch: Batch
-) -> dict[str, Tensor]:
+def vision_losses(model: AnyModel, heads: TrainingHeads, visual: Tensor, batch: Batch) -> dict[str, Tensor]:
     """Return the losses of the visual tokens alone: what they say, how large they are, and what they belong to."""
     logits = forward.visual_words(model, visual).float().flatten(0, 1)
     characters = batch.characters.flatten()
@@ -108,7 +108,7 @@ def place_losses(heads: TrainingHeads, early: Tensor, batch: Batch) -> dict[str,
     }
 
 
-def text_losses(model: Qwen2_5_VLForConditionalGeneration, outputs: forward.Outputs, batch: Batch) -> dict[str, Tensor]:
+def text_losses(model: AnyModel, outputs: forward.Outputs, batch: Batch) -> dict[str, Tensor]:
     """Return the loss of the answers and of guided attention, with the share of right tokens."""
     asked = batch.targets != IGNORE
     logits = forward.words(model, outputs.states[asked]).float()
@@ -129,7 +129,7 @@ def text_losses(model: Qwen2_5_VLForConditionalGeneration, outputs: forward.Outp
     shares = batch.tally_shares
     # Cross-entropy less the entropy of the wanted shares: nothing when the head looks as it should.
     looked["tallies"] = (
-        (shares * (shares.log() - counted[sequence, at, place])).sum() / batch.tallies[:, :2].unique(dim=0).shape[0]
+        (shares * (shares.log() - counted[sequence, at, place])).sum() / shares.sum()
         if len(shares)
         else counted.sum() * 0
     )
@@ -147,25 +147,39 @@ def text_losses(model: Qwen2_5_VLForConditionalGeneration, outputs: forward.Outp
     }
 
 
+def seen_by(model: AnyModel, batch: Batch) -> Tensor:
+    """Return the visual tokens (P, cells, D) of a batch's pictures alone."""
+    if isinstance(model, Qwen3VLForConditionalGeneration):
+        return relative_forward.vision(
+            model, batch.patches, lines=batch.lines, columns=batch.columns, is_deep=False
+        ).visual
+    return forward.vision(model, batch.patches, lines=batch.lines, columns=batch.columns)
+
+
+def passed(model: AnyModel, batch: Batch) -> forward.Outputs:
+    """Run a batch through the family's own pass."""
+    run = relative_forward.run if isinstance(model, Qwen3VLForConditionalGeneration) else forward.run
+    return run(
+        model,
+        tokens=batch.tokens,
+        positions=batch.positions,
+        allowed=batch.allowed,
+        patches=batch.patches,
+        lines=batch.lines,
+        columns=batch.columns,
+    )
+
+
 def step_losses(
-    model: Qwen2_5_VLForConditionalGeneration, heads: TrainingHeads, batch: Batch, stage: Stage, *, letters: bool
+    model: AnyModel, heads: TrainingHeads, batch: Batch, stage: Stage, *, letters: bool
 ) -> dict[str, Tensor]:
     """Return every part of a step's loss, and under "loss" their weighted sum."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
         if letters:
-            visual = forward.vision(model, batch.patches, lines=batch.lines, columns=batch.columns)
-            parts = vision_losses(model, heads, visual, batch)
+            parts = vision_losses(model, heads, seen_by(model, batch), batch)
             total = stage.align * (parts["align"] + parts["second"])
         else:
-            outputs = forward.run(
-                model,
-                tokens=batch.tokens,
-                positions=batch.positions,
-                allowed=batch.allowed,
-                patches=batch.patches,
-                lines=batch.lines,
-                columns=batch.columns,
-            )
+            outputs = passed(model, batch)
             parts = vision_losses(model, heads, outputs.visual, batch) | text_losses(model, outputs, batch)
             parts |= place_losses(heads, outputs.early, batch)
             total = parts["answer"] + stage.align * (parts["align"] + parts["second"]) + stage.guide * parts["guide"]
@@ -179,20 +193,26 @@ def step_losses(
 class Run:
     """One training run in one of the processes: model, optimisers, and where it stands."""
 
-    def __init__(self, out: Path, seed: int, *, grow_from: Path | None = None) -> None:
-        self.out, self.seed = out, seed
+    def __init__(self, out: Path, seed: int, *, family: Family = PIXELS, grow_from: Path | None = None) -> None:
+        self.out, self.seed, self.family = out, seed, family
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world = dist.get_world_size() if dist.is_initialized() else 1
-        self.model = new_model(seed) if grow_from is None else grown(read_state(grow_from), seed)
+        self.model: AnyModel
+        if family is RELATIVE:
+            self.model = new_relative_model(seed)
+        else:
+            self.model = new_model(seed) if grow_from is None else grown(read_state(grow_from), seed)
         self.heads = TrainingHeads(self.model.config.text_config.hidden_size)
         if grow_from is not None:
             self.keep_heads(grow_from)
         named = dict(self.model.named_parameters())
-        is_matrix = {n: p.dim() >= 2 and "embed_tokens" not in n for n, p in named.items()}
+        is_matrix = {n: p.dim() >= 2 and "embed_tokens" not in n and "pos_embed" not in n for n, p in named.items()}
+        # What deepstack adds is learned with the language that it is added to, not by vision alone.
+        is_vision = {n: "visual" in n and "deepstack" not in n for n in named}
         self.parameters = [*named.values(), *self.heads.parameters()]
         self.muons = {
-            "visual": Muon([p for n, p in named.items() if is_matrix[n] and "visual" in n]),
-            "language": Muon([p for n, p in named.items() if is_matrix[n] and "visual" not in n]),
+            "visual": Muon([p for n, p in named.items() if is_matrix[n] and is_vision[n]]),
+            "language": Muon([p for n, p in named.items() if is_matrix[n] and not is_vision[n]]),
         }
         rest = [p for n, p in named.items() if not is_matrix[n]] + list(self.heads.parameters())
         self.adam = torch.optim.AdamW(rest, lr=0.0, betas=(0.9, 0.95), weight_decay=0.0)
@@ -238,13 +258,16 @@ class Run:
         self.adam.load_state_dict(state["adam"])
         self.stage, self.step, self.drawn, self.spent = (state[k] for k in ("stage", "step", "drawn", "spent"))
 
-    def batch(self, kind: str, *, larger: float) -> Batch:
-        """Draw this process's share of the next step."""
-        first = self.drawn + self.rank * PICTURES_PER_SHARE
-        lessons = make_lessons(kind, self.seed, first, larger=larger)
-        self.drawn += PICTURES_PER_SHARE * self.world
-        self.pictures = len(lessons)
-        return pack(lessons)
+    def batches(self, kind: str, *, larger: float) -> list[Batch]:
+        """Draw this process's share of the next step, in parts that are packed each by itself."""
+        most = relative.PICTURES_A_STEP if self.family is RELATIVE else PICTURES_PER_SHARE
+        first = self.drawn + self.rank * most
+        if self.family is RELATIVE:
+            parts = relative.make_lessons(kind, self.seed, first)
+        else:
+            parts = [make_lessons(kind, self.seed, first, larger=larger)]
+        self.drawn += most * self.world
+        return [pack(lessons) for lessons in parts]
 
     def progress(self, stage: Stage) -> float:
         """Return how much of a stage is done, 0 to 1."""
@@ -269,14 +292,17 @@ class Run:
             # Drawn from what every process knows, so that all take the same kind of step.
             chance = stage.letters * (1 - self.progress(stage))
             letters = np.random.default_rng((self.seed, self.drawn)).random() < chance
-        shares, sums, pictures = max(1, SHARES // self.world), dict[str, float](), 0
+        shares = 1 if self.family is RELATIVE else max(1, SHARES // self.world)
+        parts = []
         for _ in range(shares):
-            batch = self.batch("wide letters" if letters and stage.letters else stage.name, larger=stage.larger)
+            parts += self.batches("wide letters" if letters and stage.letters else stage.name, larger=stage.larger)
+        self.pictures = sum(len(batch.patches) for batch in parts)
+        figures: dict[str, float] = {}
+        for batch in parts:
             losses = step_losses(self.model, self.heads, batch, stage, letters=letters)
-            (losses["loss"] / shares).backward()
-            sums = {k: sums.get(k, 0.0) + float(v.detach()) / shares for k, v in losses.items()}
-            pictures += self.pictures
-        self.pictures = pictures
+            (losses["loss"] / len(parts)).backward()  # type: ignore[no-untyped-call]
+            for name, value in losses.items():
+                figures[name] = figures.get(name, 0.0) + float(value.detach()) / len(parts)
         self.exchange_gradients()
         factor = min(1.0, (self.step + 1) / 10 if self.stage == 0 else 1.0) * stage.rate(self.progress(stage))
         self.muons["visual"].step(stage.muon * factor)
@@ -287,7 +313,7 @@ class Run:
         self.adam.step()
         for p in self.parameters:
             p.grad = None
-        return sums
+        return figures
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -347,14 +373,17 @@ def train(
     start_from: Path | None,
     grow_from: Path | None,
     is_wide: bool,
+    family: Family,
 ) -> None:
     """Run the stages in one of `world` processes: the first ones, or the later ones when growing an earlier run."""
     torch.set_num_threads(1)
     if world > 1:
         dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     later = WIDE_STAGES if is_wide else SKILL_STAGES
-    stages = FIRST_STAGES if grow_from is None else later
-    run = Run(out, seed, grow_from=grow_from)
+    stages: tuple[Stage, ...] = FIRST_STAGES if grow_from is None else later
+    if family is RELATIVE:
+        stages = relative.RELATIVE_STAGES
+    run = Run(out, seed, family=family, grow_from=grow_from)
     if (out / "run.pt").exists():
         run.load(out / "run.pt")
     elif start_from is not None:
@@ -401,7 +430,15 @@ def main() -> None:
     parser.add_argument(
         "--wide", action="store_true", help="with --grow-from: teach the widest domain, not skills alone"
     )
+    parser.add_argument(
+        "--family",
+        choices=sorted(FAMILIES),
+        default=PIXELS.name,
+        help="architecture: boxes in pixels, or in thousandths",
+    )
     arguments = parser.parse_args()
+    if arguments.family == RELATIVE.name and (arguments.grow_from or arguments.start_from or arguments.wide):
+        parser.error(f"{RELATIVE.name} is trained from nothing, in one row of stages")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # or the processes it started would go on without it
     arguments.out.mkdir(parents=True, exist_ok=True)
     store = arguments.out.resolve() / f"store-{os.getpid()}"
@@ -413,6 +450,7 @@ def main() -> None:
         arguments.start_from,
         arguments.grow_from,
         arguments.wide,
+        FAMILIES[arguments.family],
     )
     if arguments.processes == 1:
         train(0, 1, *shared)

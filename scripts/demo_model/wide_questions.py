@@ -467,15 +467,14 @@ def about_two(rng: np.random.Generator, pair: tuple[Picture, Picture]) -> list[E
     template = phrases.TWO_PICTURES[language][number]
     there = replace(row, label_cells=tuple(cell._replace(picture=number) for cell in row.label_cells))
     question = vary(rng, template).replace("{k}", row.label)
-    asked = [first.exchange("field", language, question, subject=row.label, named=there)]
+    asked = [_difference(rng, pair, language), _same(rng, pair, language)]
+    asked.append(first.exchange("field", language, question, subject=row.label, named=there))
     text = AnswerWriter()
     for i, line in enumerate(lines_of(pair[1])):
         if i:
             text.form("\n", weight=DECIDED)
         _copy(text, _of_picture(line, 1))
     asked.append(text.exchange("read_all", language, vary(rng, phrases.TWO_PICTURES[language][2])))
-    asked.append(_difference(rng, pair, language))
-    asked.append(_same(rng, pair, language))
     return asked
 
 
@@ -532,9 +531,9 @@ def about_plate(rng: np.random.Generator, picture: Picture) -> list[tuple[Exchan
         else follow_up(rng, picture, language)
     )
     chance = rng.random()
-    if chance < 0.6:
+    if chance < 0.5:
         asked.append((row_box(rng, picture, language),))
-    elif chance < 0.75:
+    elif chance < 0.78:
         asked.append((describe(rng, picture, language),))
     elif chance < 0.9:
         asked.append((one_field(rng, picture, language),))
@@ -549,7 +548,7 @@ def about_surface(rng: np.random.Generator, picture: Picture) -> list[tuple[Exch
     boxes: tuple[Asking, ...] = (detect_all, detect_kind)
     short: tuple[Asking, ...] = (count, yes_no, colour, beyond, describe, one_field, read_all, row_box, fields_as_json)
     asked: list[tuple[Exchange, ...]] = [(boxes[int(rng.random() < 0.4)](rng, picture, language_for(rng, picture)),)]
-    weights = [0.3, 0.21, 0.19, 0.03, 0.12, 0.03, 0.05, 0.03, 0.04]
+    weights = [0.28, 0.17, 0.14, 0.03, 0.2, 0.03, 0.05, 0.03, 0.07]
     for i in rng.choice(len(short), 3, p=weights):
         asked.append((short[int(i)](rng, picture, language_for(rng, picture)),))
     return asked
@@ -560,7 +559,7 @@ def about_table(rng: np.random.Generator, picture: Picture) -> list[tuple[Exchan
     language = language_for(rng, picture)
     return [
         (as_markdown(rng, picture, language),),
-        ((read_all if rng.random() < 0.5 else describe)(rng, picture, language_for(rng, picture)),),
+        ((read_all if rng.random() < 0.55 else describe)(rng, picture, language_for(rng, picture)),),
     ]
 
 

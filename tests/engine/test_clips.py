@@ -16,7 +16,9 @@ from qwen_vl_app.engine.clips import budget_tokens, pair_tokens, seen_clip
 from qwen_vl_app.engine.fake import FAKE_PLAN
 from qwen_vl_app.engine.local.decoding import Decoder
 from qwen_vl_app.engine.local.engine import LocalEngine
-from tests.engine.harness import Oracle, Pair, ask, never
+from qwen_vl_app.engine.remote_words import written
+from qwen_vl_app.errors import InferenceError
+from tests.engine.harness import Oracle, Pair, ask, never, picture
 
 QUESTION = "What happens, and when?"
 
@@ -241,13 +243,16 @@ def test_a_model_without_the_token_for_clips_says_so(models_dir: Any) -> None:
     parts = engine._parts
     assert parts is not None
     del parts.tokens.specials["<|video_pad|>"]
-    from qwen_vl_app.errors import InferenceError
-    from tests.engine.harness import picture
-
     image = picture(1, width=56, height=56)
     clip = ImageInput("x", image.size, image.rgb * 2, Clip(1.0, (0.0, 0.5)))
     with pytest.raises(InferenceError, match=r"engine\.clip\.unknown_to_model"):
         list(engine.generate(GenerationRequest((Message("user", "?", (clip,)),)), should_stop=never))
+
+
+def test_a_clip_of_an_earlier_turn_is_not_sent_elsewhere_as_its_first_frame() -> None:
+    image = ImageInput("x", Size(28, 28), bytes(2 * 28 * 28 * 3), Clip(1.0, (0.0, 0.5)))
+    with pytest.raises(InferenceError, match=r"clip\.not_here"):
+        written(Message("user", "?", (image,)))
 
 
 def test_a_short_clip_gets_two_frames_a_second_and_a_long_one_what_the_plan_has() -> None:

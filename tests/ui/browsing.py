@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from qwen_vl_app.offline import is_loopback
 from qwen_vl_app.ui.chat_page import PROFILE_COOKIE
+from tests.chromium import WAIT_MS
 
 FLAGS = (
     "--no-sandbox",
@@ -45,6 +46,7 @@ class Visitor:
             viewport={"width": 1280, "height": 860},
             permissions=["clipboard-read", "clipboard-write", "camera"],
         )
+        self.context.set_default_timeout(WAIT_MS)
         if profile:
             self.context.add_cookies([{"name": PROFILE_COOKIE, "value": profile, "url": address}])
         self.page: Page = self.context.new_page()
@@ -57,7 +59,7 @@ class Visitor:
         )
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(address)
-        expect(self.composer).to_be_enabled(timeout=30_000)
+        expect(self.composer).to_be_enabled()
 
     @property
     def composer(self) -> Locator:

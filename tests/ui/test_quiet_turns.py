@@ -14,6 +14,7 @@ from qwen_vl_app.corrections import places_text
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.texts import Language
 from qwen_vl_app.ui.conversation import FULL_TURNS
+from qwen_vl_app.ui.state import TURNS_AT_ONCE
 from tests.hub_parts import WAIT_S
 from tests.ui.conftest import MakeAssistant, ask, click, finish, page_of, words_on
 from tests.ui.fakes import png
@@ -105,3 +106,17 @@ def test_the_last_thirty_cost_as_much_as_a_few(make_assistant: MakeAssistant) ->
         if number in (FULL_TURNS + 1, 10):
             counts.append(len(list(page_of(assistant, conversation=1).main)))
     assert counts[0] == counts[1]
+
+
+def test_a_picture_from_before_the_shown_turns_is_still_what_they_speak_about(make_assistant: MakeAssistant) -> None:
+    """Thirty questions later the places of an answer stand on the picture that was asked about first."""
+    box = '[{"bbox_2d": [56, 28, 168, 84], "label": "lamp"}]'
+    assistant = make_assistant(*[box] * (TURNS_AT_ONCE + 2))
+    page = finish(assistant, ask(page_of(assistant), "Which?", a__png=png(width=560, height=280)))
+    for number in range(TURNS_AT_ONCE + 1):
+        assistant.ask(Question(f"And {number}?", conversation_id=1)).wait(20)
+    page = page.run()
+    assert "And 0?" not in _html(page)
+    assert _html(page).count('class="qvl-places"') == TURNS_AT_ONCE - FULL_TURNS
+    page = click(page, "erase", turn=1).button(key="erase-turn-sure").click().run()
+    assert 'class="qvl-places"' not in _html(page.run())

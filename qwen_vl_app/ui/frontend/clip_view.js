@@ -15,19 +15,6 @@ export default function clipView(component) {
   return () => shown.leave();
 }
 
-function element(tag, options = {}, ...children) {
-  const made = document.createElement(tag);
-  const { text, on, ...attributes } = options;
-  if (text !== undefined) made.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value === true) made.setAttribute(name, "");
-    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
-  }
-  for (const [event, listener] of Object.entries(on ?? {})) made.addEventListener(event, listener);
-  made.append(...children.filter(Boolean));
-  return made;
-}
-
 class ClipView {
   constructor(parent) {
     this.view = element("div", { class: "clip", "data-testid": "clip-view" });
@@ -57,9 +44,9 @@ class ClipView {
         src: player, controls: true, preload: "metadata", playsinline: true, "aria-label": labels.play, "data-testid": "clip-player",
         on: {
           error: () => this.giveUp(),
-          loadedmetadata: () => { if (!this.player.videoWidth) this.giveUp(); },
-          timeupdate: () => this.mark(this.player.currentTime),
-          seeking: () => this.mark(this.player.currentTime),
+          loadedmetadata: (event) => { if (!event.target.videoWidth) this.giveUp(); },
+          timeupdate: (event) => this.mark(event.target.currentTime),
+          seeking: (event) => this.mark(event.target.currentTime),
         },
       });
       this.player.muted = true; // the model hears nothing, and nobody expects sound from an answer

@@ -8,6 +8,8 @@ const UPLOADS = "/app/uploads";
 const UPLOADS_AT_ONCE = 2;
 const KEPT = "qvl-composer";
 const JUMP_WITHIN_MS = 5000;
+const HOLD_MS = 10000;
+const HELD_ACTS = ["look", "edit"]; // these draw a turn anew in its place
 
 const store = (window.qvlComposer ??= { text: "", chips: [], detail: "", restored: 0, jumped: 0, nextKey: 1, isRead: false });
 const instances = new WeakMap();
@@ -161,6 +163,7 @@ class Composer {
     window.removeEventListener("popstate", this.onBack);
     for (const [event, listener] of Object.entries(this.listeners ?? {})) document.removeEventListener(event, listener, true);
     this.endObserver?.disconnect();
+    this.letGo?.();
     this.isAttached = false;
   }
 
@@ -526,11 +529,12 @@ class Composer {
   /* The page around: its buttons, and following the end while one reads there. */
 
   onPageClick(event) {
-    if (event.target.closest?.(".st-key-earlier")) this.holdPlace();
+    if (event.target.closest?.(".st-key-earlier")) this.hold(document.querySelector("[data-turn-place]")?.dataset.turnPlace);
     const button = event.target.closest?.("button[data-act]");
     if (!button) return;
     event.preventDefault();
     event.stopPropagation();
+    if (HELD_ACTS.includes(button.dataset.act)) this.hold(button.dataset.turn);
     if (button.dataset.act === "copy") this.copy(button);
     else this.tell("did", { ...button.dataset });
   }
@@ -568,26 +572,33 @@ class Composer {
     look();
   }
 
-  /* Earlier turns come above what one reads, and that stays where it is. */
-  holdPlace() {
+  /* Keep a turn where one sees it while the page around it is drawn anew, until the person goes on. */
+  hold(turn) {
     const main = document.querySelector('[data-testid="stMain"]');
-    const first = document.querySelector("[data-turn-place]");
-    if (!main || !first) return;
-    const { turnPlace } = first.dataset;
-    let top = first.getBoundingClientRect().top;
-    const until = Date.now() + JUMP_WITHIN_MS;
+    const content = main?.querySelector('[data-testid="stMainBlockContainer"]');
+    const find = () => document.querySelector(`[data-turn-place="${turn}"]`);
+    const top = find()?.getBoundingClientRect().top;
+    if (!content || top === undefined) return;
+    this.letGo?.();
     this.isAtEnd = false;
-    const look = () => {
-      const places = [...document.querySelectorAll("[data-turn-place]")];
-      const at = places.findIndex((place) => place.dataset.turnPlace === turnPlace);
-      if (at < 1) {
-        if (at === 0) top = places[0].getBoundingClientRect().top; // who scrolls while they come has moved on
-        if (Date.now() < until) requestAnimationFrame(look);
-        return;
-      }
-      main.scrollTop += places[at].getBoundingClientRect().top - top;
+    content.style.minHeight = `${content.offsetHeight}px`; // half-drawn it is shorter, and would be scrolled
+    const until = Date.now() + HOLD_MS;
+    let isHeld = true;
+    const goOn = ["wheel", "touchmove", "pointerdown", "keydown"];
+    this.letGo = () => {
+      isHeld = false;
+      content.style.minHeight = "";
+      for (const event of goOn) document.removeEventListener(event, this.letGo, true);
     };
-    look();
+    for (const event of goOn) document.addEventListener(event, this.letGo, true);
+    const keep = () => {
+      if (!isHeld) return;
+      const off = (find()?.getBoundingClientRect().top ?? top) - top;
+      if (Math.abs(off) >= 1) main.scrollTop += off;
+      if (Date.now() > until) this.letGo();
+      else requestAnimationFrame(keep);
+    };
+    requestAnimationFrame(keep);
   }
 
   followEnd() {
@@ -595,12 +606,14 @@ class Composer {
     const content = main?.querySelector('[data-testid="stMainBlockContainer"]');
     if (!content) return;
     this.isAtEnd = true;
-    let top = main.scrollTop;
+    let top = main.scrollTop, height = main.scrollHeight;
     main.addEventListener("scroll", () => {
-      // Only a person scrolls up; content that grows leaves the end behind without anybody's wish.
-      if (main.scrollHeight - main.scrollTop - main.clientHeight < 80) this.isAtEnd = true;
-      else if (main.scrollTop < top - 2) this.isAtEnd = false;
-      top = main.scrollTop;
+      // Only a person scrolls up; content that grows leaves the end behind without anybody's wish, and content that
+      // is drawn anew, and shorter for a moment, brings the end near without anybody's wish.
+      const isAtEnd = main.scrollHeight - main.scrollTop - main.clientHeight < 80;
+      if (isAtEnd && main.scrollHeight >= height) this.isAtEnd = true;
+      else if (!isAtEnd && main.scrollTop < top - 2) this.isAtEnd = false;
+      [top, height] = [main.scrollTop, main.scrollHeight];
     }, { passive: true });
     this.endObserver = new ResizeObserver(() => {
       // Who works on a picture or a table above keeps it where it is.

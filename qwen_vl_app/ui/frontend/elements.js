@@ -24,8 +24,9 @@ function drawn(tag, attributes = {}) {
   return made;
 }
 
+/* `side` is in pixels at the usual size of letters; the drawing grows with them. */
 function lineDrawing(path, side, thick) {
-  const made = drawn("svg", { viewBox: "0 0 24 24", width: side, height: side, "aria-hidden": "true" });
+  const made = drawn("svg", { viewBox: "0 0 24 24", width: `${side / 15}rem`, height: `${side / 15}rem`, "aria-hidden": "true" });
   made.append(drawn("path", {
     d: path, fill: "none", stroke: "currentColor", "stroke-width": thick, "stroke-linecap": "round", "stroke-linejoin": "round",
   }));
