@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -60,6 +60,7 @@ from qwen_vl_app.imaging import (
     sniff_clip,
 )
 from qwen_vl_app.jobs import BatchShare, JobQueue, Priority
+from qwen_vl_app.model_check import CheckStatus, ModelCheck
 from qwen_vl_app.model_switch import ModelSwitch, SwitchStatus
 from qwen_vl_app.own_tasks import TASKS_NAME, OwnTasks
 from qwen_vl_app.private import PrivateConversations
@@ -99,6 +100,8 @@ class AssistantStatus:
     notices: tuple[Reason, ...]
     expected_wait_s: float | None = None
     """How long a question asked now would wait; None while there is nothing to judge by."""
+    check: CheckStatus | None = None
+    """How the model that is loaded does on what is known of it; None where it is not checked."""
     unanswered: int = 0
     waiting_in_line: int = 0
     """How many of those that wait are no run's."""
@@ -124,7 +127,9 @@ class Assistant:
         settings: Settings,
         exchange: EngineExchange | None = None,
         clip_decoder: ClipDecoder | None = None,
+        checks_models: bool = False,
     ) -> None:
+        """Prepare. With `checks_models`, every model is asked in idle moments what is known of it."""
         self.settings = settings
         self.staging = StagingArea()
         """Pictures that wait for their question, by owner; doors put them there and take them out."""
@@ -152,7 +157,13 @@ class Assistant:
             status=lambda: self._engine_status,
             forget=self._forget,
         )
-        self._switch = None if exchange is None else ModelSwitch(exchange, self._queue, self._note_model)
+        self._checks_models = checks_models and not settings.remote_address
+        self._check: ModelCheck | None = None
+        self._next_check: ModelCheck | None = None
+        """Of the model that is about to take over."""
+        self._switch = None
+        if exchange is not None:
+            self._switch = ModelSwitch(exchange, self._queue, self._note_model, examine=self._examine)
         self.private = PrivateConversations(
             may_begin=KeepingMode(settings.keep) is not KeepingMode.RECORDS,
             halt=self._halt,
@@ -231,6 +242,8 @@ class Assistant:
         self._page_stands.wait(courtesy_s)
         try:
             step()
+            if self._engine.status.state is EngineState.READY:
+                self._begin_check(self._new_check(self._engine))
         except AppError as error:
             log.warning("the model did not load: %s", error.code)
             self._load_problem = error.reason
@@ -249,6 +262,7 @@ class Assistant:
             expected_wait_s=self._queue.expected_wait_s(),
             history_problem=self._history_problem,
             notices=self._history.notices,
+            check=None if self._check is None else self._check.status,
             unanswered=sum(not job.state.is_over for job in self._open_jobs()),
         )
 
@@ -309,6 +323,23 @@ class Assistant:
     def _note_model(self, name: str) -> None:
         self.settings = self.settings.model_copy(update={"model": name})
         self._load_problem = None
+        self._begin_check(self._next_check)
+
+    def _examine(self, model: str, engine: Engine) -> Iterator[None]:
+        """Ask a model that is to take over, a question at a step. Raises ModelError where it must not."""
+        self._next_check = self._new_check(engine, model)
+        if self._next_check is not None:
+            yield from self._next_check.begin(engine)
+
+    def _new_check(self, engine: Engine, model: str = "") -> ModelCheck | None:
+        folder = self._folder_of(engine, model or self.settings.model)
+        if not self._checks_models or folder is None:
+            return None
+        return ModelCheck(engine.status, folder, decoder=self._decoder, detail=self._detail())
+
+    def _begin_check(self, check: ModelCheck | None) -> None:
+        self._check, self._next_check = check, None
+        self._queue.pass_time_with(None if check is None else partial(check.go_on, self._engine))
 
     # 3. Pictures
 
@@ -425,11 +456,13 @@ class Assistant:
 
     def model_folder(self) -> Path | None:
         """Return the folder of the model that runs, None before it is known which one does."""
-        status = self._engine.status
-        given = Path(self.settings.model)
-        if not status.model:
+        return self._folder_of(self._engine, self.settings.model)
+
+    def _folder_of(self, engine: Engine, model: str) -> Path | None:
+        name, given = engine.status.model, Path(model)
+        if not name:
             return None
-        return given if given.is_absolute() else self.settings.models_dir / status.model
+        return given if given.is_absolute() else self.settings.models_dir / name
 
     # 4. Asking
 

@@ -49,8 +49,11 @@ _logs: list[Callable[[], None]] = []
 LOGS_NAME = "logs"
 
 
-def build_assistant(settings: Settings) -> Assistant:
-    """Return an assistant of the real parts, not yet opened. The process is offline from here on."""
+def build_assistant(settings: Settings, *, checks_models: bool = False) -> Assistant:
+    """Return an assistant of the real parts, not yet opened. The process is offline from here on.
+
+    With `checks_models` it asks a model what is known of it, in idle moments: worth it where it stays.
+    """
     offline.go_offline()
     from qwen_vl_app.imaging import MOST_FRAME_PIXELS, ClipDecoder, PictureDecoder
 
@@ -75,6 +78,7 @@ def build_assistant(settings: Settings) -> Assistant:
         ),
         history=_build_history(settings),
         settings=settings,
+        checks_models=checks_models,
     )
 
 
@@ -241,7 +245,7 @@ def current() -> Assistant:
     """Return the one assistant of this process, opened at the first call. Any thread."""
     with _lock:
         if not _instances:
-            assistant = build_assistant(load_settings())
+            assistant = build_assistant(load_settings(), checks_models=True)
             _begin_log(assistant.settings)
             assistant.open(courtesy_s=COURTESY_S)
             _instances.append(assistant)

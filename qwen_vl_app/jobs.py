@@ -26,6 +26,9 @@ Work = Callable[[], Generator[object, None, None]]
 """Something that, when called, is a generator of steps. It reports and catches its own failures."""
 
 
+Pastime = Callable[[Callable[[], bool]], bool]
+"""A piece of work for idle moments: given what tells it to give way, it does a little, and says whether there is more."""
+
 RECENT_JOBS = 20
 """How many of the last jobs say how long the next ones will take."""
 
@@ -109,6 +112,7 @@ class JobQueue:
         self._threads: list[threading.Thread] = []
         self._prepared = threading.Event()
         self._asides: deque[tuple[Callable[[], None], threading.Event]] = deque()
+        self._pastime: Pastime | None = None
 
     def start(self, prepare: Callable[[], None] | None = None) -> None:
         """Start the threads; `prepare` runs on the first of them before any job. It must not raise."""
@@ -186,6 +190,16 @@ class JobQueue:
                 self._asides.append((action, done))
                 self._changed.notify_all()
         return done
+
+    def pass_time_with(self, pastime: Pastime | None) -> None:
+        """Do this, a piece at a time, whenever nothing waits or runs; another takes its place, None ends it.
+
+        It is no job: nobody's position, wait or limit knows of it. For a queue of one lane. The piece that is under way is told
+        to give way as soon as there is anything else to do. It must not raise.
+        """
+        with self._changed:
+            self._pastime = pastime
+            self._changed.notify_all()
 
     def withdraw(self, ticket: Ticket) -> bool:
         """Take a waiting job out again; False when it is running or over."""
@@ -340,13 +354,39 @@ class JobQueue:
         while True:
             self._do_asides()
             with self._changed:
-                while not (under_way or self._first_free(under_way) or self._asides or self._closed):
+                while not (under_way or self._first_free(under_way) or self._asides or self._closed or self._is_idle()):
                     self._changed.wait()
                 if self._closed:
                     return None
-                if not self._asides:
-                    ticket = self._first_free(under_way)
-                    return None if ticket is None else self._take(ticket)
+                if self._asides:
+                    continue
+                ticket = self._first_free(under_way)
+                if ticket is not None:
+                    return self._take(ticket)
+                if under_way:
+                    return None
+                pastime = self._pastime
+            if pastime is not None:
+                self._pass_time(pastime)
+
+    def _is_idle(self) -> bool:
+        """Return whether there is time to pass, and something to pass it with. Called with the lock held."""
+        return self._pastime is not None and not self._running
+
+    def _pass_time(self, pastime: Pastime) -> None:
+        has_more = False
+        try:
+            has_more = pastime(self._is_wanted)
+        except Exception:  # as with jobs: the thread must outlive it
+            log.exception("a pastime let an error escape")
+        with self._changed:
+            if not has_more and self._pastime is pastime:
+                self._pastime = None
+
+    def _is_wanted(self) -> bool:
+        """Return whether there is anything to do but to pass the time."""
+        with self._changed:
+            return self._closed or bool(self._asides) or self._first_free(()) is not None
 
     def _first_free(self, under_way: Collection[Ticket]) -> Ticket | None:
         """Return the first in line that may begin now. Called with the lock held."""

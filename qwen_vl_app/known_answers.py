@@ -1,23 +1,19 @@
 """Known answers: pictures with questions whose right answers came with a model, and whether it still gives them.
 
-Knows `known.json` in a model's folder, written by whoever made the model, and asks through the assistant as anybody would. Does not
+Knows `known.json` in a model's folder, written by whoever made the model, and holds answers against it. Does not ask, does not
 know why an answer is right, nor what is done about a wrong one.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qwen_vl_app.assistant import Assistant
-from qwen_vl_app.chat import Answer, Box, JsonValue, Question, Region
-from qwen_vl_app.errors import AppError, Reason
-
-log = logging.getLogger(__name__)
+from qwen_vl_app.chat import Answer, Box, JsonValue, Region
+from qwen_vl_app.errors import Reason
 
 LISTING = "known.json"
 LEAST_OVERLAP = 0.5
@@ -115,37 +111,6 @@ def _read(folder: Path, entry: Any) -> KnownAnswer:
     return KnownAnswer(str(entry["name"]), str(entry["question"]), tuple(pictures), text, wanted.get("data"), regions)
 
 
-def run_known_answers(assistant: Assistant) -> KnownAnswersResult:
-    """Ask the loaded model everything that is known of it, one question after the other, and leave no trace of it.
-
-    Takes as long as the answers do and raises nothing: what fails is a wrong answer with its reason. Call it once the
-    model is ready (`wait_until_loaded`).
-    """
-    folder = assistant.model_folder()
-    if folder is None:
-        return KnownAnswersResult()
-    try:
-        asked = load_known_answers(folder)
-    except ValueError as error:
-        log.warning("the known answers of %s cannot be read: %s", folder.name, error)
-        return KnownAnswersResult(reasons=(Reason("known.unreadable", model=folder.name),))
-    results = tuple(_ask(assistant, known) for known in asked)
-    return KnownAnswersResult(results, tuple(each.problem for each in results if each.problem is not None))
-
-
-def _ask(assistant: Assistant, known: KnownAnswer) -> KnownResult:
-    try:
-        pictures = tuple(assistant.stage(data, name) for name, data in known.pictures)
-        answer = assistant.ask(Question(known.question, pictures), is_kept=False, is_anew=True).wait()
-    except AppError as error:
-        return KnownResult(known, "", error.reason)
-    if answer is None:  # without a time-out there is always one, but the type cannot say so
-        return KnownResult(known, "", Reason("known.wrong", name=known.name))
-    if answer.error is not None:
-        return KnownResult(known, answer.text, answer.error)
-    return KnownResult(known, answer.text, None if holds(answer, known) else Reason("known.wrong", name=known.name))
-
-
 def holds(answer: Answer, known: KnownAnswer) -> bool:
     """Say whether an answer holds what is wanted: the same text, the same data, or the same things in the same places."""
     if known.regions is not None:
@@ -153,6 +118,14 @@ def holds(answer: Answer, known: KnownAnswer) -> bool:
     if known.text is not None:
         return answer.text.strip() == known.text.strip()
     return answer.parsed.has_data and answer.parsed.data == known.data
+
+
+def finds(answer: Answer, known: KnownAnswer) -> bool:
+    """Say whether an answer points at every thing that is wanted, whatever it calls them and whatever else it points at."""
+    return all(
+        any(overlap(found.box, wanted.box) >= LEAST_OVERLAP for found in answer.parsed.regions)
+        for wanted in known.regions or ()
+    )
 
 
 def _same_regions(found: Sequence[Region], wanted: Sequence[Region]) -> bool:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
+from qwen_vl_app.engine.base import Engine
 from qwen_vl_app.engine.exchange import EngineExchange
 from qwen_vl_app.errors import AppError, Reason, UsageError
 from qwen_vl_app.jobs import JobQueue
@@ -19,6 +21,8 @@ log = logging.getLogger(__name__)
 
 OWNER = "model switch"
 """Whose turn it is in the queue."""
+Examine = Callable[[str, Engine], Iterable[None]]
+"""Asks the model of a name, which is loaded but does not answer people yet, what is known of it; raises ModelError to refuse it."""
 
 
 class SwitchState(StrEnum):
@@ -50,12 +54,20 @@ class SwitchStatus:
 
 
 class ModelSwitch:
-    """The one place where models are changed. `on_switched` is told the name of a model that took over."""
+    """The one place where models are changed. `examine` has a word before one takes over, `on_switched` is told its name after."""
 
-    def __init__(self, exchange: EngineExchange, queue: JobQueue, on_switched: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        exchange: EngineExchange,
+        queue: JobQueue,
+        on_switched: Callable[[str], None],
+        *,
+        examine: Examine = lambda model, engine: (),
+    ) -> None:
         self._exchange = exchange
         self._queue = queue
         self._on_switched = on_switched
+        self._examine = examine
         self._status: SwitchStatus | None = None
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -93,7 +105,10 @@ class ModelSwitch:
         self._status = SwitchStatus(model, SwitchState.LOADING)
         try:
             name = yield from self._exchange.run(
-                model, unloads_first=unloads_first, is_alone=lambda: self._queue.running <= 1
+                model,
+                unloads_first=unloads_first,
+                is_alone=lambda: self._queue.running <= 1,
+                examine=partial(self._examine, model),
             )
             self._on_switched(model)
             self._status = SwitchStatus(name, SwitchState.DONE)

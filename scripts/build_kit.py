@@ -28,7 +28,7 @@ from scripts.kit import folder as kits
 from scripts.kit import resolving
 from scripts.kit.resolving import TARGETS, Target
 from scripts.kit.wheels import Wheel, flash_attention_misfit, list_wheels, parse_wheel, torch_cuda
-from scripts.packages import SetupError, say
+from scripts.packages import SetupError, clean_environment, say, speak_anywhere
 
 OLDEST_DRIVERS = {"12": {"linux": "525.60", "windows": "528.33"}, "13": {"linux": "580.65", "windows": "580.88"}}
 """By CUDA's major version: the oldest driver that runs what was built for any of its minor versions."""
@@ -62,6 +62,7 @@ class Order:
 
 def main(arguments: list[str] | None = None) -> int:
     """Build a kit. Returns the exit status."""
+    speak_anywhere()
     options = _parser().parse_args(arguments)
     order = Order(TARGETS[options.target], options.python, options.out.absolute(), options.bring, options.with_tests)
     try:
@@ -226,7 +227,7 @@ def _fitting_flash(order: Order, torch: str) -> Wheel | None:
         fits = not flash_attention_misfit(
             wheel,
             python=order.python,
-            platform=_flash_platform(order),
+            platforms=order.target.platforms,
             torch_version=torch,
             cuda=cuda[1] if cuda else "",
         )
@@ -242,15 +243,11 @@ def _brought_flash(order: Order) -> list[Wheel]:
     return [wheel for wheel in wheels if wheel is not None and wheel.name == "flash-attn"]
 
 
-def _flash_platform(order: Order) -> str:
-    return "x86_64" if order.target.system == "linux" else "win_amd64"
-
-
 def _flash_attention(order: Order, packages: dict[str, str], cuda: str) -> str:
     """Return the version of flash-attn that came along, empty for none; say why those brought did not."""
     for wheel in _brought_flash(order):
         why = flash_attention_misfit(
-            wheel, python=order.python, platform=_flash_platform(order), torch_version=packages["torch"], cuda=cuda
+            wheel, python=order.python, platforms=order.target.platforms, torch_version=packages["torch"], cuda=cuda
         )
         if why:
             say(f"{wheel.path.name} is left out: {why}.")
@@ -292,8 +289,22 @@ def _describe(order: Order, tools: Path, packages: dict[str, str], *, cuda: str,
     )
     kits.write_kit(stage, kit)
     kits.write_lock(stage)
+    write_bill(tools, stage)
+
+
+def write_bill(tools: Path, stage: Path) -> None:
+    """Write the bill of materials of a folder's wheels. Raises SetupError."""
     command = [str(tools), "-m", "scripts.kit.sbom", str(stage), "qwen-vl-app", _app_version()]
-    done = subprocess.run(command, cwd=environment.ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        cwd=environment.ROOT,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        env=clean_environment(),
+        check=False,
+    )
     if done.returncode:
         raise SetupError(f"The bill of materials could not be written.\n{done.stderr.strip()[-800:]}")
 

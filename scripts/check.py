@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from scripts import environment
-from scripts.packages import SetupError
+from scripts.packages import SetupError, speak_anywhere
 
 CODE = ("app.py", "qwen_vl_app", "scripts", "tests")
 TIMEOUT_S = 900
@@ -40,6 +40,7 @@ def tools() -> dict[str, list[str]]:
 
 def main() -> int:
     """Set up and run every check, also after one has failed. Returns 1 where any failed."""
+    speak_anywhere()
     try:
         environment.ensure(dev=True)
         failed = [name for name, command in tools().items() if not _passes(name, command)]

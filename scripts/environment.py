@@ -22,7 +22,15 @@ from pathlib import Path
 
 from scripts.kit import folder as kits
 from scripts.last_good import LastGood
-from scripts.packages import Installer, SetupError, fit_torchvision, forget_half_installed, say
+from scripts.packages import (
+    Installer,
+    SetupError,
+    clean_environment,
+    fit_torchvision,
+    forget_half_installed,
+    say,
+    split_requirements,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".venv"
@@ -263,8 +271,13 @@ def _make(*, dev: bool, kit: kits.Kit | None) -> str:
     if kit is not None:
         installer.install(["--require-hashes", "-r", str(KIT / kits.LOCK_NAME)])
     else:
-        files = [REQUIREMENTS, *([DEV_REQUIREMENTS] if dev else [])]
-        installer.install([argument for name in files for argument in ("-r", str(ROOT / name))])
+        needed, bare = split_requirements((ROOT / REQUIREMENTS).read_text(encoding="utf-8"))
+        listed = SETUP / REQUIREMENTS
+        listed.write_text(needed, encoding="utf-8")
+        files = [listed, *([ROOT / DEV_REQUIREMENTS] if dev else [])]
+        installer.install([argument for file in files for argument in ("-r", str(file))])
+        if bare:
+            installer.install(["--no-deps", *bare])
     torch = fit_torchvision(installer, requirements=ROOT / GPU_REQUIREMENTS, site_packages=site_packages())
     _test(python)
     return torch
@@ -293,7 +306,7 @@ def _test(python: Path) -> None:
         text=True,
         encoding="utf-8",
         errors="replace",
-        env={key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")},
+        env=clean_environment(),
         check=False,
     )
     with log_file().open("a", encoding="utf-8") as log:
@@ -313,7 +326,7 @@ def _announce(*, has_kit: bool, dev: bool, is_update: bool) -> None:
     else:
         say(
             "Downloads, once: torch (about 2.7 GB in its CUDA build, which Linux usually gets; 200 MB in the build for the "
-            f"processor alone) and about {550 if dev else 410} MB of other packages. On the disk: 6 GB or 3 GB."
+            f"processor alone) and about {390 if dev else 220} MB of other packages. On the disk: 6 GB or 3 GB."
         )
     free = shutil.disk_usage(ROOT).free
     if free < FREE_BYTES_WANTED:

@@ -6,16 +6,22 @@ Knows pip, wheels and their records; standard library only. Does not know what s
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 ADVICE = (
     (("No space left", "Errno 28", "WinError 112"), "The disk is full. Free some space (8 GB is plenty)."),
+    (
+        ("Long Path", "WinError 206", "Errno 36"),
+        "The names of files inside would be too long here. Move the project's folder to a short place, such as C:\\visual.",
+    ),
     (
         (
             "NewConnectionError",
@@ -50,6 +56,9 @@ ADVICE = (
     ),
 )
 KIT_ADVICE = "A wheel is missing in offline_pkgs, or is for another Python or system. See offline_pkgs/README.md."
+WITHOUT_NEEDS = ("xgrammar",)
+"""Packages that are installed without what they ask for. xgrammar asks for triton on every Linux, 200 MB or more that it uses beside a CUDA
+build of torch alone, which brings it along; what else it needs is in requirements.txt, and a test holds it against that."""
 NEWS = re.compile(r"Downloading .*[MG]B\)|Installing collected packages")
 """The lines of pip that a waiting person cares about: large downloads, and the long step after them."""
 AGAIN = "Then run this again; it goes on where it stopped."
@@ -89,7 +98,6 @@ class Installer:
     def run(self, arguments: list[str], *, failure: str, python: Path | str | None = None) -> None:
         """Run a step: all output goes to the log, what a person cares about to the screen. Raises SetupError."""
         lines: list[str] = []
-        environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
         with (
             self.log.open("a", encoding="utf-8") as log,
             subprocess.Popen(
@@ -100,7 +108,7 @@ class Installer:
                 text=True,
                 encoding="utf-8",
                 errors="replace",
-                env=environment,
+                env=clean_environment(),
             ) as process,
         ):
             assert process.stdout is not None
@@ -195,6 +203,26 @@ def explain(lines: list[str], *, has_kit: bool = False) -> str:
     if has_kit and "No matching distribution" in output:
         advice = KIT_ADVICE
     return "\n".join(part for part in (f"It said: {gist}" if gist else "", advice, AGAIN) if part)
+
+
+def split_requirements(text: str) -> tuple[str, list[str]]:
+    """Return requirements without the packages that are installed without their needs, and the lines of those."""
+    lines = text.splitlines()
+    bare = [line for line in lines if line.partition("==")[0].strip() in WITHOUT_NEEDS]
+    return "".join(f"{line}\n" for line in lines if line not in bare), bare
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the environment for a Python of another place: nothing that leads it astray, and UTF-8 whatever the code page is."""
+    inherited = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+    return inherited | {"PYTHONIOENCODING": "utf-8:backslashreplace"}
+
+
+def speak_anywhere() -> None:
+    """Let no word be lost on a console or in a file whose code page lacks a letter of it, as a folder's name may have."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def say(sentence: str) -> None:

@@ -29,7 +29,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from scripts import environment
-from scripts.packages import SetupError
+from scripts.packages import SetupError, speak_anywhere
 
 APP_HEADER = "x-qwen-vl-app"
 """The app's guard marks every reply with it, so that a taken port can be told from a running app."""
@@ -44,6 +44,7 @@ RESTARTS, RESTARTS_WITHIN_S = 3, 600.0
 
 def main(arguments: list[str] | None = None) -> int:
     """Set up, start, open the browser. Returns the exit status."""
+    speak_anywhere()
     options, further = _parser().parse_known_args(arguments)
     try:
         port = options.port or configured_port()

@@ -26,7 +26,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from scripts import environment
-from scripts.packages import SetupError
+from scripts.packages import SetupError, speak_anywhere
 
 NAME = "qwen-vl-app"
 TITLE, TITLE_ZH = "Visual assistant", "图像助手"
@@ -36,6 +36,7 @@ UNIT_NAME = f"{NAME}.service"
 
 def main(arguments: list[str] | None = None) -> int:
     """Make or take away what is asked for. Returns the exit status."""
+    speak_anywhere()
     parser = argparse.ArgumentParser(description="Make the app a tool of this machine, or take that back.")
     parser.add_argument("what", choices=("menu", "service", "remove"))
     wanted = parser.parse_args(arguments).what
@@ -80,7 +81,7 @@ def desktop_entry(python: str, root: Path) -> str:
             f"Path={str(root).replace(chr(92), chr(92) * 2)}",
             f"Icon={NAME}",
             "Terminal=false",
-            "Categories=Graphics;Science;",
+            "Categories=Graphics;",
             "StartupNotify=false",
             "",
         )

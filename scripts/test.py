@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from scripts import environment
-from scripts.packages import SetupError
+from scripts.packages import SetupError, speak_anywhere
 
 DECIDED = {"-s", "--capture", "--numprocesses", "--dist", "--tx", "--pdb", "--trace", "--co", "--collect-only"}
 """Whoever gives one of these has decided it already, or wants to see one test at a time."""
@@ -37,6 +37,7 @@ def shared_out(arguments: list[str]) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Set up and run pytest with the given arguments. Returns its exit status."""
+    speak_anywhere()
     try:
         python = environment.ensure(dev=True)
     except SetupError as error:

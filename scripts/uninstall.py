@@ -24,6 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from scripts import environment, run, shortcuts
+from scripts.packages import speak_anywhere
 
 DATA_MARK = "history.lock"
 """The file by which the history's folder is known."""
@@ -32,6 +33,7 @@ CACHES = (".pytest_cache", ".mypy_cache", ".ruff_cache", ".import_linter_cache")
 
 def main(arguments: list[str] | None = None) -> int:
     """Take away what was made. Returns the exit status."""
+    speak_anywhere()
     parser = argparse.ArgumentParser(description="Take away what the app made on this machine.")
     parser.add_argument("--with-data", action="store_true", help="also the history and the pictures, for good")
     parser.add_argument("--yes", action="store_true", help="do not ask")

@@ -108,7 +108,7 @@ def test_torch_and_devices_are_judged_together() -> None:
     """A card that torch uses, none at all, one that this build cannot use, and drivers that are old, silent or odd."""
 
     def judged(torch: FakeTorch, driver: Driver | None) -> list[tuple[str, str]]:
-        findings = list(doctor.torch_findings(torch, driver=lambda: driver))
+        findings = list(doctor.torch_findings(torch, driver=lambda: driver, has_card=lambda: False))
         assert_has_sentences(findings)
         return told(findings)[1:]
 
@@ -123,6 +123,44 @@ def test_torch_and_devices_are_judged_together() -> None:
     assert judged(cuda, Driver("")) == [("doctor.driver.silent", "note")]
     assert judged(cuda, card) == [("doctor.device.driver", "note")]
     assert judged(FakeTorch("2.20.0", "14.1"), card) == [("doctor.device.driver", "note")]
+
+
+@pytest.mark.parametrize(
+    ("cuda", "has_card", "expected"),
+    [
+        ("13.0", True, ("doctor.driver.missing", "note")),
+        ("13.0", False, ("doctor.device.idle", "ok")),
+        ("", True, ("doctor.device.gpu_unused", "note")),
+        ("", False, ("doctor.device.cpu", "ok")),
+    ],
+)
+def test_a_machine_without_a_driver_is_told_what_its_torch_makes_of_it(
+    cuda: str, has_card: bool, expected: tuple[str, str]
+) -> None:
+    """A card that nobody drives is told from none; which driver to install is said in either language."""
+    found = list(doctor.torch_findings(FakeTorch("2.13.0", cuda), driver=lambda: None, has_card=lambda: has_card))
+    assert [(finding.about.code, finding.verdict.value) for finding in found[1:]] == [expected]
+    for language in Language:
+        said = render(found[1].about, language)
+        assert ("580." in said) is (cuda != "")
+
+
+def test_a_card_is_seen_without_its_driver(tmp_path: Path) -> None:
+    """As Linux lists what is on its bus; a sound device of the same maker is no card, and a torn entry is nothing."""
+    from qwen_vl_app.doctor import accelerator
+
+    def plug(address: str, vendor: str, kind: str) -> None:
+        (tmp_path / address).mkdir()
+        (tmp_path / address / "vendor").write_text(vendor + "\n", encoding="ascii")
+        (tmp_path / address / "class").write_text(kind + "\n", encoding="ascii")
+
+    assert not accelerator.has_nvidia_card(tmp_path / "nothing")
+    plug("00_02.0", "0x8086", "0x030000")
+    plug("01_00.1", "0x10de", "0x040300")
+    (tmp_path / "02_00.0").mkdir()
+    assert not accelerator.has_nvidia_card(tmp_path)
+    plug("01_00.0", "0x10de", "0x030200")
+    assert accelerator.has_nvidia_card(tmp_path)
 
 
 def test_the_driver_is_asked_by_its_own_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,6 +446,13 @@ def test_the_demo_model_brings_a_question_with_a_known_answer(tmp_path: Path) ->
     known = doctor.known_question((replace(model, is_demo=False), model))
     assert known is not None
     assert (known.picture, known.question, known.answer) == (b"picture", "What?", "42")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "sample.png").write_bytes(b"another")
+    (other / DEMO_MARK).write_text(json.dumps({"check": check | {"answer": "7"}}), encoding="utf-8")
+    both = (model, ModelFolder("other", other, is_demo=True), ModelFolder("mute", tmp_path, is_demo=True))
+    answers = {name: doctor.known_question(both, name) for name in ("", "demo", "other", "mute")}
+    assert {name: each.answer for name, each in answers.items() if each} == {"": "42", "demo": "42", "other": "7", "mute": "42"}  # fmt: skip
     (folder / DEMO_MARK).write_text("[]", encoding="utf-8")
     assert doctor.known_question((model,)) is None
 

@@ -466,6 +466,75 @@ class TestAsides:
         assert done == []
 
 
+def test_idle_moments_are_passed_with_a_pastime_and_every_job_comes_before_it(bench: Bench) -> None:
+    """A piece is told to give way as soon as a job waits, and the next piece comes after the job."""
+    pieces: list[str] = []
+    started, over = threading.Event(), threading.Event()
+
+    def pastime(should_give_way: Callable[[], bool]) -> bool:
+        started.set()
+        waited = threading.Event()
+        if not pieces:
+            for _ in range(int(WAIT_S / 0.005)):
+                if should_give_way():
+                    break
+                waited.wait(0.005)
+        with bench.changed:
+            pieces.append(f"after {len(bench.done)}")
+        if len(pieces) == 3:
+            over.set()
+        return len(pieces) < 3
+
+    bench.queue.pass_time_with(pastime)
+    assert_set(started)
+    assert not bench.queue.is_busy
+    assert bench.queue.waiting == 0
+    bench.submit("a", "1")
+    assert_set(over)
+    assert pieces == ["after 0", "after 1", "after 1"]
+    bench.submit("a", "2")
+    assert bench.wait_for(2) == ["1", "2"]
+    assert len(pieces) == 3, "one that is over is not called again"
+
+
+def test_a_pastime_that_breaks_is_over_and_jobs_go_on(bench: Bench) -> None:
+    """The thread that owns the model outlives it."""
+    called = threading.Event()
+
+    def pastime(_: Callable[[], bool]) -> bool:
+        called.set()
+        raise RuntimeError("a mistake")
+
+    bench.queue.pass_time_with(pastime)
+    assert_set(called)
+    bench.submit("a", "1")
+    assert bench.wait_for(1) == ["1"]
+
+
+def test_a_pastime_may_be_ended_and_never_holds_up_the_end(bench: Bench) -> None:
+    """None takes it away; closing tells the piece that is under way to give way."""
+    calls = threading.Semaphore(0)
+
+    def pastime(should_give_way: Callable[[], bool]) -> bool:
+        calls.release()
+        waited = threading.Event()
+        while not should_give_way():
+            waited.wait(0.005)
+        return True
+
+    bench.queue.pass_time_with(pastime)
+    assert calls.acquire(timeout=WAIT_S)
+    bench.queue.pass_time_with(None)
+    bench.submit("a", "1")
+    assert bench.wait_for(1) == ["1"]
+    assert_set(bench.queue.aside(lambda: None))
+    assert not calls.acquire(blocking=False), "it was ended"
+    bench.queue.pass_time_with(pastime)
+    assert calls.acquire(timeout=WAIT_S)
+    bench.queue.close(WAIT_S)
+    assert not [thread for thread in threading.enumerate() if thread.name == "inference"]
+
+
 class TestBatchShare:
     """Jobs for which nobody waits: more at a time, within their room, and at rest while anybody waits."""
 

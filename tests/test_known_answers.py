@@ -10,9 +10,10 @@ import pytest
 
 from qwen_vl_app.bootstrap import open_assistant
 from qwen_vl_app.config import ROOT, load_settings
+from qwen_vl_app.doctor import run_known_answers
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.errors import InferenceError, Reason
-from qwen_vl_app.known_answers import KnownAnswersResult, load_known_answers, run_known_answers
+from qwen_vl_app.known_answers import KnownAnswersResult, load_known_answers
 from qwen_vl_app.texts import render
 from tests.hub_parts import WAIT_S, a_file, an_assistant, replace_settings
 
@@ -112,7 +113,7 @@ def test_a_damaged_list_is_told(tmp_path: Path, entries: object) -> None:
     assert not engine.requests
 
 
-@pytest.mark.parametrize("name", ["demo", "demo-skills"])
+@pytest.mark.parametrize("name", ["demo", "demo-relative", "demo-skills"])
 def test_the_demo_model_knows_its_answers(tmp_path: Path, name: str) -> None:
     """Every known answer of the models that ship with the app comes out right, on this machine."""
     settings = load_settings(overrides={"models_dir": ROOT / "models", "model": name, "data_dir": tmp_path})

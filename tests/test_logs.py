@@ -26,6 +26,9 @@ CANARY = "Canary-Zq9"
 @pytest.fixture
 def written(tmp_path: Path) -> Iterator[Callable[[], str]]:
     """A guarded process that writes its log; returns what all its files hold."""
+    former = logging.getLogRecordFactory(), sys.excepthook, threading.excepthook
+    # Whoever imported the app has guarded this process, and pytest may have taken its threads back since.
+    logging.setLogRecordFactory(logging.LogRecord)
     ends = [keep_words_out(), write_to(tmp_path / "logs")]
 
     def read() -> str:
@@ -34,6 +37,8 @@ def written(tmp_path: Path) -> Iterator[Callable[[], str]]:
     yield read
     for end in reversed(ends):
         end()
+    logging.setLogRecordFactory(former[0])
+    sys.excepthook, threading.excepthook = former[1:]
 
 
 def fail(text: str = CANARY) -> None:

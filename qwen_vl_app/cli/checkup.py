@@ -6,7 +6,8 @@ Knows how a finding looks. Does not know what is examined, nor how.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +98,12 @@ def _findings(parts: Parts, load_settings: Any, *, loads: bool) -> Iterator[Find
         yield finding
     if loads and not is_broken:
         settings = load_settings()
-        yield from _loaded(parts.build_assistant(settings), examination.known_question(parts.probe(settings).models()))
+        ask = partial(examination.known_question, parts.probe(settings).models())
+        yield from _loaded(parts.build_assistant(settings), ask)
 
 
-def _loaded(assistant: Assistant, known: KnownQuestion | None) -> Iterator[Finding]:
-    """Load the model for good and, where it is the demo model, ask what is known."""
+def _loaded(assistant: Assistant, known_of: Callable[[str], KnownQuestion | None]) -> Iterator[Finding]:
+    """Load the model for good and, where it is a demo model, ask what is known; `known_of` takes its name."""
     began = time.monotonic()
     try:
         with assistant:
@@ -111,6 +113,7 @@ def _loaded(assistant: Assistant, known: KnownQuestion | None) -> Iterator[Findi
             if not status.is_demo:
                 yield from examine_answers(assistant)
                 return
+            known = known_of(status.model)
             if known is None:
                 yield Finding("answer", Verdict.NOTE, Reason("doctor.loading.no_sample"))
                 return

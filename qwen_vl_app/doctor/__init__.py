@@ -19,7 +19,7 @@ from qwen_vl_app.doctor.machine import (
 from qwen_vl_app.doctor.models import KnownQuestion, choice_findings, fit_findings, known_question, model_findings
 from qwen_vl_app.doctor.network import APP_HEADER, browser_finding, find_browser, offline_finding, port_finding
 from qwen_vl_app.doctor.probe import Accelerator, Fit, Probe, TorchFacts
-from qwen_vl_app.doctor.self_test import examine_answers
+from qwen_vl_app.doctor.self_test import check_finding, examine_answers, run_known_answers
 from qwen_vl_app.doctor.ticket import write_ticket
 from qwen_vl_app.engine.driver import Driver
 
@@ -35,6 +35,7 @@ __all__ = [
     "TorchFacts",
     "Verdict",
     "browser_finding",
+    "check_finding",
     "choice_findings",
     "clock_finding",
     "data_folder_findings",
@@ -51,6 +52,7 @@ __all__ = [
     "packages_finding",
     "port_finding",
     "python_finding",
+    "run_known_answers",
     "torch_findings",
     "torch_problem",
     "write_ticket",

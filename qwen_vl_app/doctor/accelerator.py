@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from qwen_vl_app.doctor.finding import Finding, Verdict
 from qwen_vl_app.doctor.probe import TorchFacts
@@ -18,6 +19,20 @@ from qwen_vl_app.errors import Reason
 
 OLDEST_DRIVERS = {"12": ((525, 60), (528, 33)), "13": ((580, 65), (580, 88))}
 """By CUDA's major version: the oldest driver for it, on Linux and on Windows."""
+PCI_DEVICES = Path("/sys/bus/pci/devices")
+_NVIDIA, _DISPLAY_CLASS = "0x10de", "0x03"
+
+
+def has_nvidia_card(devices: Path = PCI_DEVICES) -> bool:
+    """Return whether Linux itself sees a graphics card of NVIDIA's, with or without a driver; False where it cannot tell."""
+    for device in devices.glob("*"):
+        try:
+            vendor, kind = ((device / name).read_text(encoding="ascii").strip() for name in ("vendor", "class"))
+        except (OSError, ValueError):
+            continue
+        if vendor == _NVIDIA and kind.startswith(_DISPLAY_CLASS):
+            return True
+    return False
 
 
 def torch_problem() -> Reason:
@@ -28,7 +43,12 @@ def torch_problem() -> Reason:
     return Reason("doctor.torch.transformers_broken" if "torch" in sys.modules else "doctor.torch.broken")
 
 
-def torch_findings(facts: TorchFacts, *, driver: Callable[[], Driver | None] = ask_driver) -> Iterator[Finding]:
+def torch_findings(
+    facts: TorchFacts,
+    *,
+    driver: Callable[[], Driver | None] = ask_driver,
+    has_card: Callable[[], bool] = has_nvidia_card,
+) -> Iterator[Finding]:
     """Judge torch's build, the devices it can use, and the driver between them."""
     if facts.cuda_build:
         reason = Reason("doctor.torch.cuda", version=facts.version, cuda=facts.cuda_build)
@@ -44,7 +64,7 @@ def torch_findings(facts: TorchFacts, *, driver: Callable[[], Driver | None] = a
             yield Finding("driver", Verdict.OK, Reason("doctor.driver.fine", version=found.version))
         return
     if found is None:
-        yield Finding("device", Verdict.OK, Reason("doctor.device.cpu", threads=_threads()))
+        yield _without_driver(facts.cuda_build, has_card=has_card())
     elif not facts.cuda_build:
         yield Finding(
             "device", Verdict.NOTE, Reason("doctor.device.gpu_unused", name=", ".join(found.cards) or "NVIDIA")
@@ -55,8 +75,7 @@ def torch_findings(facts: TorchFacts, *, driver: Callable[[], Driver | None] = a
 
 def _unused(cuda: str, driver: Driver) -> Finding:
     """Say why torch cannot use a card that is there."""
-    oldest = OLDEST_DRIVERS.get(cuda.partition(".")[0])
-    wanted = oldest[1 if sys.platform == "win32" else 0] if oldest else (0, 0)
+    wanted = _oldest_driver(cuda)
     told = ".".join(map(str, wanted))
     if not driver.version:
         return Finding("driver", Verdict.NOTE, Reason("doctor.driver.silent", cuda=cuda, wanted=told))
@@ -64,6 +83,24 @@ def _unused(cuda: str, driver: Driver) -> Finding:
         reason = Reason("doctor.driver.too_old", version=driver.version, cuda=cuda, wanted=told)
         return Finding("driver", Verdict.PROBLEM, reason)
     return Finding("driver", Verdict.NOTE, Reason("doctor.device.driver", cuda=cuda, version=driver.version))
+
+
+def _without_driver(cuda: str, *, has_card: bool) -> Finding:
+    """Say what a machine without NVIDIA's driver makes of this build of torch."""
+    wanted = ".".join(map(str, _oldest_driver(cuda)))
+    if has_card and cuda:
+        return Finding("driver", Verdict.NOTE, Reason("doctor.driver.missing", cuda=cuda, wanted=wanted))
+    if has_card:
+        return Finding("device", Verdict.NOTE, Reason("doctor.device.gpu_unused", name="NVIDIA"))
+    if cuda:
+        reason = Reason("doctor.device.idle", cuda=cuda, wanted=wanted, threads=_threads())
+        return Finding("device", Verdict.OK, reason)
+    return Finding("device", Verdict.OK, Reason("doctor.device.cpu", threads=_threads()))
+
+
+def _oldest_driver(cuda: str) -> tuple[int, int]:
+    oldest = OLDEST_DRIVERS.get(cuda.partition(".")[0])
+    return oldest[1 if sys.platform == "win32" else 0] if oldest else (0, 0)
 
 
 def _threads() -> int:

@@ -80,9 +80,12 @@ def choice_findings(status: EngineStatus) -> Iterator[Finding]:
         yield Finding("sizes", Verdict.OK, reason)
 
 
-def known_question(models: tuple[ModelFolder, ...]) -> KnownQuestion | None:
-    """Return the question that the demo model's folder brings with it, under `check` in its `demo.json`; None without."""
-    for model in models:
+def known_question(models: tuple[ModelFolder, ...], loaded: str = "") -> KnownQuestion | None:
+    """Return the question that a demo model's folder brings with it, under `check` in its `demo.json`; None without.
+
+    That of the model called `loaded` comes first, then any other: what one demo model reads, another may not.
+    """
+    for model in sorted(models, key=lambda model: model.name != loaded):
         if not model.is_demo:
             continue
         try:

@@ -6,6 +6,7 @@ the model came into memory.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from statistics import median
 
@@ -14,7 +15,10 @@ from qwen_vl_app.chat import Answer, Question
 from qwen_vl_app.doctor.finding import Finding, Verdict
 from qwen_vl_app.errors import AppError, Reason
 from qwen_vl_app.imaging import KnownScene, known_scenes
-from qwen_vl_app.known_answers import overlap, run_known_answers
+from qwen_vl_app.known_answers import KnownAnswer, KnownAnswersResult, KnownResult, holds, load_known_answers, overlap
+from qwen_vl_app.model_check import CheckKind, CheckStatus
+
+log = logging.getLogger(__name__)
 
 FOUND_FROM = 0.5
 """Intersection over union from which a box counts as found."""
@@ -29,9 +33,51 @@ def examine_answers(assistant: Assistant) -> Iterator[Finding]:
         # It has never seen such drawings; places are among what is known of it.
         yield from _speed(_ask_samples(assistant))
     else:
-        answers = [(scene, _ask(assistant, scene)) for scene in known_scenes()]
+        answers = [(scene, _ask_scene(assistant, scene)) for scene in known_scenes()]
         yield grounding_finding([(scene, answer) for scene, answer in answers if isinstance(answer, Answer)])
         yield from _speed([answer for _, answer in answers if isinstance(answer, Answer)])
+
+
+def check_finding(check: CheckStatus) -> Finding | None:
+    """Tell what became of the check that a model had when it was loaded; None where there is nothing to tell."""
+    about = check.about
+    if about is None:
+        return None
+    name = "grounding" if check.kind is CheckKind.DRAWN else "answers"
+    if check.is_well:
+        return Finding(name, Verdict.OK, about)
+    return Finding(name, Verdict.NOTE if check.kind is CheckKind.DRAWN else Verdict.PROBLEM, about)
+
+
+def run_known_answers(assistant: Assistant) -> KnownAnswersResult:
+    """Ask the loaded model everything that is known of it, one question after the other, and leave no trace of it.
+
+    Takes as long as the answers do and raises nothing: what fails is a wrong answer with its reason. Call it once the
+    model is ready (`wait_until_loaded`).
+    """
+    folder = assistant.model_folder()
+    if folder is None:
+        return KnownAnswersResult()
+    try:
+        asked = load_known_answers(folder)
+    except ValueError as error:
+        log.warning("the known answers of %s cannot be read: %s", folder.name, error)
+        return KnownAnswersResult(reasons=(Reason("known.unreadable", model=folder.name),))
+    results = tuple(_ask_known(assistant, known) for known in asked)
+    return KnownAnswersResult(results, tuple(each.problem for each in results if each.problem is not None))
+
+
+def _ask_known(assistant: Assistant, known: KnownAnswer) -> KnownResult:
+    try:
+        pictures = tuple(assistant.stage(data, name) for name, data in known.pictures)
+        answer = assistant.ask(Question(known.question, pictures), is_kept=False, is_anew=True).wait()
+    except AppError as error:
+        return KnownResult(known, "", error.reason)
+    if answer is None:  # without a time-out there is always one, but the type cannot say so
+        return KnownResult(known, "", Reason("known.wrong", name=known.name))
+    if answer.error is not None:
+        return KnownResult(known, answer.text, answer.error)
+    return KnownResult(known, answer.text, None if holds(answer, known) else Reason("known.wrong", name=known.name))
 
 
 def _known(assistant: Assistant) -> Iterator[Finding]:
@@ -46,7 +92,7 @@ def _known(assistant: Assistant) -> Iterator[Finding]:
         yield Finding("answers", Verdict.NOTE, reason)
 
 
-def _ask(assistant: Assistant, scene: KnownScene) -> Answer | None:
+def _ask_scene(assistant: Assistant, scene: KnownScene) -> Answer | None:
     try:
         picture = assistant.stage(scene.png, f"{scene.name}.png")
         question = Question(QUESTION.format(label=scene.label), (picture,))

@@ -27,7 +27,9 @@ def ask_driver() -> Driver | None:
         return None
     command = [program, "--query-gpu=driver_version,name", "--format=csv,noheader"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=SMI_TIMEOUT_S, check=True).stdout
+        told = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=SMI_TIMEOUT_S, check=True
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return Driver("")
     rows = [line.partition(",") for line in told.splitlines() if "," in line]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 
 from qwen_vl_app.chat import EngineState, EngineStatus, Message, SamplingParams
@@ -41,12 +41,18 @@ class EngineExchange:
         return None if candidate is None else candidate.status
 
     def run(
-        self, model: str, *, unloads_first: bool = False, is_alone: Callable[[], bool] = lambda: True
+        self,
+        model: str,
+        *,
+        unloads_first: bool = False,
+        is_alone: Callable[[], bool] = lambda: True,
+        examine: Callable[[Engine], Iterable[None]] = lambda engine: (),
     ) -> Generator[None, None, str]:
         """Bring a model in, a step at a time, and return its name.
 
         Answers that are under way end with the model they began with. `is_alone` says that there are none any more: only then
-        does a model that goes first leave its memory.
+        does a model that goes first leave its memory. `examine` asks the one that was loaded what its caller wants to know before
+        it takes over, and raises ModelError to refuse it.
 
         Raises ModelError: `engine.switch.both_do_not_fit` where the two have no room beside each other and the old one was
         not to go first; whatever loading and a first question raise. In each case the old model answers as before, after
@@ -76,6 +82,7 @@ class EngineExchange:
                 candidate.load()
                 yield
                 _require_answer(candidate)
+                yield from examine(candidate)
             except Exception:
                 if has_unloaded:
                     candidate.close()  # its memory is what the old one needs

@@ -6,7 +6,14 @@ function how large a picture is seen), the database or the page. Strangers' byte
 
 from qwen_vl_app.imaging.clip_decoder import ClipDecoder
 from qwen_vl_app.imaging.clip_formats import CLIP_EXTENSIONS, CLIP_MIMES, sniff_clip
-from qwen_vl_app.imaging.clips import MOST_FRAME_PIXELS, SHEET_COLUMNS, ClipFacts, FrameChoice, RenderedClip
+from qwen_vl_app.imaging.clips import (
+    MOST_FRAME_PIXELS,
+    SHEET_COLUMNS,
+    ClipFacts,
+    FrameChoice,
+    RenderedClip,
+    sheet_frame,
+)
 from qwen_vl_app.imaging.decoder import PictureDecoder
 from qwen_vl_app.imaging.drawing import COLOURS, blank_outside, crop_region, draw_regions, size_of
 from qwen_vl_app.imaging.editing import edit_view
@@ -41,6 +48,7 @@ __all__ = [
     "edit_view",
     "known_scenes",
     "picture_id",
+    "sheet_frame",
     "size_of",
     "sniff_clip",
     "to_image_input",

@@ -53,7 +53,7 @@ class ChildProcess:
         path = json.dumps([_ROOT, *(entry for entry in sys.path if Path(entry).is_absolute())])
         own_limit_s = PATIENCE * timeout_s + ORPHAN_GRACE_S
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _BOOTSTRAP, path, str(memory_bytes), str(own_limit_s)],
+            [_interpreter(), "-I", "-c", _BOOTSTRAP, path, str(memory_bytes), str(own_limit_s)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -159,6 +159,15 @@ class ChildProcess:
     def _stdout(self) -> BinaryIO:
         assert self._process.stdout is not None  # noqa: S101 - asked for above
         return self._process.stdout  # type: ignore[return-value]
+
+
+def _interpreter() -> str:
+    """Return the Python to start.
+
+    On Windows a virtual environment's own is a launcher, and the process to limit, to measure and to end would be its child.
+    """
+    base = getattr(sys, "_base_executable", "") if sys.platform == "win32" else ""
+    return base or sys.executable
 
 
 def _environment() -> dict[str, str]:

@@ -11,12 +11,10 @@ from PIL import Image
 from qwen_vl_app.chat import Clip, Size
 from qwen_vl_app.errors import UnreadableImageError
 from qwen_vl_app.imaging.clip_frames import SeenFrame
-from qwen_vl_app.imaging.clips import SHEET_COLUMNS
+from qwen_vl_app.imaging.clips import SHEET_COLUMNS, sheet_frame
 from qwen_vl_app.imaging.encoding import THUMBNAIL_SIDE
 from qwen_vl_app.imaging.seen import clip_id
 
-SHEET_SIDE = 240
-"""Pixels along the longer side of a frame on the sheet."""
 MOST_STRIP_ROWS = 200_000
 
 
@@ -63,8 +61,8 @@ def render_clip(frames: Iterable[SeenFrame], seconds: float, *, count: int, size
 
 
 def _sheet(strip: Image.Image, size: Size, count: int) -> Image.Image:
-    shrink = min(1.0, SHEET_SIDE / max(size.width, size.height))
-    width, height = max(1, round(size.width * shrink)), max(1, round(size.height * shrink))
+    small_size = sheet_frame(size)
+    width, height = small_size.width, small_size.height
     columns = min(count, SHEET_COLUMNS)
     sheet = Image.new("RGB", (width * columns, height * -(-count // columns)))
     for number in range(count):

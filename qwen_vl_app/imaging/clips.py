@@ -9,8 +9,16 @@ from qwen_vl_app.errors import ImageTooLargeError, Reason, UnreadableImageError
 
 SHEET_COLUMNS = 6
 """Frames in a row of the view; the page cuts it up again."""
+SHEET_SIDE = 240
+"""Pixels along the longer side of a frame there."""
 MOST_FRAME_PIXELS = 8192 * 4320
 """The largest frames there are cameras for; a decoder holds more than a dozen of them."""
+
+
+def sheet_frame(seen: Size) -> Size:
+    """Return how large a frame of that seen size stands in the view."""
+    shrink = min(1.0, SHEET_SIDE / max(seen.width, seen.height))
+    return Size(max(1, round(seen.width * shrink)), max(1, round(seen.height * shrink)))
 
 
 @dataclass(frozen=True, slots=True)

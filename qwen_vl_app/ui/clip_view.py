@@ -13,7 +13,7 @@ import streamlit as st
 
 from qwen_vl_app.chat import Answer, Clip, Moment, Rendition
 from qwen_vl_app.errors import HistoryError
-from qwen_vl_app.imaging import SHEET_COLUMNS
+from qwen_vl_app.imaging import SHEET_COLUMNS, sheet_frame
 from qwen_vl_app.ui.browser_part import browser_part
 from qwen_vl_app.ui.pictures import ShownPicture
 from qwen_vl_app.ui.words import Words
@@ -40,11 +40,12 @@ def show_clip(picture: ShownPicture, clip: Clip, moments: Sequence[Moment], word
 
 def clip_data(picture: ShownPicture, clip: Clip, moments: Sequence[Moment], words: Words) -> Mapping[str, Any]:
     """Return what the browser's part is told, as JSON can carry it. Raises HistoryError where a picture cannot be read."""
+    frame = sheet_frame(picture.seen.size)
     return {
         "player": picture.player,
         "sheet": _sheet(picture),
         "columns": min(len(clip.moments), SHEET_COLUMNS),
-        "ratio": picture.seen.size.width / picture.seen.size.height,
+        "ratio": frame.width / frame.height,
         "seconds": clip.seconds,
         "frames": [{"at": at, "time": clock(at), "label": words("clip.frame", time=clock(at))} for at in clip.moments],
         "events": [_event(moment, words) for moment in moments],

@@ -12,7 +12,7 @@ import streamlit as st
 from qwen_vl_app import offline
 from qwen_vl_app.bootstrap import probe
 from qwen_vl_app.chat import EngineState
-from qwen_vl_app.doctor import Finding, Verdict, examine, examine_answers, write_ticket
+from qwen_vl_app.doctor import Finding, Verdict, check_finding, examine, examine_answers, write_ticket
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.visit import Visit
 
@@ -59,7 +59,10 @@ def show_doctor_page(visit: Visit) -> None:
 
 
 def _examined(visit: Visit) -> Iterator[Finding]:
-    return examine(lambda: visit.assistant.settings, probe, running=visit.assistant.status.engine)
+    status = visit.assistant.status
+    yield from examine(lambda: visit.assistant.settings, probe, running=status.engine)
+    if status.check is not None and (finding := check_finding(status.check)) is not None:
+        yield finding
 
 
 def _gather(sentence: str, source: Callable[[], Iterator[Finding]]) -> tuple[Finding, ...]:

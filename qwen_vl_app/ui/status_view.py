@@ -11,6 +11,8 @@ import streamlit as st
 
 from qwen_vl_app.assistant import Assistant, AssistantStatus
 from qwen_vl_app.chat import EngineState, EngineStatus
+from qwen_vl_app.errors import Reason
+from qwen_vl_app.model_check import CheckKind
 from qwen_vl_app.texts import format_bytes
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.side_rows import SideRow, show_rows
@@ -46,12 +48,13 @@ def status_rows(status: AssistantStatus, words: Words) -> list[SideRow]:
     model = words("status.demo") if engine.is_demo else engine.model or words("status.no_model")
     device = " · ".join(part for part in (_device(engine, words), engine.dtype, _memory(engine)) if part)
     rows = [
-        SideRow("model", model, explanation=model_details(engine, words)),
+        SideRow("model", model, explanation=model_details(status, words)),
         SideRow("device", device or words("status.no_device"), explanation=device_details(engine, words)),
         SideRow("queue", queue_line(status, words), explanation=words("status.queue_why")),
         SideRow("offline", words("status.offline"), explanation=words("status.offline_why")),
     ]
-    notices = [words.render(notice) for notice in (status.history_problem, *status.notices) if notice is not None]
+    told = (status.history_problem, _wrong_check(status), *status.notices)
+    notices = [words.render(notice) for notice in told if notice is not None]
     if notices:
         rows.append(SideRow("notices", words("status.notices"), explanation="\n\n".join(notices)))
     return rows
@@ -92,15 +95,25 @@ def _is_reading(engine: EngineStatus) -> bool:
     return engine.weights_bytes > 0 and engine.loaded_bytes < engine.weights_bytes
 
 
-def model_details(engine: EngineStatus, words: Words) -> str:
-    """Return which model runs, and why this one, as Markdown."""
+def _wrong_check(status: AssistantStatus) -> Reason | None:
+    """Return what a person should know of a model that is not what it should be; a drawing that was missed is no such thing."""
+    check = status.check
+    if check is None or check.is_well or check.kind is CheckKind.DRAWN:
+        return None
+    return check.about if check.is_over else None
+
+
+def model_details(status: AssistantStatus, words: Words) -> str:
+    """Return which model runs, why this one, and how it does on what is known of it, as Markdown."""
+    engine, check = status.engine, status.check
     name = plain(engine.model) or words("status.no_model")
     state = words(f"status.state_{engine.state.value}")
     said = [words("status.model_line", model=name, family=plain(engine.family) or "–", state=state)]
     if engine.error is not None:
         said.append(words.render(engine.error))
-    if engine.choices:
-        said.append("\n".join(f"- {words.render(choice)}" for choice in engine.choices))
+    reasons = [*engine.choices, *([check.about] if check is not None and check.about is not None else [])]
+    if reasons:
+        said.append("\n".join(f"- {words.render(reason)}" for reason in reasons))
     if engine.is_demo:
         said += [words("demo.what"), words("demo.real_model")]
     return "\n\n".join(said)

@@ -84,6 +84,8 @@ _UPLOADER = """
 [data-testid="stFileUploaderDropzone"] button [data-testid="stMarkdownContainer"] > * { display: none; }
 [data-testid="stFileUploaderDropzone"] button [data-testid="stMarkdownContainer"]::after { content: CHOOSE; }
 [data-testid="stFileUploaderDropzoneInstructions"] { display: none; }
+[data-testid="stFileUploaderDropzoneInput"] + div > * { display: none; } /* there while a file is dragged over it */
+[data-testid="stFileUploaderDropzoneInput"] + div::after { content: DROP; }
 </style>
 """
 
@@ -92,6 +94,7 @@ def apply_style(words: Words) -> None:
     """Add the rules to the page, as one element in every language."""
     rules = f"{_RULES}<style>{rules_of('turns')}</style>"
     if words.language is not Language.ENGLISH:
-        choose = json.dumps(words("upload.choose"), ensure_ascii=False)  # a string of JSON is one of CSS
-        rules += _UPLOADER.replace("CHOOSE", choose)
+        # A string of JSON is one of CSS.
+        choose, drop = (json.dumps(words(f"upload.{name}"), ensure_ascii=False) for name in ("choose", "drop"))
+        rules += _UPLOADER.replace("CHOOSE", choose).replace("DROP", drop)
     st.html(rules)

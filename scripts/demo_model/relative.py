@@ -38,6 +38,8 @@ RELATIVE_STAGES = (
 
 def in_thousandths(exchange: Exchange, picture: Picture) -> Exchange:
     """Return an exchange with the boxes of its answer in thousandths of the picture instead of its pixels."""
+    if "bbox_2d" not in exchange.answer:
+        return exchange
     text, spans, edge = "", [], 4
     for span in exchange.spans:
         piece = exchange.answer[span.start : span.end]

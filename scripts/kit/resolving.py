@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.kit.wheels import normalised
-from scripts.packages import SetupError, say
+from scripts.packages import SetupError, clean_environment, say
 
 TOOLS = ("uv==0.13.9", "cyclonedx-python-lib[json-validation]==11.12.0")
 GLIBC = (2, 28)
@@ -59,7 +59,15 @@ TARGETS = {
 
 def pip_settings(python: str) -> dict[str, str]:
     """Return this machine's pip settings by their plain names; the environment wins over files, as pip has it."""
-    told = subprocess.run([python, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False).stdout
+    told = subprocess.run(
+        [python, "-m", "pip", "config", "list"],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        env=clean_environment(),
+        check=False,
+    ).stdout
     settings: dict[str, tuple[int, str]] = {}
     for line in told.splitlines():
         key, _, value = line.partition("=")
@@ -135,6 +143,8 @@ def resolve(
         input="\n".join(lines) + "\n",
         capture_output=True,
         text=True,
+        encoding="utf-8",
+        errors="replace",
         env=os.environ | uv_environment(settings, brought=brought),
         check=False,
     )
@@ -175,7 +185,16 @@ def fetch(
 
 
 def _run(command: list[str], *, failure: str) -> None:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        env=clean_environment(),
+        check=False,
+    )
     if done.returncode:
         errors = [line for line in done.stdout.splitlines() if line.startswith("ERROR: ")] or done.stdout.splitlines()
         raise SetupError("\n".join([failure, *errors[-3:]]))

@@ -10,6 +10,7 @@ import email.message
 import hashlib
 import re
 import zipfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,21 +95,23 @@ def torch_cuda(wheel: Path) -> str:
     return match[1] or ""
 
 
-def flash_attention_misfit(wheel: Wheel, *, python: str, platform: str, torch_version: str, cuda: str) -> str:
+def flash_attention_misfit(
+    wheel: Wheel, *, python: str, platforms: Collection[str], torch_version: str, cuda: str
+) -> str:
     """Return why a prebuilt flash-attn wheel cannot be used beside a torch, empty where it can.
 
     Its own file name carries what its tags cannot: `flash_attn-2.8.3+cu13torch2.13cxx11abiTRUE-cp311-cp311-linux_x86_64`.
-    `platform` is the end of a platform tag, such as `x86_64`.
+    `platforms` are the tags that the target takes.
     """
     tag = "cp" + python.replace(".", "")
     if tag not in wheel.python_tags:
         return f"it is for {', '.join(sorted(wheel.python_tags))}, and the kit for {tag}"
-    if not any(found == platform or found.endswith(f"_{platform}") for found in wheel.platform_tags):
+    if wheel.platform_tags.isdisjoint(platforms):
         return f"it is for {', '.join(sorted(wheel.platform_tags))}"
     built = re.match(r"cu(\d+).*?torch(\d+\.\d+)", wheel.local)
     if built is None:
         return "its name does not say which torch and CUDA it was built for"
-    if not torch_version.startswith(f"{built[2]}."):
+    if torch_version.partition("+")[0].split(".")[:2] != built[2].split("."):
         return f"it was built for torch {built[2]}, and the kit has torch {torch_version}"
     if not cuda or not built[1].startswith(cuda.partition(".")[0]):
         return (

@@ -14,20 +14,22 @@ import pytest
 from scripts import environment
 
 
-def make_wheel(kit: Path, name: str, version: str, modules: dict[str, str], *, requires: str = "") -> Path:
-    """Write a pure wheel with the given modules."""
+def make_wheel(
+    kit: Path, name: str, version: str, modules: dict[str, str], *, requires: str = "", tag: str = "py3-none-any"
+) -> Path:
+    """Write a wheel with the given modules, which says that it is for `tag`."""
     info = f"{name}-{version}.dist-info"
     needs = f"Requires-Dist: {requires}\n" if requires else ""
     files = modules | {
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n",
     }
     rows = []
     for path, text in files.items():
         digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
         rows.append(f"{path},sha256={digest},{len(text.encode())}")
     record = "\n".join([*rows, f"{info}/RECORD,,"]) + "\n"
-    wheel = kit / f"{name}-{version}-py3-none-any.whl"
+    wheel = kit / f"{name}-{version}-{tag}.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         for path, text in [*files.items(), (f"{info}/RECORD", record)]:
             archive.writestr(path, text)

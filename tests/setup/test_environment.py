@@ -143,3 +143,32 @@ def test_a_failure_has_its_gist_and_a_next_step(output: str, expected: str) -> N
     assert expected in told
     assert output.splitlines()[-1].removeprefix("ERROR: ") in told
     assert told.endswith("Then run this again; it goes on where it stopped.")
+
+
+def test_what_is_installed_without_its_needs_has_them_all_but_triton(house: House) -> None:
+    """A package that asks for something large, which only another build of torch uses and brings, comes without it."""
+    make_wheel(house.kit, "xgrammar", "1.0", {"xgrammar.py": ""}, requires="triton; platform_system != 'Nowhere'")
+    make_torch(house.kit, cuda=None)
+    (house.root / "requirements.txt").write_text("tiny==1.0\ntorch==9.9\nxgrammar==1.0\n", encoding="utf-8")
+    environment.ensure()
+    assert house.has("xgrammar")
+    assert house.has("tiny")
+
+
+def test_every_need_of_such_a_package_is_pinned() -> None:
+    """Held against what its own wheel says; a new version that asks for more fails here and not at a user's."""
+    from importlib.metadata import requires
+
+    from packaging.requirements import Requirement
+
+    from qwen_vl_app.config import ROOT
+
+    pinned = {
+        line.partition("==")[0].strip().lower()
+        for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    }
+    for name in packages.WITHOUT_NEEDS:
+        assert name in pinned
+        asked = [Requirement(line) for line in requires(name) or ()]
+        needs = {need.name.lower() for need in asked if need.marker is None or "extra" not in str(need.marker)}
+        assert needs - pinned == {"triton", "typing-extensions"}, "typing-extensions is torch's own need as well"

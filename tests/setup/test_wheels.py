@@ -66,13 +66,17 @@ FLASH = "flash_attn-2.8.3+cu13torch2.13cxx11abiTRUE-cp311-cp311-linux_x86_64.whl
         (FLASH.replace("TRUE", "FALSE"), "13.0", "C++"),
         (FLASH, "", "the processor"),
         ("flash_attn-2.8.3-cp311-cp311-linux_x86_64.whl", "13.0", "does not say"),
+        (FLASH.replace("linux", "manylinux_2_28"), "13.0", ""),
+        (FLASH.replace("linux", "manylinux_2_34"), "13.0", "manylinux_2_34"),
+        (FLASH.replace("linux", "macosx_11_0"), "13.0", "macosx_11_0"),
     ],
 )
 def test_a_prebuilt_flash_attention_comes_along_only_where_all_of_it_fits(name: str, cuda: str, expected: str) -> None:
     """Python, platform, torch, CUDA and the C++ interface; what does not fit is named."""
     wheel = parse_wheel(Path(name))
     assert wheel is not None
-    told = flash_attention_misfit(wheel, python="3.11", platform="x86_64", torch_version="2.13.0", cuda=cuda)
+    platforms = resolving.TARGETS["linux-cuda"].platforms
+    told = flash_attention_misfit(wheel, python="3.11", platforms=platforms, torch_version="2.13.0", cuda=cuda)
     assert expected in told
     assert bool(told) is bool(expected)
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, FilePayload, expect
 
-from tests.chromium import WAIT_MS
 from tests.clips import make_clip
 from tests.ui.browsing import CHIP, Visitor
 
@@ -44,7 +43,7 @@ def test_a_click_on_a_time_goes_there(visit: Callable[..., Visitor]) -> None:
     page = visitor.page
     ask_about(visitor, "s.webm", "video/webm", make_clip("webm", frames=40, size=(320, 240)))
     player = page.get_by_test_id("clip-player")
-    page.wait_for_function("player => player.readyState >= 1", arg=player.element_handle())
+    expect(player).to_have_js_property("videoWidth", 320)  # the browser has read the clip
     page.get_by_role("button", name="Go to 0:03.0: It is grey again").click()
     expect(player).to_have_js_property("currentTime", 3)
     page.get_by_role("button", name="Go to 0:01.0 – 0:02.0: The corner is red").click()
@@ -53,9 +52,7 @@ def test_a_click_on_a_time_goes_there(visit: Callable[..., Visitor]) -> None:
     expect(frames).to_have_count(8)
     frames.last.click()
     expect(frames.last).to_have_attribute("aria-current", "true")
-    page.wait_for_function(
-        "player => player.currentTime > 3.8 && !player.seeking", arg=player.element_handle(), timeout=WAIT_MS
-    )
+    expect(player).to_have_js_property("seeking", False)
 
 
 def test_what_the_browser_cannot_play_is_shown_as_the_frames_that_the_model_saw(visit: Callable[..., Visitor]) -> None:

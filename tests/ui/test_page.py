@@ -90,6 +90,17 @@ def test_the_page_speaks_the_browsers_language(make_assistant: MakeAssistant, lo
     assert page_of(make_assistant(), locale=locale).title[0].value == title
 
 
+def test_an_uploaders_english_words_give_way_to_the_pages_own(make_assistant: MakeAssistant) -> None:
+    """Streamlit has no setting for them; where the page speaks English they are right as they are."""
+    assistant = make_assistant()
+    rules = {
+        locale: "".join(element.proto.body for element in page_of(assistant, locale=locale).get("html"))
+        for locale in ("zh-CN", "en-US")
+    }
+    assert 'content: "选择文件"' in rules["zh-CN"] and 'content: "把文件放到这里"' in rules["zh-CN"]
+    assert "stFileUploaderDropzone" not in rules["en-US"]
+
+
 def test_the_language_can_be_switched_and_stays_in_the_address(make_assistant: MakeAssistant) -> None:
     """Choosing Chinese turns the whole page, and a reload keeps it."""
     page = page_of(make_assistant())

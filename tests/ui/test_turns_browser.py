@@ -122,7 +122,7 @@ def test_conversations_are_found_pinned_renamed_and_deleted_by_keyboard(browser:
 
 
 def test_a_long_conversation_keeps_its_place_and_opens_with_one_click(browser: Browser, address: str) -> None:
-    """Earlier turns come above what one reads; one click opens a picture further up; one question is erased by keyboard."""
+    """Earlier turns come above what one reads; and one click opens a picture further up."""
     visitor = Visitor(browser, f"{address}?c={LONG_CONVERSATION}", profile=LONG_OWNER)
     page = visitor.page
     expect(page.get_by_text(f"Question {LONG_TURNS - 1}", exact=True)).to_be_visible()
@@ -140,13 +140,23 @@ def test_a_long_conversation_keeps_its_place_and_opens_with_one_click(browser: B
     expect(opened).to_be_in_viewport()
     expect(stages).to_have_count(1)
 
-    page.locator('[data-act="erase"][data-turn="1"]').focus()
+    visitor.leave()
+
+
+def test_one_question_is_erased_by_keyboard(browser: Browser, address: str) -> None:
+    """It asks first, tells what went with the receipt's number, and leaves the questions that were asked after it."""
+    visitor = Visitor(browser, address)
+    page = visitor.page
+    for text in ("The first one", "The second one"):
+        visitor.ask(text)
+        expect(page.locator("[data-acts-of]")).to_have_count(1 if text == "The first one" else 2)
+    page.locator('[data-act="erase"]').first.focus()
     page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog")
-    expect(dialog).to_contain_text("“Question 0” goes for good")
+    expect(dialog).to_contain_text("“The first one” goes for good")
     visitor.look_for_barriers()
     dialog.get_by_role("button", name="Erase for good").click()
-    expect(page.get_by_role("status").filter(has_text="Receipt 1")).to_be_visible()
-    expect(page.get_by_text("Question 0", exact=True)).to_have_count(0)
-    expect(page.get_by_text("Question 1", exact=True)).to_have_count(1)
+    expect(page.get_by_test_id("stAlert")).to_contain_text("The question is erased for good")
+    expect(page.locator(".qvl-bubble")).to_have_text(["The second one"])
+    expect(dialog).to_have_count(0)
     visitor.leave()
