@@ -103,7 +103,7 @@ class TestAsk:
         assert ended.status == 0
         told = ended.json
         assert set(told) == {
-            *("text", "data", "regions", "pictures", "model", "finish_reason", "usage", "seconds", "notes"),
+            *("text", "data", "regions", "moments", "pictures", "model", "finish_reason", "usage", "seconds", "notes"),
         }
         assert told["data"] == [{"bbox_2d": [28, 28, 280, 140], "label": "meter"}]
         picture = told["pictures"][0]
