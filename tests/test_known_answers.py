@@ -112,7 +112,7 @@ def test_a_damaged_list_is_told(tmp_path: Path, entries: object) -> None:
     assert not engine.requests
 
 
-@pytest.mark.parametrize("name", ["demo", "demo-relative", "demo-skills"])
+@pytest.mark.parametrize("name", ["demo", "demo-skills"])
 def test_the_demo_model_knows_its_answers(tmp_path: Path, name: str) -> None:
     """Every known answer of the models that ship with the app comes out right, on this machine."""
     settings = load_settings(overrides={"models_dir": ROOT / "models", "model": name, "data_dir": tmp_path})
