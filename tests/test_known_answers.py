@@ -113,13 +113,13 @@ def test_a_damaged_list_is_told(tmp_path: Path, entries: object) -> None:
     assert not engine.requests
 
 
-@pytest.mark.parametrize("name", ["demo", "demo-relative", "demo-skills"])
-def test_the_demo_model_knows_its_answers(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "least"), [("demo", 16), ("demo-relative", 14), ("demo-skills", 16)])
+def test_the_demo_model_knows_its_answers(tmp_path: Path, name: str, least: int) -> None:
     """Every known answer of the models that ship with the app comes out right, on this machine."""
     settings = load_settings(overrides={"models_dir": ROOT / "models", "model": name, "data_dir": tmp_path})
     with open_assistant(settings) as assistant:
         assistant.wait_until_loaded(120.0)
         result = run_known_answers(assistant)
-    assert result.total == len(load_known_answers(ROOT / "models" / name)) >= 16
+    assert result.total == len(load_known_answers(ROOT / "models" / name)) >= least
     assert [(each.known.name, each.said) for each in result.results if not each.is_right] == []
     assert result.are_all_right

@@ -208,7 +208,7 @@ RELATIVE_KNOWN = (
     ),
     Known(
         "the lamps",
-        _relative_surface("lamp", "lamp", "scratch"),
+        _relative_surface("lamp", "lamp"),
         lambda rng, pictures, language: questions.detect_kind(rng, pictures[0], "lamp", language),
         {
             "en": 'Locate every instance that belongs to the following categories: "lamp". Report bbox coordinates in JSON format.',
