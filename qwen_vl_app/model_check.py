@@ -107,7 +107,7 @@ class ModelCheck:
         status = self.status
         if status.kind is CheckKind.KNOWN and len(status.problems) * 2 > status.asked:
             right = status.asked - len(status.problems)
-            raise ModelError("engine.switch.wrong_answers", model=status.model, right=right, count=status.asked)
+            raise ModelError("switch.wrong_answers", model=status.model, right=right, count=status.asked)
 
     def go_on(self, engine: Engine, should_give_way: Callable[[], bool]) -> bool:
         """Ask one more question; False once none is left. One that had to give way is asked again later."""

@@ -170,7 +170,7 @@ def test_a_model_that_is_wrong_on_most_does_not_take_over(tmp_path: Path) -> Non
         switched = assistant.wait_for_switch(DEADLINE_S)
         assert switched is not None and switched.state is SwitchState.FAILED
         assert switched.problem is not None
-        assert switched.problem == ModelError("engine.switch.wrong_answers", model="new", right=1, count=4).reason
+        assert switched.problem == ModelError("switch.wrong_answers", model="new", right=1, count=4).reason
         assert texts(new) == ["What is 1 + 1?", "known 1?", "known 3?", "known 5?", "known 7?"], (
             "from all over the list"
         )
