@@ -82,6 +82,8 @@ def model_names(settings: Settings, status: EngineStatus) -> tuple[str, ...]:
 
 def require_model(call: Call, name: str) -> EngineStatus:
     """Return the ready model's status. Raises UsageError for a name it does not answer to, ModelNotLoadedError."""
+    if not call.assistant.status.engine.model:  # which names it will answer to is not known before it begins to load
+        require_ready(call)
     known = {each.lower() for each in model_names(call.settings, call.assistant.status.engine)}
     if name.lower() not in known and name.lower().removesuffix(":latest") not in known:
         raise UsageError("api.unknown_model", field="model")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from qwen_vl_app.chat import EngineStatus, FinishReason, ScoredToken, Usage
+from qwen_vl_app.chat import EngineState, EngineStatus, FinishReason, ScoredToken, Usage
 
 FINISH_REASONS: dict[FinishReason, Literal["stop", "length"]] = {
     FinishReason.STOP: "stop",
@@ -50,9 +50,9 @@ class Model(Shape):
 
 
 def model_of(name: str, status: EngineStatus, *, created: int, at_a_time: int = 1) -> Model:
-    """Return the entry of one name of the loaded model."""
+    """Return the entry of one name of the loaded model. The sizes are there once it may be asked, and not before."""
     plan = status.plan
-    if plan is None:
+    if plan is None or status.state is not EngineState.READY:
         return Model(id=name, created=created, root=status.model)
     rungs = [(rung.detail.value, rung.max_pixels, rung.max_tokens) for rung in plan.rungs]
     sizes = ModelSizes(family=status.family, default=plan.default.value, rungs=rungs, at_a_time=at_a_time)

@@ -6,6 +6,7 @@ import base64
 import json
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import httpx
 import pytest
 
 from qwen_vl_app.api import bodies
+from qwen_vl_app.chat import EngineState
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.errors import ModelFolderError
 from qwen_vl_app.texts import Language, catalogue
@@ -239,7 +241,28 @@ def test_while_the_model_loads_a_program_is_asked_to_come_back(serve: Serve, png
         else:
             response = served.client.post(path, json={"model": "fake", "prompt": "?"} if "generate" in path else body)
         assert (response.status_code, response.headers["retry-after"]) == (503, "5")
-        assert served.client.get("/v1/models").json()["data"][0]["id"] == "fake"
+        told = served.client.get("/v1/models").json()["data"][0]
+        assert told["id"] == "fake"
+        assert told["sizes"] is None, "a command that waits for it would ask too early"
+    finally:
+        loading.set()
+    wait_until(lambda: served.client.get("/v1/models").json()["data"][0]["sizes"] is not None)
+
+
+@pytest.mark.parametrize("path", ASKING)
+def test_before_a_model_is_chosen_no_name_is_wrong(serve: Serve, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the first seconds it is not known yet which names will work: 503, not 404."""
+    loading = threading.Event()
+    served = serve(engine=FakeEngine(loading=loading), is_loaded=False)
+    empty = replace(served.engine.status, model="", state=EngineState.EMPTY, plan=None)
+    monkeypatch.setattr(served.engine, "_status", empty)
+    said = (
+        {"model": "qwen", "prompt": "?"}
+        if "generate" in path
+        else {"model": "qwen", "messages": [{"role": "user", "content": "?"}]}
+    )
+    try:
+        assert served.client.post(path, json=said).status_code == 503
     finally:
         loading.set()
 
