@@ -104,10 +104,11 @@ CLICK = """
   let hasBegun = false, script = 0;
   const look = () => {
     const isRunning = app.dataset.testScriptState === "running";
-    hasBegun ||= isRunning;
+    const isThere = [...document.querySelectorAll(selector)].some((each) => each.textContent === text);
+    hasBegun ||= isRunning || isThere; // a short run can be over before the page has shown that it began
     if (!hasBegun || isRunning) return;
     script ||= performance.now() - started;
-    if (![...document.querySelectorAll(selector)].some((each) => each.textContent === text)) return;
+    if (!isThere) return;
     observer.disconnect();
     requestAnimationFrame(() => setTimeout(() => done([script, performance.now() - started])));
   };
