@@ -31,7 +31,7 @@ def show_model_switch(assistant: Assistant, words: Words) -> None:
     is_starting = assistant.status.engine.state in (EngineState.EMPTY, EngineState.LOADING)
     if not others or is_starting or not assistant.settings.switch_models or assistant.settings.remote_address:
         return
-    sizes = {folder.name: f"{plain(folder.name)} · {format_bytes(folder.weight_bytes)}" for folder in others}
+    sizes = {folder.name: f"{folder.name} · {format_bytes(folder.weight_bytes)}" for folder in others}
     with st.form("switch", border=False):
         chosen = st.selectbox(
             words("switch.choose"), list(sizes), format_func=lambda name: sizes[name], help=words("switch.help")
