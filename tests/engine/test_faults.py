@@ -14,7 +14,7 @@ from qwen_vl_app.chat import Message
 from qwen_vl_app.errors import OutOfMemoryError
 from tests.engine.harness import Pair, ask
 
-TIMES = 120
+TIMES = 200
 POINTS = ("encode", "prefill", "decode")
 
 
