@@ -28,13 +28,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import environment
+from scripts import children, environment
 from scripts.packages import SetupError, speak_anywhere
 
 APP_HEADER = "x-qwen-vl-app"
 """The app's guard marks every reply with it, so that a taken port can be told from a running app."""
 DEFAULT_PORT = 8501
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 900.0
+"""The first start from a slow disk, where a virus scanner reads every library as well, takes minutes."""
 PORTS_TRIED = 20
 RESTART_STATUS = 75
 """The app ends with it where only a new process can help: the graphics card's driver has fallen over."""
@@ -53,9 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
     except SetupError as error:
         print(f"[setup] {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as told:
         print("\n[setup] Stopped. Run this again; it goes on where it stopped.", file=sys.stderr)
-        return 130
+        return children.status_of(told)
     if place.is_running:
         print(f"The app is running already at {place.address}")
         if not options.no_browser:
@@ -230,16 +231,15 @@ def is_crash(status: int) -> bool:
 
 def _run(command: list[str], surroundings: dict[str, str], *, port: int, opens_browser: bool) -> int:
     # A group of its own: Ctrl-C reaches the app once, from here; twice would make it fall over its own clean-up.
-    with subprocess.Popen(command, env=surroundings, process_group=None if sys.platform == "win32" else 0) as app:
-        if sys.platform != "win32":
-            for ending in (signal.SIGTERM, signal.SIGHUP):
-                signal.signal(ending, lambda *_: app.terminate())
-        try:
+    app: subprocess.Popen[bytes] | None = None
+    try:
+        with children.heard():
+            app = subprocess.Popen(command, env=surroundings, process_group=None if sys.platform == "win32" else 0)
             if opens_browser and _becomes_ready(app, port):
                 webbrowser.open(f"http://127.0.0.1:{port}")
             return app.wait()
-        except KeyboardInterrupt:
-            return _end(app)
+    except KeyboardInterrupt as told:
+        return children.status_of(told) if app is None else _end(app, told)
 
 
 def _becomes_ready(app: "subprocess.Popen[bytes]", port: int) -> bool:
@@ -251,12 +251,14 @@ def _becomes_ready(app: "subprocess.Popen[bytes]", port: int) -> bool:
     return False
 
 
-def _end(app: subprocess.Popen[bytes]) -> int:
+def _end(app: subprocess.Popen[bytes], told: KeyboardInterrupt) -> int:
     """Let the app put its things in order. A second Ctrl-C, or 20 seconds, end it at once."""
     try:
         if sys.platform != "win32":  # on Windows the console has told it already
-            app.send_signal(signal.SIGINT)
-        app.wait(timeout=20)
+            # What told this process may have told the app as well: SIGTERM twice is harmless, and SIGINT after it is not.
+            app.send_signal(signal.SIGTERM if isinstance(told, children.ToldToEnd) else signal.SIGINT)
+        with children.heard():
+            app.wait(timeout=20)
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
         app.kill()
         app.wait()

@@ -109,6 +109,51 @@ def test_every_way_out_is_refused_and_counted(way: str) -> None:
     assert offline.refused_targets()[-1] == caught.value.facts["target"]
 
 
+_ON_WINDOWS = """
+import socket, types
+
+class Missing:
+    def __get__(self, *_):
+        raise AttributeError("sendmsg")
+
+socket.socket.sendmsg = Missing()
+assert not hasattr(socket.socket, "sendmsg")
+from qwen_vl_app import offline
+offline.go_offline()
+
+class Proactor:
+    def connect(self, connection, address):
+        return address
+    def sendto(self, connection, data, flags=0, addr=None):
+        return data, flags, addr
+
+offline.guard_proactor(Proactor)
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
+    home, outside = ("127.0.0.1", 9), ("192.0.2.1", 9)
+    loop = Proactor()
+    assert loop.connect(own, home) == home
+    assert loop.sendto(own, b"x", addr=home) == (b"x", 0, home) == loop.sendto(own, b"x", 0, home)
+    for way in (
+        lambda: own.sendto(b"x", outside),
+        lambda: loop.connect(own, outside),
+        lambda: loop.sendto(own, b"x", addr=outside),
+        lambda: loop.sendto(own, b"x", 0, outside),
+    ):
+        try:
+            way()
+        except offline.RefusedConnectionError:
+            continue
+        raise SystemExit("nothing was refused")
+assert offline.refused() == 4
+"""
+
+
+def test_the_guard_stands_where_a_system_lacks_a_call_and_has_an_event_loop_of_its_own() -> None:
+    """Windows has no sendmsg, and its event loop connects and sends without the socket module."""
+    told = subprocess.run([sys.executable, "-c", _ON_WINDOWS], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+
+
 def test_a_library_takes_the_refusal_for_a_machine_without_network() -> None:
     """urllib reports it as its own network error, with ours as the reason."""
     with pytest.raises(urllib.error.URLError) as caught:
