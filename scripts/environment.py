@@ -169,7 +169,7 @@ def _lock() -> Iterator[None]:
     """Let one set-up work at a time. The system drops the lock when a process and what it started end, however they end."""
     with (SETUP / "lock").open("a+b") as file:
         told = False
-        while not _try_lock(file.fileno()):
+        while not try_lock(file.fileno()):
             if not told:
                 say("Another set-up is at work here; waiting for it to end.")
                 told = True
@@ -178,7 +178,8 @@ def _lock() -> Iterator[None]:
             yield
 
 
-def _try_lock(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool:
+    """Take the lock on an open file, for as long as it is open; return whether nobody else has it."""
     try:
         if sys.platform == "win32":
             import msvcrt  # noqa: PLC0415 - exists on Windows alone

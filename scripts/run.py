@@ -22,7 +22,7 @@ import subprocess
 import time
 import tomllib
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         port = options.port or configured_port()
         python = environment.roll_back() if options.rollback else environment.ensure()
-        place = find_place(port, is_fixed=options.port is not None)
+        is_alone = _hold_the_start()
+        place = find_place(port, is_fixed=options.port is not None, is_alone=is_alone)
     except SetupError as error:
         print(f"[setup] {error}", file=sys.stderr)
         return 1
@@ -133,14 +134,15 @@ class Place:
         return f"http://127.0.0.1:{self.port}"
 
 
-def find_place(port: int, *, is_fixed: bool) -> Place:
+def find_place(port: int, *, is_fixed: bool, is_alone: Callable[[], bool] = lambda: True) -> Place:
     """Return where the app runs, or the first free port from `port` on; with `is_fixed`, that port or none.
 
-    Raises SetupError where everything is taken by other programs.
+    `is_alone` says whether nobody else is about to start it here; where somebody is, that one's app is waited for. Raises
+    SetupError where everything is taken by other programs.
     """
-    for noted in [] if is_fixed else noted_ports():
-        if is_this_app(noted):
-            return Place(noted, is_running=True)
+    running = None if is_fixed else _running_one(is_alone)
+    if running is not None:
+        return running
     for candidate in range(port, min(port + PORTS_TRIED, 65536)):
         if not is_taken(candidate):
             return Place(candidate, is_running=False)
@@ -151,6 +153,37 @@ def find_place(port: int, *, is_fixed: bool) -> Place:
     raise SetupError(
         f"The ports from {port} on are all taken by other programs. Try one far away: --port {port % 30000 + 20000}"
     )
+
+
+def _running_one(is_alone: Callable[[], bool]) -> Place | None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    is_told = False
+    while True:
+        is_last = is_alone() or time.monotonic() > deadline  # asked before the note is read, which is then no older
+        for noted in noted_ports():
+            if is_this_app(noted):
+                return Place(noted, is_running=True)
+        if is_last:
+            return None
+        if not is_told:
+            is_told = True
+            print("The app is being started here already; waiting for it.", flush=True)
+        time.sleep(0.5)
+
+
+def _hold_the_start() -> Callable[[], bool]:
+    """Return what tells whether this process is the one that starts the app here; the system lets go of it with the process."""
+    environment.SETUP.mkdir(exist_ok=True)
+    file = (environment.SETUP / "running.lock").open("a+b")
+    is_alone = False
+
+    def ask() -> bool:
+        nonlocal is_alone
+        is_alone = is_alone or environment.try_lock(file.fileno())  # Windows grants no lock twice
+        return is_alone
+
+    ask()
+    return ask
 
 
 def _running_file() -> Path:

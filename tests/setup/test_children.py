@@ -61,7 +61,7 @@ class SlowSetUp:
     def is_locked(self) -> bool:
         """Whether another set-up would have to wait."""
         with self.lock.open("a+b") as file:
-            return not environment._try_lock(file.fileno())
+            return not environment.try_lock(file.fileno())
 
     @property
     def is_alone(self) -> bool:
