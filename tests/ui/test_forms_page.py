@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.batch import BatchRuns
 from qwen_vl_app.forms import FieldState, FillPlan, FormDesk, FormField, FormTemplate, Names, desk_of
-from qwen_vl_app.ui.forms_builder import fields_of, template_of
+from qwen_vl_app.ui.forms_draft import fields_of, template_of
 from tests.forms.parts import TEMPLATE, PlateModel, plate_engine
 from tests.ui.conftest import MakeAssistant, click, page_of, words_on
 from tests.ui.fakes import png
@@ -53,7 +53,7 @@ def test_the_page_begins_with_filling(assistant: Assistant, desk: FormDesk, loca
     """Where there is nothing to review yet."""
     page = forms_page_of(assistant, locale=locale)
     assert page.title[0].value == title
-    assert page.selectbox(key="forms-fill-template").options
+    assert page.selectbox(key=key_of(page, "selectbox", "forms-fill-template")).options
     page.button(key="forms-fill").click().run()
     assert page.warning  # nothing was dropped
 
