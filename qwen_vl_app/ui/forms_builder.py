@@ -24,7 +24,7 @@ from qwen_vl_app.ui.visit import Visit
 
 NEW = "+"
 """In the place of a template's name: one that has none yet."""
-SIDE_PX = 400
+SIDE_PX = 330
 
 
 def show_builder(visit: Visit, desk: FormDesk, batches: Callable[[], BatchRuns]) -> None:

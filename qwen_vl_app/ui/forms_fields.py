@@ -89,7 +89,10 @@ def _summary(visit: Visit, line: Line) -> str:
         parts.append(line["format"])
     if kind is FieldType.TEXT:
         parts += [line["pattern"], words(f"forms.sum_{line['checksum']}") if line["checksum"] else ""]
-    parts.append(line[_WIDE[0]] if kind is FieldType.CHOICE else line[_WIDE[1]] if kind is FieldType.TABLE else "")
+    if kind is FieldType.CHOICE:
+        parts.append(", ".join(each.split("=")[0].strip() for each in line["choices"].split(",")))
+    if kind is FieldType.TABLE:
+        parts.append(", ".join(each.split(":")[0].strip() for each in line["columns"].split(",")))
     return " · ".join(part if len(part) <= 40 else f"{part[:39]}…" for part in parts if part)
 
 
@@ -177,7 +180,7 @@ def _show_detail(visit: Visit, line: Line, name: str, *, token: str) -> Any:
                 title, ["", ".", ","], value, key=key, helped=helped, said=lambda mark: mark or words("builder.either")
             )
         case "format":
-            return _choose(title, ["", *_FORMATS], value, key=key, helped=helped, takes_new=True)
+            return _choose(title, ["", *_FORMATS], value, key=key, helped=helped)
         case "checksum":
             return _choose(
                 title,
@@ -212,7 +215,6 @@ def _choose(
     key: str,
     helped: str | None,
     said: Callable[[str], str] = lambda option: option or "–",
-    takes_new: bool = False,
 ) -> str:
     if value not in options:
         options = [*options, value]
@@ -223,6 +225,5 @@ def _choose(
         format_func=said,
         key=key,
         help=helped,
-        accept_new_options=takes_new,
     )
     return found or ""

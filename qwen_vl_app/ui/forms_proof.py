@@ -71,7 +71,7 @@ def show_proof(visit: Visit, desk: FormDesk) -> None:
             _show_cases(visit, acceptance, cases)
     report = trial.report if trial is not None and trial.report is not None else acceptance.report()
     if report is not None:
-        _show_report(visit, acceptance, report)
+        _show_report(visit, acceptance, report, cases)
 
 
 def _show_cases(visit: Visit, acceptance: Acceptance, cases: Sequence[TruthCase]) -> None:
@@ -151,7 +151,7 @@ def _follow(visit: Visit, trial: _Trial) -> None:
     following()
 
 
-def _show_report(visit: Visit, acceptance: Acceptance, report: AcceptanceReport) -> None:
+def _show_report(visit: Visit, acceptance: Acceptance, report: AcceptanceReport, cases: Sequence[TruthCase]) -> None:
     words = visit.words
     now = report.configuration
     st.header(words("forms.report_title"), anchor=False)
@@ -175,10 +175,11 @@ def _show_report(visit: Visit, acceptance: Acceptance, report: AcceptanceReport)
             st.metric(words.say(f"forms.mark.{mark.value}"), report.count(mark), width="content")
         for change in (Change.BETTER, Change.WORSE):
             st.metric(words.say(f"forms.change.{change.value}"), report.count(change), width="content")
-    titles, lines = cells_of(report, words.language)
+    titles, lines = cells_of(report, words.language, cases=cases)
     st.dataframe(
         [dict(zip(titles, line, strict=True)) for line in lines],
         hide_index=True,
+        column_config={titles[0]: st.column_config.TextColumn(width="medium")},
         alt=words("forms.report_title"),
         key="forms-report",
     )

@@ -65,6 +65,7 @@ def _show_rule(visit: Visit, draft: TemplateDraft, rule: Line, *, number: int) -
             format_func=labels.__getitem__,
             placeholder=words("forms.rule_choose"),
             key=key,
+            select_all=False,
         )
     return {"kind": kind, "fields": list(chosen), "tolerance": tolerance}
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -146,3 +149,17 @@ def test_a_shape_that_is_not_there_is_told(tmp_path: Path) -> None:
         bench.run_bench(shape="13b")
     with pytest.raises(ModelFolderError):
         bench.run_bench(model=tmp_path / "none")
+
+
+def test_what_a_killed_benchmark_left_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the next one; what belongs to a living process, or to nobody known, stays."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait(60)
+    dead, living, strange = (
+        tmp_path / f"qwen-vl-bench-{name}" for name in (f"{ended.pid}-abc", f"{os.getpid()}-abc", "abc")
+    )
+    for folder in (dead, living, strange):
+        (folder / "random-tiny").mkdir(parents=True)
+    assert bench.sweep_leftovers() == 1
+    assert not dead.exists() and living.exists() and strange.exists()
