@@ -41,9 +41,10 @@ def test_a_random_model_is_a_whole_folder(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
-def test_every_arm_gives_every_figure(arm: Arm, folder: Path) -> None:
+def test_every_arm_gives_every_figure(arm: Arm, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each arm makes exactly the tokens asked for and tells seconds and bytes for each size."""
     found = measure_arm(Work(arm, folder, (Size(64, 64), Size(96, 64)), 4, 1, 1, 0))
+    assert "Loading weights" not in capsys.readouterr().err  # the library's own bar
     assert set(found["sizes"]) == {"64x64", "96x64"}
     for figures in found["sizes"].values():
         for name in ("first_token_s", "decode_tokens_per_s", "follow_up_first_token_s", "mixed_s", "gb_per_s"):
