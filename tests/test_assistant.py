@@ -106,6 +106,13 @@ class TestAsking:
         assert assistant.picture(OWNER, kept_picture.id, Rendition.UPLOAD).data == a_file(5600, 2800)
         assert answer.usage.picture_tokens == picture.seen.tokens
 
+    def test_an_empty_answer_says_so(self, open_assistant: Opener) -> None:
+        """A model that wrote nothing leaves a sentence, not an empty place."""
+        assistant = open_assistant(FakeEngine([["", "\n "], "Words."]))
+        empty = answered(assistant.ask(Question("What is this?"), owner=OWNER))
+        assert [note.code for note in empty.notes] == ["inference.wrote_nothing"]
+        assert answered(assistant.ask(Question("And now?"), owner=OWNER)).notes == ()
+
     def test_the_prompt_holds_the_picture_at_its_seen_size(self, open_assistant: Opener) -> None:
         """What was promised at staging is what the model gets."""
         engine = FakeEngine(["Yes."])

@@ -99,4 +99,4 @@ def _show_kind(visit: Visit, draft: TemplateDraft, rule: Line, *, number: int) -
             on_click=draft.wish,
             args=(lambda found: found.remove_rule(number),),
         )
-    return RuleKind(kind), tolerance
+    return RuleKind(kind or rule["kind"]), tolerance
