@@ -78,7 +78,8 @@ log = logging.getLogger(__name__)
 LOCAL_OWNER = "local"
 """Who asks where there is no browser to tell people apart: the command line and tests."""
 TITLE_LENGTH = 60
-PLAN_TIMEOUT_S = 60.0
+PLAN_TIMEOUT_S = 600.0
+"""The first start from a slow disk, where a virus scanner reads every library as well, takes minutes."""
 HALT_TIMEOUT_S = 30.0
 FORGET_TIMEOUT_S = 10.0
 
