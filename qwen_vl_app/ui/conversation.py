@@ -25,6 +25,7 @@ from qwen_vl_app.ui.sending import ask_edited, ask_loose_again
 from qwen_vl_app.ui.state import TURNS_AT_ONCE, LooseQuestion, value_of
 from qwen_vl_app.ui.takeaway import show_take_away
 from qwen_vl_app.ui.turn_html import actions_html, button, is_long, question_html, thumbnails_html, unfolder_html
+from qwen_vl_app.ui.turns_view import TurnPiece, show_turns
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
 
@@ -113,19 +114,19 @@ def show_conversation(visit: Visit, shown: OpenConversation) -> None:
     pictures = shown.pictures
     finished = [turn.id for turn in shown.turns if not shown.is_live(turn)]
     newest = frozenset(finished[-FULL_TURNS:])
-    quiet: list[str] = []
+    quiet = _Quiet()
     with st.container(key="turns", gap="xsmall"):
         for turn in shown.turns:
             pictures = turn.pictures or pictures
             if shown.is_live(turn):
                 if shown.live[0].key == str(turn.id):
-                    quiet.append(question_html(turn, words))
+                    quiet.add(f"{turn.id}-question", question_html(turn, words))
             elif turn.id not in newest and _may_be_quiet(visit, turn):
-                quiet.append(_quiet_html(visit, turn, pictures, is_corrected=turn.id in shown.corrected_ids))
+                html = _quiet_html(visit, turn, pictures, is_corrected=turn.id in shown.corrected_ids)
+                quiet.add(str(turn.id), html, is_whole=True)
             else:
-                _flush(quiet)
-                _show_turn(visit, turn, pictures, is_latest=turn is shown.turns[-1])
-        _flush(quiet)
+                _show_turn(visit, turn, pictures, quiet, is_latest=turn is shown.turns[-1])
+        quiet.show()
     last = tuple(kept_picture(visit.assistant, visit.owner, picture) for picture in pictures)
     for at, question in enumerate(shown.loose):
         last = tuple(staged_picture(picture) for picture in question.pictures) or last
@@ -165,20 +166,32 @@ def _quiet_html(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture], *, is
     )
 
 
-def _flush(quiet: list[str]) -> None:
-    """Show the turns that have gathered as one element."""
-    if quiet:
-        st.html("".join(quiet))
-        quiet.clear()
+class _Quiet:
+    """HTML that has gathered, to be shown as one element when something else comes."""
+
+    def __init__(self) -> None:
+        self._pieces: list[TurnPiece] = []
+        self._shown = 0
+
+    def add(self, key: str, html: str, *, is_whole: bool = False) -> None:
+        """Take a piece in."""
+        self._pieces.append(TurnPiece(key, html, is_whole))
+
+    def show(self) -> None:
+        """Show what has gathered."""
+        show_turns(self._pieces, key=f"turns-{self._shown}")
+        self._shown += bool(self._pieces)
+        self._pieces.clear()
 
 
-def _show_turn(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture], *, is_latest: bool) -> None:
+def _show_turn(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture], quiet: _Quiet, *, is_latest: bool) -> None:
     """Show a turn as elements that one works with. `pictures` are those that its answer speaks about."""
     words = visit.words
+    if turn.id != visit.state.editing:
+        quiet.add(f"{turn.id}-question", question_html(turn, words))
+    quiet.show()
     if turn.id == visit.state.editing:
         _show_editor(visit, turn)
-    else:
-        st.html(question_html(turn, words))
     is_interrupted = turn.state in (TurnState.INTERRUPTED, TurnState.QUEUED, TurnState.RUNNING)  # nobody is at it
     if turn.answer is not None and (turn.answer.text or not is_interrupted):
         shown = tuple(kept_picture(visit.assistant, visit.owner, picture) for picture in pictures)
@@ -193,7 +206,7 @@ def _show_turn(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture], *, is_
                 st.html(unfolder_html(words))
     if is_interrupted:
         st.caption(f":material/info: {words('turn.interrupted')}")
-    st.html(actions_html(turn, words, may_erase=visit.assistant.records.can_erase))
+    quiet.add(f"{turn.id}-acts", actions_html(turn, words, may_erase=visit.assistant.records.can_erase))
 
 
 def _show_editor(visit: Visit, turn: Turn) -> None:

@@ -17,7 +17,7 @@ from qwen_vl_app.ui.state import PageState
 from qwen_vl_app.ui.takeaway import as_json
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
-from tests.ui.conftest import MakeAssistant, ask, finish, page_of, words_on
+from tests.ui.conftest import MakeAssistant, ask, finish, html_on, page_of, words_on
 from tests.ui.fakes import png
 
 BOXES = 'Here:\n```json\n[{"bbox_2d": [28, 0, 56, 28], "label": "lamp"}]\n```'
@@ -159,8 +159,7 @@ def test_a_correction_stands_beside_the_models_version(make_assistant: MakeAssis
     for number in range(3):
         page = finish(assistant, ask(page, f"And {number}?"))
     assert not [each for each in page.get("bidi_component") if "picture" in each.proto.component_name]
-    told_above = " ".join(str(html.proto.body) for html in page.get("html"))
-    assert "corrected by a person" in told_above
+    assert "corrected by a person" in html_on(page)
 
 
 def test_an_empty_list_of_places_can_be_filled(make_assistant: MakeAssistant) -> None:
@@ -198,7 +197,7 @@ def test_a_long_list_of_places_is_not_folded_away(make_assistant: MakeAssistant)
     assistant = make_assistant(json.dumps(boxes))
     page = finish(assistant, ask(page_of(assistant), "Where?", a__png=png(width=560, height=280)))
     assert len(json.loads(picture_of(page).proto.json)["places"]) == 200
-    assert not any("Show all of it" in html.proto.body for html in page.get("html"))
+    assert "Show all of it" not in html_on(page)
 
 
 def picture_of(page: AppTest) -> Any:
