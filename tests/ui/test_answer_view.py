@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -34,9 +35,8 @@ def test_places_are_drawn_and_listed_in_pixels_of_the_original(make_assistant: M
     assert list(table["Left"]) == [round(28 / seen.width * 560)]
     assert list(table["Bottom"]) == [round(28 / seen.height * 280)]
     assert page.image
-    assert not page.code  # the model's own words are drawn when somebody opens them
-    page.session_state["raw-1"] = True
-    assert "bbox_2d" in "".join(code.value for code in page.run().code)
+    raw = re.search(r'<details class="qvl-raw">.*?</details>', html_on(page), re.DOTALL)
+    assert raw is not None and "bbox_2d" in raw[0]  # the model's own words are behind a switch
 
 
 def test_a_list_of_flat_objects_is_a_table(make_assistant: MakeAssistant) -> None:

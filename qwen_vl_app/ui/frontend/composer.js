@@ -87,6 +87,34 @@ class Composer {
   update(data, setTriggerValue) {
     this.data = data;
     this.tell = setTriggerValue;
+    // Most runs of the page tell nothing new about how all this looks.
+    const looks = JSON.stringify({ ...data, last_question: "", follows: false, restore: null, jump: null });
+    if (looks !== this.looks) this.relabel(data);
+    this.looks = looks;
+    if (data.details.length && !data.details.some(([value]) => value === store.detail)) store.detail = data.detail;
+    this.detail.value = store.detail;
+    if (data.restore && data.restore.token > store.restored) {
+      store.restored = data.restore.token;
+      store.text = data.restore.replaces ? data.restore.text : store.text || data.restore.text;
+      if (data.restore.replaces) this.text.focus();
+      if (data.details.some(([value]) => value === data.restore.detail)) {
+        this.detail.value = data.restore.detail;
+        this.chooseDetail(data.restore.detail);
+      }
+      this.fetchChips(data.restore.ids);
+    } else if (!store.isRead) {
+      this.readKept();
+    }
+    store.isRead = true;
+    if (data.jump && data.jump.token > store.jumped) {
+      store.jumped = data.jump.token;
+      this.jumpTo(data.jump.turn);
+    }
+    if (this.text.value !== store.text) this.text.value = store.text;
+    this.refresh();
+  }
+
+  relabel(data) {
     const say = data.labels;
     this.box.hidden = !data.is_shown;
     this.text.placeholder = data.placeholder;
@@ -116,27 +144,6 @@ class Composer {
     this.detail.title = say.detail;
     this.detail.replaceChildren(...data.details.map(([value, label]) => element("option", { value, text: label })));
     this.detail.hidden = data.details.length < 2;
-    if (data.details.length && !data.details.some(([value]) => value === store.detail)) store.detail = data.detail;
-    this.detail.value = store.detail;
-    if (data.restore && data.restore.token > store.restored) {
-      store.restored = data.restore.token;
-      store.text = data.restore.replaces ? data.restore.text : store.text || data.restore.text;
-      if (data.restore.replaces) this.text.focus();
-      if (data.details.some(([value]) => value === data.restore.detail)) {
-        this.detail.value = data.restore.detail;
-        this.chooseDetail(data.restore.detail);
-      }
-      this.fetchChips(data.restore.ids);
-    } else if (!store.isRead) {
-      this.readKept();
-    }
-    store.isRead = true;
-    if (data.jump && data.jump.token > store.jumped) {
-      store.jumped = data.jump.token;
-      this.jumpTo(data.jump.turn);
-    }
-    if (this.text.value !== store.text) this.text.value = store.text;
-    this.refresh();
   }
 
   attach() {
@@ -377,6 +384,11 @@ class Composer {
     this.sendButton.disabled = !canSend;
     const hint = this.isWaitingToSend ? say.waiting : isBusy() ? say.staging : "";
     if (this.hint.textContent !== hint) this.hint.textContent = hint;
+    // Asking for a height has the whole page laid out; what is not shown has none.
+    const measured = this.box.hidden ? null : `${this.text.placeholder}\n${this.text.value}`;
+    if (measured === this.measured) return;
+    this.measured = measured;
+    if (measured === null) return;
     this.text.style.height = "auto";
     this.text.style.height = `${Math.min(this.text.scrollHeight, 220)}px`;
   }
