@@ -29,7 +29,15 @@ from qwen_vl_app.ui.quiet_answer import ANSWER_FOLD, quiet_answer_html
 from qwen_vl_app.ui.sending import ask_edited, ask_loose_again
 from qwen_vl_app.ui.state import TURNS_AT_ONCE, LooseQuestion, value_of
 from qwen_vl_app.ui.takeaway import show_take_away
-from qwen_vl_app.ui.turn_html import actions_html, button, is_long, question_html, thumbnails_html, unfolder_html
+from qwen_vl_app.ui.turn_html import (
+    actions_html,
+    button,
+    earlier_html,
+    is_long,
+    question_html,
+    thumbnails_html,
+    unfolder_html,
+)
 from qwen_vl_app.ui.turns_view import TurnPiece, show_turns
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
@@ -111,15 +119,14 @@ def show_conversation(visit: Visit, shown: OpenConversation) -> None:
     state, words = visit.state, visit.words
     if shown.head is not None:
         _show_head(visit, shown.head)
-    if shown.has_earlier:
-        with st.container(horizontal_alignment="center", key="earlier-turns"):
-            st.button(words("turn.earlier"), key="earlier", on_click=state.show_earlier, type="tertiary")
     state.last_question = shown.turns[-1].question if shown.turns else ""
     _show_large_view(visit, shown.turns)
     pictures = shown.pictures
     finished = [turn.id for turn in shown.turns if not shown.is_live(turn)]
     newest = frozenset(finished[-FULL_TURNS:])
     quiet = _Quiet()
+    if shown.has_earlier:
+        quiet.add("earlier", earlier_html(words))
     with st.container(key="turns", gap="xsmall"):
         for turn in shown.turns:
             pictures = turn.pictures or pictures

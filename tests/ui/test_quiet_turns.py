@@ -111,6 +111,20 @@ def test_a_picture_from_before_the_shown_turns_is_still_what_they_speak_about(ma
         assistant.ask(Question(f"And {number}?", conversation_id=1)).wait(20)
     page = page.run()
     assert "And 0?" not in html_on(page)
+    assert 'data-act="earlier"' in html_on(page)
     assert html_on(page).count('class="qvl-places"') == TURNS_AT_ONCE - FULL_TURNS
     page = click(page, "erase", turn=1).button(key="erase-turn-sure").click().run()
     assert 'class="qvl-places"' not in html_on(page.run())
+
+
+def test_earlier_turns_come_with_a_click_and_the_button_goes_when_all_are_there(make_assistant: MakeAssistant) -> None:
+    """A conversation that is longer than one page of it grows upwards."""
+    assistant = make_assistant(*["Yes."] * (TURNS_AT_ONCE + 2))
+    page = finish(assistant, ask(page_of(assistant), "First?"))
+    for number in range(TURNS_AT_ONCE):
+        assistant.ask(Question(f"And {number}?", conversation_id=1)).wait(WAIT_S)
+    page = page.run()
+    assert "First?" not in html_on(page)
+    page = click(page, "earlier")
+    assert "First?" in html_on(page)
+    assert 'data-act="earlier"' not in html_on(page)

@@ -541,12 +541,12 @@ class Composer {
   /* The page around: its buttons, and following the end while one reads there. */
 
   onPageClick(event) {
-    if (event.target.closest?.(".st-key-earlier")) this.hold(document.querySelector("[data-turn-place]")?.dataset.turnPlace);
     const button = event.target.closest?.("button[data-act]");
     if (!button) return;
     event.preventDefault();
     event.stopPropagation();
     if (HELD_ACTS.includes(button.dataset.act)) this.hold(button.dataset.turn);
+    if (button.dataset.act === "earlier") this.hold(document.querySelector("[data-turn-place]")?.dataset.turnPlace);
     if (button.dataset.act === "copy") this.copy(button);
     else this.tell("did", { ...button.dataset });
   }
