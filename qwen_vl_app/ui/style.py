@@ -10,7 +10,7 @@ import json
 import streamlit as st
 
 from qwen_vl_app.texts import Language
-from qwen_vl_app.ui.browser_part import rules_of
+from qwen_vl_app.ui.browser_part import PAGE_WIDE, rules_of
 from qwen_vl_app.ui.words import Words
 
 _RULES = """
@@ -92,7 +92,7 @@ _UPLOADER = """
 
 def apply_style(words: Words) -> None:
     """Add the rules to the page, as one element in every language."""
-    rules = f"{_RULES}<style>{rules_of('turns')}</style>"
+    rules = f"{_RULES}<style>{''.join(map(rules_of, PAGE_WIDE))}</style>"
     if words.language is not Language.ENGLISH:
         # A string of JSON is one of CSS.
         choose, drop = (json.dumps(words(f"upload.{name}"), ensure_ascii=False) for name in ("choose", "drop"))

@@ -133,6 +133,15 @@ def titles_of(page: AppTest) -> list[str]:
     return [row["title"] for group in list_of(page)["groups"] for row in group["rows"]]
 
 
+def html_on(page: AppTest) -> str:
+    """Return all HTML of the page: its own pieces, and what turns are made of."""
+    pieces = [str(element.proto.body) for element in page.get("html")]
+    for element in page.get("bidi_component"):
+        if element.proto.component_name == "visual_assistant_turns":
+            pieces += [html for _, html in json.loads(element.proto.json)["turns"]]
+    return "".join(pieces)
+
+
 def _told(page: AppTest, component: str) -> dict[str, Any]:
     element = next(each for each in page.get("bidi_component") if each.proto.component_name == component)
     told: dict[str, Any] = json.loads(element.proto.json)
@@ -160,7 +169,7 @@ def words_on(page: AppTest) -> str:
     """Return everything the page says, as one text."""
     kinds = (page.markdown, page.caption, page.text, page.warning, page.info, page.title, page.code, page.error)
     said = [str(element.value) for kind in kinds for element in kind]
-    said += [unescape(re.sub(r"<[^>]+>", " ", element.proto.body)) for element in page.get("html")]
+    said.append(unescape(re.sub(r"<[^>]+>", " ", html_on(page))))
     return "\n".join(said + [button.label for button in page.button])
 
 
