@@ -9,7 +9,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from typer.main import get_command
@@ -239,7 +239,7 @@ def _bench(
     sizes: Annotated[str, typer.Option("--sizes", metavar="N,WxH")] = "512,1024",
     tokens: Annotated[int, typer.Option("--tokens", min=2, max=4096, metavar="N")] = 32,
     rounds: Annotated[int, typer.Option("--rounds", min=1, max=20, metavar="N")] = 2,
-    arms: Annotated[Literal["all", "ends", "ours"], typer.Option("--arms")] = "all",
+    arms: Annotated[str, typer.Option("--arms", metavar="|".join(benching.ARMS))] = "all",
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE")] = None,
     chart_file: Annotated[Path | None, typer.Option("--chart", metavar="FILE")] = None,
 ) -> int:
