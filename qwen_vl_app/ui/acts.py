@@ -93,6 +93,10 @@ def _older(visit: Visit, _: Mapping[str, int]) -> None:
     visit.state.show_older()
 
 
+def _earlier(visit: Visit, _: Mapping[str, int]) -> None:
+    visit.state.show_earlier()
+
+
 def _private(visit: Visit, numbers: Mapping[str, int]) -> None:
     visit.state.asks_privately = bool(numbers.get("on")) and visit.assistant.private.may_begin
 
@@ -119,6 +123,7 @@ _ACTS: Mapping[str, Callable[[Visit, Mapping[str, int]], None]] = {
     "private": _private,
     "end-private": _end_private,
     "older": _older,
+    "earlier": _earlier,
 }
 
 

@@ -28,7 +28,7 @@ from qwen_vl_app.batch import (
 from qwen_vl_app.batch.columns import ROUND_TITLES, notes_text, outcome_text, round_cells, text
 from qwen_vl_app.errors import AppError, BatchError
 from qwen_vl_app.scratch import Scratch
-from qwen_vl_app.ui.answer_view import show_answer
+from qwen_vl_app.ui.answer_view import show_answer, show_below_answer
 from qwen_vl_app.ui.large_view import open_large
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.pictures import show_picture, staged_picture
@@ -288,7 +288,9 @@ def _show_row(runs: BatchRuns, run_id: str, row: BatchRow, words: Words) -> None
             for picture in pictures:
                 show_picture(picture, words, open_large=open_large)
         st.caption(plain(row.question))
-        show_answer(row.answer, pictures, words, key=f"batch-{row.content_hash[:12]}-{row.page}-{row.question_index}")
+        key = f"batch-{row.content_hash[:12]}-{row.page}-{row.question_index}"
+        show_answer(row.answer, pictures, words, key=key)
+        show_below_answer(row.answer, "", pictures, words, key=key)
 
 
 def _show_round(visit: Visit, runs: BatchRuns, run_id: str, *, plan: BatchPlan) -> None:

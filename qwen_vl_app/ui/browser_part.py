@@ -13,13 +13,19 @@ import streamlit as st
 
 _FRONTEND = Path(__file__).with_name("frontend")
 _SHARED = "elements.js"
+PAGE_WIDE = ("turns",)
+"""Parts that stand in the page itself, with its rules and within reach of its listeners."""
 
 
 @cache
 def browser_part(name: str) -> Any:
-    """Return the component whose files have that name."""
+    """Return the component whose files have that name. Where its rules are the whole page's, `style` adds them instead."""
+    is_alone = name not in PAGE_WIDE
     return st.components.v2.component(
-        f"visual_assistant_{name}", css=rules_of(name), js=f"{_text(_SHARED)}\n{_text(f'{name}.js')}"
+        f"visual_assistant_{name}",
+        css=rules_of(name) if is_alone else None,
+        js=f"{_text(_SHARED)}\n{_text(f'{name}.js')}",
+        isolate_styles=is_alone,
     )
 
 

@@ -6,16 +6,21 @@ pictures and answers look in detail.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from html import escape
 
 import streamlit as st
 
-from qwen_vl_app.answers import checks, tables_in
-from qwen_vl_app.chat import Conversation, Turn, TurnPicture, TurnState
+from qwen_vl_app.answers import tables_in
+from qwen_vl_app.chat import Answer, Conversation, Turn, TurnPicture, TurnState
 from qwen_vl_app.private import is_private
-from qwen_vl_app.ui.answer_view import show_answer
+from qwen_vl_app.ui.answer_ending import with_checks
+from qwen_vl_app.ui.answer_view import below_answer, show_answer, show_below_answer
 from qwen_vl_app.ui.desk import Desk, Standing, standing_of
+from qwen_vl_app.ui.kept_html import html_of
 from qwen_vl_app.ui.large_view import open_large
 from qwen_vl_app.ui.live_answer import OpenTurn
 from qwen_vl_app.ui.markdown import plain
@@ -24,7 +29,16 @@ from qwen_vl_app.ui.quiet_answer import ANSWER_FOLD, quiet_answer_html
 from qwen_vl_app.ui.sending import ask_edited, ask_loose_again
 from qwen_vl_app.ui.state import TURNS_AT_ONCE, LooseQuestion, value_of
 from qwen_vl_app.ui.takeaway import show_take_away
-from qwen_vl_app.ui.turn_html import actions_html, button, is_long, question_html, thumbnails_html, unfolder_html
+from qwen_vl_app.ui.turn_html import (
+    actions_html,
+    button,
+    earlier_html,
+    is_long,
+    question_html,
+    thumbnails_html,
+    unfolder_html,
+)
+from qwen_vl_app.ui.turns_view import TurnPiece, show_turns
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
 
@@ -105,27 +119,26 @@ def show_conversation(visit: Visit, shown: OpenConversation) -> None:
     state, words = visit.state, visit.words
     if shown.head is not None:
         _show_head(visit, shown.head)
-    if shown.has_earlier:
-        with st.container(horizontal_alignment="center", key="earlier-turns"):
-            st.button(words("turn.earlier"), key="earlier", on_click=state.show_earlier, type="tertiary")
     state.last_question = shown.turns[-1].question if shown.turns else ""
     _show_large_view(visit, shown.turns)
     pictures = shown.pictures
     finished = [turn.id for turn in shown.turns if not shown.is_live(turn)]
     newest = frozenset(finished[-FULL_TURNS:])
-    quiet: list[str] = []
+    quiet = _Quiet()
+    if shown.has_earlier:
+        quiet.add("earlier", earlier_html(words))
     with st.container(key="turns", gap="xsmall"):
         for turn in shown.turns:
             pictures = turn.pictures or pictures
             if shown.is_live(turn):
                 if shown.live[0].key == str(turn.id):
-                    quiet.append(question_html(turn, words))
+                    quiet.add(f"{turn.id}-question", question_html(turn, words))
             elif turn.id not in newest and _may_be_quiet(visit, turn):
-                quiet.append(_quiet_html(visit, turn, pictures, is_corrected=turn.id in shown.corrected_ids))
+                html = _quiet_html(visit, turn, pictures, is_corrected=turn.id in shown.corrected_ids)
+                quiet.add(str(turn.id), html, is_whole=True)
             else:
-                _flush(quiet)
-                _show_turn(visit, turn, pictures, is_latest=turn is shown.turns[-1])
-        _flush(quiet)
+                _show_turn(visit, turn, pictures, quiet, is_latest=turn is shown.turns[-1])
+        quiet.show()
     last = tuple(kept_picture(visit.assistant, visit.owner, picture) for picture in pictures)
     for at, question in enumerate(shown.loose):
         last = tuple(staged_picture(picture) for picture in question.pictures) or last
@@ -149,6 +162,19 @@ def _may_be_quiet(visit: Visit, turn: Turn) -> bool:
 
 
 def _quiet_html(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture], *, is_corrected: bool) -> str:
+    """Return a turn as HTML; the same one is written once, where nothing but the turn itself decides how it looks."""
+    words, may_erase = visit.words, visit.assistant.records.can_erase
+
+    def write() -> str:
+        return _written(visit, turn, pictures, is_corrected=is_corrected)
+
+    if is_corrected or is_private(turn.conversation_id):
+        return write()
+    today = words.time(datetime.now(UTC))[:10]
+    return html_of((turn.id, words, may_erase), (turn, tuple(pictures), today), write)
+
+
+def _written(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture], *, is_corrected: bool) -> str:
     assert turn.answer is not None  # noqa: S101 - only such turns are quiet
     words = visit.words
     sizes = [picture.size for picture in pictures]
@@ -158,42 +184,66 @@ def _quiet_html(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture], *, is
         else Standing(tables_in(turn.answer.parsed))
     )
     seen = [(picture.size, picture.seen) for picture in pictures]
-    noted = replace(turn.answer, notes=(*turn.answer.notes, *checks(turn.question, turn.answer, seen)))
-    answer = quiet_answer_html(turn, noted, pictures, standing, words)
+    answer = quiet_answer_html(turn, with_checks(turn.answer, turn.question, seen), pictures, standing, words)
     return (
         f"{question_html(turn, words)}{answer}{actions_html(turn, words, may_erase=visit.assistant.records.can_erase)}"
     )
 
 
-def _flush(quiet: list[str]) -> None:
-    """Show the turns that have gathered as one element."""
-    if quiet:
-        st.html("".join(quiet))
-        quiet.clear()
+class _Quiet:
+    """HTML that has gathered, to be shown as one element when something else comes."""
+
+    def __init__(self) -> None:
+        self._pieces: list[TurnPiece] = []
+        self._shown = 0
+
+    def add(self, key: str, html: str, *, is_whole: bool = False) -> None:
+        """Take a piece in."""
+        self._pieces.append(TurnPiece(key, html, is_whole))
+
+    def show(self) -> None:
+        """Show what has gathered."""
+        show_turns(self._pieces, key=f"turns-{self._shown}")
+        self._shown += bool(self._pieces)
+        self._pieces.clear()
 
 
-def _show_turn(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture], *, is_latest: bool) -> None:
+def _show_turn(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture], quiet: _Quiet, *, is_latest: bool) -> None:
     """Show a turn as elements that one works with. `pictures` are those that its answer speaks about."""
     words = visit.words
+    if turn.id != visit.state.editing:
+        quiet.add(f"{turn.id}-question", question_html(turn, words))
+    quiet.show()
     if turn.id == visit.state.editing:
         _show_editor(visit, turn)
-    else:
-        st.html(question_html(turn, words))
     is_interrupted = turn.state in (TurnState.INTERRUPTED, TurnState.QUEUED, TurnState.RUNNING)  # nobody is at it
+    below = ""
     if turn.answer is not None and (turn.answer.text or not is_interrupted):
         shown = tuple(kept_picture(visit.assistant, visit.owner, picture) for picture in pictures)
-        with st.container(key=f"fold-{turn.id}", gap="xsmall"):
-            with st.container(key=f"folded-{turn.id}"):
-                desk = Desk(visit, turn.question, turn.id, is_latest=is_latest)
-                show_answer(turn.answer, shown, words, key=str(turn.id), desk=desk)
-            parsed = turn.answer.parsed
-            # Places and tables are not as long as the JSON that told them, and one works with them.
-            is_prose = not (parsed.has_data or parsed.regions or parsed.tables)
-            if is_prose and is_long(turn.answer.text, times=ANSWER_FOLD):
-                st.html(unfolder_html(words))
+        desk = Desk(visit, turn.question, turn.id, is_latest=is_latest)
+        with _fold(turn, turn.answer, words):
+            show_answer(turn.answer, shown, words, key=str(turn.id), desk=desk)
+        below = below_answer(turn.answer, turn.question, shown, words)
     if is_interrupted:
-        st.caption(f":material/info: {words('turn.interrupted')}")
-    st.html(actions_html(turn, words, may_erase=visit.assistant.records.can_erase))
+        below += f'<p class="qvl-small qvl-note">{escape(words("turn.interrupted"))}</p>'
+    acts = actions_html(turn, words, may_erase=visit.assistant.records.can_erase)
+    quiet.add(f"{turn.id}-acts", below + acts)
+
+
+@contextmanager
+def _fold(turn: Turn, answer: Answer, words: Words) -> Iterator[None]:
+    """Show what is drawn meanwhile, behind a fold where it is long."""
+    parsed = answer.parsed
+    # Places and tables are not as long as the JSON that told them, and one works with them.
+    is_prose = not (parsed.has_data or parsed.regions or parsed.tables)
+    if not (is_prose and is_long(answer.text, times=ANSWER_FOLD)):
+        with st.container(key=f"answer-{turn.id}"):
+            yield
+        return
+    with st.container(key=f"fold-{turn.id}", gap="xsmall"):
+        with st.container(key=f"folded-{turn.id}"):
+            yield
+        st.html(unfolder_html(words))
 
 
 def _show_editor(visit: Visit, turn: Turn) -> None:
@@ -236,6 +286,7 @@ def _show_loose_answer(visit: Visit, question: LooseQuestion, *, pictures: Seque
     words, answer = visit.words, question.job.answer
     assert answer is not None  # noqa: S101 - the caller looked
     show_answer(answer, pictures, words, key=key, desk=Desk(visit, question.text))
+    show_below_answer(answer, question.text, pictures, words, key=key)
     if answer.error is not None:
         st.button(
             words("turn.ask_again"),

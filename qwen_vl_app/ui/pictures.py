@@ -17,6 +17,7 @@ from qwen_vl_app.chat import Clip, Region, Rendition, SeenSize, Size, StagedPict
 from qwen_vl_app.errors import AppError, HistoryError
 from qwen_vl_app.imaging import draw_regions
 from qwen_vl_app.private import is_private
+from qwen_vl_app.ui.kept_html import forget_html
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.words import Words
 
@@ -105,7 +106,8 @@ def _draw(shown: ShownPicture, regions: tuple[Region, ...]) -> bytes:
 
 
 def forget_pictures() -> None:
-    """Drop every cached picture: something was deleted for good."""
+    """Drop every cached picture, and what was written about them: something was deleted for good."""
+    forget_html()
     _kept_bytes.clear()
     _drawn.clear()
 

@@ -12,11 +12,11 @@ from html import escape
 
 from markdown_it import MarkdownIt
 
-from qwen_vl_app.chat import Answer, FinishReason, Region, Rendition, Table, Turn, TurnPicture
-from qwen_vl_app.ui.answer_view import figures_line
+from qwen_vl_app.chat import Answer, Region, Rendition, Table, Turn, TurnPicture
+from qwen_vl_app.ui.answer_ending import ending_html
 from qwen_vl_app.ui.desk import CORRECTED, Standing
 from qwen_vl_app.ui.markdown import shown_answer, without_data, without_tables
-from qwen_vl_app.ui.turn_html import FROM_CACHE, folded, picture_url
+from qwen_vl_app.ui.turn_html import folded, picture_url
 from qwen_vl_app.ui.words import Words
 
 ANSWER_FOLD = 3
@@ -46,7 +46,9 @@ def quiet_answer_html(
             parts.append(_small(words.render(CORRECTED)))
     if parsed.has_data and not parsed.regions and not any(each.data is not None for each in standing.tables):
         parts.append(_code(answer.text, words))
-    parts += [f'<p class="qvl-small">{line}</p>' for line in _ending(answer, words)]
+    if answer.error is not None:
+        parts.append(_small(words.render(answer.error)))
+    parts.append(ending_html(answer, words))
     told = escape(words("turn.model"))
     return f'<section class="qvl-answer" aria-label="{told}">{"".join(parts)}</section>'
 
@@ -104,17 +106,3 @@ def _table(table: Table, turn: Turn, words: Words, *, head: Sequence[str] | None
 
 def _code(text: str, words: Words) -> str:
     return folded(f"<pre><code>{escape(text)}</code></pre>", text, words)
-
-
-def _ending(answer: Answer, words: Words) -> Iterator[str]:
-    """Yield in one calm sentence each what a person should know about this answer, and its figures."""
-    line = _markdown().renderInline
-    if answer.error is not None:
-        yield line(words.render(answer.error))
-    elif answer.finish_reason is not FinishReason.STOP:
-        yield line(words(f"answer.ended_{answer.finish_reason.value}"))
-    for note in dict.fromkeys((*answer.notes, *answer.parsed.notes)):
-        if note.code != FROM_CACHE:  # a badge tells it
-            yield line(words.render(note))
-    if answer.error is None:
-        yield line(figures_line(answer, words))

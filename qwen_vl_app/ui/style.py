@@ -10,7 +10,7 @@ import json
 import streamlit as st
 
 from qwen_vl_app.texts import Language
-from qwen_vl_app.ui.browser_part import rules_of
+from qwen_vl_app.ui.browser_part import PAGE_WIDE, rules_of
 from qwen_vl_app.ui.words import Words
 
 _RULES = """
@@ -70,7 +70,7 @@ _RULES = """
 }
 @media (min-width: 3000px) {
   html { font-size: 21px !important; }
-  [data-testid="stSidebar"][aria-expanded="true"] { min-width: 26rem; }
+  [data-testid="stSidebar"][data-collapsed="false"] { min-width: 22rem; }
 }
 /* A hit of a search: a small picture, and a title that reads from the left. */
 .qvl-hit { width: 2.75rem; height: 2.75rem; object-fit: cover; border-radius: 0.35rem; display: block; }
@@ -92,7 +92,7 @@ _UPLOADER = """
 
 def apply_style(words: Words) -> None:
     """Add the rules to the page, as one element in every language."""
-    rules = f"{_RULES}<style>{rules_of('turns')}</style>"
+    rules = f"{_RULES}<style>{''.join(map(rules_of, PAGE_WIDE))}</style>"
     if words.language is not Language.ENGLISH:
         # A string of JSON is one of CSS.
         choose, drop = (json.dumps(words(f"upload.{name}"), ensure_ascii=False) for name in ("choose", "drop"))

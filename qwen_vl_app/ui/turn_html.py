@@ -64,6 +64,11 @@ def actions_html(turn: Turn, words: Words, *, may_erase: bool) -> str:
     return f'<div class="qvl-acts qvl-answer-acts" data-acts-of="{turn.id}">{"".join(parts)}</div>'
 
 
+def earlier_html(words: Words) -> str:
+    """Return the button that lets a conversation grow upwards."""
+    return f'<div class="qvl-acts qvl-earlier">{button("earlier", words("turn.earlier"), text=words("turn.earlier"))}</div>'
+
+
 def button(act: str, label: str, *, icon: str = "", text: str = "", is_disabled: bool = False, **facts: int) -> str:
     """Return a button that the browser's part of the composer understands. Without `text` its icon stands alone."""
     data = "".join(f' data-{name}="{value}"' for name, value in facts.items())

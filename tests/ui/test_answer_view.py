@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from qwen_vl_app.ui.state import PageState
 from qwen_vl_app.ui.takeaway import as_json
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
-from tests.ui.conftest import MakeAssistant, ask, finish, page_of, words_on
+from tests.ui.conftest import MakeAssistant, ask, finish, html_on, page_of, words_on
 from tests.ui.fakes import png
 
 BOXES = 'Here:\n```json\n[{"bbox_2d": [28, 0, 56, 28], "label": "lamp"}]\n```'
@@ -34,9 +35,8 @@ def test_places_are_drawn_and_listed_in_pixels_of_the_original(make_assistant: M
     assert list(table["Left"]) == [round(28 / seen.width * 560)]
     assert list(table["Bottom"]) == [round(28 / seen.height * 280)]
     assert page.image
-    assert not page.code  # the model's own words are drawn when somebody opens them
-    page.session_state["raw-1"] = True
-    assert "bbox_2d" in "".join(code.value for code in page.run().code)
+    raw = re.search(r'<details class="qvl-raw">.*?</details>', html_on(page), re.DOTALL)
+    assert raw is not None and "bbox_2d" in raw[0]  # the model's own words are behind a switch
 
 
 def test_a_list_of_flat_objects_is_a_table(make_assistant: MakeAssistant) -> None:
@@ -159,8 +159,7 @@ def test_a_correction_stands_beside_the_models_version(make_assistant: MakeAssis
     for number in range(3):
         page = finish(assistant, ask(page, f"And {number}?"))
     assert not [each for each in page.get("bidi_component") if "picture" in each.proto.component_name]
-    told_above = " ".join(str(html.proto.body) for html in page.get("html"))
-    assert "corrected by a person" in told_above
+    assert "corrected by a person" in html_on(page)
 
 
 def test_an_empty_list_of_places_can_be_filled(make_assistant: MakeAssistant) -> None:
@@ -198,9 +197,26 @@ def test_a_long_list_of_places_is_not_folded_away(make_assistant: MakeAssistant)
     assistant = make_assistant(json.dumps(boxes))
     page = finish(assistant, ask(page_of(assistant), "Where?", a__png=png(width=560, height=280)))
     assert len(json.loads(picture_of(page).proto.json)["places"]) == 200
-    assert not any("Show all of it" in html.proto.body for html in page.get("html"))
+    assert "Show all of it" not in html_on(page)
 
 
 def picture_of(page: AppTest) -> Any:
     """Return the picture view that is open."""
     return next(each for each in page.get("bidi_component") if "picture" in each.proto.component_name)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("At 0:07 it stops.", "At [0:07](#clip-time-7) it stops."),
+        ("[0:07] it stops", "[[0:07](#clip-time-7)] it stops"),
+        ("`0:07` and 0:08", "`0:07` and [0:08](#clip-time-8)"),
+        ("see [0:07](#x)", "see [0:07](#clip-time-7) (#x)"),  # a model's own links are none
+        ("at 5:00", "at 5:00"),  # behind the end
+        ("0:07](javascript:alert(1))", "[0:07](#clip-time-7)]&#40;`javascript:alert(1`))"),
+    ],
+)
+def test_times_about_a_clip_are_links(said: str, shown: str) -> None:
+    """To its own places alone; without a clip nothing is one."""
+    assert shown_answer(said, seconds=10.0).replace("\u2060", "") == shown
+    assert "clip-time" not in shown_answer(said)

@@ -11,16 +11,12 @@ from streamlit.testing.v1 import AppTest
 
 from qwen_vl_app.chat import Question
 from qwen_vl_app.engine.fake import FakeEngine
-from tests.ui.conftest import MakeAssistant, ask, click, finish, list_of, page_of, words_on
+from tests.ui.conftest import MakeAssistant, ask, click, finish, html_on, list_of, page_of, words_on
 from tests.ui.fakes import png
 
 
 def _told(page: AppTest) -> str:
     return " ".join(str(each.value) for each in page.success)
-
-
-def _html(page: AppTest) -> str:
-    return "".join(element.proto.body for element in page.get("html"))
 
 
 def _with_two_turns(make_assistant: MakeAssistant) -> AppTest:
@@ -98,7 +94,7 @@ def test_a_site_that_keeps_records_offers_no_erasing_and_refuses_it(make_assista
     assistant = make_assistant("Yes.", keep=keep)
     page = finish(assistant, ask(page_of(assistant), "Is it on?"))
     is_erasable = keep != "records"
-    assert ('data-act="erase"' in _html(page)) is is_erasable
+    assert ('data-act="erase"' in html_on(page)) is is_erasable
     assert list_of(page)["may_erase"] is is_erasable
     page = click(page, "erase", turn=1).button(key="erase-turn-sure").click().run()
     assert ("keeps questions and answers as records" in words_on(page)) is not is_erasable

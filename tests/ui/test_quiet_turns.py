@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 
 from streamlit.testing.v1 import AppTest
 
@@ -16,7 +15,7 @@ from qwen_vl_app.texts import Language
 from qwen_vl_app.ui.conversation import FULL_TURNS
 from qwen_vl_app.ui.state import TURNS_AT_ONCE
 from tests.hub_parts import WAIT_S
-from tests.ui.conftest import MakeAssistant, ask, click, finish, page_of, words_on
+from tests.ui.conftest import MakeAssistant, ask, click, finish, html_on, page_of, words_on
 from tests.ui.fakes import png
 
 
@@ -29,16 +28,11 @@ def _with_later_turns(make_assistant: MakeAssistant, answer: str, *, question: s
     return page.run()
 
 
-def _html(page: AppTest) -> str:
-    bodies: Sequence[str] = [element.proto.body for element in page.get("html")]
-    return "".join(bodies)
-
-
 def test_what_a_model_or_a_person_wrote_is_text_and_never_markup(make_assistant: MakeAssistant) -> None:
     """HTML in a question or an answer is shown as it was written; remote pictures do not load."""
     evil = "<img src=x onerror=alert(1)> ![x](https://example.org/a.png) [y](javascript:alert(1))"
     page = _with_later_turns(make_assistant, evil, question="<script>alert(1)</script>")
-    html = _html(page)
+    html = html_on(page)
     assert "<script" not in html and "<img src=x" not in html
     assert "&lt;script&gt;" in html and "&lt;img src=x" in html
     assert 'src="https:' not in html and 'href="javascript' not in html
@@ -47,7 +41,7 @@ def test_what_a_model_or_a_person_wrote_is_text_and_never_markup(make_assistant:
 def test_places_stand_where_they_are_on_the_picture(make_assistant: MakeAssistant) -> None:
     """Boxes are placed in fractions of the upright picture, and a click opens the turn to work with."""
     page = _with_later_turns(make_assistant, '[{"bbox_2d": [56, 28, 168, 84], "label": "lamp <1>"}]')
-    html = _html(page)
+    html = html_on(page)
     assert "left: 10.00%; top: 10.00%; width: 20.00%; height: 20.00%" in html
     assert "lamp &lt;1&gt;" in html
     assert not page.table
@@ -61,7 +55,7 @@ def test_places_stand_where_they_are_on_the_picture(make_assistant: MakeAssistan
 def test_tables_and_data_are_read_further_up_as_well(make_assistant: MakeAssistant) -> None:
     """A table is a table, with its signs as they are."""
     page = _with_later_turns(make_assistant, "Two:\n\n| A | B |\n|---|---|\n| 1 < 2 | *x* |\n\nThat is all.")
-    html = _html(page)
+    html = html_on(page)
     assert "<td>1 &lt; 2</td><td>*x*</td>" in html
     assert "<p>That is all.</p>" in html
     assert "| A | B |" not in html
@@ -78,7 +72,7 @@ def test_a_correction_is_what_stands_further_up_as_well(make_assistant: MakeAssi
     assert answer is not None
     said = places_text(places, regions=answer.parsed.regions, sizes=[Size(560, 280)], language=Language.ENGLISH)
     assistant.records.correct("local", 1, said)
-    html = _html(page.run())
+    html = html_on(page.run())
     assert "left: 50.00%; top: 50.00%; width: 25.00%; height: 25.00%" in html
     assert "knob" in html and "corrected" in html
 
@@ -87,12 +81,12 @@ def test_a_very_long_question_and_answer_are_folded_but_whole(make_assistant: Ma
     """What is long is folded behind a switch, further up and in the newest turn alike; every word stays on the page."""
     assistant = make_assistant("word " * 3000, "word " * 3000, "Later.", "Later.")
     page = finish(assistant, ask(page_of(assistant), "why " * 1000))
-    assert _html(page).count("Show all of it") == 2
+    assert html_on(page).count("Show all of it") == 2
     assert words_on(page).count("word") >= 3000
     for number in range(FULL_TURNS):
         assistant.ask(Question(f"And {number}?", conversation_id=1)).wait(WAIT_S)
     page = page.run()
-    assert _html(page).count("Show all of it") >= 2
+    assert html_on(page).count("Show all of it") >= 2
     assert words_on(page).count("why") >= 1000
 
 
@@ -116,7 +110,21 @@ def test_a_picture_from_before_the_shown_turns_is_still_what_they_speak_about(ma
     for number in range(TURNS_AT_ONCE + 1):
         assistant.ask(Question(f"And {number}?", conversation_id=1)).wait(20)
     page = page.run()
-    assert "And 0?" not in _html(page)
-    assert _html(page).count('class="qvl-places"') == TURNS_AT_ONCE - FULL_TURNS
+    assert "And 0?" not in html_on(page)
+    assert 'data-act="earlier"' in html_on(page)
+    assert html_on(page).count('class="qvl-places"') == TURNS_AT_ONCE - FULL_TURNS
     page = click(page, "erase", turn=1).button(key="erase-turn-sure").click().run()
-    assert 'class="qvl-places"' not in _html(page.run())
+    assert 'class="qvl-places"' not in html_on(page.run())
+
+
+def test_earlier_turns_come_with_a_click_and_the_button_goes_when_all_are_there(make_assistant: MakeAssistant) -> None:
+    """A conversation that is longer than one page of it grows upwards."""
+    assistant = make_assistant(*["Yes."] * (TURNS_AT_ONCE + 2))
+    page = finish(assistant, ask(page_of(assistant), "First?"))
+    for number in range(TURNS_AT_ONCE):
+        assistant.ask(Question(f"And {number}?", conversation_id=1)).wait(WAIT_S)
+    page = page.run()
+    assert "First?" not in html_on(page)
+    page = click(page, "earlier")
+    assert "First?" in html_on(page)
+    assert 'data-act="earlier"' not in html_on(page)

@@ -122,24 +122,29 @@ def test_conversations_are_found_pinned_renamed_and_deleted_by_keyboard(browser:
 
 
 def test_a_long_conversation_keeps_its_place_and_opens_with_one_click(browser: Browser, address: str) -> None:
-    """Earlier turns come above what one reads; and one click opens a picture further up."""
+    """Earlier turns come above what one reads, which is not drawn anew; and one click opens a picture further up."""
     visitor = Visitor(browser, f"{address}?c={LONG_CONVERSATION}", profile=LONG_OWNER)
     page = visitor.page
     expect(page.get_by_text(f"Question {LONG_TURNS - 1}", exact=True)).to_be_visible()
     places, stages = page.locator("[data-turn-place]"), page.get_by_test_id("picture-stage")
     expect(places).to_have_count(30)
     expect(stages).to_have_count(1)
+    kept = page.locator(".qvl-turn").last.element_handle()
     page.evaluate(TOP_AT_CLICK, f"Question {LONG_TURNS - 30}")
     page.get_by_role("button", name="Show earlier").click()
     expect(places).to_have_count(LONG_TURNS)
     page.wait_for_function("() => Math.abs(topNow() - topAtClick) <= 4", timeout=WAIT_MS)
 
+    assert kept.evaluate("(turn) => turn.isConnected")  # with all that was unfolded or selected in it
     turn = places.nth(3).get_attribute("data-turn-place")
     page.locator(f'.qvl-places[data-turn="{turn}"]').click()
     opened = page.locator(f'[class*="st-key-looked-at-{turn}-"]').get_by_test_id("picture-stage")
     expect(opened).to_be_in_viewport()
     expect(stages).to_have_count(1)
 
+    page.get_by_test_id("stMain").evaluate("(main) => { main.scrollTop = main.scrollHeight; }")
+    page.get_by_role("button", name="Status and settings").click()
+    expect(page.get_by_role("heading", name="Status and settings")).to_be_in_viewport()  # another page begins at its top
     visitor.leave()
 
 

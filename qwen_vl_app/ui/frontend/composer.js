@@ -87,6 +87,35 @@ class Composer {
   update(data, setTriggerValue) {
     this.data = data;
     this.tell = setTriggerValue;
+    // Most runs of the page tell nothing new about how all this looks.
+    const looks = JSON.stringify({ ...data, last_question: "", follows: false, restore: null, jump: null });
+    if (looks !== this.looks) this.relabel(data);
+    this.looks = looks;
+    if (data.details.length && !data.details.some(([value]) => value === store.detail)) store.detail = data.detail;
+    this.detail.value = store.detail;
+    if (data.restore && data.restore.token > store.restored) {
+      store.restored = data.restore.token;
+      store.text = data.restore.replaces ? data.restore.text : store.text || data.restore.text;
+      if (data.restore.replaces) this.text.focus();
+      if (data.details.some(([value]) => value === data.restore.detail)) {
+        this.detail.value = data.restore.detail;
+        this.chooseDetail(data.restore.detail);
+      }
+      this.fetchChips(data.restore.ids);
+    } else if (!store.isRead) {
+      this.readKept();
+    }
+    store.isRead = true;
+    this.arrive(data);
+    if (data.jump && data.jump.token > store.jumped) {
+      store.jumped = data.jump.token;
+      this.jumpTo(data.jump.turn);
+    }
+    if (this.text.value !== store.text) this.text.value = store.text;
+    this.refresh();
+  }
+
+  relabel(data) {
     const say = data.labels;
     this.box.hidden = !data.is_shown;
     this.text.placeholder = data.placeholder;
@@ -116,27 +145,6 @@ class Composer {
     this.detail.title = say.detail;
     this.detail.replaceChildren(...data.details.map(([value, label]) => element("option", { value, text: label })));
     this.detail.hidden = data.details.length < 2;
-    if (data.details.length && !data.details.some(([value]) => value === store.detail)) store.detail = data.detail;
-    this.detail.value = store.detail;
-    if (data.restore && data.restore.token > store.restored) {
-      store.restored = data.restore.token;
-      store.text = data.restore.replaces ? data.restore.text : store.text || data.restore.text;
-      if (data.restore.replaces) this.text.focus();
-      if (data.details.some(([value]) => value === data.restore.detail)) {
-        this.detail.value = data.restore.detail;
-        this.chooseDetail(data.restore.detail);
-      }
-      this.fetchChips(data.restore.ids);
-    } else if (!store.isRead) {
-      this.readKept();
-    }
-    store.isRead = true;
-    if (data.jump && data.jump.token > store.jumped) {
-      store.jumped = data.jump.token;
-      this.jumpTo(data.jump.turn);
-    }
-    if (this.text.value !== store.text) this.text.value = store.text;
-    this.refresh();
   }
 
   attach() {
@@ -377,6 +385,11 @@ class Composer {
     this.sendButton.disabled = !canSend;
     const hint = this.isWaitingToSend ? say.waiting : isBusy() ? say.staging : "";
     if (this.hint.textContent !== hint) this.hint.textContent = hint;
+    // Asking for a height has the whole page laid out; what is not shown has none.
+    const measured = this.box.hidden ? null : `${this.text.placeholder}\n${this.text.value}`;
+    if (measured === this.measured) return;
+    this.measured = measured;
+    if (measured === null) return;
     this.text.style.height = "auto";
     this.text.style.height = `${Math.min(this.text.scrollHeight, 220)}px`;
   }
@@ -529,12 +542,12 @@ class Composer {
   /* The page around: its buttons, and following the end while one reads there. */
 
   onPageClick(event) {
-    if (event.target.closest?.(".st-key-earlier")) this.hold(document.querySelector("[data-turn-place]")?.dataset.turnPlace);
     const button = event.target.closest?.("button[data-act]");
     if (!button) return;
     event.preventDefault();
     event.stopPropagation();
     if (HELD_ACTS.includes(button.dataset.act)) this.hold(button.dataset.turn);
+    if (button.dataset.act === "earlier") this.hold(document.querySelector("[data-turn-place]")?.dataset.turnPlace);
     if (button.dataset.act === "copy") this.copy(button);
     else this.tell("did", { ...button.dataset });
   }
@@ -599,6 +612,16 @@ class Composer {
       else requestAnimationFrame(keep);
     };
     requestAnimationFrame(keep);
+  }
+
+  /* Another page begins at its top, another conversation at its end: Streamlit keeps the place of what stood there before. */
+  arrive(data) {
+    const isElsewhere = store.place !== undefined && store.place !== data.place;
+    store.place = data.place;
+    if (!isElsewhere) return;
+    this.isAtEnd = true;
+    const main = document.querySelector('[data-testid="stMain"]');
+    if (main) main.scrollTop = data.follows ? main.scrollHeight : 0;
   }
 
   followEnd() {
