@@ -395,6 +395,8 @@ class Answering:
         status = self._engine.status
         text, tokens = job.text, job.news().tokens
         notes = (*run.notes, run.not_kept) if run.not_kept else tuple(run.notes)
+        if reason is FinishReason.STOP and not text.strip():
+            notes = (*notes, Reason("inference.wrote_nothing"))
         parsed = ParsedAnswer()
         if text:
             parsed = parse_answer(text, space=status.coordinates, seen=run.seen, clip_seconds=run.clip_seconds)

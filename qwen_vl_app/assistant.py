@@ -78,7 +78,8 @@ log = logging.getLogger(__name__)
 LOCAL_OWNER = "local"
 """Who asks where there is no browser to tell people apart: the command line and tests."""
 TITLE_LENGTH = 60
-PLAN_TIMEOUT_S = 60.0
+PLAN_TIMEOUT_S = 600.0
+"""The first start from a slow disk, where a virus scanner reads every library as well, takes minutes."""
 HALT_TIMEOUT_S = 30.0
 FORGET_TIMEOUT_S = 10.0
 
@@ -240,16 +241,21 @@ class Assistant:
 
     def _bring_up(self, step: Callable[[], None], *, courtesy_s: float = 0.0) -> None:
         self._page_stands.wait(courtesy_s)
-        try:
-            step()
-            if self._engine.status.state is EngineState.READY:
-                self._begin_check(self._new_check(self._engine))
-        except AppError as error:
-            log.warning("the model did not load: %s", error.code)
-            self._load_problem = error.reason
-        except Exception:  # whatever went wrong, the thread must live to tell those who ask
-            log.exception("the model did not load")
-            self._load_problem = Reason("app.unexpected")
+        for is_last in (False, True):
+            try:
+                step()
+                if self._engine.status.state is EngineState.READY:
+                    self._begin_check(self._new_check(self._engine))
+            except AppError as error:
+                log.warning("the model did not load: %s", error.code)
+                self._load_problem = error.reason
+            except Exception:  # whatever went wrong, the thread must live to tell those who ask
+                log.exception("the model did not load")
+                if not is_last and not self._answering.is_closing:
+                    # Libraries of this size fail by chance at times, on a machine that is short of everything as it starts.
+                    continue
+                self._load_problem = Reason("model.load_broke")
+            return
 
     @property
     def status(self) -> AssistantStatus:
@@ -304,7 +310,7 @@ class Assistant:
     def switch_model(self, name: str, *, unloads_first: bool = False) -> None:
         """Bring another model in, a folder's name or a path; returns at once, `switch_status` tells the rest.
 
-        The one there is answers until the new one has answered. Where both do not fit into memory beside each other, nothing
+        The one there is stays until the new one has answered; questions asked meanwhile wait for that. Where both do not fit into memory beside each other, nothing
         is changed and the status says `needs_room`, unless the old one is to be unloaded first. Raises UsageError where
         models cannot be changed here or another change is under way, QueueFullError.
         """

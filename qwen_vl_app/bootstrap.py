@@ -118,7 +118,13 @@ def build_records(settings: Settings) -> Records:
     return Records(_build_history(settings))
 
 
-def _build_history(settings: Settings) -> HistoryStore:
+def build_records_beside(settings: Settings) -> Records:
+    """Return the same while an app uses the folder: what is kept at this moment, to be read."""
+    offline.go_offline()
+    return Records(_build_history(settings, is_beside=True))
+
+
+def _build_history(settings: Settings, *, is_beside: bool = False) -> HistoryStore:
     from qwen_vl_app.history import HistoryStore, Keeping, KeepingMode
 
     mode = KeepingMode(settings.keep)
@@ -126,6 +132,7 @@ def _build_history(settings: Settings) -> HistoryStore:
         None if mode is KeepingMode.NOTHING else settings.data_dir,
         cache_bytes=settings.cache_mb * 2**20,
         keeping=Keeping(mode, days=settings.keep_days),
+        is_beside=is_beside,
     )
     history.erase_also(RUNS_NAME, RunErasing(settings.data_dir / RUNS_NAME))
     history.erase_also(FORMS_NAME, form_erasing(settings.data_dir / FORMS_NAME))

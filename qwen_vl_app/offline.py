@@ -65,6 +65,8 @@ def go_offline() -> None:
             return
         _TALLY.is_guarding = True
     for name, address_of in _ADDRESS_OF_CALL.items():
+        if not hasattr(socket.socket, name):  # Windows has no sendmsg
+            continue
         setattr(socket.socket, name, _guarded(getattr(socket.socket, name), address_of))
     _guard_windows_event_loop()
     sys.addaudithook(_audit)
@@ -213,15 +215,19 @@ def _guard_windows_event_loop() -> None:
     if sys.platform == "win32":
         from asyncio import windows_events  # noqa: PLC0415 - exists on Windows alone
 
-        proactor = windows_events.IocpProactor
-        for name, address_of in (("connect", _last), ("sendto", _fourth)):
-            setattr(proactor, name, _guarded_proactor(getattr(proactor, name), address_of))
+        guard_proactor(windows_events.IocpProactor)
 
 
-def _guarded_proactor(call: Callable[..., Any], address_of: Callable[..., Any]) -> Callable[..., Any]:
-    def guarded(proactor: Any, connection: socket.socket, *arguments: Any) -> Any:
-        check = address_of(connection, *arguments)
-        _check_target(connection, check)
-        return call(proactor, connection, *arguments)
+def guard_proactor(proactor: Any) -> None:
+    """Let a class that connects and sends for the Windows event loop look at the address first."""
+    connect, sendto = proactor.connect, proactor.sendto
 
-    return guarded
+    def guarded_connect(self: Any, connection: socket.socket, address: Any) -> Any:
+        _check_target(connection, address)
+        return connect(self, connection, address)
+
+    def guarded_sendto(self: Any, connection: socket.socket, data: Any, flags: int = 0, addr: Any = None) -> Any:
+        _check_target(connection, addr)
+        return sendto(self, connection, data, flags, addr)
+
+    proactor.connect, proactor.sendto = guarded_connect, guarded_sendto

@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import environment
+from scripts import children, environment
 from scripts.kit import folder as kits
 from scripts.kit import resolving
 from scripts.kit.resolving import TARGETS, Target
@@ -72,13 +72,14 @@ def main(arguments: list[str] | None = None) -> int:
             for name, version in sorted(_resolve(order, resolving.make_tools(_tools_folder())).items()):
                 print(f"{name}=={version}")
             return 0
-        mark = build(order)
+        with children.heard():
+            mark = build(order)
     except (SetupError, ValueError) as error:
         print(f"[kit] {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as told:
         print("\n[kit] Stopped. Run this again; it goes on where it stopped.", file=sys.stderr)
-        return 130
+        return children.status_of(told)
     size = kits.wheel_bytes(order.out) / (1 << 30)
     print(f"[kit] Done: {len(list_wheels(order.out))} wheels, {size:.1f} GB, in {order.out}")
     print(f"[kit] Its mark is {mark}")

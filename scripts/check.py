@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import environment
+from scripts import children, environment
 from scripts.packages import SetupError, speak_anywhere
 
 CODE = ("app.py", "qwen_vl_app", "scripts", "tests")
@@ -47,8 +47,8 @@ def main() -> int:
     except SetupError as error:
         print(f"[setup] {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as told:
+        return children.status_of(told)
     print(f"failed: {', '.join(failed)}" if failed else "all checks passed")
     return 1 if failed else 0
 

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from scripts import children
 from scripts.kit import folder as kits
 from scripts.last_good import LastGood
 from scripts.packages import (
@@ -56,7 +57,7 @@ def ensure(*, dev: bool = False) -> Path:
         return environment_python()
     _require_venv()
     SETUP.mkdir(exist_ok=True)
-    with _lock():
+    with children.heard(), _lock():
         if is_ready(dev=dev):  # another set-up, that this one waited for, has done it
             return environment_python()
         return _set_up(dev=dev or "dev" in _read_stamp())
@@ -68,7 +69,7 @@ def roll_back() -> Path:
     A second call goes forward again. Raises SetupError where there is none.
     """
     SETUP.mkdir(exist_ok=True)
-    with _lock():
+    with children.heard(), _lock():
         last = last_good()
         if last.exists:
             last.swap()
@@ -165,18 +166,20 @@ def _require_venv() -> None:
 
 @contextmanager
 def _lock() -> Iterator[None]:
-    """Let one set-up work at a time. The system drops the lock when a process ends, however it ends."""
+    """Let one set-up work at a time. The system drops the lock when a process and what it started end, however they end."""
     with (SETUP / "lock").open("a+b") as file:
         told = False
-        while not _try_lock(file.fileno()):
+        while not try_lock(file.fileno()):
             if not told:
                 say("Another set-up is at work here; waiting for it to end.")
                 told = True
             time.sleep(0.5)
-        yield
+        with children.holding(file.fileno()):
+            yield
 
 
-def _try_lock(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool:
+    """Take the lock on an open file, for as long as it is open; return whether nobody else has it."""
     try:
         if sys.platform == "win32":
             import msvcrt  # noqa: PLC0415 - exists on Windows alone
@@ -298,23 +301,14 @@ def _test(python: Path) -> None:
     if not SELF_TEST.is_file():
         return
     say("Testing the new environment.")
-    done = subprocess.run(
-        [str(python), str(SELF_TEST)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        env=clean_environment(),
-        check=False,
-    )
+    with children.running([str(python), str(SELF_TEST)], clean_environment()) as test:
+        output = test.stdout.read() if test.stdout else ""
     with log_file().open("a", encoding="utf-8") as log:
-        log.write(done.stdout)
-    told = done.stdout.strip().splitlines()[-1:] or ["it said nothing"]
-    if done.returncode == ANSWERS_WRONGLY and not last_good().is_awaited:
+        log.write(output)
+    told = output.strip().splitlines()[-1:] or ["it said nothing"]
+    if test.returncode == ANSWERS_WRONGLY and not last_good().is_awaited:
         say(f"It works, but: {told[0]}")
-    elif done.returncode:
+    elif test.returncode:
         raise SetupError(f"The new environment did not pass its test: {told[0]}\nAll of its output: {log_file()}")
 
 

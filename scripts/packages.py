@@ -16,6 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts import children
+
 ADVICE = (
     (("No space left", "Errno 28", "WinError 112"), "The disk is full. Free some space (8 GB is plenty)."),
     (
@@ -82,7 +84,7 @@ class Installer:
         return any(self.kit.glob("*.whl"))
 
     def install(self, arguments: Iterable[str]) -> None:
-        """Run `pip install` with the user's own pip configuration. Raises SetupError."""
+        """Run `pip install` with the user's own pip configuration; from a kit, without any. Raises SetupError."""
         source = ["--prefer-binary"]
         if self.has_kit:
             source = ["--no-index", "--find-links", str(self.kit), "--only-binary", ":all:"]
@@ -98,29 +100,16 @@ class Installer:
     def run(self, arguments: list[str], *, failure: str, python: Path | str | None = None) -> None:
         """Run a step: all output goes to the log, what a person cares about to the screen. Raises SetupError."""
         lines: list[str] = []
+        surroundings = sealed_environment() if self.has_kit else clean_environment()
         with (
             self.log.open("a", encoding="utf-8") as log,
-            subprocess.Popen(
-                [str(python or self.python), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-                env=clean_environment(),
-            ) as process,
+            children.running([str(python or self.python), *arguments], surroundings) as process,
         ):
-            assert process.stdout is not None
-            try:
-                for line in process.stdout:
-                    log.write(line)
-                    lines.append(line.rstrip())
-                    if NEWS.match(line.strip()):
-                        say("  " + _shortened(line.strip()))
-            except BaseException:  # a person's Ctrl-C, too, must not leave pip running
-                process.terminate()
-                raise
+            for line in process.stdout or ():
+                log.write(line)
+                lines.append(line.rstrip())
+                if NEWS.match(line.strip()):
+                    say("  " + _shortened(line.strip()))
         if process.returncode:
             raise SetupError(f"{failure}\n{explain(lines, has_kit=self.has_kit)}\nAll of its output: {self.log}")
 
@@ -216,6 +205,12 @@ def clean_environment() -> dict[str, str]:
     """Return the environment for a Python of another place: nothing that leads it astray, and UTF-8 whatever the code page is."""
     inherited = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
     return inherited | {"PYTHONIOENCODING": "utf-8:backslashreplace"}
+
+
+def sealed_environment() -> dict[str, str]:
+    """Return the environment for a pip that looks nowhere but where its arguments say, whatever this machine's settings are."""
+    inherited = {key: value for key, value in clean_environment().items() if not key.upper().startswith("PIP_")}
+    return inherited | {"PIP_CONFIG_FILE": os.devnull}
 
 
 def speak_anywhere() -> None:

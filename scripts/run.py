@@ -22,19 +22,20 @@ import subprocess
 import time
 import tomllib
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import environment
+from scripts import children, environment
 from scripts.packages import SetupError, speak_anywhere
 
 APP_HEADER = "x-qwen-vl-app"
 """The app's guard marks every reply with it, so that a taken port can be told from a running app."""
 DEFAULT_PORT = 8501
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 900.0
+"""The first start from a slow disk, where a virus scanner reads every library as well, takes minutes."""
 PORTS_TRIED = 20
 RESTART_STATUS = 75
 """The app ends with it where only a new process can help: the graphics card's driver has fallen over."""
@@ -49,13 +50,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         port = options.port or configured_port()
         python = environment.roll_back() if options.rollback else environment.ensure()
-        place = find_place(port, is_fixed=options.port is not None)
+        is_alone = _hold_the_start()
+        place = find_place(port, is_fixed=options.port is not None, is_alone=is_alone)
     except SetupError as error:
         print(f"[setup] {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as told:
         print("\n[setup] Stopped. Run this again; it goes on where it stopped.", file=sys.stderr)
-        return 130
+        return children.status_of(told)
     if place.is_running:
         print(f"The app is running already at {place.address}")
         if not options.no_browser:
@@ -132,14 +134,15 @@ class Place:
         return f"http://127.0.0.1:{self.port}"
 
 
-def find_place(port: int, *, is_fixed: bool) -> Place:
+def find_place(port: int, *, is_fixed: bool, is_alone: Callable[[], bool] = lambda: True) -> Place:
     """Return where the app runs, or the first free port from `port` on; with `is_fixed`, that port or none.
 
-    Raises SetupError where everything is taken by other programs.
+    `is_alone` says whether nobody else is about to start it here; where somebody is, that one's app is waited for. Raises
+    SetupError where everything is taken by other programs.
     """
-    for noted in [] if is_fixed else noted_ports():
-        if is_this_app(noted):
-            return Place(noted, is_running=True)
+    running = None if is_fixed else _running_one(is_alone)
+    if running is not None:
+        return running
     for candidate in range(port, min(port + PORTS_TRIED, 65536)):
         if not is_taken(candidate):
             return Place(candidate, is_running=False)
@@ -150,6 +153,37 @@ def find_place(port: int, *, is_fixed: bool) -> Place:
     raise SetupError(
         f"The ports from {port} on are all taken by other programs. Try one far away: --port {port % 30000 + 20000}"
     )
+
+
+def _running_one(is_alone: Callable[[], bool]) -> Place | None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    is_told = False
+    while True:
+        is_last = is_alone() or time.monotonic() > deadline  # asked before the note is read, which is then no older
+        for noted in noted_ports():
+            if is_this_app(noted):
+                return Place(noted, is_running=True)
+        if is_last:
+            return None
+        if not is_told:
+            is_told = True
+            print("The app is being started here already; waiting for it.", flush=True)
+        time.sleep(0.5)
+
+
+def _hold_the_start() -> Callable[[], bool]:
+    """Return what tells whether this process is the one that starts the app here; the system lets go of it with the process."""
+    environment.SETUP.mkdir(exist_ok=True)
+    file = (environment.SETUP / "running.lock").open("a+b")
+    is_alone = False
+
+    def ask() -> bool:
+        nonlocal is_alone
+        is_alone = is_alone or environment.try_lock(file.fileno())  # Windows grants no lock twice
+        return is_alone
+
+    ask()
+    return ask
 
 
 def _running_file() -> Path:
@@ -230,16 +264,15 @@ def is_crash(status: int) -> bool:
 
 def _run(command: list[str], surroundings: dict[str, str], *, port: int, opens_browser: bool) -> int:
     # A group of its own: Ctrl-C reaches the app once, from here; twice would make it fall over its own clean-up.
-    with subprocess.Popen(command, env=surroundings, process_group=None if sys.platform == "win32" else 0) as app:
-        if sys.platform != "win32":
-            for ending in (signal.SIGTERM, signal.SIGHUP):
-                signal.signal(ending, lambda *_: app.terminate())
-        try:
+    app: subprocess.Popen[bytes] | None = None
+    try:
+        with children.heard():
+            app = subprocess.Popen(command, env=surroundings, process_group=None if sys.platform == "win32" else 0)
             if opens_browser and _becomes_ready(app, port):
                 webbrowser.open(f"http://127.0.0.1:{port}")
             return app.wait()
-        except KeyboardInterrupt:
-            return _end(app)
+    except KeyboardInterrupt as told:
+        return children.status_of(told) if app is None else _end(app, told)
 
 
 def _becomes_ready(app: "subprocess.Popen[bytes]", port: int) -> bool:
@@ -251,12 +284,14 @@ def _becomes_ready(app: "subprocess.Popen[bytes]", port: int) -> bool:
     return False
 
 
-def _end(app: subprocess.Popen[bytes]) -> int:
+def _end(app: subprocess.Popen[bytes], told: KeyboardInterrupt) -> int:
     """Let the app put its things in order. A second Ctrl-C, or 20 seconds, end it at once."""
     try:
         if sys.platform != "win32":  # on Windows the console has told it already
-            app.send_signal(signal.SIGINT)
-        app.wait(timeout=20)
+            # What told this process may have told the app as well: SIGTERM twice is harmless, and SIGINT after it is not.
+            app.send_signal(signal.SIGTERM if isinstance(told, children.ToldToEnd) else signal.SIGINT)
+        with children.heard():
+            app.wait(timeout=20)
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
         app.kill()
         app.wait()

@@ -127,6 +127,7 @@ def service_unit(python: str, root: Path) -> str:
             "Restart=on-failure",
             "RestartSec=5",
             "TimeoutStopSec=40",
+            "KillMode=mixed",  # the script alone is told to end; it ends the app in order
             "NoNewPrivileges=yes",
             "IPAddressDeny=any",
             "IPAddressAllow=localhost",

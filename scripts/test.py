@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import environment
+from scripts import children, environment
 from scripts.packages import SetupError, speak_anywhere
 
 DECIDED = {"-s", "--capture", "--numprocesses", "--dist", "--tx", "--pdb", "--trace", "--co", "--collect-only"}
@@ -43,19 +43,21 @@ def main(arguments: list[str]) -> int:
     except SetupError as error:
         print(f"[setup] {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as told:
         print("\n[setup] Stopped. Run this again; it goes on where it stopped.", file=sys.stderr)
-        return 130
+        return children.status_of(told)
     command = [str(python), "-m", "pytest", *shared_out(arguments), *arguments]
     # Paths among the arguments are meant from where the user stands; the settings are found through the root.
     command += ["--rootdir", str(environment.ROOT), "-c", str(environment.ROOT / "pyproject.toml")]
     sys.stdout.flush()
     if os.name != "nt":
         os.execv(command[0], command)
-    try:
-        return subprocess.run(command, check=False).returncode
-    except KeyboardInterrupt:
-        return 130
+    with subprocess.Popen(command) as tests:
+        while True:
+            try:
+                return tests.wait()
+            except KeyboardInterrupt:  # the console has told pytest as well, which ends with what it has found so far
+                continue
 
 
 if __name__ == "__main__":

@@ -106,6 +106,13 @@ class TestAsking:
         assert assistant.picture(OWNER, kept_picture.id, Rendition.UPLOAD).data == a_file(5600, 2800)
         assert answer.usage.picture_tokens == picture.seen.tokens
 
+    def test_an_empty_answer_says_so(self, open_assistant: Opener) -> None:
+        """A model that wrote nothing leaves a sentence, not an empty place."""
+        assistant = open_assistant(FakeEngine([["", "\n "], "Words."]))
+        empty = answered(assistant.ask(Question("What is this?"), owner=OWNER))
+        assert [note.code for note in empty.notes] == ["inference.wrote_nothing"]
+        assert answered(assistant.ask(Question("And now?"), owner=OWNER)).notes == ()
+
     def test_the_prompt_holds_the_picture_at_its_seen_size(self, open_assistant: Opener) -> None:
         """What was promised at staging is what the model gets."""
         engine = FakeEngine(["Yes."])
@@ -315,11 +322,26 @@ class TestFailing:
         assistant = open_assistant(Breaking())
         with pytest.raises(ModelNotLoadedError) as refused:
             assistant.wait_until_loaded(WAIT_S)
-        assert refused.value.code == "app.unexpected"
+        assert refused.value.code == "model.load_broke"
         with pytest.raises(ModelNotLoadedError):
             assistant.stage(a_file(), "a.png")
-        assert answered(assistant.ask(Question("?"), owner=OWNER)).error == Reason("app.unexpected")
-        assert assistant.status.engine.error == Reason("app.unexpected")
+        assert answered(assistant.ask(Question("?"), owner=OWNER)).error == Reason("model.load_broke")
+        assert assistant.status.engine.error == Reason("model.load_broke")
+
+    def test_loading_that_breaks_by_chance_is_tried_once_more(self, open_assistant: Opener) -> None:
+        """What nobody foresaw need not happen twice; a reason that is known is not asked again."""
+        attempts: list[str] = []
+
+        class Shaky(FakeEngine):
+            def load(self) -> None:
+                attempts.append("")
+                if len(attempts) == 1:
+                    raise RuntimeError("half imported")
+                super().load()
+
+        assistant = open_assistant(Shaky(["Here."]))
+        assert answered(assistant.ask(Question("?"), owner=OWNER)).text == "Here."
+        assert len(attempts) == 2
 
     def test_questions_wait_for_a_loading_model(self, open_assistant: Opener) -> None:
         """The plan of sizes is there before the weights, so pictures can be staged and questions queued."""

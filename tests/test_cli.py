@@ -22,7 +22,7 @@ from qwen_vl_app import __version__
 from qwen_vl_app.answer_job import AnswerJob
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.chat import FinishReason, Question
-from qwen_vl_app.cli import main
+from qwen_vl_app.cli import main, serve
 from qwen_vl_app.cli.files import read_file
 from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.cli.terminal import harmless, one_line
@@ -347,7 +347,7 @@ class TestLook:
 _LOOK_ON_FAKES = """
 import sys
 from pathlib import Path
-from qwen_vl_app.cli import main
+from qwen_vl_app.cli import main, serve
 from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.engine.fake import FakeEngine
 from tests.hub_parts import an_assistant
@@ -533,6 +533,16 @@ class TestProgram:
         """An address beyond loopback is no setting, and a device that does not exist is refused before any start."""
         ended = run(["serve", "--device", "tpu"])
         assert (ended.status, len(ended.err.splitlines())) == (2, 1)
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="there, the console tells both")
+    def test_an_app_that_is_served_ends_with_the_command(self) -> None:
+        """A command that is told to end passes it on, and nothing of it stays afterwards."""
+        before = signal.getsignal(signal.SIGTERM)
+        endless = [sys.executable, "-c", "import time; time.sleep(600)"]
+        with subprocess.Popen(endless) as app, serve._passing_on(app):
+            signal.raise_signal(signal.SIGTERM)
+            assert app.wait(60) == -signal.SIGTERM
+        assert signal.getsignal(signal.SIGTERM) is before
 
     def test_folders_are_meant_from_where_the_command_was_typed(
         self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

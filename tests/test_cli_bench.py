@@ -90,3 +90,14 @@ def test_a_shape_that_is_not_there_is_wrong_usage(tmp_path: Path, capsys: pytest
     parts = Parts(bench=refuse, environment={}, settings_file=tmp_path / "none.toml")
     assert main(["bench", "--shape", "13b", "--language", "en"], parts=parts) == 2
     assert "0.4b, 2b" in capsys.readouterr().err
+
+
+def test_a_wrong_word_for_the_arms_is_refused_in_both_languages(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With those that there are."""
+    parts = Parts(bench=a_report, environment={}, settings_file=tmp_path / "none.toml")
+    for language, word in (("en", "choose one of"), ("zh", "请选择")):
+        assert main(["bench", "--arms", "some", "--language", language], parts=parts) == 2
+        told = capsys.readouterr()
+        assert word in told.err + told.out and "ends" in told.err + told.out

@@ -6,7 +6,9 @@ import io
 import json
 import shutil
 import sys
+import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -337,8 +339,7 @@ class TestChecking:
 
 @pytest.mark.parametrize(
     "command",
-    [["list"], ["show", "1"], ["search", "x"], ["import", "FILE"], ["erase", "--everything", "--yes"], ["verify"],
-     ["export", "NEW"], ["restore", "FILE"], ["replay", "1"]],
+    [["import", "FILE"], ["erase", "--everything", "--yes"], ["verify"], ["restore", "FILE"], ["replay", "1"]],
 )  # fmt: skip
 def test_a_folder_in_use_is_told_with_what_to_do(
     run: Run, kept: list[int], folder: Path, tmp_path: Path, command: list[str]
@@ -355,6 +356,26 @@ def test_a_folder_in_use_is_told_with_what_to_do(
     assert (ended.status, ended.out) == (1, "")
     assert "port 8501" in ended.err
     assert not (tmp_path / "new.zip").exists()
+
+
+def test_a_folder_in_use_is_read_all_the_same(run: Run, kept: list[int], folder: Path, tmp_path: Path) -> None:
+    """With what was asked last; no reader stays, nothing is left behind, and who took something away is written down."""
+    before = sorted(each.name for each in folder.iterdir())
+    with closing(HistoryStore(folder)) as store:
+        store.open(port=8501)
+        store.begin_turn(LOCAL_OWNER, Question("asked while it runs"), title="while it runs")
+        listed = run(["history", "list", "--json"])
+        assert (listed.status, listed.err) == (0, "") and "while it runs" in listed.out
+        assert run(["history", "search", "asked while", "--json"]).json
+        (newest,) = (each["id"] for each in listed.json if each["title"] == "while it runs")
+        assert "asked while it runs" in run(["history", "show", str(newest)]).out
+        assert run(["history", "export", str(tmp_path / "new.zip")]).status == 0
+        assert store.erase_conversation(LOCAL_OWNER, newest).is_complete
+        assert run(["history", "search", "asked while", "--json"]).json == []
+        assert store.verify_audit().is_sound
+    assert zipfile.is_zipfile(tmp_path / "new.zip")
+    assert '"exported"' in (folder / "audit.jsonl").read_text(encoding="utf-8")
+    assert sorted(each.name for each in folder.iterdir()) == before
 
 
 def test_a_folder_in_use_is_backed_up_all_the_same(run: Run, kept: list[int], folder: Path, tmp_path: Path) -> None:

@@ -140,11 +140,12 @@ def test_relative_folders_are_meant_from_the_app_and_home_is_understood(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A relative folder does not depend on where a command is typed; `~` is the person's home."""
-    monkeypatch.setenv("HOME", "/home/somebody")
-    monkeypatch.setenv("USERPROFILE", "/home/somebody")
+    home = file.parent / "somebody"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
     settings = load_settings({"models_dir": "elsewhere", "data_dir": "~/kept"}, file=file, environment={})
     assert settings.models_dir == ROOT / "elsewhere"
-    assert settings.data_dir == Path("/home/somebody/kept")
+    assert settings.data_dir == home / "kept"
 
 
 def test_every_refusal_has_a_sentence_in_both_languages(file: Path) -> None:

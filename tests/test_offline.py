@@ -85,7 +85,7 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
     "UDP, to learn the own address": _attempt_udp_own_address,
     "sendto": _attempt_sendto,
     "sendto with flags": _attempt_sendto_with_flags,
-    "sendmsg": _attempt_sendmsg,
+    **({"sendmsg": _attempt_sendmsg} if hasattr(socket.socket, "sendmsg") else {}),
     "IPv6": _attempt_v6,
     "a name": _attempt_name,
     "asyncio": _attempt_asyncio,
@@ -107,6 +107,51 @@ def test_every_way_out_is_refused_and_counted(way: str) -> None:
     assert isinstance(caught.value, OSError)
     assert offline.refused() == before + 1
     assert offline.refused_targets()[-1] == caught.value.facts["target"]
+
+
+_ON_WINDOWS = """
+import socket, types
+
+class Missing:
+    def __get__(self, *_):
+        raise AttributeError("sendmsg")
+
+socket.socket.sendmsg = Missing()
+assert not hasattr(socket.socket, "sendmsg")
+from qwen_vl_app import offline
+offline.go_offline()
+
+class Proactor:
+    def connect(self, connection, address):
+        return address
+    def sendto(self, connection, data, flags=0, addr=None):
+        return data, flags, addr
+
+offline.guard_proactor(Proactor)
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
+    home, outside = ("127.0.0.1", 9), ("192.0.2.1", 9)
+    loop = Proactor()
+    assert loop.connect(own, home) == home
+    assert loop.sendto(own, b"x", addr=home) == (b"x", 0, home) == loop.sendto(own, b"x", 0, home)
+    for way in (
+        lambda: own.sendto(b"x", outside),
+        lambda: loop.connect(own, outside),
+        lambda: loop.sendto(own, b"x", addr=outside),
+        lambda: loop.sendto(own, b"x", 0, outside),
+    ):
+        try:
+            way()
+        except offline.RefusedConnectionError:
+            continue
+        raise SystemExit("nothing was refused")
+assert offline.refused() == 4
+"""
+
+
+def test_the_guard_stands_where_a_system_lacks_a_call_and_has_an_event_loop_of_its_own() -> None:
+    """Windows has no sendmsg, and its event loop connects and sends without the socket module."""
+    told = subprocess.run([sys.executable, "-c", _ON_WINDOWS], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
 
 
 def test_a_library_takes_the_refusal_for_a_machine_without_network() -> None:
@@ -137,13 +182,19 @@ def test_loopback_is_reached(family: socket.AddressFamily, address: str, bound: 
     """A connection to this machine's own loopback passes, in every spelling."""
     before = offline.refused()
     with socket.socket(family) as server, socket.socket(family) as client:
+        if address == "::ffff:127.0.0.1":  # Windows keeps the two families apart unless it is asked not to
+            for end in (server, client):
+                end.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         try:
             server.bind((bound, 0))
         except OSError:
             pytest.skip("this machine has no IPv6")
         server.listen(1)
         client.connect((address, server.getsockname()[1]))
-        client.sendmsg([b"hello"])
+        if hasattr(client, "sendmsg"):  # not on Windows
+            client.sendmsg([b"hello"])
+        else:
+            client.sendall(b"hello")
         accepted, _ = server.accept()
         with accepted:
             assert accepted.recv(5) == b"hello"

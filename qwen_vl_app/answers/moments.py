@@ -58,6 +58,7 @@ _TIMES = re.compile(
     rf"(?<![A-Za-z0-9_.:])(?:(?:{_form('a')}|{_BARE.format('a')}(?=\s?(?:-|–|—|~|～|to|到|至)\s?\d)){_CLOSE}{_JOIN}{_OPEN}{_form('b')}|{_form('c')})",
     re.I,
 )
+_FIRST = tuple(f"a{part}" for part in ("h", "m", "s", "min", "sec", "bare"))
 _LASTING = re.compile(
     r"(?:\b(?:for|lasts?|lasting|takes?|took|every|within|about every|after another)|持续|长达|每|共|总长)\s{0,2}$",
     re.I,
@@ -75,6 +76,21 @@ def find_moments(text: str, values: Sequence[JsonBlock], *, seconds: float) -> t
     if not found:
         found = list(_unique(_of_text(text), seconds))
     return tuple(found)
+
+
+def times_in(line: str, *, seconds: float) -> Iterator[tuple[int, int, float]]:
+    """Yield the times that a line of prose names: where each begins and ends in it, and the second of the clip that it means.
+
+    Of a span whose two times stand in brackets of their own only the first counts, so that no bracket is torn from its other.
+    """
+    for match in _TIMES.finditer(line):
+        inside = _within(Moment(*_span(match), ""), seconds)
+        if inside is None or _LASTING.search(line[: match.start()]):
+            continue
+        start, end = match.span()
+        if any(mark in match.group() for mark in "[]()<>【】"):
+            end = max(match.end(name) for name in _FIRST if match.end(name) != -1)
+        yield start, end, inside.start_s
 
 
 def _unique(moments: Iterator[Moment], seconds: float) -> Iterator[Moment]:

@@ -18,6 +18,7 @@ from qwen_vl_app.cli.status import DONE, FAILED, WRONG_INPUT, status_of
 from qwen_vl_app.cli.terminal import Terminal, language_of
 from qwen_vl_app.errors import AppError, Reason, UsageError
 
+ARMS = ("all", "ends", "ours")
 LEAST_SIDE, MOST_SIDE = 64, 4096
 COLUMNS = (
     ("first", "first_token_s", "{:.2f} s"),
@@ -55,7 +56,7 @@ def bench(parts: Parts, request: Request, *, overrides: Mapping[str, Any]) -> in
             shape=request.shape,
             model=request.model,
             sizes=_sizes(request.sizes),
-            arms=request.arms,
+            arms=_arms(request.arms),
             tokens=request.tokens,
             rounds=request.rounds,
             threads=settings.threads,
@@ -75,6 +76,12 @@ def bench(parts: Parts, request: Request, *, overrides: Mapping[str, Any]) -> in
         terminal.note(Reason("cli.bench.not_written"))
         return FAILED
     return DONE
+
+
+def _arms(text: str) -> str:
+    if text not in ARMS:
+        raise UsageError("cli.bench.arms", given=text[:40], known=", ".join(ARMS))
+    return text
 
 
 def _sizes(written: str) -> tuple[Size, ...]:

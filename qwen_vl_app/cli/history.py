@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -71,6 +72,24 @@ def with_records(parts: Parts, work: Work, *, overrides: Mapping[str, Any], is_j
 
     def opened(terminal: Terminal, settings: Settings) -> int:
         with parts.build_records(settings) as records:
+            for notice in records.notices:
+                terminal.note(notice)
+            return work(terminal, records)
+
+    return within(parts, opened, overrides=overrides, is_json=is_json)
+
+
+def reading_records(parts: Parts, work: Work, *, overrides: Mapping[str, Any], is_json: bool = False) -> int:
+    """Do a command's work that only reads, also while an app uses the folder: it then sees what is kept at this moment."""
+
+    def opened(terminal: Terminal, settings: Settings) -> int:
+        with ExitStack() as stack:
+            try:
+                records = stack.enter_context(parts.build_records(settings))
+            except HistoryError as error:
+                if error.code != "history.in_use":
+                    raise
+                records = stack.enter_context(parts.build_records_beside(settings))
             for notice in records.notices:
                 terminal.note(notice)
             return work(terminal, records)

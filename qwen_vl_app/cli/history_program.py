@@ -34,7 +34,7 @@ def _list(
     limit: LimitFlag = 50,
 ) -> int:
     work = partial(history.list_conversations, profile=Profile(owner, all_owners), limit=limit)
-    return _with_records(shared, work)
+    return _reading(shared, work)
 
 
 @history_app.command("show")
@@ -46,7 +46,7 @@ def _show(
     owner: OwnerFlag = LOCAL_OWNER,
 ) -> int:
     work = partial(history.show, profile=Profile(owner), conversation_id=conversation_id)
-    return _with_records(shared, work)
+    return _reading(shared, work)
 
 
 @history_app.command("search")
@@ -60,7 +60,7 @@ def _search(
     limit: LimitFlag = 20,
 ) -> int:
     work = partial(history.search, profile=Profile(owner, all_owners), words=" ".join(wanted), limit=limit)
-    return _with_records(shared, work)
+    return _reading(shared, work)
 
 
 @history_app.command("export")
@@ -75,7 +75,7 @@ def _export(
         raise typer.BadParameter("[ID] FILE")
     conversation_id = int(what[0]) if len(what) == 2 else None
     work = partial(history.export, profile=Profile(owner), conversation_id=conversation_id, target=Path(what[-1]))
-    return _with_records(shared, work)
+    return _reading(shared, work)
 
 
 @history_app.command("import")
@@ -161,6 +161,10 @@ def _prove_erased(
 ) -> int:
     work = partial(history.prove_erased, markers=markers, is_hex=is_hex)
     return history.within(shared.parts, work, overrides=shared.overrides, is_json=shared.is_json)
+
+
+def _reading(shared: Shared, work: history.Work) -> int:
+    return history.reading_records(shared.parts, work, overrides=shared.overrides, is_json=shared.is_json)
 
 
 def _with_records(shared: Shared, work: history.Work) -> int:

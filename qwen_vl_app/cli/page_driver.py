@@ -46,12 +46,12 @@ _READY = f"(() => {{const it = {_TEXT}; return !!it && !it.disabled}})()"
 _CHIPS = f"{_ALL}('[data-testid=\"composer-chip\"]').length > 0"
 _FILES = f"{_ALL}('input[type=file]')[0]"
 _ANSWER = f"""((question) => {{
-  const main = document.querySelector('[data-testid="stMain"]');
-  if (!main || {_ALL}('[class*="st-key-stop-"]').length) return "";
-  const at = main.innerText.lastIndexOf(question);
-  return at < 0 ? "" : main.innerText.slice(at + question.length).trim();
+  const turns = document.querySelector('.st-key-turns');
+  if (!turns || {_ALL}('[class*="st-key-stop-"]').length) return "";
+  const at = turns.innerText.lastIndexOf(question);
+  return at < 0 ? "" : turns.innerText.slice(at + question.length).trim();
 }})"""
-"""What stands behind the question, once there is nothing to stop any more."""
+"""What stands behind the question, once there is nothing to stop any more. The page's samples may be the very same words."""
 _TRY_OUTSIDE = """(async () => {
   try { await fetch('http://192.0.2.1/', {mode: 'no-cors'}); return 'sent'; } catch (error) { return 'refused'; }
 })()"""

@@ -23,6 +23,7 @@ class Parts:
 
     build_assistant: Callable[[Settings], Assistant] = bootstrap.build_command_assistant
     build_records: Callable[[Settings], Records] = bootstrap.build_records
+    build_records_beside: Callable[[Settings], Records] = bootstrap.build_records_beside
     probe: Callable[[Settings], Probe] = bootstrap.probe
     bench: Callable[..., Mapping[str, Any]] = bootstrap.bench
     settings_file: Path | None = None

@@ -9,7 +9,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from typer.main import get_command
@@ -205,9 +205,9 @@ def _accept(
     activate_anyway: Annotated[bool, typer.Option("--activate-anyway")] = False,
     only_compare: Annotated[bool, typer.Option("--only-compare")] = False,
     reviewer: Annotated[str, typer.Option("--who", metavar="NAME", show_default=False)] = "",
-    out: Annotated[str, typer.Option("--out", metavar="FILE", show_default=False)] = "",
+    report_file: Annotated[str, typer.Option("--out", metavar="FILE", show_default=False)] = "",
 ) -> int:
-    request = accepting.Request(folder, template, activate_anyway, only_compare, reviewer, out)
+    request = accepting.Request(folder, template, activate_anyway, only_compare, reviewer, report_file)
     return accepting.accept(shared.parts, request, overrides=shared.overrides, is_json=shared.is_json)
 
 
@@ -239,7 +239,7 @@ def _bench(
     sizes: Annotated[str, typer.Option("--sizes", metavar="N,WxH")] = "512,1024",
     tokens: Annotated[int, typer.Option("--tokens", min=2, max=4096, metavar="N")] = 32,
     rounds: Annotated[int, typer.Option("--rounds", min=1, max=20, metavar="N")] = 2,
-    arms: Annotated[Literal["all", "ends", "ours"], typer.Option("--arms")] = "all",
+    arms: Annotated[str, typer.Option("--arms", metavar="|".join(benching.ARMS))] = "all",
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE")] = None,
     chart_file: Annotated[Path | None, typer.Option("--chart", metavar="FILE")] = None,
 ) -> int:
@@ -252,14 +252,14 @@ def _bench(
 def _prove_offline(
     shared: Shared,
     *,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE")] = Path("offline-report.md"),
+    report_file: Annotated[Path, typer.Option("--out", metavar="FILE")] = Path("offline-report.md"),
     no_browser: Annotated[bool, typer.Option("--no-browser")] = False,
     timeout: Annotated[float, typer.Option("--timeout", min=1, metavar="SECONDS")] = 600.0,
 ) -> int:
     return proving.prove_offline(
         shared.parts,
         overrides=shared.overrides,
-        out=out,
+        out=report_file,
         timeout_s=timeout,
         uses_browser=not no_browser,
         is_json=shared.is_json,

@@ -5,9 +5,11 @@ Knows where `app.py` stands and how flags reach it. Does not know what it does.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from qwen_vl_app.cli.parts import Parts
@@ -35,7 +37,7 @@ def serve(parts: Parts, *, overrides: Mapping[str, Any]) -> int:
     # Streamlit looks for its own settings in the working folder, and takes no address or port from anywhere but flags.
     command = [sys.executable, "-m", "streamlit", "run", str(app)]
     command += ["--server.address", settings.host, "--server.port", str(settings.port), "--server.headless", "true"]
-    with subprocess.Popen(command, cwd=ROOT) as running:
+    with subprocess.Popen(command, cwd=ROOT) as running, _passing_on(running):
         try:
             return running.wait()
         except KeyboardInterrupt:  # the app got it too and puts its things in order
@@ -44,3 +46,19 @@ def serve(parts: Parts, *, overrides: Mapping[str, Any]) -> int:
             except (subprocess.TimeoutExpired, KeyboardInterrupt):
                 running.kill()
             return INTERRUPTED
+
+
+@contextmanager
+def _passing_on(running: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Let the app hear it where this process is told to end; it would else stay behind, with its port and its memory."""
+    before: dict[int, Any] = {}
+    if sys.platform != "win32":  # there, the console tells both
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    heard = [number for number, handler in before.items() if handler is not signal.SIG_IGN]  # as under nohup
+    for number in heard:
+        signal.signal(number, lambda *_: running.terminate())
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, before[number])

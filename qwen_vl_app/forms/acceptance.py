@@ -325,8 +325,16 @@ class Acceptance:
         return {} if report is None else {(each.case_id, each.key): each.mark for each in report.fields}
 
 
-def cells_of(report: AcceptanceReport, language: Language) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Return the table of a report: its titles, and a line for each field, what got worse first."""
+def cells_of(
+    report: AcceptanceReport, language: Language, *, cases: Iterable[TruthCase] = ()
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Return the table of a report: its titles, and a line for each field, what got worse first.
+
+    Fields have the names that the templates of the `cases` give them, or their keys.
+    """
+    names = {
+        (case.case_id, field.key): field.names.of(language.value) for case in cases for field in case.template.fields
+    }
     titles = tuple(
         t(f"forms.accept_column.{name}", language) for name in ("picture", "field", "expected", "got", "mark", "change")
     )
@@ -336,7 +344,7 @@ def cells_of(report: AcceptanceReport, language: Language) -> tuple[tuple[str, .
     return titles, tuple(
         (
             each.picture_name,
-            each.key,
+            names.get((each.case_id, each.key)) or each.key,
             each.expected or nothing,
             each.got or nothing,
             t(f"forms.mark.{each.mark.value}", language),

@@ -5,7 +5,7 @@ Knows titles in both languages. Does not know files; boxes are in whole pixels o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -66,9 +66,11 @@ def look_text(each: JudgedField, language: Language) -> str:
     return f"{said}: {look.written}" if look.outcome is LookOutcome.DIFFER and look.written else said
 
 
-def doubt_texts(each: JudgedField, judged: JudgedForm, language: Language) -> tuple[str, ...]:
-    """Return the sentences that speak against a field."""
-    return tuple(told(reason, judged.form.template, language) for reason in each.doubts)
+def doubt_texts(
+    each: JudgedField, judged: JudgedForm, language: Language, *, but: Collection[str] = ()
+) -> tuple[str, ...]:
+    """Return the sentences that speak against a field, without those whose codes are told otherwise (`but`)."""
+    return tuple(told(reason, judged.form.template, language) for reason in each.doubts if reason.code not in but)
 
 
 def form_state_text(judged: JudgedForm, language: Language) -> str:

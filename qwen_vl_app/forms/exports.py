@@ -15,7 +15,7 @@ from typing import Any
 import xlsxwriter
 
 from qwen_vl_app.answers import to_csv
-from qwen_vl_app.chat import Region, Table
+from qwen_vl_app.chat import JsonValue, Region, Table
 from qwen_vl_app.errors import FormError, UnreadableImageError
 from qwen_vl_app.forms.evidence import (
     Cell,
@@ -163,7 +163,7 @@ def _evidence_cells(each: JudgedField, judged: JudgedForm, language: Language) -
         name_of(each, language),
         None,
         each.value.shown,
-        written if isinstance(written, str) else "" if written is None else json.dumps(written, ensure_ascii=False),
+        "" if written is None else _plain(written),
         None if confidence is None else round(confidence, 4),
         look_text(each, language),
         "\n".join(doubt_texts(each, judged, language)),
@@ -232,8 +232,14 @@ def _report_line(each: JudgedField, judged: JudgedForm, language: Language) -> s
     value = each.value.shown.replace("\n", " / ") or t("forms.nothing_there", language)
     told = [state_text(each.state, language)] if each.state.is_settled else list(doubt_texts(each, judged, language))
     if each.decision is not None and each.decision.written != each.reading.written:
-        told.append(t("forms.report.was", language, value=str(each.reading.written)[:60]))
-    return f"{name_of(each, language)}: {value}" + (f"  [{' '.join(told)}]" if told else "")
+        was = "" if each.reading.written is None else _plain(each.reading.written)
+        told.append(t("forms.report.was", language, value=was[:60] or t("forms.nothing_there", language)))
+    mark = " · " if each.state.is_settled else " "
+    return f"{name_of(each, language)}: {value}" + (f"  [{mark.join(told)}]" if told else "")
+
+
+def _plain(written: JsonValue) -> str:
+    return written if isinstance(written, str) else json.dumps(written, ensure_ascii=False)
 
 
 def _marked(judged: JudgedForm, file_of: _FileOf, language: Language) -> bytes | None:

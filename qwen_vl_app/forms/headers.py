@@ -35,15 +35,22 @@ def template_from_table(data: bytes, file_name: str) -> FormTemplate:
     header_at, header = _header(lines)
     below = lines[header_at + 1 :]
     fields: list[FormField] = []
-    for column, cell in enumerate(header):
-        label = " ".join(str(cell).split())[:100] if cell is not None else ""
-        if not label:
+    if any(
+        _is_value(cell) and any(_is_value(line[at]) for line in below if at < len(line))
+        for at, cell in enumerate(header)
+    ):
+        raise FormError("forms.header.no_header")
+    labels = _labels(header, below[0] if below else ())
+    if labels != [_label(cell) for cell in header]:
+        below = below[1:]
+    for column, title in enumerate(labels):
+        if not title:
             continue
-        key = slug(label, fallback=f"field_{column + 1}")
+        is_twin = any(field.asked_as("en").casefold() == title.casefold() for field in fields)
+        label = f"{title} {column + 1}" if is_twin else title
+        key = slug(title, fallback=f"field_{column + 1}")
         while any(field.key == key for field in fields):
             key = f"{key}_{column + 1}"
-        if any(field.asked_as("en").casefold() == label.casefold() for field in fields):
-            label = f"{label} {column + 1}"
         fields.append(FormField(key, names_for(label), _kind(line[column : column + 1] for line in below)))
         if len(fields) > MAX_FIELDS:
             raise FormError("forms.template.too_many_fields", limit=MAX_FIELDS)
@@ -72,7 +79,8 @@ def _workbook_lines(data: bytes) -> list[Sequence[_Cell]]:
 
 
 def _csv_lines(data: bytes) -> list[Sequence[_Cell]]:
-    for encoding in ("utf-8-sig", "gb18030"):
+    has_mark = data.startswith((b"\xff\xfe", b"\xfe\xff"))  # as Excel's "Unicode text" begins
+    for encoding in ("utf-16",) if has_mark else ("utf-8-sig", "gb18030"):
         try:
             text = data.decode(encoding)
             break
@@ -97,6 +105,37 @@ def _header(lines: Sequence[Sequence[_Cell]]) -> tuple[int, Sequence[_Cell]]:
         raise FormError("forms.header.none")
     at = -max(candidates)[1]
     return at, lines[at]
+
+
+def _labels(header: Sequence[_Cell], below: Sequence[_Cell]) -> Sequence[str]:
+    """Return a label for each column. A title that spans several columns (merged cells) goes with the titles below it."""
+    tops = [_label(cell) for cell in header]
+    labels: list[str] = []
+    at = 0
+    while at < len(tops):
+        end = at + 1
+        while tops[at] and end < len(tops) and not tops[end]:
+            end += 1
+        parts = below[at:end]
+        is_span = end - at > 1 and len(parts) == end - at and all(_is_word(part) for part in parts)
+        labels += [f"{tops[at]} {_label(part)}"[:100] for part in parts] if is_span else tops[at:end]
+        at = end
+    return labels
+
+
+def _label(cell: _Cell) -> str:
+    return " ".join(str(cell).split())[:100] if cell is not None else ""
+
+
+def _is_value(cell: _Cell) -> bool:
+    """Whether a cell holds a value and no title; a year may be one."""
+    if isinstance(cell, str):
+        return bool(cell.strip()) and (read_number(cell) is not None or bool(read_date(cell))) and not _is_year(cell)
+    return cell is not None and not isinstance(cell, bool) and not _is_year(str(cell))
+
+
+def _is_year(text: str) -> bool:
+    return len(text.strip()) == 4 and text.strip().isdigit() and text.strip()[:2] in ("19", "20")
 
 
 def _is_word(cell: _Cell) -> bool:

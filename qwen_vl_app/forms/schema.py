@@ -8,7 +8,7 @@ stand on the picture; what they mean is computed afterwards, so that a number is
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from jsonschema.exceptions import SchemaError
@@ -20,6 +20,10 @@ from qwen_vl_app.forms.fields import Choice, FieldType, FormField, Names
 from qwen_vl_app.forms.template import MAX_FIELDS, FormTemplate, checked, slug
 
 MAX_ITEMS = 200
+MAX_DEPTH = 4
+"""Objects within objects whose fields are taken."""
+MAX_STEPS = 16
+"""References, choices and parts behind one property."""
 _NULLABLE_TEXT: dict[str, JsonValue] = {"type": ["string", "null"]}
 
 
@@ -63,21 +67,42 @@ def template_from_schema(document: str, *, name: str = "") -> FormTemplate:
         validator_for(schema).check_schema(schema)
     except (SchemaError, RecursionError) as error:
         raise FormError("forms.schema.invalid") from error
+    definitions = {**_mapping(schema.get("definitions")), **_mapping(schema.get("$defs"))}
+    schema = _resolved(schema, definitions, name="")
     properties = schema.get("properties")
     if not isinstance(properties, dict) or not properties:
         raise FormError("forms.schema.no_object")
-    if len(properties) > MAX_FIELDS:
+    found = _flat(properties, definitions, _wanted(schema))
+    if len(found) > MAX_FIELDS:
         raise FormError("forms.template.too_many_fields", limit=MAX_FIELDS)
-    definitions = {**_mapping(schema.get("definitions")), **_mapping(schema.get("$defs"))}
-    required = schema.get("required")
-    wanted = {str(key) for key in required} if isinstance(required, list) else set()
     title = str(schema.get("title") or "").strip()[:100]
-    keys = _free_keys(properties)
+    keys = _free_keys(found)
     fields = tuple(
-        _field(keys[label], label, found, definitions, is_required=label in wanted)
-        for label, found in properties.items()
+        _field(keys[label], label, each, definitions, is_required=is_wanted)
+        for label, (each, is_wanted) in found.items()
     )
-    return checked(FormTemplate(name=slug(name or title), fields=fields, title=Names(en=title or name)))
+    return checked(FormTemplate(name=slug(name or title), fields=fields, title=names_for(title or name)))
+
+
+def _flat(
+    properties: Mapping[str, Any], definitions: Mapping[str, Any], wanted: Collection[str], *, depth: int = 0
+) -> dict[str, tuple[object, bool]]:
+    """Return the properties with those of objects within it in the object's place: `address` and `city` make `address city`."""
+    found: dict[str, tuple[object, bool]] = {}
+    for label, each in properties.items():
+        described = _resolved(each, definitions, name=label)
+        inner = _mapping(described.get("properties"))
+        if _kind(described) == "object" and inner and depth < MAX_DEPTH:
+            within = _flat(inner, definitions, _wanted(described), depth=depth + 1)
+            found |= {f"{label} {name}": (one, is_it and label in wanted) for name, (one, is_it) in within.items()}
+        else:
+            found[label] = (described, label in wanted)
+    return found
+
+
+def _wanted(schema: Mapping[str, Any]) -> Collection[str]:
+    required = schema.get("required")
+    return {str(key) for key in required} if isinstance(required, list) else set()
 
 
 def _free_keys(labels: Sequence[str] | Mapping[str, Any]) -> dict[str, str]:
@@ -101,10 +126,10 @@ def names_for(label: str) -> Names:
 def _field(
     key: str, label: str, found: object, definitions: Mapping[str, Any], *, is_required: bool, depth: int = 0
 ) -> FormField:
-    described = _resolved(found, definitions)
+    described = _resolved(found, definitions, name=label)
     hint = str(described.get("description") or "").strip()[:300]
     names, hints = names_for(label), names_for(hint) if hint else Names()
-    options = described.get("enum")
+    options = described.get("enum") or ([described["const"]] if "const" in described else None)
     if isinstance(options, list) and any(option is not None for option in options):
         choices = tuple(Choice(str(option)) for option in options if option is not None)
         return FormField(key, names, FieldType.CHOICE, is_required=is_required, choices=choices, hint=hints)
@@ -126,7 +151,7 @@ def _field(
             no = Choice("no", ("false", "No", "否", "×"))
             return FormField(key, names, FieldType.CHOICE, is_required=is_required, choices=(yes, no), hint=hints)
         case "array":
-            item = _resolved(described.get("items"), definitions)
+            item = _resolved(described.get("items"), definitions, name=label)
             inner = _mapping(item.get("properties"))
             if inner and depth == 0:
                 keys = _free_keys(inner)
@@ -143,21 +168,54 @@ def _field(
     return FormField(key, names, FieldType.TEXT, is_required=is_required, pattern=_anchored(pattern), hint=hints)
 
 
-def _resolved(found: object, definitions: Mapping[str, Any], *, steps: int = 8) -> dict[str, Any]:
-    """Return a property's own description: through references within the document, and past "or null"."""
-    while isinstance(found, dict) and steps > 0:
+def _resolved(found: object, definitions: Mapping[str, Any], *, name: str, steps: int = MAX_STEPS) -> dict[str, Any]:
+    """Return a property's own description: through references within the document, past "or null", with all of `allOf`.
+
+    Raises FormError for a reference that leads nowhere, or back to itself.
+    """
+    while isinstance(found, dict):
         steps -= 1
+        if steps < 0:
+            raise FormError("forms.schema.own_reference", name=name[:60])
         reference = found.get("$ref")
-        if isinstance(reference, str):
-            found = definitions.get(reference.rpartition("/")[2])
-            continue
         options = found.get("anyOf") or found.get("oneOf")
-        if isinstance(options, list):
-            real = [option for option in options if isinstance(option, dict) and option.get("type") != "null"]
-            found = {**found, "anyOf": None, "oneOf": None, **(real[0] if real else {})}
-            continue
-        return found
+        parts = found.get("allOf")
+        if isinstance(reference, str):
+            beside = {key: value for key, value in found.items() if key != "$ref"}
+            found = definitions.get(reference.rpartition("/")[2])
+            if reference == "#":
+                raise FormError("forms.schema.own_reference", name=name[:60])
+            if not isinstance(found, dict):
+                raise FormError("forms.schema.no_reference", reference=reference[:60])
+            found = {**found, **beside}
+        elif isinstance(parts, list):
+            whole = {key: value for key, value in found.items() if key != "allOf"}
+            for part in parts:
+                more = _resolved(part, definitions, name=name, steps=steps)
+                merged = {**_mapping(whole.get("properties")), **_mapping(more.get("properties"))}
+                wanted = [*_wanted(whole), *_wanted(more)]
+                whole = {**more, **whole, "properties": merged, "required": wanted}
+                whole = {key: value for key, value in whole.items() if value not in ({}, [])}
+            found = whole
+        elif isinstance(options, list):
+            real = [_resolved(each, definitions, name=name, steps=steps) for each in options]
+            real = [each for each in real if each.get("type") != "null"]
+            found = {**found, "anyOf": None, "oneOf": None, **_one_of(real)}
+        else:
+            return found
     return {}
+
+
+def _one_of(options: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what can be said of a value that is one of several: their values to choose from, or their kind."""
+    values = [value for each in options for value in (each.get("enum") or ([each["const"]] if "const" in each else []))]
+    if options and all("enum" in each or "const" in each for each in options):
+        return {"enum": values}
+    kinds = {_kind(each) for each in options}
+    if kinds == {"object"}:
+        properties = {name: found for each in options for name, found in _mapping(each.get("properties")).items()}
+        return {"type": "object", "properties": properties}  # each of them may be null in any case
+    return options[0] if len(kinds) == 1 else {"type": "string"}
 
 
 def _kind(described: Mapping[str, Any]) -> str:

@@ -24,7 +24,9 @@ def template_from_file(data: bytes, file_name: str, *, name: str = "") -> FormTe
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise FormError("forms.template.not_json") from error
+            raise FormError("forms.template.unknown_file") from error
+        if not text.strip():
+            raise FormError("forms.template.unknown_file")
         template = template_from_text(text, name=slug(stem))
     return checked(replace(template, name=name)) if name else template
 

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import date
 from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -164,6 +165,8 @@ def _check_field(field: FormField, *, is_column: bool = False) -> None:
         raise FormError("forms.template.bad_value", place=f"{field.key}.decimal_mark")
     if field.format and not all(letter in field.format for letter in "YMD"):
         raise FormError("forms.template.bad_date_format", name=name)
+    if not all(_is_bound(bound) for bound in (field.earliest, field.latest)):
+        raise FormError("forms.template.bad_bound", name=name)
     if field.pattern:
         try:
             regex.compile(field.pattern)
@@ -173,6 +176,13 @@ def _check_field(field: FormField, *, is_column: bool = False) -> None:
         _check_keys(field.columns)
         for column in field.columns:
             _check_field(column, is_column=True)
+
+
+def _is_bound(text: str) -> bool:
+    try:
+        return text in ("", "today") or date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def slug(text: str, *, fallback: str = "form") -> str:

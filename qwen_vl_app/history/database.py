@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
@@ -76,6 +76,17 @@ class Database:
     def close(self) -> None:
         """Close the idle connections. The last one to go writes the log back into the database and removes it."""
         self._engine.dispose()
+
+    def copy_from(self, file: Path) -> None:
+        """Become a copy of a database file as it is at this moment, also while it is in use. For one that lives in memory."""
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as source:
+            raw = self._engine.raw_connection()
+            try:
+                driver = raw.driver_connection
+                if isinstance(driver, sqlite3.Connection):
+                    source.backup(driver)
+            finally:
+                raw.close()
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

@@ -5,6 +5,7 @@ The file's text says who holds it, so that a second instance can name the first.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -113,8 +114,10 @@ if sys.platform == "win32":
         os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except PermissionError:
-            return False
+        except OSError as error:
+            if error.errno in (errno.EACCES, 0):  # Windows gives EACCES, Wine's runtime no number at all
+                return False
+            raise
         return True
 else:
 

@@ -26,6 +26,7 @@ from qwen_vl_app.history.answer_cache import CACHE_BYTES, AnswerCache
 from qwen_vl_app.history.archive import export_archive, import_archive
 from qwen_vl_app.history.audit import AuditLog, AuditReport, verify
 from qwen_vl_app.history.backup import back_up, back_up_in_use, restore
+from qwen_vl_app.history.beside import FolderBeside
 from qwen_vl_app.history.changing import Changing
 from qwen_vl_app.history.erase import Eraser, OtherRecords
 from qwen_vl_app.history.folder import DataFolder, OpenFolder
@@ -54,15 +55,17 @@ class HistoryStore(Reading, TurnKeeping, Changing):
         cache_bytes: int = CACHE_BYTES,
         keeping: Keeping | None = None,
         first_id: int = FIRST_ID,
+        is_beside: bool = False,
     ) -> None:
-        """Prepare.
+        """Prepare. `is_beside` is for reading only, while another process uses the folder: a copy of that moment.
 
         Without a folder, and where a site keeps nothing, it lives in memory: nothing of it is ever on a disk, and
         nothing is left after `close`. Its ids then begin after `first_id`.
         """
         self._keeping = keeping or Keeping()
         is_kept = folder is not None and self._keeping.mode is not KeepingMode.NOTHING
-        self._folder = DataFolder(folder) if folder is not None and is_kept else MemoryFolder(first_id=first_id)
+        kind = FolderBeside if is_beside else DataFolder
+        self._folder = kind(folder) if folder is not None and is_kept else MemoryFolder(first_id=first_id)
         self._notices: tuple[Reason, ...] = ()
         self._audit = AuditLog()
         if self._folder.is_on_disk:
@@ -90,6 +93,8 @@ class HistoryStore(Reading, TurnKeeping, Changing):
         deleted, and `notices` says so. Raises HistoryError; the folder is then free again.
         """
         self._notices = self._folder.open(port=port, first=self._take_up)
+        if isinstance(self._folder, FolderBeside):
+            return
         try:
             self.expire()
         except HistoryError as error:
@@ -269,5 +274,8 @@ class HistoryStore(Reading, TurnKeeping, Changing):
             raise HistoryError("history.records_are_kept")
 
     def _note(self, kind: str, *, owner: str = "", **facts: int) -> None:
+        if isinstance(self._folder, FolderBeside):
+            self._folder.note(kind, owner=owner, **facts)
+            return
         with self._folder.writing() as opened, opened.database.writing() as session:
             self._audit.note(session, kind, owner=owner, facts=dict(facts))

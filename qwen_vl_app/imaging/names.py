@@ -12,7 +12,17 @@ _FORBIDDEN = frozenset('<>:"/\\|?*')
 """What Windows does not take in a file's name."""
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Control, format (bidirectional overrides among them), surrogate, private and unassigned characters."""
-_DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))})
+_DEVICES = frozenset(
+    {
+        "con",
+        "prn",
+        "aux",
+        "nul",
+        "conin$",
+        "conout$",
+        *(f"{port}{n}" for port in ("com", "lpt") for n in "123456789¹²³"),
+    }
+)
 
 
 def clean_name(name: str) -> str:
@@ -27,8 +37,9 @@ def clean_name(name: str) -> str:
         stem, ending = shown, ""
     ending = f".{ending}" if ending else ""
     stem = _cut(stem, MAX_LENGTH - len(ending), MAX_BYTES - len(ending.encode())).rstrip(". ")
-    if stem.casefold() in _DEVICES:  # Windows takes "nul.png" for the device
-        stem = f"{stem}_"
+    first, dot, rest = stem.partition(".")
+    if first.rstrip().casefold() in _DEVICES:  # Windows takes "nul.png" for the device, and "nul.1.png" as well
+        stem = f"{first}_{dot}{rest}"
     return f"{stem or FALLBACK}{ending}"
 
 

@@ -30,7 +30,9 @@ def show_answer(
     """
     parsed = answer.parsed
     standing = standing_of(desk, answer, [picture.size for picture in pictures])
-    show_text(answer, words, desk=desk, key=key)
+    # Times lead to the first clip: nobody says to which of several.
+    clips = [picture.clip for picture in pictures if picture.clip is not None] if desk is not None else []
+    show_text(answer, words, desk=desk, key=key, seconds=clips[0].seconds if clips else 0.0)
     if desk is not None:
         show_clips(answer, pictures, words, key=key)
     show_places(answer, standing, pictures, words, desk=desk, key=key)

@@ -14,7 +14,10 @@ from qwen_vl_app.ui.state import value_of
 from qwen_vl_app.ui.words import Words
 
 DROPPED = "dropped"
-"""The key of the place."""
+"""The place for the pictures of a run over a folder, which is also its key; `FILLED` for those of forms, and `SAMPLE` for one
+picture that a template is made beside."""
+FILLED = "dropped-forms"
+SAMPLE = "dropped-sample"
 _LABELS = (
     "how",
     "files",
@@ -23,10 +26,12 @@ _LABELS = (
     "sending",
     "sending_some",
     "there",
+    "there_one",
     "unreadable",
     "unreachable",
     "more",
 )
+_OF_ONE = ("how", "files")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +42,20 @@ class Drop:
     count: int = 0
 
 
-def show_dropped(words: Words, *, token: str) -> None:
-    """Show the place. Another `token` empties it: a run has begun over what was there."""
+def show_dropped(words: Words, *, token: str, place: str = DROPPED) -> None:
+    """Show a place. Another `token` empties it: a run has begun over what was there."""
+    is_single = place == SAMPLE
     placeholders = {"count": "{count}", "bytes": "{bytes}", "left": "{left}", "name": "{name}"}
     browser_part("dropped")(
-        key=DROPPED,
+        key=place,
         data={
-            "labels": {name: words(f"batch.drop.{name}", **placeholders) for name in _LABELS},
+            "labels": {
+                name: words(f"{'builder' if is_single and name in _OF_ONE else 'batch'}.drop.{name}", **placeholders)
+                for name in _LABELS
+            },
+            "place": place,
+            "single": is_single,
+            "known": dropped_now(place).drop_id,
             "lang": words.language.value,
             "token": token,
         },
@@ -52,9 +64,9 @@ def show_dropped(words: Words, *, token: str) -> None:
     )
 
 
-def dropped_now() -> Drop:
-    """Return what lies in the place, also in a callback."""
-    value = value_of(DROPPED)
+def dropped_now(place: str = DROPPED) -> Drop:
+    """Return what lies in a place, also in a callback."""
+    value = value_of(place)
     told = value.get("drop") if isinstance(value, Mapping) else None
     if not isinstance(told, Mapping):
         return Drop()

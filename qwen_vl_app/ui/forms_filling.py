@@ -9,17 +9,20 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from qwen_vl_app.batch import BatchPlan, BatchRuns
+from qwen_vl_app.batch import BatchPlan, BatchRuns, RowOutcome
+from qwen_vl_app.batch.columns import notes_text
 from qwen_vl_app.errors import AppError, UsageError
 from qwen_vl_app.forms import FillPlan, FormDesk, FormTemplate, LookAt
 from qwen_vl_app.ui.batch_run import state_line
-from qwen_vl_app.ui.dropped import dropped_now, show_dropped
+from qwen_vl_app.ui.dropped import FILLED, dropped_now, show_dropped
+from qwen_vl_app.ui.labels import key_of, labels_of
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.state import value_of
 from qwen_vl_app.ui.visit import Visit
 
 WIDTH_PX = 760
 POLL_S = 1.0
+FAILED_SHOWN = 20
 
 
 def show_filling(visit: Visit, desk: FormDesk, batches: Callable[[], BatchRuns]) -> None:
@@ -31,19 +34,20 @@ def show_filling(visit: Visit, desk: FormDesk, batches: Callable[[], BatchRuns])
     st.markdown(words("forms.what"), width=WIDTH_PX)
     templates = {template.name: template for template in desk.templates.list()}
     with st.container(border=True, key="forms-new", width=WIDTH_PX):
-        names = list(templates)
+        labels = labels_of((name, titled(template, visit)) for name, template in templates.items())
+        key = key_of("forms-fill-template", labels.values())
         chosen = st.selectbox(
             words("forms.template"),
-            names,
-            index=names.index(forms.template) if forms.template in names else 0,
-            format_func=lambda name: titled(templates[name], visit),
-            key="forms-fill-template",
+            list(labels),
+            index=list(labels).index(forms.template) if forms.template in labels else 0,
+            format_func=labels.__getitem__,
+            key=key,
         )
         template = templates[chosen]
         about = template.about.of(words.language)
         asked = ", ".join(field.names.of(words.language) or field.key for field in template.fields)
         st.caption(plain(f"{about} {asked}".strip()))
-        show_dropped(words, token=visit.state.drop_token)
+        show_dropped(words, token=visit.state.drop_token, place=FILLED)
         looks = {LookAt.DEFAULT: "forms.look_default", LookAt.ALL: "forms.look_all", LookAt.NONE: "forms.look_none"}
         st.selectbox(
             words("forms.look"),
@@ -59,7 +63,7 @@ def show_filling(visit: Visit, desk: FormDesk, batches: Callable[[], BatchRuns])
             type="primary",
             icon=":material/play_arrow:",
             on_click=_start,
-            args=(visit, desk, batches()),
+            args=(visit, desk, batches(), key),
         )
 
 
@@ -69,19 +73,19 @@ def titled(template: FormTemplate, visit: Visit) -> str:
     return visit.words("forms.title_version", title=title, version=template.version) if template.version else title
 
 
-def _start(visit: Visit, desk: FormDesk, runs: BatchRuns) -> None:
+def _start(visit: Visit, desk: FormDesk, runs: BatchRuns, key: str) -> None:
     begun: list[str] = []
-    if visit.state.attempt(lambda: begun.append(runs.start(_plan(visit, desk, runs)))):
+    if visit.state.attempt(lambda: begun.append(runs.start(_plan(visit, desk, runs, key)))):
         visit.state.forms.run_id = begun[0]
         visit.state.drop_token = begun[0]
 
 
-def _plan(visit: Visit, desk: FormDesk, runs: BatchRuns) -> BatchPlan:
-    drop_id = dropped_now().drop_id
+def _plan(visit: Visit, desk: FormDesk, runs: BatchRuns, key: str) -> BatchPlan:
+    drop_id = dropped_now(FILLED).drop_id
     if not drop_id:
         raise UsageError("batch.page.nothing_dropped")
     desk.acceptance.refuse_worse()
-    template = desk.templates.get(str(value_of("forms-fill-template")))
+    template = desk.templates.get(str(value_of(key)))
     visit.state.forms.template = template.name
     look = value_of("forms-fill-look")
     return BatchPlan(
@@ -112,6 +116,8 @@ def _show_run(visit: Visit, runs: BatchRuns) -> None:
                 st.caption(plain(progress.current))
             if progress.error is not None:
                 st.warning(words.render(progress.error), icon=":material/info:")
+            if progress.failed:
+                _show_failed(visit, runs)
             with st.container(horizontal=True):
                 if progress.state.is_live:
                     st.button(words("batch.stop"), key="forms-stop", icon=":material/stop_circle:", on_click=stop)
@@ -128,3 +134,13 @@ def _show_run(visit: Visit, runs: BatchRuns) -> None:
     except AppError as error:  # deleted in another tab
         st.warning(words.render(error), icon=":material/info:")
         leave("")
+
+
+def _show_failed(visit: Visit, runs: BatchRuns) -> None:
+    """Say which pictures gave no form, and why."""
+    words = visit.words
+    failed = [row for row in runs.current_rows(visit.state.forms.run_id) if row.outcome is RowOutcome.FAILED]
+    told = [f"- {plain(row.name)}: {plain(notes_text(row, words.language))}" for row in failed[:FAILED_SHOWN]]
+    if len(failed) > FAILED_SHOWN:
+        told.append(f"- {words('builder.failed_more', count=len(failed) - FAILED_SHOWN)}")
+    st.warning("\n".join((words("builder.failed"), "", *told)), icon=":material/info:")

@@ -16,6 +16,7 @@ from qwen_vl_app.chat import Table
 from qwen_vl_app.errors import AppError, Reason
 from qwen_vl_app.forms import AcceptanceReport, Change, FieldMark, FormDesk, TruthCase, Verdict, value_of
 from qwen_vl_app.forms.acceptance import Acceptance, cells_of, differences_text
+from qwen_vl_app.ui.labels import key_of, labels_of
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.visit import Visit
 
@@ -52,7 +53,10 @@ def show_proof(visit: Visit, desk: FormDesk) -> None:
         return
     if trial is not None and trial.error is not None:
         st.warning(words.render(trial.error), icon=":material/info:")
-    st.markdown(words("forms.truth_count", count=len(cases), fields=sum(len(case.values) for case in cases)))
+    if not cases:
+        st.info(words("builder.truth_how"), icon=":material/inbox:", width=WIDTH_PX)
+    else:
+        st.markdown(words("forms.truth_count", count=len(cases), fields=sum(len(case.values) for case in cases)))
     st.button(
         words("forms.prove"),
         key="forms-prove",
@@ -67,25 +71,31 @@ def show_proof(visit: Visit, desk: FormDesk) -> None:
             _show_cases(visit, acceptance, cases)
     report = trial.report if trial is not None and trial.report is not None else acceptance.report()
     if report is not None:
-        _show_report(visit, acceptance, report)
+        _show_report(visit, acceptance, report, cases)
 
 
 def _show_cases(visit: Visit, acceptance: Acceptance, cases: Sequence[TruthCase]) -> None:
     words = visit.words
-    titles = {
-        case.case_id: f"{case.picture_name} · {case.template.titled(words.language)} · {case.who}" for case in cases
-    }
+    titles = labels_of(
+        (case.case_id, f"{case.picture_name} · {case.template.titled(words.language)} · {case.who}") for case in cases
+    )
     with st.container(horizontal=True, vertical_alignment="bottom", width=WIDTH_PX):
         chosen = st.selectbox(
-            words("forms.case"), list(titles), format_func=titles.__getitem__, key="forms-case", width="stretch"
+            words("forms.case"),
+            list(titles),
+            format_func=titles.__getitem__,
+            key=key_of("forms-case", titles.values()),
+            width="stretch",
         )
-        st.button(
-            words("forms.case_remove"),
-            key="forms-case-remove",
-            icon=":material/delete:",
-            on_click=_remove,
-            args=(visit, acceptance, chosen),
-        )
+        with st.popover(words("forms.case_remove"), icon=":material/delete:", key="forms-ask-case-remove"):
+            st.markdown(words("builder.case_sure"))
+            st.button(
+                words("builder.case_yes"),
+                key="forms-case-remove",
+                type="primary",
+                on_click=_remove,
+                args=(visit, acceptance, chosen),
+            )
     case = next(case for case in cases if case.case_id == chosen)
     for each in case.template.fields:
         if each.key in case.values:
@@ -141,7 +151,7 @@ def _follow(visit: Visit, trial: _Trial) -> None:
     following()
 
 
-def _show_report(visit: Visit, acceptance: Acceptance, report: AcceptanceReport) -> None:
+def _show_report(visit: Visit, acceptance: Acceptance, report: AcceptanceReport, cases: Sequence[TruthCase]) -> None:
     words = visit.words
     now = report.configuration
     st.header(words("forms.report_title"), anchor=False)
@@ -165,10 +175,11 @@ def _show_report(visit: Visit, acceptance: Acceptance, report: AcceptanceReport)
             st.metric(words.say(f"forms.mark.{mark.value}"), report.count(mark), width="content")
         for change in (Change.BETTER, Change.WORSE):
             st.metric(words.say(f"forms.change.{change.value}"), report.count(change), width="content")
-    titles, lines = cells_of(report, words.language)
+    titles, lines = cells_of(report, words.language, cases=cases)
     st.dataframe(
         [dict(zip(titles, line, strict=True)) for line in lines],
         hide_index=True,
+        column_config={titles[0]: st.column_config.TextColumn(width="medium")},
         alt=words("forms.report_title"),
         key="forms-report",
     )

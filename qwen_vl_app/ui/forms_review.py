@@ -13,7 +13,7 @@ from typing import Any
 import streamlit as st
 
 from qwen_vl_app.chat import JsonValue, Region
-from qwen_vl_app.errors import UnreadableImageError
+from qwen_vl_app.errors import Reason, UnreadableImageError
 from qwen_vl_app.forms import (
     FieldState,
     FieldType,
@@ -28,6 +28,7 @@ from qwen_vl_app.forms.evidence import doubt_texts, form_state_text, look_text, 
 from qwen_vl_app.forms.judging import LOW_CONFIDENCE
 from qwen_vl_app.imaging import draw_regions
 from qwen_vl_app.ui.forms_proof import show_verdict
+from qwen_vl_app.ui.labels import key_of, labels_of
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.state import FormsState, value_of
 from qwen_vl_app.ui.visit import Visit
@@ -47,6 +48,7 @@ _STATE_COLOURS = {
     FieldState.CORRECTED: "blue",
 }
 _LOOK_COLOURS = {LookOutcome.AGREE: "green", LookOutcome.DIFFER: "red", LookOutcome.UNREADABLE: "orange"}
+_TOLD_BY_BADGES = ("forms.doubt.low_confidence", "forms.doubt.differ")
 _LOOK_ICONS = {LookOutcome.AGREE: "check", LookOutcome.DIFFER: "close", LookOutcome.UNREADABLE: "question_mark"}
 
 
@@ -78,16 +80,17 @@ def show_review(visit: Visit, desk: FormDesk, forms: tuple[JudgedForm, ...]) -> 
 
 def _show_head(visit: Visit, desk: FormDesk, forms: Sequence[JudgedForm], open_id: str) -> None:
     words, state = visit.words, visit.state
-    titles = {each.form.form_id: _line(each, visit) for each in forms}
+    titles = labels_of((each.form.form_id, _line(each, visit)) for each in forms)
+    key = key_of(f"forms-open-{open_id}", titles.values())
     with st.container(horizontal=True, vertical_alignment="bottom", key="forms-head"):
         st.selectbox(
             words("forms.which", count=len(forms)),
             list(titles),
             index=list(titles).index(open_id),
             format_func=titles.__getitem__,
-            key=f"forms-open-{open_id}-{state.forms.decided}",
+            key=key,
             on_change=_open_chosen,
-            args=(visit, f"forms-open-{open_id}-{state.forms.decided}"),
+            args=(visit, key),
             width="stretch",
         )
         st.text_input(
@@ -111,13 +114,14 @@ def _show_head(visit: Visit, desk: FormDesk, forms: Sequence[JudgedForm], open_i
                 args=(visit, desk, open_id),
                 width="stretch",
             )
+        with st.popover(words("forms.delete"), icon=":material/delete:", type="tertiary", key="forms-ask-delete"):
+            st.markdown(words("builder.delete_sure"))
             st.button(
-                words("forms.delete"),
+                words("builder.delete_yes"),
                 key="forms-delete",
-                icon=":material/delete:",
+                type="primary",
                 on_click=_delete,
                 args=(visit, desk, open_id),
-                width="stretch",
             )
 
 
@@ -143,7 +147,8 @@ def _note_who(visit: Visit) -> None:
 
 
 def _to_truth(visit: Visit, desk: FormDesk, form_id: str) -> None:
-    visit.state.attempt(lambda: desk.add_to_truth(form_id))
+    if visit.state.attempt(lambda: desk.add_to_truth(form_id)):
+        visit.state.forms.done = Reason("ui.builder.added_to_truth")
 
 
 def _delete(visit: Visit, desk: FormDesk, form_id: str) -> None:
@@ -187,7 +192,8 @@ def _show_picture(visit: Visit, desk: FormDesk, judged: JudgedForm, current: Jud
     with st.container(key="forms-picture"):
         st.image(drawn, width="stretch", alt=visit.words("picture.alt", name=judged.form.picture_name))
     st.caption(
-        visit.words("forms.read_by", model=plain(judged.form.model), at=visit.words.time(judged.form.filled_at))
+        f"{plain(judged.form.picture_name)}  \n"
+        + visit.words("forms.read_by", model=plain(judged.form.model), at=visit.words.time(judged.form.filled_at))
         + "".join(f"  \n{plain(visit.words.render(note))}" for note in judged.form.notes)
     )
 
@@ -238,7 +244,7 @@ def _show_current(visit: Visit, desk: FormDesk, judged: JudgedForm, each: Judged
             _decide(visit, desk, judged, each, written)
         st.caption(words("forms.keys"))
         _show_steps(visit, desk, judged, each)
-        _focus(token)
+        _focus(visit, token)
 
 
 def _show_input(visit: Visit, each: JudgedField, token: str) -> JsonValue:
@@ -281,6 +287,8 @@ def _decide(visit: Visit, desk: FormDesk, judged: JudgedForm, each: JudgedField,
     if visit.state.attempt(act):
         forms = visit.state.forms
         _go_on(forms, form_id)
+    else:
+        visit.state.forms.refused += 1
     st.rerun()
 
 
@@ -356,7 +364,7 @@ def _show_finished(visit: Visit, desk: FormDesk, judged: JudgedForm, forms: Sequ
 def _show_fields(visit: Visit, desk: FormDesk, judged: JudgedForm, current: JudgedField | None) -> None:
     words = visit.words
     with st.container(key="forms-fields", gap="xsmall"):
-        widths = [1.1, 1.6, 1.8, 2.6, 0.9]
+        widths = [1.1, 1.5, 1.6, 2.4, 1.3]
         heads = ("field", "crop", "value", "doubts", "state")
         for column, head in zip(st.columns(widths), heads, strict=True):
             column.caption(words(f"forms.head_{head}"))
@@ -388,7 +396,7 @@ def _show_row(visit: Visit, desk: FormDesk, judged: JudgedForm, each: JudgedFiel
             st.caption(words("forms.was", value=plain(_as_cell(each.reading.written))[:80]))
     with doubts:
         _show_badges(visit, each, has_state=False)
-        for sentence in doubt_texts(each, judged, words.language):
+        for sentence in doubt_texts(each, judged, words.language, but=_TOLD_BY_BADGES):
             st.caption(plain(sentence))
     with state:
         st.badge(state_text(each.state, words.language), color=_STATE_COLOURS[each.state])  # type: ignore[arg-type]
@@ -421,12 +429,15 @@ def _show_badges(visit: Visit, each: JudgedField, *, has_state: bool = True) -> 
 
 _FOCUS = """
 export default function(component) {
-  const token = component.data.token;
+  const { token, place } = component.data;
   if (window.qvlFormsFocus === token) return;
   window.qvlFormsFocus = token;
   requestAnimationFrame(() => {
-    const input = document.querySelector(`[class*="st-key-forms-input-"] input`);
-    if (input) { input.focus({ preventScroll: true }); input.select(); }
+    const input = document.querySelector(`[class*="st-key-${place}"] input`);
+    if (!input) return;
+    input.focus({ preventScroll: true });
+    input.select();
+    (input.closest(".st-key-forms-current") || input).scrollIntoView({ block: "nearest" });
   });
 }
 """
@@ -437,6 +448,9 @@ def _focus_component() -> Any:
     return st.components.v2.component("visual_assistant_forms_focus", js=_FOCUS)
 
 
-def _focus(token: str) -> None:
-    """Put the keyboard into the value's input, once for each value."""
-    _focus_component()(key="forms-focus", data={"token": token}, height=1)
+def _focus(visit: Visit, token: str) -> None:
+    """Put the keyboard into the value's input, once for each value; into the name where that was missing."""
+    is_nameless = any(problem.reason.code == "forms.review.who" for problem in visit.state.problems)
+    place = "forms-who" if is_nameless else "forms-input-"
+    told = f"{token}-{visit.state.forms.who}-{visit.state.forms.refused if is_nameless else ''}"
+    _focus_component()(key="forms-focus", data={"token": told, "place": place}, height=1)

@@ -8,7 +8,11 @@ from __future__ import annotations
 import re
 
 from qwen_vl_app.answers import without_remote_links
+from qwen_vl_app.answers.moments import times_in
 
+TIME_LINK = "#clip-time-"
+"""What a link to a time of the clip begins with; the second follows."""
+_LINK = re.compile(r"\]\(|\]\[|^\s*\[[^\]]*\]:")
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:^=])")
 _CODE = re.compile(r"(```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`)", re.S)
 _LONE_DOLLAR = re.compile(r"(?<![\\$])\$(?!\$)")
@@ -24,10 +28,27 @@ def plain(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
-def shown_answer(text: str) -> str:
-    """Return a model's Markdown for `st.markdown`: no remote pictures or links, line breaks kept, no dialect of the page."""
+def shown_answer(text: str, *, seconds: float = 0.0) -> str:
+    """Return a model's Markdown for `st.markdown`: no remote pictures or links, line breaks kept, no dialect of the page.
+
+    For a clip of so many seconds, times become links that the clip's own part of the page hears (`frontend/clip_view.js`).
+    """
     parts = _CODE.split(without_remote_links(text))
-    return "".join(part if at % 2 else _prose(part) for at, part in enumerate(parts))
+    return "".join(part if at % 2 else _prose(_with_times(part, seconds)) for at, part in enumerate(parts))
+
+
+def _with_times(text: str, seconds: float) -> str:
+    return "".join(_with_times_of_line(line, seconds) for line in text.splitlines(keepends=True)) if seconds else text
+
+
+def _with_times_of_line(line: str, seconds: float) -> str:
+    if _LINK.search(line):  # a link within a link is none
+        return line
+    pieces, at = [], 0
+    for start, end, second in times_in(line, seconds=seconds):
+        pieces += [line[at:start], f"[{line[start:end]}]({TIME_LINK}{second:g})"]
+        at = end
+    return "".join((*pieces, line[at:]))
 
 
 def without_tables(text: str) -> str:

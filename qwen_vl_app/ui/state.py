@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -21,6 +22,9 @@ from qwen_vl_app.doctor import Finding
 from qwen_vl_app.errors import AppError, Reason
 from qwen_vl_app.records import Verification
 from qwen_vl_app.texts import Language
+
+if TYPE_CHECKING:
+    from qwen_vl_app.ui.forms_draft import TemplateDraft
 
 COMPOSER = "composer"
 """The key of the composer."""
@@ -101,17 +105,22 @@ class FormsState:
     who: str = ""
     """Who reviews."""
     decided: int = 0
-    """Grows with every decision, so that the next value's own input is drawn anew."""
-    drafts: int = 0
+    """Grows with every decision, so that the next value's own input is drawn anew; `refused` with every one that was not taken."""
+    refused: int = 0
+    drafts: dict[str, TemplateDraft] = field(default_factory=dict)
+    """What was typed into the editor and not saved yet, by the templates' names."""
+    opened: int = 0
     """Grows with every template that is opened in the editor."""
-    rules_of: str = ""
-    """The draft whose rules are in the editor, `rule_rows` the lines of it, `rules_made` how many were added in all."""
-    rule_rows: list[int] = field(default_factory=list)
-    rules_made: int = 0
+    is_taking_in: bool = False
+    """Whether the dialog for a template from elsewhere is open."""
     done: Reason | None = None
     """What was just done, said once."""
     sample: StagedPicture | None = None
     """The picture beside the editor."""
+    sample_taken: str = ""
+    """The drop that it was taken from, `sample_token` what empties the place, `sample_problem` why it was no picture."""
+    sample_token: str = ""
+    sample_problem: Reason | None = None
     tried: object = None
     """What the template in the editor gave for the sample picture."""
 

@@ -70,7 +70,7 @@ _RULES = """
 }
 @media (min-width: 3000px) {
   html { font-size: 21px !important; }
-  [data-testid="stSidebar"][aria-expanded="true"] { min-width: 26rem; }
+  [data-testid="stSidebar"][data-collapsed="false"] { min-width: 22rem; }
 }
 /* A hit of a search: a small picture, and a title that reads from the left. */
 .qvl-hit { width: 2.75rem; height: 2.75rem; object-fit: cover; border-radius: 0.35rem; display: block; }

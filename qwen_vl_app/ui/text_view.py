@@ -18,8 +18,11 @@ _DATA = frozenset({"", "json", "json5", "jsonc", "js", "javascript", "python"})
 _MARKUP = frozenset({"", "html", "xml", "markdown", "md", "qwenvl"})
 
 
-def show_text(answer: Answer, words: Words, *, desk: Desk | None, key: str) -> None:
-    """Show the words of an answer; data and tables that are shown for themselves are left out."""
+def show_text(answer: Answer, words: Words, *, desk: Desk | None, key: str, seconds: float = 0.0) -> None:
+    """Show the words of an answer; data and tables that are shown for themselves are left out.
+
+    Where it is about a clip of so many seconds, which stands below, its times lead there.
+    """
     parsed = answer.parsed
     is_data = parsed.has_data or bool(parsed.regions)
     if is_data and not without_data(answer.text):
@@ -31,7 +34,7 @@ def show_text(answer: Answer, words: Words, *, desk: Desk | None, key: str) -> N
             continue
         prose = without_tables(part) if parsed.tables else part
         if prose.strip():
-            st.markdown(shown_answer(prose), anchors=False)
+            st.markdown(shown_answer(prose, seconds=seconds), anchors=False)
 
 
 def _is_shown_otherwise(block: CodeBlock, *, is_data: bool, has_tables: bool) -> bool:

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts import children
 from scripts.kit.wheels import normalised
 from scripts.packages import SetupError, clean_environment, say
 
@@ -185,16 +186,8 @@ def fetch(
 
 
 def _run(command: list[str], *, failure: str) -> None:
-    done = subprocess.run(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        env=clean_environment(),
-        check=False,
-    )
-    if done.returncode:
-        errors = [line for line in done.stdout.splitlines() if line.startswith("ERROR: ")] or done.stdout.splitlines()
+    with children.running(command, clean_environment()) as process:
+        lines = (process.stdout.read() if process.stdout else "").splitlines()
+    if process.returncode:
+        errors = [line for line in lines if line.startswith("ERROR: ")] or lines
         raise SetupError("\n".join([failure, *errors[-3:]]))

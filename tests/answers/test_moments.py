@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen_vl_app.answers import parse_answer
+from qwen_vl_app.answers.moments import times_in
 from qwen_vl_app.chat import CoordinateSpace, Moment, Size
 
 
@@ -71,3 +72,21 @@ def test_without_a_clip_nothing_is_a_time() -> None:
 def test_nothing_raises_and_everything_lies_in_the_clip(text: str) -> None:
     for moment in moments(text, seconds=60.0):
         assert 0 <= moment.start_s <= 60 and (moment.end_s is None or moment.start_s < moment.end_s <= 60)
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("at 0:07 it stops", [("0:07", 7.0)]),
+        ("00:01 - 00:02 The corner is red.", [("00:01 - 00:02", 1.0)]),
+        ("[00:01] - [00:02] red", [("00:01", 1.0)]),
+        ("第3秒到第5秒", [("3秒", 3.0), ("5秒", 5.0)]),
+        ("from 2 to 4 seconds, then 1 minute 5 s", [("2 to 4 seconds", 2.0)]),
+        ("it lasts for 5 seconds", []),
+        ("at 9:59", []),  # behind the end
+        ("ratio 16:9 and version 1.2", []),
+    ],
+)
+def test_where_times_stand_in_a_line(line: str, found: list[tuple[str, float]]) -> None:
+    """To be made links of: the words as they stand, and the second that they mean."""
+    assert [(line[start:end], second) for start, end, second in times_in(line, seconds=30.0)] == found

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,9 +41,10 @@ def test_a_random_model_is_a_whole_folder(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
-def test_every_arm_gives_every_figure(arm: Arm, folder: Path) -> None:
+def test_every_arm_gives_every_figure(arm: Arm, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each arm makes exactly the tokens asked for and tells seconds and bytes for each size."""
     found = measure_arm(Work(arm, folder, (Size(64, 64), Size(96, 64)), 4, 1, 1, 0))
+    assert "Loading weights" not in capsys.readouterr().err  # the library's own bar
     assert set(found["sizes"]) == {"64x64", "96x64"}
     for figures in found["sizes"].values():
         for name in ("first_token_s", "decode_tokens_per_s", "follow_up_first_token_s", "mixed_s", "gb_per_s"):
@@ -146,3 +150,17 @@ def test_a_shape_that_is_not_there_is_told(tmp_path: Path) -> None:
         bench.run_bench(shape="13b")
     with pytest.raises(ModelFolderError):
         bench.run_bench(model=tmp_path / "none")
+
+
+def test_what_a_killed_benchmark_left_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the next one; what belongs to a living process, or to nobody known, stays."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait(60)
+    dead, living, strange = (
+        tmp_path / f"qwen-vl-bench-{name}" for name in (f"{ended.pid}-abc", f"{os.getpid()}-abc", "abc")
+    )
+    for folder in (dead, living, strange):
+        (folder / "random-tiny").mkdir(parents=True)
+    assert bench.sweep_leftovers() == 1
+    assert not dead.exists() and living.exists() and strange.exists()

@@ -82,6 +82,9 @@ def test_what_cannot_be_meant_is_refused_with_its_place(document: str, code: str
     assert refused.value.code == code
 
 
+NESTED = {"type": "object", "properties": {"x": {"type": "object", "properties": {"y": {}}}}}
+
+
 def test_a_json_schema_becomes_a_template() -> None:
     """Types, enumerations, limits, references, "or null", lists and tables; booleans are a choice."""
     schema = {
@@ -119,6 +122,35 @@ def test_a_json_schema_becomes_a_template() -> None:
     assert template.field("leaks").hint.en == "oil below the shaft"
 
 
+def test_objects_within_a_schema_give_their_fields() -> None:
+    """Under both names; required where all of them are. References at the top, `allOf`, and values as `oneOf` are understood."""
+    schema = {
+        "$ref": "#/$defs/Delivery",
+        "$defs": {
+            "Delivery": {
+                "title": "送货",
+                "required": ["to"],
+                "properties": {
+                    "to": {"$ref": "#/$defs/Place"},
+                    "how": {"oneOf": [{"const": "road"}, {"const": "sea"}]},
+                },
+                "allOf": [{"properties": {"weight": {"oneOf": [{"type": "number"}, {"type": "string"}]}}}],
+            },
+            "Place": {"type": "object", "required": ["city"], "properties": {"city": {}, "zip": {"type": "integer"}}},
+        },
+    }
+    template = template_from_text(json.dumps(schema))
+    assert template.title.zh == "送货"
+    found = {field.key: (field.names.en, field.type, field.is_required) for field in template.fields}
+    assert found == {
+        "to_city": ("to city", FieldType.TEXT, True),
+        "to_zip": ("to zip", FieldType.INTEGER, False),
+        "how": ("how", FieldType.CHOICE, False),
+        "weight": ("weight", FieldType.TEXT, False),
+    }
+    assert [choice.value for choice in template.field("how").choices] == ["road", "sea"]
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [
@@ -126,15 +158,18 @@ def test_a_json_schema_becomes_a_template() -> None:
         ("[1]", "forms.schema.no_object"),
         ('{"type": "object"}', "forms.schema.no_object"),
         ('{"type": "objct", "properties": {"a": {}}}', "forms.schema.invalid"),
-        ('{"properties": {"a": {"type": "object", "properties": {"b": {}}}}}', "forms.schema.nested"),
-        ('{"properties": {"a": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"$ref": "#/$defs/a"}}}', None),
+        (json.dumps({"properties": {"a": {"type": "array", "items": NESTED}}}), "forms.schema.nested"),
+        (
+            '{"properties": {"a": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"$ref": "#/$defs/a"}}}',
+            "forms.schema.own_reference",
+        ),
+        ('{"properties": {"a": {"type": "array", "items": {"$ref": "#"}}}}', "forms.schema.own_reference"),
+        ('{"properties": {"a": {"$ref": "#/$defs/gone"}}}', "forms.schema.no_reference"),
+        (json.dumps({"properties": {f"f{n}": {} for n in range(61)}}), "forms.template.too_many_fields"),
     ],
 )
-def test_schemas_that_describe_no_form(text: str, code: str | None) -> None:
-    """Each is refused in a sentence; a reference in a circle is a field of text."""
-    if code is None:
-        assert template_from_text(text, name="t").fields[0].type is FieldType.TEXT
-        return
+def test_schemas_that_describe_no_form(text: str, code: str) -> None:
+    """Each is refused in a sentence."""
     with pytest.raises(FormError) as refused:
         template_from_text(text)
     assert refused.value.code == code
@@ -173,20 +208,46 @@ def test_a_workbooks_header_becomes_a_template() -> None:
 
 def test_a_csv_header_becomes_a_template_in_any_encoding() -> None:
     """Semicolons and GB 18030, as Excel in China writes them."""
-    template = template_from_file("表号;读数\n A1;12,5\n".encode("gb18030"), "表.csv")
+    document = "表号;读数\n A1;12,5\n"
+    template = template_from_file(document.encode("gb18030"), "表.csv")
+    assert template.fields == template_from_file(document.encode("utf-16"), "表.csv").fields
     assert [(field.names.zh, field.type) for field in template.fields] == [
         ("表号", FieldType.TEXT),
         ("读数", FieldType.NUMBER),
     ]
 
 
+def test_a_title_over_several_columns_goes_with_the_titles_below_it() -> None:
+    """Merged cells are empty but for the first."""
+    data = workbook(
+        ("Pumps",), ("Tag", "Reading", None, "Date"), (None, "min", "max", None), ("P-1", 1.5, 2, "2026-01-02")
+    )
+    template = template_from_file(data, "pumps.xlsx")
+    found = [(field.names.en, field.type) for field in template.fields]
+    assert found == [
+        ("Tag", FieldType.TEXT),
+        ("Reading min", FieldType.NUMBER),
+        ("Reading max", FieldType.INTEGER),
+        ("Date", FieldType.DATE),
+    ]
+
+
+def test_years_may_be_titles() -> None:
+    """Other numbers above numbers are a table without a header."""
+    template = template_from_file(workbook(("Tag", 2025, 2026), ("P-1", 1.5, 2)), "years.xlsx")
+    assert [field.names.en for field in template.fields] == ["Tag", "2025", "2026"]
+
+
 @pytest.mark.parametrize(
     ("data", "name", "code"),
     [
+        (workbook(("P-1", 1.5, "ok"), ("P-2", 2.5, "ok")), "a.xlsx", "forms.header.no_header"),
+        (workbook(tuple(f"Column {n}" for n in range(300))), "a.xlsx", "forms.template.too_many_fields"),
+        (b"", "a.json", "forms.template.unknown_file"),
         (b"PK\x03\x04 nothing", "a.xlsx", "forms.header.unreadable"),
         (b"\x00\x01\x02", "a.csv", "forms.header.unreadable"),
         (b"1,2,3\n", "a.csv", "forms.header.none"),
-        (b"\xff\xfe\x00", "a.json", "forms.template.not_json"),
+        (b"\xff\xfe\x00", "a.json", "forms.template.unknown_file"),
     ],
 )
 def test_files_that_hold_no_header(data: bytes, name: str, code: str) -> None:

@@ -35,7 +35,7 @@ def test_the_child_is_a_fresh_isolated_interpreter_with_an_empty_environment() -
     decoder.inspect(PICTURE)
     child = child_of(decoder)
     command = child.cmdline()
-    assert command[:3] == [sys.executable, "-I", "-c"]
+    assert command[:3] == [child_process._interpreter(), "-I", "-c"]
     assert {name.upper() for name in child.environ()} <= {
         *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MALLOC_ARENA_MAX", "LC_ALL", "LC_CTYPE", "SYSTEMROOT")
     }

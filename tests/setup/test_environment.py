@@ -101,11 +101,11 @@ def test_two_set_ups_do_not_meet(house: House) -> None:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
         with (environment.SETUP / "lock").open("a+b") as file:
-            assert not environment._try_lock(file.fileno())
+            assert not environment.try_lock(file.fileno())
         other.kill()
         other.wait(timeout=60)
     with (environment.SETUP / "lock").open("a+b") as file:
-        assert environment._try_lock(file.fileno())
+        assert environment.try_lock(file.fileno())
 
 
 def test_a_damaged_stamp_is_no_stamp(house: House) -> None:

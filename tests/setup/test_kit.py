@@ -55,6 +55,22 @@ def test_a_kit_is_installed_by_its_hashes_and_one_flipped_byte_is_refused(
     assert not environment.is_ready(dev=False), "another kit, and what is installed came from the old one"
 
 
+def test_no_setting_of_this_machine_s_pip_reaches_into_a_kit(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A share that is gone, another index, a folder for everything: with a kit, pip reads none of that."""
+    make_torch(house.kit, cuda=None)
+    describe_kit(house.kit, house.root / "requirements.txt")
+    settings = tmp_path / "pip.ini"
+    settings.write_text("[global]\nrequire-virtualenv = nonsense\nfind-links = \\\\gone\\share\n", encoding="utf-8")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(settings))
+    monkeypatch.setenv("PIP_TARGET", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("PIP_CONSTRAINT", str(tmp_path / "nowhere.txt"))
+    environment.ensure()
+    assert house.has("tiny")
+    assert not (tmp_path / "elsewhere").exists()
+
+
 @pytest.fixture
 def kit(tmp_path: Path) -> Path:
     """A small kit that fits."""

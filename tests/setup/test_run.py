@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import http.server
+import sys
 import threading
 import webbrowser
 from collections.abc import Iterator
@@ -173,6 +174,32 @@ def test_a_taken_port_gives_way_to_the_next_free_one(
     assert run.find_place(8501, is_fixed=False) == run.Place(busy_port, is_running=True)
 
 
+def test_a_second_click_waits_for_the_app_that_the_first_one_starts(
+    busy_port: int, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also while nothing answers yet. Where the first start came to nothing, the second one starts the app itself."""
+    monkeypatch.setattr(environment, "SETUP", root / ".setup")
+    first, second = run._hold_the_start(), run._hold_the_start()
+    assert first()
+    assert first()
+    assert not second()
+    (root / ".setup" / "running.json").write_text(f'{{"port": {busy_port}}}', encoding="utf-8")
+    asked: list[bool] = []
+
+    def is_alone() -> bool:
+        asked.append(second())
+        if len(asked) == 3:
+            monkeypatch.setattr(Stranger, "mark", guard.APP_HEADER)  # the app is ready now
+        return asked[-1]
+
+    assert run.find_place(8501, is_fixed=False, is_alone=is_alone) == run.Place(busy_port, is_running=True)
+    assert asked == [False] * 3
+    assert capsys.readouterr().out.count("waiting for it") == 1
+    monkeypatch.setattr(Stranger, "mark", "X-Other")
+    answers = iter((False, True))
+    assert not run.find_place(8501, is_fixed=False, is_alone=lambda: next(answers)).is_running
+
+
 def test_an_app_that_falls_over_is_started_again_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fallen driver and a torn process are; an ordinary end and a person's wish to end are not."""
     ends: list[int] = []
@@ -181,10 +208,12 @@ def test_an_app_that_falls_over_is_started_again_but_not_for_ever(monkeypatch: p
         return ends.pop(0)
 
     monkeypatch.setattr(run, "_run", ended)
-    ends[:] = [run.RESTART_STATUS, -11, 0, 99]
+    torn = 0xC0000005 if sys.platform == "win32" else -11
+    ends[:] = [run.RESTART_STATUS, torn, 0, 99]
     assert run._keep_running(["python"], {}, port=1, opens_browser=False) == 0
     assert ends == [99]
     ends[:] = [run.RESTART_STATUS] * 10
     assert run._keep_running(["python"], {}, port=1, opens_browser=False) == run.RESTART_STATUS
     assert len(ends) == 10 - 1 - run.RESTARTS
-    assert not any(map(run.is_crash, (0, 1, 2, 130, -2, -15)))
+    wished = (run.CONSOLE_CLOSED,) if sys.platform == "win32" else (-2, -15)
+    assert not any(map(run.is_crash, (0, 1, 2, 130, *wished)))

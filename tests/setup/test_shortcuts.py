@@ -29,6 +29,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no desktop of Windows reads it")
 def test_the_menu_s_entry_is_one_that_desktops_read(tmp_path: Path) -> None:
     """Quoting and percent signs as the specification wants them."""
     text = shortcuts.desktop_entry("/usr/bin/python3", AWKWARD)
@@ -50,6 +51,7 @@ def test_the_menu_s_entry_passes_the_specification_s_own_checker(tmp_path: Path,
     assert (told.returncode, told.stdout + told.stderr) == (0, "")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no systemd")
 def test_the_service_runs_without_a_way_out(tmp_path: Path) -> None:
     """The unit quotes what has to be, and cuts the app off."""
     text = shortcuts.service_unit("/usr/bin/python3", AWKWARD)

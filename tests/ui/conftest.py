@@ -17,7 +17,7 @@ from playwright.sync_api import Browser
 from streamlit.testing.v1 import AppTest
 
 from qwen_vl_app.assistant import Assistant
-from qwen_vl_app.config import Settings
+from qwen_vl_app.config import ROOT, Settings
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.history import HistoryStore, Keeping, KeepingMode
 from qwen_vl_app.ui.acts import act as act_of
@@ -191,6 +191,18 @@ def address(server_log: Path) -> Iterator[str]:
     script = Path(__file__).with_name("served_app.py")
     command = [sys.executable, str(script), str(port), str(server_log.parent)]
     with serving(command, log=server_log, is_ready=lambda: answers(url)):
+        yield url
+
+
+@pytest.fixture(scope="session")
+def demo_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve the app as people start it, over the demo model, once for all tests that need a model; yield its address."""
+    folder = tmp_path_factory.mktemp("demo")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/"
+    environment = {"QWEN_VL_DATA_DIR": str(folder / "data"), "QWEN_VL_MODEL": "demo", "QWEN_VL_PORT": str(port)}
+    command = [sys.executable, str(ROOT / "app.py")]
+    with serving(command, log=folder / "log", is_ready=lambda: answers(url), environment=environment):
         yield url
 
 

@@ -203,3 +203,20 @@ def test_a_long_list_of_places_is_not_folded_away(make_assistant: MakeAssistant)
 def picture_of(page: AppTest) -> Any:
     """Return the picture view that is open."""
     return next(each for each in page.get("bidi_component") if "picture" in each.proto.component_name)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("At 0:07 it stops.", "At [0:07](#clip-time-7) it stops."),
+        ("[0:07] it stops", "[[0:07](#clip-time-7)] it stops"),
+        ("`0:07` and 0:08", "`0:07` and [0:08](#clip-time-8)"),
+        ("see [0:07](#x)", "see [0:07](#clip-time-7) (#x)"),  # a model's own links are none
+        ("at 5:00", "at 5:00"),  # behind the end
+        ("0:07](javascript:alert(1))", "[0:07](#clip-time-7)]&#40;`javascript:alert(1`))"),
+    ],
+)
+def test_times_about_a_clip_are_links(said: str, shown: str) -> None:
+    """To its own places alone; without a clip nothing is one."""
+    assert shown_answer(said, seconds=10.0).replace("\u2060", "") == shown
+    assert "clip-time" not in shown_answer(said)

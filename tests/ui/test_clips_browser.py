@@ -48,6 +48,12 @@ def test_a_click_on_a_time_goes_there(visit: Callable[..., Visitor]) -> None:
     expect(player).to_have_js_property("currentTime", 3)
     page.get_by_role("button", name="Go to 0:01.0 – 0:02.0: The corner is red").click()
     expect(player).to_have_js_property("currentTime", 1)
+    address = page.url
+    page.get_by_role("link", name="00:03", exact=True).click()  # in the words of the answer
+    expect(player).to_have_js_property("currentTime", 3)
+    page.get_by_role("link", name="00:01 - 00:02", exact=True).press("Enter")
+    expect(player).to_have_js_property("currentTime", 1)
+    assert page.url == address
     frames = page.get_by_role("button", name="Frame at", exact=False)
     expect(frames).to_have_count(8)
     frames.last.click()

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.batch import BatchRuns
 from qwen_vl_app.forms import FieldState, FillPlan, FormDesk, FormField, FormTemplate, Names, desk_of
-from qwen_vl_app.ui.forms_builder import fields_of, template_of
+from qwen_vl_app.ui.forms_draft import fields_of, template_of
 from tests.forms.parts import TEMPLATE, PlateModel, plate_engine
 from tests.ui.conftest import MakeAssistant, click, page_of, words_on
 from tests.ui.fakes import png
@@ -53,7 +53,7 @@ def test_the_page_begins_with_filling(assistant: Assistant, desk: FormDesk, loca
     """Where there is nothing to review yet."""
     page = forms_page_of(assistant, locale=locale)
     assert page.title[0].value == title
-    assert page.selectbox(key="forms-fill-template").options
+    assert page.selectbox(key=key_of(page, "selectbox", "forms-fill-template")).options
     page.button(key="forms-fill").click().run()
     assert page.warning  # nothing was dropped
 
@@ -120,3 +120,104 @@ def test_the_truth_set_is_proved_on_the_page(assistant: Assistant, desk: FormDes
     assert desk.acceptance.active() == desk.acceptance.configuration()
     page.button(key="forms-case-remove").click().run()
     assert desk.acceptance.cases() == () and not page.exception
+
+
+def templates_page_of(assistant: Assistant) -> AppTest:
+    """The editor, with a new template."""
+    page = forms_page_of(assistant)
+    page.segmented_control(key="forms-section-0").set_value("templates").run()
+    return page.button(key="forms-new-template").click().run()
+
+
+def add_fields(page: AppTest, names: str) -> None:
+    """Add fields to the template in the editor."""
+    page.text_input(key="ft-add-names").set_value(names)
+    page.button(key="ft-add-button").click().run()
+
+
+def press(page: AppTest, start: str) -> None:
+    """Press the one button whose key begins like that."""
+    page.button(key=key_of(page, "button", start)).click().run()
+
+
+def test_what_is_typed_into_the_editor_outlasts_other_templates(assistant: Assistant, desk: FormDesk) -> None:
+    """It is kept for each template until it is saved or discarded."""
+    page = templates_page_of(assistant)
+    add_fields(page, "Tag, 压力\nTag")
+    page.radio(key=key_of(page, "radio", "ft-open-")).set_value(1).run()
+    page.selectbox(key=key_of(page, "selectbox", "ft-type-")).set_value("number").run()
+    page.number_input(key=key_of(page, "number_input", "ft-maximum-")).set_value(16.0).run()
+    chooser = page.selectbox(key=key_of(page, "selectbox", "forms-edit-"))
+    chooser.set_value("nameplate").run()
+    assert "Not saved yet." not in words_on(page)
+    page.button(key="forms-new-template").click().run()
+    assert page.radio(key=key_of(page, "radio", "ft-open-")).options == ["1. Tag", "2. 压力", "3. Tag"]
+    assert page.number_input(key=key_of(page, "number_input", "ft-maximum-")).value == 16.0
+    press(page, "ft-save-")
+    assert "Give the template a title." in words_on(page)
+    page.text_input(key=key_of(page, "text_input", "ft-zh-")).set_value("泵").run()
+    press(page, "ft-save-")
+    assert "Two fields are called tag" in words_on(page)  # and nothing is lost
+    page.radio(key=key_of(page, "radio", "ft-open-")).set_value(2).run()
+    press(page, "ft-remove-field-")
+    press(page, "ft-save-")
+    (kept,) = (template for template in desk.templates.list() if template.version)
+    assert kept.title.zh == "泵"
+    assert [(field.key, field.names.of("zh"), field.maximum) for field in kept.fields] == [
+        ("tag", "Tag", None),
+        ("field_2", "压力", 16.0),
+    ]
+    press(page, "ft-move-down-")
+    press(page, "ft-discard-")
+    assert page.radio(key=key_of(page, "radio", "ft-open-")).options == ["1. Tag", "2. 压力"]
+
+
+def test_an_empty_template_is_refused(assistant: Assistant, desk: FormDesk) -> None:
+    """In a sentence, with the title kept."""
+    page = templates_page_of(assistant)
+    page.text_input(key=key_of(page, "text_input", "ft-en-")).set_value("Empty").run()
+    press(page, "ft-save-")
+    assert "A template needs at least one field." in words_on(page)
+    assert page.text_input(key=key_of(page, "text_input", "ft-en-")).value == "Empty"
+
+
+def test_a_rule_about_a_field_that_went_stays_to_be_seen(assistant: Assistant, desk: FormDesk) -> None:
+    """A renamed field takes its rules along; one that is no number is refused where numbers are compared."""
+    page = templates_page_of(assistant)
+    page.text_input(key=key_of(page, "text_input", "ft-en-")).set_value("Pump").run()
+    add_fields(page, "in, out, note")
+    for place in (0, 1):
+        page.radio(key=key_of(page, "radio", "ft-open-")).set_value(place).run()
+        page.selectbox(key=key_of(page, "selectbox", "ft-type-")).set_value("number").run()
+    press(page, "ft-rule-add-")
+    rule = page.multiselect(key=key_of(page, "multiselect", "ft-rule-fields-"))
+    assert rule.options == ["in", "out"]
+    rule.set_value(["in", "out"]).run()
+    page.text_input(key=key_of(page, "text_input", "ft-name-en-")).set_value("outlet").run()
+    assert page.multiselect(key=key_of(page, "multiselect", "ft-rule-fields-")).options == ["in", "outlet"]
+    assert page.multiselect(key=key_of(page, "multiselect", "ft-rule-fields-")).value == ["in", "out"]
+    page.selectbox(key=key_of(page, "selectbox", "ft-type-")).set_value("text").run()
+    press(page, "ft-save-")
+    assert "takes dates and numbers, and outlet is neither" in words_on(page)
+    press(page, "ft-remove-field-")
+    assert "out (no longer there)" in page.multiselect(key=key_of(page, "multiselect", "ft-rule-fields-")).options
+    press(page, "ft-save-")
+    assert "A rule speaks of the field out, which there is not." in words_on(page)
+    press(page, "ft-rule-remove-")
+    press(page, "ft-save-")
+    (kept,) = (template for template in desk.templates.list() if template.version)
+    assert (kept.name, [field.key for field in kept.fields], kept.rules) == ("pump", ["in", "note"], ())
+
+
+def test_two_forms_that_read_alike_are_two(assistant: Assistant, desk: FormDesk) -> None:
+    """The second is not the first when it is chosen."""
+    picture = assistant.stage(png(width=280, height=140), "plate.png")
+    forms = {desk.fill(FillPlan(TEMPLATE), picture).form.form_id for _ in range(2)}
+    page = forms_page_of(assistant)
+    chooser = page.selectbox(key=key_of(page, "selectbox", "forms-open-"))
+    assert len(set(chooser.options)) == 2
+    first = chooser.value
+    chooser.set_value(next(iter(forms - {first}))).run()
+    assert page.selectbox(key=key_of(page, "selectbox", "forms-open-")).value != first
+    press(page, "forms-delete")
+    assert [each.form.form_id for each in desk.list()] == [first]

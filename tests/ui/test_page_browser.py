@@ -166,6 +166,17 @@ def test_another_browser_sees_none_of_it(browser: Browser, address: str) -> None
     first.leave()
 
 
+def test_a_very_large_screen_cuts_no_words(browser: Browser, address: str) -> None:
+    """At 4K letters grow, and the side bar with them."""
+    visitor = Visitor(browser, address)
+    visitor.page.set_viewport_size({"width": 3840, "height": 2160})
+    button = visitor.page.get_by_role("button", name="New conversation").locator("p")
+    height, letter = button.evaluate("(p) => [p.clientHeight, parseFloat(getComputedStyle(p).fontSize)]")
+    assert letter > 18
+    assert height < 2 * letter, "two lines"
+    visitor.leave()
+
+
 def _paste(page: Page, data: bytes) -> None:
     page.get_by_test_id(TEXT_AREA).evaluate(
         """(area, encoded) => {

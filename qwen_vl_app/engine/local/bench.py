@@ -6,7 +6,9 @@ Knows the order of things and how the figures become one. Does not know how an a
 from __future__ import annotations
 
 import multiprocessing
+import os
 import platform
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -35,6 +37,7 @@ FIGURES = (
     *("load_s", "peak_bytes", "gb_per_s", "share_of_limit"),
 )
 QUALITY_PICTURES = 10
+_PREFIX = "qwen-vl-bench-"
 CHOICES: Mapping[str, Callable[[tuple[Arm, ...]], tuple[Arm, ...]]] = {
     "all": lambda arms: arms,
     "ends": lambda arms: (arms[0], arms[-1]),
@@ -134,10 +137,22 @@ def _folder(shape: str, model: Path | None, on_progress: Progress) -> Iterator[P
     if shape not in SHAPES:
         raise ModelFolderError("engine.bench.no_shape", shape=shape, shapes=", ".join(SHAPES))
     on_progress(Reason("engine.bench.making", shape=shape))
-    with tempfile.TemporaryDirectory(prefix="qwen-vl-bench-", ignore_cleanup_errors=True) as parent:
+    sweep_leftovers()
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-", ignore_cleanup_errors=True) as parent:
         folder = Path(parent) / f"random-{shape}"
         make_model(shape, folder)
         yield folder
+
+
+def sweep_leftovers() -> int:
+    """Remove the random models of benchmarks that were killed, and return how many; those of living processes stay."""
+    swept = 0
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        number = left.name.removeprefix(_PREFIX).partition("-")[0]
+        if number.isascii() and number.isdigit() and not left.is_symlink() and not psutil.pid_exists(int(number)):
+            shutil.rmtree(left, ignore_errors=True)
+            swept += 1
+    return swept
 
 
 def _in_child(work: Callable[[Any], Any], given: Any) -> Any:

@@ -21,6 +21,7 @@ import numpy as np
 import psutil
 import torch
 import transformers
+from transformers.utils import logging as transformers_logging
 
 from qwen_vl_app.chat import ImageInput, Message, SamplingParams, Size
 from qwen_vl_app.engine.base import FinishedStep, GenerationRequest, TokenStep
@@ -120,6 +121,7 @@ class _Stock:
         dtype = torch.float32 if work.arm.precision == "fp32" else torch.bfloat16
         model_class = getattr(transformers, family.architecture)
         self._device = torch.device(work.device)
+        transformers_logging.disable_progress_bar()  # its bar would stand in the middle of our own report
         model = model_class.from_pretrained(work.folder, local_files_only=True, dtype=dtype)
         self._model = model.eval().to(self._device)
         self._model.generation_config.repetition_penalty = 1.0

@@ -4,6 +4,17 @@
  */
 
 const instances = new WeakMap();
+const clips = (window.qvlClips ??= new Set()); // those on the page now
+
+/* The element of the page's own document that a part of it lies in. */
+function hostOf(node) {
+  let root = node.getRootNode();
+  while (root instanceof ShadowRoot) {
+    node = root.host;
+    root = node.getRootNode();
+  }
+  return node;
+}
 
 export default function clipView(component) {
   let shown = instances.get(component.parentElement);
@@ -20,9 +31,30 @@ class ClipView {
     this.view = element("div", { class: "clip", "data-testid": "clip-view" });
     parent.append(this.view);
     this.told = "";
+    this.onClick = (event) => this.hear(event);
+  }
+
+  /* Times in the words above are links to "#clip-time-SECOND". The nearest clip below them hears a click. */
+  hear(event) {
+    const link = event.composedPath().find((each) => each instanceof HTMLAnchorElement);
+    const second = /#clip-time-([0-9.]+)$/.exec(link?.getAttribute("href") ?? "");
+    if (!second || !this.isBelow(link)) return;
+    event.preventDefault(); // the address stays what it is
+    event.stopPropagation();
+    this.goTo(Number(second[1]));
+  }
+
+  isBelow(link) {
+    const here = hostOf(this.view);
+    const isAfter = (node) => Boolean(link.compareDocumentPosition(node) & Node.DOCUMENT_POSITION_FOLLOWING);
+    if (!isAfter(here)) return false;
+    return ![...clips].some((other) => other !== this && isAfter(hostOf(other.view))
+      && Boolean(hostOf(other.view).compareDocumentPosition(here) & Node.DOCUMENT_POSITION_FOLLOWING));
   }
 
   update(data) {
+    document.addEventListener("click", this.onClick, true); // once, however often it is said
+    clips.add(this);
     const told = JSON.stringify(data);
     if (told === this.told) return; // drawn anew by the page, and still playing
     this.told = told;
@@ -32,6 +64,8 @@ class ClipView {
   }
 
   leave() {
+    document.removeEventListener("click", this.onClick, true);
+    clips.delete(this);
     this.player?.pause();
   }
 

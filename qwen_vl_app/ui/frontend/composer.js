@@ -106,6 +106,7 @@ class Composer {
       this.readKept();
     }
     store.isRead = true;
+    this.arrive(data);
     if (data.jump && data.jump.token > store.jumped) {
       store.jumped = data.jump.token;
       this.jumpTo(data.jump.turn);
@@ -611,6 +612,16 @@ class Composer {
       else requestAnimationFrame(keep);
     };
     requestAnimationFrame(keep);
+  }
+
+  /* Another page begins at its top, another conversation at its end: Streamlit keeps the place of what stood there before. */
+  arrive(data) {
+    const isElsewhere = store.place !== undefined && store.place !== data.place;
+    store.place = data.place;
+    if (!isElsewhere) return;
+    this.isAtEnd = true;
+    const main = document.querySelector('[data-testid="stMain"]');
+    if (main) main.scrollTop = data.follows ? main.scrollHeight : 0;
   }
 
   followEnd() {

@@ -8,13 +8,14 @@ const DROPS = "/app/drops";
 const SENT_AT_ONCE = 2;
 const PROBLEMS_SHOWN = 5;
 
-const store = (window.qvlDropped ??= { id: "", token: "", waiting: [], sending: 0, sent: 0, count: 0, bytes: 0, problems: [] });
+const stores = (window.qvlDropped ??= {}); // one for each place where files are dropped
+const emptied = () => ({ id: "", waiting: [], sent: 0, count: 0, bytes: 0, problems: [] });
 const instances = new WeakMap();
 
 export default function dropped(component) {
   let shown = instances.get(component.parentElement);
   if (!shown) {
-    shown = new Dropped(component.parentElement);
+    shown = new Dropped(component.parentElement, component.data);
     instances.set(component.parentElement, shown);
   }
   shown.update(component.data, component.setStateValue);
@@ -22,6 +23,10 @@ export default function dropped(component) {
 
 function newId() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function sized(bytes) {
+  return bytes < 1e6 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
 }
 
 /* A dropped folder is read entry by entry: browsers hand out at most a hundred at a time. */
@@ -42,10 +47,11 @@ async function filesOf(entry, path) {
 }
 
 class Dropped {
-  constructor(parent) {
+  constructor(parent, data) {
     this.data = { labels: {} };
+    this.store = stores[data.place] ??= { ...emptied(), token: data.token, sending: 0 };
     const picker = (more) => element("input", {
-      type: "file", multiple: true, hidden: true, tabindex: "-1", ...more,
+      type: "file", multiple: !data.single, hidden: true, tabindex: "-1", ...more,
       on: { change: (event) => {
         this.add([...event.target.files].map((file) => ({ file, name: file.webkitRelativePath || file.name })));
         event.target.value = "";
@@ -83,9 +89,13 @@ class Dropped {
     this.files.setAttribute("aria-label", say.files);
     this.folder.setAttribute("aria-label", say.folder);
     this.bar.setAttribute("aria-label", say.sending);
-    if (data.token !== store.token) { // a run has begun over what lay here
-      Object.assign(store, { id: "", token: data.token, waiting: [], sent: 0, count: 0, bytes: 0, problems: [] });
+    this.folderButton.hidden = data.single;
+    if (data.token !== this.store.token) { // a run has begun over what lay here
+      Object.assign(this.store, emptied(), { token: data.token });
     }
+    const left = this.store.waiting.length + this.store.sending;
+    // The page showed something else meanwhile, and forgot what lies here.
+    if (!left && this.store.count && data.known !== this.store.id) this.end();
     this.refresh();
   }
 
@@ -108,25 +118,26 @@ class Dropped {
   }
 
   add(found) {
-    store.id ||= newId();
-    store.waiting.push(...found);
+    if (this.data.single) Object.assign(this.store, emptied()); // the latest counts
+    this.store.id ||= newId();
+    this.store.waiting.push(...(this.data.single ? found.slice(0, 1) : found));
     this.send();
   }
 
   refuse(problem) {
-    store.problems.push(problem);
+    this.store.problems.push(problem);
     this.refresh();
   }
 
   send() {
-    while (store.sending < SENT_AT_ONCE && store.waiting.length) {
-      const next = store.waiting.shift();
-      store.sending += 1;
-      this.sendOne(store.id, next).finally(() => {
-        store.sending -= 1;
-        store.sent += 1;
+    while (this.store.sending < SENT_AT_ONCE && this.store.waiting.length) {
+      const next = this.store.waiting.shift();
+      this.store.sending += 1;
+      this.sendOne(this.store.id, next).finally(() => {
+        this.store.sending -= 1;
+        this.store.sent += 1;
         this.send();
-        if (!store.sending && !store.waiting.length) this.end();
+        if (!this.store.sending && !this.store.waiting.length) this.end();
       });
     }
     this.refresh();
@@ -137,39 +148,39 @@ class Dropped {
     try {
       const reply = await fetch(`${DROPS}/${id}?${query}`, { method: "POST", body: file, credentials: "same-origin" });
       const said = await reply.json();
-      if (id !== store.id) return;
-      if (said.problem) store.problems.push(said.problem);
-      else if (said.count > store.count) Object.assign(store, { count: said.count, bytes: said.bytes });
+      if (id !== this.store.id) return;
+      if (said.problem) this.store.problems.push(said.problem);
+      else if (said.count > this.store.count) Object.assign(this.store, { count: said.count, bytes: said.bytes });
     } catch {
-      store.problems.push(this.data.labels.unreachable.replace("{name}", name));
+      this.store.problems.push(this.data.labels.unreachable.replace("{name}", name));
     }
   }
 
   end() {
-    this.tell("drop", { id: store.count ? store.id : "", count: store.count, bytes: store.bytes });
-    store.sent = 0;
+    this.tell("drop", { id: this.store.count ? this.store.id : "", count: this.store.count, bytes: this.store.bytes });
+    this.store.sent = 0;
     this.refresh();
   }
 
   clear() {
-    if (store.id) fetch(`${DROPS}/${store.id}`, { method: "DELETE", credentials: "same-origin" }).catch(() => undefined);
-    Object.assign(store, { id: "", waiting: [], sent: 0, count: 0, bytes: 0, problems: [] });
+    if (this.store.id) fetch(`${DROPS}/${this.store.id}`, { method: "DELETE", credentials: "same-origin" }).catch(() => undefined);
+    Object.assign(this.store, emptied());
     this.tell("drop", { id: "", count: 0, bytes: 0 });
     this.refresh();
   }
 
   refresh() {
     const say = this.data.labels;
-    const left = store.waiting.length + store.sending;
+    const left = this.store.waiting.length + this.store.sending;
     this.bar.hidden = !left;
-    this.bar.value = store.sent / Math.max(1, store.sent + left);
-    const megabytes = (store.bytes / 1e6).toFixed(store.bytes < 1e7 ? 1 : 0);
-    const words = left ? say.sending_some.replace("{left}", left) : say.there.replace("{bytes}", megabytes);
-    const told = store.count || left ? words.replace("{count}", store.count) : "";
+    this.bar.value = this.store.sent / Math.max(1, this.store.sent + left);
+    const there = this.store.count === 1 ? say.there_one : say.there;
+    const words = left ? say.sending_some.replace("{left}", left) : there.replace("{bytes}", sized(this.store.bytes));
+    const told = this.store.count || left ? words.replace("{count}", this.store.count) : "";
     if (this.told.textContent !== told) this.told.textContent = told;
-    this.clearButton.hidden = !(store.count || store.problems.length) || left > 0;
-    const problems = store.problems.slice(0, PROBLEMS_SHOWN);
-    if (store.problems.length > PROBLEMS_SHOWN) problems.push(say.more.replace("{count}", store.problems.length - PROBLEMS_SHOWN));
+    this.clearButton.hidden = !(this.store.count || this.store.problems.length) || left > 0;
+    const problems = this.store.problems.slice(0, PROBLEMS_SHOWN);
+    if (this.store.problems.length > PROBLEMS_SHOWN) problems.push(say.more.replace("{count}", this.store.problems.length - PROBLEMS_SHOWN));
     this.problems.replaceChildren(...problems.map((problem) => element("li", { text: problem })));
   }
 }

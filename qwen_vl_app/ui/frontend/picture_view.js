@@ -336,16 +336,19 @@ class PictureView {
       if (place.of === null || this.isCorrected(place)) group.lastChild.setAttribute("stroke-dasharray", "7 4");
     }
     const said = this.areLabels || isLit ? `${number} ${short(place.label)}`.trim() : `${number}`;
-    const wide = widthOf(said) + 8;
+    const grown = letterSize() / 12;
+    const wide = (widthOf(said) + 8) * grown;
+    const high = 18 * grown;
     // Among very many, a number that would cover its own box waits until one zooms in.
     const isCrowded = this.shown.length > MANY && !isLit && !this.areLabels;
-    if (isCrowded && (corners[2] - corners[0] < 1.3 * wide || corners[3] - corners[1] < 30)) return group;
+    if (isCrowded && (corners[2] - corners[0] < 1.3 * wide || corners[3] - corners[1] < 30 * grown)) return group;
     const [room] = this.size();
     const x = clamp(corners[0] - 1, 0, Math.max(0, room - wide));
-    const y = corners[1] - 19 < 0 ? Math.max(0, Math.min(corners[1] + 1, this.size()[1] - 18)) : corners[1] - 19;
-    const word = drawn("text", { x: x + 4, y: y + 13, fill: ink });
+    const above = corners[1] - high - 1;
+    const y = above < 0 ? Math.max(0, Math.min(corners[1] + 1, this.size()[1] - high)) : above;
+    const word = drawn("text", { x: x + 4 * grown, y: y + 13 * grown, fill: ink });
     word.textContent = said;
-    group.append(drawn("rect", { x, y, width: wide, height: 18, rx: 2, fill: colour }), word);
+    group.append(drawn("rect", { x, y, width: wide, height: high, rx: 2, fill: colour }), word);
     return group;
   }
 
@@ -913,6 +916,12 @@ const ruler = document.createElement("canvas").getContext("2d");
 
 const widths = new Map();
 
+/* A label's letters in pixels: on a very large screen they grow with the page. */
+function letterSize() {
+  return 0.8 * parseFloat(getComputedStyle(document.documentElement).fontSize);
+}
+
+/* The width of a text at 12 pixels. */
 function widthOf(text) {
   if (!widths.has(text)) {
     if (widths.size > 5000) widths.clear();
