@@ -106,7 +106,7 @@ def test_every_change_is_found(
     store.close()
     file = folder / "audit.jsonl"
     changed = change(file.read_text(encoding="ascii").splitlines())
-    file.write_text("".join(f"{line}\n" for line in changed), encoding="ascii")
+    file.write_text("".join(f"{line}\n" for line in changed), encoding="ascii", newline="\n")
     again = open_store()
     problem = again.verify_audit().problem
     assert problem is not None

@@ -90,7 +90,8 @@ def slow(tmp_path: Path) -> Iterator[SlowSetUp]:
     """A set-up at work; whatever is left of it goes at the end."""
     found = SlowSetUp(tmp_path)
     yield found
-    for process in [found.process, *found.below]:
+    found.process.kill()
+    for process in found.below:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     found.process.wait(timeout=60)
