@@ -178,7 +178,7 @@ def _show_save(visit: Visit, desk: FormDesk, draft: TemplateDraft, made: FormTem
             type="primary",
             icon=":material/save:",
             on_click=draft.wish,
-            args=(save,),
+            args=(f"ft-save-{draft.edition}", save),
         )
         if draft.is_changed:
             st.button(

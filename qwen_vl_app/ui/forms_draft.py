@@ -48,8 +48,10 @@ class TemplateDraft:
     edition: int = 0
     opened: int = 0
     """The place of the line whose details are open."""
-    pending: list[Callable[[TemplateDraft], None]] = field(default_factory=list)
-    """What was clicked, done once everything that was typed before the click has arrived."""
+    pending: dict[str, Callable[[TemplateDraft], None]] = field(default_factory=dict)
+    """What was clicked, by the widgets' keys, done once everything that was typed before the click has arrived."""
+    heard: set[str] = field(default_factory=set)
+    """The keys of what was done: the page may tell of a click again where a run was interrupted."""
     is_refused: bool = False
     """Whether somebody wanted to save it and could not, so that the reason stands there until it is mended."""
 
@@ -71,14 +73,16 @@ class TemplateDraft:
         self.opened = max(min(self.opened, len(self.lines) - 1), 0)
         self.now_lines, self.now_rules = list(self.lines), list(self.rules)
 
-    def wish(self, act: Callable[[TemplateDraft], None]) -> None:
-        """Let something be done with the draft once this run has heard every widget; for callbacks."""
-        self.pending.append(act)
+    def wish(self, key: str, act: Callable[[TemplateDraft], None]) -> None:
+        """Let something be done with the draft, once for a key, when this run has heard every widget; for callbacks."""
+        if key not in self.heard:
+            self.pending[key] = act
 
     def do_pending(self) -> bool:
         """Do what was clicked; return whether anything was."""
-        acts, self.pending = self.pending, []
-        for act in acts:
+        acts, self.pending = self.pending, {}
+        self.heard.update(acts)
+        for act in acts.values():
             act(self)
         if acts:
             self.settle()

@@ -70,7 +70,7 @@ def _show_list(visit: Visit, draft: TemplateDraft) -> None:
         captions=[plain(_summary(visit, line)) for line in draft.now_lines],
         key=key,
         label_visibility="collapsed",
-        on_change=lambda: draft.wish(lambda found: found.open(_place(value_of(key)))),
+        on_change=lambda: draft.wish(key, lambda found: found.open(_place(value_of(key)))),
     )
 
 
@@ -99,14 +99,16 @@ def _summary(visit: Visit, line: Line) -> str:
 def _show_add(visit: Visit, draft: TemplateDraft) -> None:
     words = visit.words
 
+    key = f"ft-add-button-{draft.edition}"
+
     def add() -> None:
         names = str(value_of(_ADD) or "")
-        draft.wish(lambda found: found.add(names))
+        draft.wish(key, lambda found: found.add(names))
 
     form = st.form("ft-add", border=False, clear_on_submit=True)
     with form, st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input(words("builder.add_names"), key=_ADD, placeholder=words("builder.add_example"), max_chars=4000)
-        st.form_submit_button(words("builder.add"), icon=":material/add:", key="ft-add-button", on_click=add)
+        st.form_submit_button(words("builder.add"), icon=":material/add:", key=key, on_click=add)
 
 
 def _show_details(visit: Visit, draft: TemplateDraft, line: Line) -> Line:
@@ -152,14 +154,15 @@ def _place(chosen: object) -> int:
 def _button(
     visit: Visit, draft: TemplateDraft, name: str, icon: str, act: Callable[[TemplateDraft], None], *, off: bool = False
 ) -> None:
+    key = f"ft-{name.replace('_', '-')}-{draft.edition}"
     st.button(
         visit.words(f"builder.{name}"),
-        key=f"ft-{name.replace('_', '-')}-{draft.edition}",
+        key=key,
         icon=icon,
         type="tertiary",
         disabled=off,
         on_click=draft.wish,
-        args=(act,),
+        args=(key, act),
     )
 
 

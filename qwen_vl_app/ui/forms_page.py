@@ -81,5 +81,6 @@ def _say_what_happened(visit: Visit) -> None:
     for problem in state.problems:
         st.warning(visit.words.render(problem.reason), icon=":material/info:")
     if state.forms.done is not None:
-        st.toast(visit.words.render(state.forms.done), icon=":material/check:")
+        # No toast: the page library gives it no name that a screen reader could say, and it is gone before it is read.
+        st.success(visit.words.render(state.forms.done), icon=":material/check:")
         state.forms.done = None

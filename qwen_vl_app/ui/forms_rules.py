@@ -28,7 +28,7 @@ def show_rules(visit: Visit, draft: TemplateDraft) -> None:
             key=f"ft-rule-add-{draft.edition}",
             icon=":material/add:",
             on_click=draft.wish,
-            args=(TemplateDraft.add_rule,),
+            args=(f"ft-rule-add-{draft.edition}", TemplateDraft.add_rule),
         )
 
 
@@ -97,6 +97,6 @@ def _show_kind(visit: Visit, draft: TemplateDraft, rule: Line, *, number: int) -
             key=f"ft-rule-remove-{token}",
             icon=":material/delete:",
             on_click=draft.wish,
-            args=(lambda found: found.remove_rule(number),),
+            args=(f"ft-rule-remove-{token}", lambda found: found.remove_rule(number)),
         )
     return RuleKind(kind or rule["kind"]), tolerance

@@ -117,8 +117,8 @@ def make_lessons(stage: str, seed: int, first: int, *, larger: float = 0.0) -> l
 
 
 def _skill_lessons(rngs: list[np.random.Generator]) -> list[Lesson]:
-    columns, lines = random_grid(rngs[0], known=0.88)
-    if rngs[0].random() < 0.16:
+    columns, lines = random_grid(rngs[0], known=0.8)
+    if rngs[0].random() < 0.2:
         return [shortened(pair_lesson(r, columns, lines, chinese=0.0), LONGEST + columns * lines) for r in rngs[:8]]
     return [shortened(skill_lesson(r, columns, lines), LONGEST) for r in rngs]
 
@@ -137,7 +137,8 @@ def skill_lesson(rng: np.random.Generator, columns: int, lines: int) -> Lesson:
         talk = wide_questions.about_plate if picture.rows else wide_questions.about_surface
         conversations = talk(rng, picture)
     elif chance < 0.65:
-        picture = cell_plates.draw_cell_panel(rng, columns, lines, scale=scale, most_rows=4)
+        angle = float(rng.uniform(-2, 2)) if rng.random() < 0.2 else 0.0
+        picture = cell_plates.draw_cell_panel(rng, columns, lines, scale=scale, angle=angle, most_rows=4)
         conversations = wide_questions.about_plate(rng, picture)
     elif chance < 0.75 and columns >= 7 and lines >= 4:
         picture = cell_plates.draw_cell_table(rng, columns, lines, scale=scale)

@@ -28,11 +28,12 @@ from its letters to the same letters on the picture, from the answer back to the
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a pass gives: states after the last norm and those before the guided layer (B, S, D), visual tokens (P, cells, D), and the
-    guided heads' attention in logarithms (B, S, S) by name."""
+    """What a pass gives: states after the last norm, those before the guided layer and those before the last one (B, S, D), visual
+    tokens (P, cells, D), and the guided heads' attention in logarithms (B, S, S) by name."""
 
     states: Tensor
     early: Tensor
+    later: Tensor
     visual: Tensor
     guided: dict[str, Tensor]
 
@@ -122,10 +123,11 @@ def text_angles(model: Qwen2_5_VLForConditionalGeneration, positions: Tensor) ->
 
 def text(
     model: Qwen2_5_VLForConditionalGeneration, embedded: Tensor, positions: Tensor, allowed: Tensor
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
     """Run the language layers. `embedded` (B, S, D), `allowed` (B, S, S) booleans: row may look at column.
 
-    Returns the states after the last norm, those before the guided layer, and the guided heads' attention logarithms (B, S, S).
+    Returns the states after the last norm, those before the guided layer, those before the last layer, and the guided heads' attention
+    logarithms (B, S, S).
     """
     language = model.model.language_model
     config = language.config
@@ -135,7 +137,7 @@ def text(
     cos, sin = text_angles(model, positions)
     mask = torch.where(allowed, 0.0, -1e4)[:, None]
     x = embedded.float()
-    early = x
+    early = later = x
     guided: dict[str, Tensor] = {}
     count = len(language.layers)
     for index, layer in enumerate(language.layers):
@@ -158,7 +160,9 @@ def text(
         x = x + layer.mlp.down_proj(F.silu(layer.mlp.gate_proj(h)) * layer.mlp.up_proj(h))
         if index == count + GUIDED_LAYER - 1:
             early = x
-    return norm(x, language.norm.weight, config.rms_norm_eps), early, guided
+        if index == count - 2:
+            later = x
+    return norm(x, language.norm.weight, config.rms_norm_eps), early, later, guided
 
 
 def words(model: AnyModel, states: Tensor) -> Tensor:
@@ -187,5 +191,5 @@ def run(
     embedded = F.embedding(tokens, model.model.language_model.embed_tokens.weight)
     here = tokens == model.config.image_token_id
     embedded = embedded.masked_scatter(here[..., None], visual.reshape(-1, visual.shape[-1]).to(embedded.dtype))
-    states, early, guided = text(model, embedded, positions, allowed)
-    return Outputs(states, early, visual, guided)
+    states, early, later, guided = text(model, embedded, positions, allowed)
+    return Outputs(states, early, later, visual, guided)

@@ -66,7 +66,8 @@ class Batch:
 
     Sequence tensors are (B, S); `guides`, `matches`, `hops` and `late` hold the place in the sequence that a token should look
     at in one guided head, or -1. A counting token looks at several places: `tallies` is (N, 3) of sequence, token and place, with its
-    share of the looking in `tally_shares` (N,). Cell tensors are (P, cells) over all pictures P in the order of the sequences; `boxes` is
+    share of the looking in `tally_shares` (N,). `differing` is (N, 3) of sequence, place and whether what stands there, a
+    character of a second value, differs from its like in the first. Cell tensors are (P, cells) over all pictures P in the order of the sequences; `boxes` is
     (P, cells, 4) in steps of BOX_UNIT pixels.
     """
 
@@ -89,6 +90,7 @@ class Batch:
     boxes: Tensor
     tallies: Tensor
     tally_shares: Tensor
+    differing: Tensor
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,7 @@ class _Sequence:
     late: list[int]
     images: list[int]
     tallies: list[tuple[int, int, float]]
+    differing: list[tuple[int, bool]]
 
 
 def _add(made: _Sequence, conversation: Conversation, *, segment: int, columns: int, alone: Family | None) -> None:
@@ -296,7 +299,9 @@ def _guide_comparison(made: _Sequence, answer: Encoding, compared: Comparison, *
         of_first, of_second = _token_over(answer, a + i), _token_over(answer, b + i)
         made.matches[lead + of_second] = lead + of_first
         is_end = (a + i == a_end, b + i == b_end)
-        if is_end[0] != is_end[1] or (not any(is_end) and one[of_first] != other[of_second]):
+        is_other = is_end[0] != is_end[1] or (not any(is_end) and one[of_first] != other[of_second])
+        made.differing.append((lead + of_second, is_other))
+        if is_other:
             differs = lead + of_second
     made.late[lead + _token_over(answer, compared.verdict) - 1] = differs
 
@@ -414,6 +419,7 @@ def sequence_of(lesson: Lesson) -> _Sequence:
         late=[*nowhere],
         images=opening.images,
         tallies=[],
+        differing=[],
     )
     for number, conversation in enumerate(lesson.conversations, 1):
         _add(made, conversation, segment=number, columns=picture.columns, alone=None)
@@ -489,4 +495,7 @@ def pack(lessons: list[Lesson]) -> Batch:
             [(i, at, place) for i, s in enumerate(sequences) for at, place, _ in s.tallies], dtype=torch.long
         ).view(-1, 3),
         tally_shares=torch.tensor([share for s in sequences for _, _, share in s.tallies]),
+        differing=torch.tensor(
+            [(i, at, int(is_other)) for i, s in enumerate(sequences) for at, is_other in s.differing], dtype=torch.long
+        ).view(-1, 3),
     )

@@ -99,11 +99,11 @@ def text(
     *,
     here: Tensor,
     deep: tuple[Tensor, ...],
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
     """Run the language layers, adding `deep` at the visual tokens `here` (B, S) behind the first of them.
 
     `embedded` (B, S, D), `allowed` (B, S, S) booleans: row may look at column. Returns the states after the last norm, those before
-    the guided layer, and the guided heads' attention logarithms (B, S, S).
+    the guided layer, those before the last layer, and the guided heads' attention logarithms (B, S, S).
     """
     language = model.model.language_model
     config = language.config
@@ -113,7 +113,7 @@ def text(
     cos, sin = text_angles(model, positions)
     mask = torch.where(allowed, 0.0, -1e4)[:, None]
     x = embedded.float()
-    early = x
+    early = later = x
     guided: dict[str, Tensor] = {}
     count = len(language.layers)
     for index, layer in enumerate(language.layers):
@@ -140,7 +140,9 @@ def text(
             x = x + added
         if index == count + GUIDED_LAYER - 1:
             early = x
-    return norm(x, language.norm.weight, config.rms_norm_eps), early, guided
+        if index == count - 2:
+            later = x
+    return norm(x, language.norm.weight, config.rms_norm_eps), early, later, guided
 
 
 def run(
@@ -159,5 +161,5 @@ def run(
     here = tokens == model.config.image_token_id
     flat = seen.visual.reshape(-1, seen.visual.shape[-1]).to(embedded.dtype)
     embedded = embedded.masked_scatter(here[..., None], flat)
-    states, early, guided = text(model, embedded, positions, allowed, here=here, deep=seen.deep)
-    return Outputs(states, early, seen.visual, guided)
+    states, early, later, guided = text(model, embedded, positions, allowed, here=here, deep=seen.deep)
+    return Outputs(states, early, later, seen.visual, guided)

@@ -60,6 +60,7 @@ class TrainingHeads(nn.Module):
         self.row = nn.Linear(width, 32)
         self.column = nn.Linear(width, 32)
         self.order = nn.Linear(width, 16)
+        self.differs = nn.Linear(width, 2)
 
 
 def vision_losses(model: AnyModel, heads: TrainingHeads, visual: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -108,7 +109,7 @@ def place_losses(heads: TrainingHeads, early: Tensor, batch: Batch) -> dict[str,
     }
 
 
-def text_losses(model: AnyModel, outputs: forward.Outputs, batch: Batch) -> dict[str, Tensor]:
+def text_losses(model: AnyModel, heads: TrainingHeads, outputs: forward.Outputs, batch: Batch) -> dict[str, Tensor]:
     """Return the loss of the answers and of guided attention, with the share of right tokens."""
     asked = batch.targets != IGNORE
     logits = forward.words(model, outputs.states[asked]).float()
@@ -133,6 +134,8 @@ def text_losses(model: AnyModel, outputs: forward.Outputs, batch: Batch) -> dict
         if len(shares)
         else counted.sum() * 0
     )
+    sequence, at, is_other = batch.differing.unbind(-1)
+    told = heads.differs(forward.unit(outputs.later[sequence, at])).float()
     right = logits.argmax(-1) == targets
     copied, decided = weights >= 1.0, weights < 1.0
     return {
@@ -142,6 +145,7 @@ def text_losses(model: AnyModel, outputs: forward.Outputs, batch: Batch) -> dict
         "hop": looked["hops"],
         "late": looked["late"],
         "tally": looked["tallies"],
+        "differ": F.cross_entropy(told, is_other) if len(is_other) else told.sum() * 0,
         "copied right": right[copied].float().mean(),
         "form right": right[decided].float().mean(),
     }
@@ -180,12 +184,12 @@ def step_losses(
             total = stage.align * (parts["align"] + parts["second"])
         else:
             outputs = passed(model, batch)
-            parts = vision_losses(model, heads, outputs.visual, batch) | text_losses(model, outputs, batch)
+            parts = vision_losses(model, heads, outputs.visual, batch) | text_losses(model, heads, outputs, batch)
             parts |= place_losses(heads, outputs.early, batch)
             total = parts["answer"] + stage.align * (parts["align"] + parts["second"]) + stage.guide * parts["guide"]
             total = total + stage.guide * (parts["match"] + 0.5 * parts["hop"] + parts["late"] + 0.5 * parts["tally"])
             total = total + 0.2 * parts["classes"] + 0.15 * parts["boxes"] + 0.1 * parts["place"]
-            total = total + 0.1 * parts["order"]
+            total = total + 0.1 * parts["order"] + 0.15 * parts["differ"]
         total = total + 1.0 * parts["rms"]
     return {"loss": total} | parts
 
@@ -246,7 +250,8 @@ class Run:
     def keep_heads(self, path: Path) -> None:
         """Take over the training heads of another run; an exported folder has none, and they begin anew."""
         if path.is_file():
-            self.heads.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["heads"])
+            # A run from before a head was thought of has none of it: that head begins anew.
+            self.heads.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["heads"], strict=False)
 
     def load(self, path: Path) -> None:
         """Take over a checkpoint and the place where it stood."""

@@ -88,6 +88,8 @@ def make_template(page: Page, name: str) -> None:
     largest.fill("5")
     largest.press("Enter")
     expect(page.locator(part("ft-open-"))).to_contain_text("≤ 5")
+    page.get_by_test_id("drop-files").set_input_files(PUMP)
+    expect(page.locator(area("forms-sample")).locator("img")).to_be_visible()
 
 
 def decide(page: Page, typed: dict[str, str]) -> str:
