@@ -37,8 +37,8 @@ def show_builder(visit: Visit, desk: FormDesk, batches: Callable[[], BatchRuns])
     draft = forms.drafts.get(chosen)
     if draft is None:
         draft = forms.drafts[chosen] = TemplateDraft.of(templates.get(chosen))
-    if value_of(f"ft-en-{draft.edition}") is None:  # the page showed something else meanwhile, and forgot its widgets
-        draft.settle()
+    if draft.shown == draft.edition and value_of(f"ft-en-{draft.edition}") is None:
+        draft.settle()  # the page showed something else meanwhile, and forgot its widgets
     with st.grid(columns=2, min_column_width=SIDE_PX, gap="large"):
         with st.container():
             _show_titles(visit, draft)
@@ -147,6 +147,7 @@ def _show_titles(visit: Visit, draft: TemplateDraft) -> None:
         chinese = st.text_input(
             words("forms.title_zh"), value=draft.title.zh, key=f"ft-zh-{draft.edition}", max_chars=MAX_NAME
         )
+    draft.shown = draft.edition
     draft.now_title = Names((english or "").strip(), (chinese or "").strip())
 
 

@@ -46,6 +46,8 @@ class TemplateDraft:
     now_lines: list[Line]
     now_rules: list[Line]
     edition: int = 0
+    shown: int = 0
+    """The edition whose widgets are on the page, or were: one that was never shown keeps its keys, so that nothing typed early is lost."""
     opened: int = 0
     """The place of the line whose details are open."""
     pending: dict[str, Callable[[TemplateDraft], None]] = field(default_factory=dict)
