@@ -144,9 +144,8 @@ def test_a_long_conversation_keeps_its_place_and_opens_with_one_click(browser: B
 
     page.get_by_test_id("stMain").evaluate("(main) => { main.scrollTop = main.scrollHeight; }")
     page.get_by_role("button", name="Status and settings").click()
-    expect(
-        page.get_by_role("heading", name="Status and settings")
-    ).to_be_in_viewport()  # another page begins at its top
+    # Another page begins at its top.
+    expect(page.get_by_role("heading", name="Status and settings")).to_be_in_viewport()
     visitor.leave()
 
 
