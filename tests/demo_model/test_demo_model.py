@@ -16,15 +16,15 @@ from scripts.demo_model.scoring import Marks, Reply, overlap
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models" / "demo"
-SKILLS_MODEL = ROOT / "models" / "demo-skills"
 HELD_OUT = ROOT / "tests" / "data" / "demo"
 LEAST_VALUES, LEAST_BOXES, LEAST_REST = 0.95, 0.90, 0.90
 SKILLS_SEED, SKILL_PICTURES = 77, 10
 LEAST_OF_SKILLS = {
-    "all_answers": 0.6,
-    "all_json_valid": 0.95,
-    "all_json_null": 0.6,
-    "outside_honest": 0.7,
+    "all_answers": 0.85,
+    "all_json_valid": 0.97,
+    "all_json_null": 0.85,
+    "outside_honest": 0.9,
+    "pair_difference": 0.6,
     "talk_about": 0.9,
 }
 
@@ -120,13 +120,12 @@ def test_the_answer_comes_from_the_picture(ask: Asker) -> None:
 
 
 @pytest.fixture(scope="module")
-def skills() -> Marks:
-    with ask_through_app(SKILLS_MODEL) as opened:
-        return examine(opened, skill_papers(SKILLS_SEED, SKILL_PICTURES), wide=True)
+def skills(ask: Asker) -> Marks:
+    return examine(ask, skill_papers(SKILLS_SEED, SKILL_PICTURES), wide=True)
 
 
 @pytest.mark.parametrize("skill", sorted(LEAST_OF_SKILLS))
-def test_the_model_of_skills_says_what_is_not_there_and_what_it_cannot_tell(skills: Marks, skill: str) -> None:
+def test_the_demo_model_says_what_is_not_there_and_what_it_cannot_tell(skills: Marks, skill: str) -> None:
     """Nulls, empty lists and honest sentences come out on pictures drawn afresh, and not made-up values."""
     share = skills.scores()[skill]
     assert share >= LEAST_OF_SKILLS[skill], f"{skill}: {share:.3f} of {skills.asked[skill]:g}"

@@ -71,6 +71,7 @@ def make_template(page: Page, name: str) -> None:
     """A template of two fields, one of them a number of at most 5."""
     turn_to(page, TEMPLATES)
     page.locator(part("forms-new-template")).get_by_role("button").click()
+    expect(page.locator(area("ft-open-"))).to_have_count(0)  # typing begins once the fields of the one before are gone
     title = page.locator(part("ft-en-")).locator("input")
     expect(title).to_have_value("")
     title.fill(name)
