@@ -26,8 +26,11 @@ note.with_suffix(".draft").replace(note)
 time.sleep(600)
 """
 SET_UP = """
+import signal
 import sys
 from pathlib import Path
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it would be ignored, rightly so
 from scripts import environment, packages, run
 place, pip = Path(sys.argv[1]), sys.argv[2]
 environment.SETUP = place
