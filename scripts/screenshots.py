@@ -90,8 +90,8 @@ def ask_fields(page: Page) -> None:
 
 
 SHOTS = (
-    Shot("answer-en", "en-US", "light", ask_where, 1040),
-    Shot("answer-zh", "zh-CN", "dark", ask_where, 1040),
+    Shot("answer-en", "en-US", "light", ask_where, 1180),
+    Shot("answer-zh", "zh-CN", "dark", ask_where, 1180),
     Shot("welcome-en", "en-US", "light", show_welcome),
     Shot("welcome-zh", "zh-CN", "dark", show_welcome),
     Shot("composer-en", "en-US", "light", show_chips),
