@@ -64,16 +64,17 @@ def ask_through_app(model: Path, settings: Mapping[str, Any] | None = None) -> I
         chosen = {"models_dir": model.parent, "model": model.name, "data_dir": Path(data), **(settings or {})}
         with open_assistant(load_settings(overrides=chosen)) as assistant:
             assistant.wait_until_loaded(120.0)
-            staged: dict[int, tuple[StagedPicture, ...]] = {}
+            shown: Shown | None = None
+            staged: tuple[StagedPicture, ...] = ()
             conversation: list[int | None] = [None]
 
             def ask(paper: Shown, question: str, *, goes_on: bool = False) -> Reply:
-                if id(paper) not in staged:
-                    staged.clear()
-                    staged[id(paper)] = tuple(assistant.stage(file, name) for file, name in paper.files)
+                nonlocal shown, staged
+                if paper is not shown:  # held as well: what is let go of may leave its place to the next one
+                    shown, staged = paper, tuple(assistant.stage(file, name) for file, name in paper.files)
                 asked = Question(
                     question,
-                    pictures=() if goes_on else staged[id(paper)],
+                    pictures=() if goes_on else staged,
                     conversation_id=conversation[0] if goes_on else None,
                     sampling=SamplingParams(max_new_tokens=NEW_TOKENS),
                 )
