@@ -310,8 +310,8 @@ class Assistant:
     def switch_model(self, name: str, *, unloads_first: bool = False) -> None:
         """Bring another model in, a folder's name or a path; returns at once, `switch_status` tells the rest.
 
-        The one there is stays until the new one has answered; questions asked meanwhile wait for that. Where both do not fit into memory beside each other, nothing
-        is changed and the status says `needs_room`, unless the old one is to be unloaded first. Raises UsageError where
+        The one there is stays until the new one has answered; questions asked meanwhile wait for that. Where both do not
+        fit into memory beside each other, nothing is changed and the status says `needs_room`, unless the old one is to be unloaded first. Raises UsageError where
         models cannot be changed here or another change is under way, QueueFullError.
         """
         if self._switch is None or self.settings.remote_address or not self.settings.switch_models:

@@ -18,7 +18,7 @@ _NEEDLES = re.compile(
     r"\b(?:gauges?|gages?|manometers?|needles?|analog(?:ue)?|dials?|speedometers?)\b|指针|仪表|压力表|表盘|刻度盘",
     re.I,
 )
-_COUNTING = re.compile(r"\bhow many\b|\bcount\b|\bnumber of\b|多少|几个|数一数|数出|计数", re.I)
+_COUNTING = re.compile(r"\bhow many\b|\bcount\b|\bnumber of\b|(?<![是为])多少|数量|几个|数一数|数出|计数", re.I)
 _MANY = 20
 
 

@@ -50,3 +50,13 @@ def test_small_print_counts_cuts_and_values() -> None:
     cut = '[{"bbox_2d": [1, 2, 30, 40], "label": "a"}, {"bbox_2d": [1'
     assert told("Where?", cut, ended=FinishReason.LENGTH) == ["incomplete"]
     assert told("Fields", '{"date": "2026-11-21"}') == ["values"]
+
+
+@pytest.mark.parametrize(
+    ("question", "is_count"),
+    [("TEMP的值是多少？", False), ("压力为多少？", False), ("图中有多少个按钮？", True), ("按钮的数量是多少？", True)],
+)
+def test_what_a_value_is_asks_for_no_count(question: str, is_count: bool) -> None:
+    """The same Chinese word asks how much and how many."""
+    notes = checks(question, Answer("68.4", FinishReason.STOP), [])
+    assert any("count" in note.code for note in notes) is is_count
