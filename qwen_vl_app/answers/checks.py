@@ -18,7 +18,13 @@ _NEEDLES = re.compile(
     r"\b(?:gauges?|gages?|manometers?|needles?|analog(?:ue)?|dials?|speedometers?)\b|指针|仪表|压力表|表盘|刻度盘",
     re.I,
 )
-_COUNTING = re.compile(r"\bhow many\b|\bcount\b|\bnumber of\b|(?<![是为])多少|数量|几个|数一数|数出|计数", re.I)
+_COUNTING = re.compile(
+    r"\bhow many\b|\bcount\b"
+    # Not a serial number of something, nor the number of one thing.
+    r"|(?:^|[^\w\s]\s*|\b(?:the|total|exact|what|which|give|state|tell|and|a)\s+)number of (?!(?:the|this|that|an?|its)\b)"
+    r"|(?<![是为])多少|数量|几个|数一数|数出|计数",
+    re.I,
+)
 _MANY = 20
 
 

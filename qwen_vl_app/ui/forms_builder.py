@@ -73,7 +73,7 @@ def _show_head(visit: Visit, desk: FormDesk, templates: Mapping[str, FormTemplat
             index=list(labels).index(chosen),
             format_func=labels.__getitem__,
             key=key,
-            on_change=lambda: _open(visit, str(value_of(key) or NEW)),
+            on_change=lambda: _choose(visit, str(value_of(key) or chosen), chosen),
             width="stretch",
         )
         st.button(
@@ -117,6 +117,12 @@ def _open(visit: Visit, name: str) -> None:
     forms = visit.state.forms
     forms.template, forms.tried, visit.state.problems = name, None, []
     forms.opened += 1
+
+
+def _choose(visit: Visit, name: str, shown: str) -> None:
+    """Open what was chosen in the list; a list may report what it shows already, beside a click on something else."""
+    if name != shown:
+        _open(visit, name)
 
 
 def _open_anew(visit: Visit, name: str) -> None:

@@ -54,9 +54,21 @@ def test_small_print_counts_cuts_and_values() -> None:
 
 @pytest.mark.parametrize(
     ("question", "is_count"),
-    [("TEMP的值是多少？", False), ("压力为多少？", False), ("图中有多少个按钮？", True), ("按钮的数量是多少？", True)],
+    [
+        ("TEMP的值是多少？", False),
+        ("压力为多少？", False),
+        ("图中有多少个按钮？", True),
+        ("按钮的数量是多少？", True),
+        ("What is the serial number of the pump?", False),
+        ("Give the part number of each motor.", False),
+        ("What is the number of this room?", False),
+        ("What is the number of lamps?", True),
+        ("Number of screws?", True),
+        ("Tell me the total number of red buttons.", True),
+        ("Look at the panel: number of switches", True),
+    ],
 )
 def test_what_a_value_is_asks_for_no_count(question: str, is_count: bool) -> None:
-    """The same Chinese word asks how much and how many."""
+    """The same Chinese word asks how much and how many, and a serial number counts nothing."""
     notes = checks(question, Answer("68.4", FinishReason.STOP), [])
     assert any("count" in note.code for note in notes) is is_count

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -11,7 +12,10 @@ from streamlit.testing.v1 import AppTest
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.batch import BatchRuns
 from qwen_vl_app.forms import FieldState, FillPlan, FormDesk, FormField, FormTemplate, Names, desk_of
+from qwen_vl_app.ui.forms_builder import NEW, _choose
 from qwen_vl_app.ui.forms_draft import TemplateDraft, fields_of, template_of
+from qwen_vl_app.ui.state import PageState
+from qwen_vl_app.ui.visit import Visit
 from tests.forms.parts import TEMPLATE, PlateModel, plate_engine
 from tests.ui.conftest import MakeAssistant, click, page_of, words_on
 from tests.ui.fakes import png
@@ -127,6 +131,17 @@ def templates_page_of(assistant: Assistant) -> AppTest:
     page = forms_page_of(assistant)
     page.segmented_control(key="forms-section-0").set_value("templates").run()
     return page.button(key="forms-new-template").click().run()
+
+
+def test_a_list_that_reports_what_it_shows_opens_nothing() -> None:
+    """A click on "New template" and the list's own report may arrive together; the click counts."""
+    state = PageState()
+    visit = cast(Visit, SimpleNamespace(state=state))
+    state.forms.template = NEW
+    _choose(visit, "nameplate", "nameplate")
+    assert state.forms.template == NEW and state.forms.opened == 0
+    _choose(visit, "nameplate", NEW)
+    assert state.forms.template == "nameplate" and state.forms.opened == 1
 
 
 def add_fields(page: AppTest, names: str) -> None:
