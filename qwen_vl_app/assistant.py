@@ -168,7 +168,7 @@ class Assistant:
         self.private = PrivateConversations(
             may_begin=KeepingMode(settings.keep) is not KeepingMode.RECORDS,
             halt=self._halt,
-            let_go=self._let_model_forget,
+            let_go=self.let_model_forget,
             is_busy=self.is_running,
         )
         """Conversations of this process's memory, for the doors: touching, leaving and ending them."""
@@ -692,9 +692,10 @@ class Assistant:
         """Drop an owner's staged pictures and what the model holds of earlier questions; return what cannot be promised."""
         self.staging.discard_all(owner)
         self.scratch.empty(owner or None)  # the site's own erasures name nobody
-        return self._let_model_forget()
+        return self.let_model_forget()
 
-    def _let_model_forget(self) -> tuple[Reason, ...]:
+    def let_model_forget(self) -> tuple[Reason, ...]:
+        """Let the model drop pictures and conversations that it has read, as if it had just been loaded; return what cannot be promised."""
         if self.settings.remote_address:
             return (Reason("records.server_may_remember"),)
         if self._engine_status.state is not EngineState.READY:

@@ -1,6 +1,6 @@
 """Measures everything that only a graphics card can tell, in under ten minutes: python scripts/card.py --json card.json.
 
-Single parts run on a processor as well: `--device cpu --parts callers --shapes 0.4b`. Speed at 7B and 3B shape, captured steps against plain ones, the vision tower's ways, several callers, memory predicted
+Single parts run on a processor as well: `--device cpu --parts callers --shapes 0.4b`. Speed at 7B and 3B shape, captured steps against plain ones, ways to attend over long memories, the vision tower's ways, several callers, memory predicted
 against taken, and faults under a cap. `--dry` does the same in small on the processor, to see that it would run: its
 figures mean nothing. Each part has a process of its own, and one that fails says so and leaves the others standing.
 """
@@ -36,14 +36,19 @@ from qwen_vl_app.engine.local.bench import ratios, run_bench
 from qwen_vl_app.engine.local.bench_arms import QUESTION, _picture, cap_memory
 from qwen_vl_app.engine.local.bench_models import SHAPES, make_model
 from qwen_vl_app.engine.local.engine import LocalEngine
+from qwen_vl_app.engine.local.graphs import CudaRecorder
+from qwen_vl_app.engine.local.one_token import device_stopwatch, timed
+from qwen_vl_app.engine.local.slab import EagerRecorder
 from qwen_vl_app.errors import AppError, ModelError
 
 GB = 10**9
 PEAKS = {"H200": (4800, 989), "H100": (3350, 989), "A100": (2039, 312), "RTX 4090": (1008, 165)}
 """GB/s of memory and dense TFLOP/s in bf16 that the makers publish; the 4090's with sums in fp32."""
 CALLERS = (1, 2, 4, 8)
-PARTS = ("steps", "vision", "callers", "mixes", "faults", "speed")
+PARTS = ("steps", "attending", "vision", "callers", "mixes", "faults", "speed")
 TOWER = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584}
+HEADS, KV_HEADS, HEAD_SIZE, LAYERS = 28, 4, 128, 28
+"""Of the 7B's text model."""
 TINY_TOWER = {"depth": 2, "hidden_size": 64, "intermediate_size": 96, "num_heads": 4, "out_hidden_size": 64}
 
 
@@ -130,6 +135,26 @@ def vision(job: Job) -> dict[str, Any]:
     for way in WAYS:
         if "s" in found[way]:
             found[way]["sooner_than_sdpa"] = found["sdpa"]["s"] / found[way]["s"]
+    return found
+
+
+def attending(job: Job) -> dict[str, Any]:
+    """Time one new token over memories of the 7B's shape, all layers, by each way that captured steps may attend."""
+    job.begin()
+    device = torch.device(job.device)
+    layers, size = (2, 16) if job.is_dry else (LAYERS, HEAD_SIZE)
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    found: dict[str, Any] = {}
+    for rows, length in itertools.product(
+        (1, 2) if job.is_dry else (1, 4, 8), (64,) if job.is_dry else (256, 1024, 4096, 16384)
+    ):
+        shape = (layers, rows, KV_HEADS, length, size)
+        keys, values = (list(torch.randn(shape, device=device, dtype=dtype)) for _ in range(2))
+        recorder = EagerRecorder() if device.type == "cpu" else CudaRecorder()
+        took = timed(keys, values, HEADS, record=recorder.record, stopwatch=device_stopwatch(device))
+        nbytes = 2 * keys[0].nbytes * layers
+        told = {f"{way}_ms": seconds * 1000 for way, seconds in took.items()}
+        found[f"{rows} rows, {length} tokens"] = {**told, "best_gb_per_s": nbytes / min(took.values()) / GB}
     return found
 
 
@@ -383,6 +408,7 @@ def measure(
     tight, tighter = replace(first, cap_bytes=24 * GB), replace(first, cap_bytes=12 * GB)
     plan: list[tuple[str, Callable[[Job], dict[str, Any]], Job]] = [
         ("steps", steps, first),
+        ("attending", attending, first),
         ("vision", vision, first),
         ("callers", callers, first),
         ("mixes", mixes, first),

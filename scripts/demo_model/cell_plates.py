@@ -6,6 +6,7 @@ glare are what is new. It does not know what will be asked.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,16 @@ class Type:
     value_ink: Rgb
     shift: tuple[float, float]
     stroke: int = 0
+
+
+SLACK = 8.0
+"""Pixels by which turning a plate may move the outermost character off the middle of its visual token."""
+
+
+def slight_turn(rng: np.random.Generator, columns: int, lines: int) -> float:
+    """Choose an angle in degrees, as far as every character stays in its visual token: three and a half at most."""
+    most = min(3.5, math.degrees(SLACK / (CELL / 2 * math.hypot(columns - 1, lines - 1))))
+    return float(rng.uniform(-most, most))
 
 
 def wide_label(rng: np.random.Generator, taken: set[str], *, chinese: bool, longest: int = 4) -> str:
@@ -243,7 +254,7 @@ def draw_cell_letters(
     places: Places | None = None,
 ) -> Picture:
     """Fill a plate with random characters, a fifth of the places left empty: the lesson that teaches letter shapes."""
-    angle = float(rng.uniform(-2, 2)) if rng.random() < 0.15 else 0.0
+    angle = slight_turn(rng, columns, lines) if rng.random() < 0.25 else 0.0
     sheet, kind, places = _sheet(rng, columns, lines, scale=1.0, angle=angle, fonts=fonts, places=places)
     glyphs = []
     for row in range(places.lines):

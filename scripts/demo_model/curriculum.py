@@ -62,9 +62,9 @@ FIRST_STAGES = (
     Stage("surfaces", 900, muon=0.005, adam=0.0016, last=0.0, guide=0.3),
 )
 SKILL_STAGES = (
-    Stage("skills", 0, muon=0.0025, adam=0.0009, last=0.0, guide=0.3, align=0.3, to_the_end=True, hold=0.55),
+    Stage("skills", 0, muon=0.0025, adam=0.0009, last=0.0, guide=0.3, align=0.4, letters=0.12, to_the_end=True, hold=0.5),
 )
-"""All that may be asked, about pictures that look nearly like the first domain's."""
+"""All that may be asked, about plates of both scripts, tables and surfaces in many shapes, with the first domain's things."""
 WIDE_STAGES = (
     Stage(
         "wide", 0, muon=0.004, adam=0.0012, last=0.03, guide=0.3, align=0.5, letters=0.25, larger=0.1, to_the_end=True
@@ -83,6 +83,8 @@ WIDE_TOKENS = (55, 65)
 """Fewest and most visual tokens of a picture: what the first processor's limits of 43,008 and 50,960 pixels allow, in any shape."""
 LARGER_TOKENS = (60, 110)
 """Those of the larger sizes, where characters stand anywhere."""
+CHINESE_SHARE = 0.4
+"""The part of drawn plates and tables that are Chinese."""
 WIDEST_PLACE = 40.0
 """Pixels between the middles of two characters, at most."""
 LONGEST = 235
@@ -117,19 +119,18 @@ def make_lessons(stage: str, seed: int, first: int, *, larger: float = 0.0) -> l
 
 
 def _skill_lessons(rngs: list[np.random.Generator]) -> list[Lesson]:
-    columns, lines = random_grid(rngs[0], known=0.8)
-    if rngs[0].random() < 0.2:
-        return [shortened(pair_lesson(r, columns, lines, chinese=0.0), LONGEST + columns * lines) for r in rngs[:8]]
+    columns, lines = random_grid(rngs[0], known=0.45)
+    if rngs[0].random() < 0.16:
+        return [shortened(pair_lesson(r, columns, lines), LONGEST + columns * lines) for r in rngs[:8]]
     return [shortened(skill_lesson(r, columns, lines), LONGEST) for r in rngs]
 
 
 def skill_lesson(rng: np.random.Generator, columns: int, lines: int) -> Lesson:
-    """Draw a picture much like the first domain's, a table, nothing at all or something outside, and ask whatever may be asked."""
+    """Draw a plate or a surface, a table, nothing at all or something outside, and ask whatever may be asked."""
     scale = float(rng.uniform(1.0, 3.0)) if rng.random() < 0.4 else 1.0
+    is_first = (columns, lines) == (panels.COLUMNS, panels.LINES)
     chance = rng.random()
-    if (columns, lines) != (panels.COLUMNS, panels.LINES):
-        chance = 0.5 + 0.38 * chance if chance < 0.65 else 1.0
-    if chance < 0.5:
+    if chance < 0.42 and is_first:
         lesson = first_lesson(rng, scale, panels_share=0.4)
         if rng.random() < 0.5:
             return lesson
@@ -137,14 +138,18 @@ def skill_lesson(rng: np.random.Generator, columns: int, lines: int) -> Lesson:
         talk = wide_questions.about_plate if picture.rows else wide_questions.about_surface
         conversations = talk(rng, picture)
     elif chance < 0.65:
-        angle = float(rng.uniform(-2, 2)) if rng.random() < 0.2 else 0.0
-        picture = cell_plates.draw_cell_panel(rng, columns, lines, scale=scale, angle=angle, most_rows=4)
+        angle = cell_plates.slight_turn(rng, columns, lines) if rng.random() < 0.3 else 0.0
+        chinese = rng.random() < CHINESE_SHARE
+        picture = cell_plates.draw_cell_panel(
+            rng, columns, lines, scale=scale, angle=angle, chinese=chinese, most_rows=4
+        )
         conversations = wide_questions.about_plate(rng, picture)
     elif chance < 0.75 and columns >= 7 and lines >= 4:
-        picture = cell_plates.draw_cell_table(rng, columns, lines, scale=scale)
+        picture = cell_plates.draw_cell_table(rng, columns, lines, scale=scale, chinese=rng.random() < CHINESE_SHARE)
         conversations = wide_questions.about_table(rng, picture)
-    elif chance < 0.88 and (columns, lines) == (panels.COLUMNS, panels.LINES):
-        picture = scenes.draw_scene(rng, things=0 if rng.random() < 0.35 else None, scale=scale)
+    elif chance < 0.9:
+        things = 0 if rng.random() < 0.25 else None
+        picture = scenes.draw_scene(rng, columns, lines, things=things, scale=scale)
         conversations = wide_questions.about_surface(rng, picture)
     else:
         picture = outside.draw_outside(rng, columns, lines)

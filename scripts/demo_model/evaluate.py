@@ -11,8 +11,10 @@ import io
 import json
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,35 +55,51 @@ NEW_TOKENS = 384
 SUMMARY = ("values_exact", "boxes_iou50")
 
 
-@contextmanager
-def ask_through_app(model: Path, settings: Mapping[str, Any] | None = None) -> Iterator[Asker]:
-    """Open the app's assistant on one model folder, with some of its settings changed; its history is thrown away."""
-    from qwen_vl_app.bootstrap import open_assistant
-    from qwen_vl_app.chat import Question, SamplingParams, StagedPicture
-    from qwen_vl_app.config import load_settings
+class _Examiner(threading.local):
+    """What each thread that asks has on its desk: the paper, its staged pictures, and the conversation."""
 
+    shown: Shown | None = None
+    """Held, because what is let go of may leave its place to the next one."""
+    staged: tuple[Any, ...] = ()
+    conversation: int | None = None
+
+
+@contextmanager
+def ask_through_app(
+    model: Path, settings: Mapping[str, Any] | None = None, *, afresh: bool = False, together: bool = False
+) -> Iterator[Asker]:
+    """Open the app's assistant on one model folder, with some of its settings changed; its history is thrown away.
+
+    `afresh` lets the model forget before each question all that it has read, so that nothing is reused. Questions asked
+    `together`, from several threads, have their answers made side by side as a folder run's are.
+    """
+    from qwen_vl_app.bootstrap import open_assistant
+    from qwen_vl_app.chat import Question, SamplingParams
+    from qwen_vl_app.config import load_settings
+    from qwen_vl_app.jobs import Priority
+
+    desk = _Examiner()
     with tempfile.TemporaryDirectory() as data:
         chosen = {"models_dir": model.parent, "model": model.name, "data_dir": Path(data), **(settings or {})}
         with open_assistant(load_settings(overrides=chosen)) as assistant:
             assistant.wait_until_loaded(120.0)
-            shown: Shown | None = None
-            staged: tuple[StagedPicture, ...] = ()
-            conversation: list[int | None] = [None]
+            priority = Priority.BATCH if together else Priority.PAGE
 
             def ask(paper: Shown, question: str, *, goes_on: bool = False) -> Reply:
-                nonlocal shown, staged
-                if paper is not shown:  # held as well: what is let go of may leave its place to the next one
-                    shown, staged = paper, tuple(assistant.stage(file, name) for file, name in paper.files)
+                if paper is not desk.shown:
+                    desk.shown, desk.staged = paper, tuple(assistant.stage(file, name) for file, name in paper.files)
+                if afresh:
+                    assert not assistant.let_model_forget()
                 asked = Question(
                     question,
-                    pictures=() if goes_on else staged,
-                    conversation_id=conversation[0] if goes_on else None,
+                    pictures=() if goes_on else desk.staged,
+                    conversation_id=desk.conversation if goes_on else None,
                     sampling=SamplingParams(max_new_tokens=NEW_TOKENS),
                 )
-                job = assistant.ask(asked, is_anew=True)
+                job = assistant.ask(asked, is_anew=True, priority=priority)
                 for _ in job:
                     pass
-                conversation[0] = job.conversation_id
+                desk.conversation = job.conversation_id
                 assert job.answer is not None
                 parsed = job.answer.parsed
                 regions = tuple((r.label, (r.box.x1, r.box.y1, r.box.x2, r.box.y2)) for r in parsed.regions)
@@ -158,9 +176,15 @@ def read_plainly(text: str, *, width: int, height: int) -> Reply:
     return Reply(text, data, tuple(regions))
 
 
-def examine(ask: Asker, asked: list[Paper], *, wide: bool = False, show_wrong: bool = False) -> Marks:
-    """Ask every question of the papers and return the marks."""
+def examine(ask: Asker, asked: list[Paper], *, wide: bool = False, show_wrong: bool = False, together: int = 1) -> Marks:
+    """Ask every question of the papers, so many papers at a time, and return the marks."""
     marks = Marks()
+    if together > 1:
+        with ThreadPoolExecutor(together) as pool:
+            shares = [asked[i::together] for i in range(together)]
+            for share in pool.map(lambda own: examine(ask, own, wide=wide, show_wrong=show_wrong), shares):
+                marks.take(share)
+        return marks
     for number, paper in enumerate(asked):
         for i, exchange in enumerate(paper.exchanges):
             reply = ask(paper, exchange.question, goes_on=i in paper.continues)
@@ -240,6 +264,8 @@ def main() -> None:
         "--photos", type=Path, help="a folder of pictures not drawn here: how many answers claim nothing"
     )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the app")
+    parser.add_argument("--afresh", action="store_true", help="let the model forget all it has read before each question")
+    parser.add_argument("--together", type=int, default=1, metavar="N", help="so many answers in the making at a time")
     parser.add_argument("--wrong", action="store_true", help="print every wrong answer")
     arguments = parser.parse_args()
     if arguments.photos is not None:
@@ -256,12 +282,19 @@ def main() -> None:
         if arguments.skills or arguments.wide or arguments.unseen_fonts:
             parser.error("a model of boxes in thousandths was taught its own papers only")
         asked = relative.papers(arguments.seed, arguments.pictures)
-    with ask_through_library(model) if arguments.library else ask_through_app(model, settings) as ask:
+    if arguments.library and (arguments.afresh or arguments.together > 1 or settings):
+        parser.error("--library asks one question after the other and reuses nothing; it has no settings")
+    opened = (
+        ask_through_library(model)
+        if arguments.library
+        else ask_through_app(model, settings, afresh=arguments.afresh, together=arguments.together > 1)
+    )
+    with opened as ask:
         started = time.monotonic()
         if arguments.photos is not None:
             marks = examine_photos(ask, arguments.photos, show_wrong=arguments.wrong)
         else:
-            marks = examine(ask, asked, wide=arguments.skills or arguments.wide, show_wrong=arguments.wrong)
+            marks = examine(ask, asked, wide=arguments.skills or arguments.wide, show_wrong=arguments.wrong, together=arguments.together)
         seconds = time.monotonic() - started
     scores = marks.scores()
     if arguments.json:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scripts.demo_model import cell_plates, outside, panels, questions, scenes, surfaces, wide_questions
+from scripts.demo_model.cell_plates import slight_turn
 from scripts.demo_model.curriculum import WIDEST_PLACE, Split, generator, pair_lesson, random_grid
 from scripts.demo_model.drawing import HELD_OUT_FONTS, TAUGHT_FONTS, Picture
 from scripts.demo_model.phrases import KINDS, Language
@@ -103,8 +104,8 @@ def papers(seed: int, pictures: int, *, unseen_fonts: bool = False) -> list[Pape
 def skill_papers(seed: int, pictures: int, *, unseen_fonts: bool = False, is_wide: bool = False) -> list[Paper]:
     """Draw papers for every skill: plates, tables, surfaces, pairs, pictures outside the domain, and small talk by turns.
 
-    Plates only, in fonts never taught, with `unseen_fonts`. What `is_wide` has Chinese plates, more kinds of things, and characters
-    off the grid as well.
+    Plates only, in fonts never taught, with `unseen_fonts`. What `is_wide` has more kinds of things, and characters off the grid as
+    well.
     """
     makers = (
         _plate_paper,
@@ -151,14 +152,12 @@ class _Drawn:
 
 
 def _drawn_as(rng: np.random.Generator, *, is_wide: bool) -> _Drawn:
-    columns, lines = random_grid(rng, known=0.5 if is_wide else 0.8)
+    columns, lines = random_grid(rng, known=0.5)
     scale = 1.0 if rng.random() < 0.5 else float(rng.uniform(1.0, 2.5))
-    if not is_wide:
-        return _Drawn(columns, lines, scale, 0.0, None)
-    if rng.random() < 0.35:
+    if is_wide and rng.random() < 0.35:
         places = free_places(rng, columns, lines, widest=WIDEST_PLACE)
         return _Drawn(columns, lines, scale, float(rng.uniform(-3, 3)) if rng.random() < 0.5 else 0.0, places)
-    return _Drawn(columns, lines, scale, 0.0 if rng.random() < 0.7 else float(rng.uniform(-2, 2)), None)
+    return _Drawn(columns, lines, scale, 0.0 if rng.random() < 0.7 else slight_turn(rng, columns, lines), None)
 
 
 def _plate_paper(rng: np.random.Generator, *, is_wide: bool, fonts: tuple[str, ...] = cell_plates.CELL_FONTS) -> Paper:
@@ -169,7 +168,7 @@ def _plate_paper(rng: np.random.Generator, *, is_wide: bool, fonts: tuple[str, .
         drawn.lines,
         scale=drawn.scale,
         angle=drawn.angle,
-        chinese=is_wide and fonts is cell_plates.CELL_FONTS and rng.random() < 0.4,
+        chinese=fonts is cell_plates.CELL_FONTS and rng.random() < 0.4,
         fonts=fonts,
         places=drawn.places,
         most_rows=5 if is_wide else 4,
@@ -192,7 +191,9 @@ def _surface_paper(rng: np.random.Generator, *, is_wide: bool) -> Paper:
     if is_wide:
         picture = surfaces.draw_surface(rng, drawn.columns, drawn.lines, scale=drawn.scale)
     else:
-        picture = scenes.draw_scene(rng, things=0 if rng.random() < 0.1 else None, scale=drawn.scale)
+        picture = scenes.draw_scene(
+            rng, drawn.columns, drawn.lines, things=0 if rng.random() < 0.1 else None, scale=drawn.scale
+        )
     language: Language = "en" if rng.random() < 0.5 else "zh"
     asked = (
         wide_questions.detect_all,
@@ -212,14 +213,14 @@ def _table_paper(rng: np.random.Generator, *, is_wide: bool) -> Paper:
     if (places.lines if places else lines) < 3 or (places.columns if places else columns) < 7:
         columns, lines, places = panels.COLUMNS, panels.LINES, None
     picture = cell_plates.draw_cell_table(
-        rng, columns, lines, scale=drawn.scale, chinese=is_wide and rng.random() < 0.4, places=places
+        rng, columns, lines, scale=drawn.scale, chinese=rng.random() < 0.4, places=places
     )
     return _paper(rng, picture, wide_questions.about_table(rng, picture))
 
 
 def _pair_paper(rng: np.random.Generator, *, is_wide: bool) -> Paper:
     drawn = _drawn_as(rng, is_wide=is_wide)
-    lesson = pair_lesson(rng, drawn.columns, drawn.lines, chinese=0.35 if is_wide else 0.0)
+    lesson = pair_lesson(rng, drawn.columns, drawn.lines)
     first, second = lesson.pictures
     exchanges = tuple(exchange for talk in lesson.conversations for exchange in talk)
     return Paper(first, *file_of(rng, first), exchanges, more=(file_of(rng, second),))

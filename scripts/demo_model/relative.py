@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from scripts.demo_model import panels, questions, scenes
+from scripts.demo_model import outside, panels, questions, scenes, wide_questions
 from scripts.demo_model.curriculum import Split, Stage, generator, singly
 from scripts.demo_model.drawing import CELL, Picture, to_seen_size, wear
 from scripts.demo_model.examination import BATCH_LANGUAGES, Paper
@@ -32,7 +32,8 @@ PICTURES_A_STEP, PACKED = 16, 8
 RELATIVE_STAGES = (
     Stage("letters", 190, muon=0.01, adam=0.002, last=0.9, guide=0.0, align=1.0),
     Stage("short panels", 110, muon=0.006, adam=0.002, last=1.0, guide=0.5),
-    Stage("all sizes", 0, muon=0.006, adam=0.002, last=0.0, guide=0.4, to_the_end=True),
+    Stage("all sizes", 1300, muon=0.006, adam=0.002, last=0.0, guide=0.4),
+    Stage("not there", 0, muon=0.004, adam=0.0014, last=0.0, guide=0.3, to_the_end=True, hold=0.4),
 )
 
 
@@ -93,8 +94,59 @@ def about_scene(rng: np.random.Generator, picture: Picture) -> list[Exchange]:
     ]
 
 
+PLATE_ASKED: tuple[wide_questions.Asking, ...] = (
+    wide_questions.fields_as_json,
+    wide_questions.one_field,
+    wide_questions.row_box,
+    wide_questions.detect_kind,
+)
+SURFACE_ASKED: tuple[wide_questions.Asking, ...] = (
+    wide_questions.detect_kind,
+    wide_questions.detect_all,
+    wide_questions.count,
+    wide_questions.yes_no,
+    wide_questions.one_field,
+)
+OUTSIDE_ASKED: tuple[wide_questions.Asking, ...] = (*PLATE_ASKED, *SURFACE_ASKED[1:], wide_questions.read_all)
+"""Questions that may ask for what is not there, each with its share for plates and surfaces below."""
+PLATE_SHARES, SURFACE_SHARES = (0.3, 0.35, 0.3, 0.05), (0.35, 0.2, 0.3, 0.1, 0.05)
+
+
+def maybe_missing(rng: np.random.Generator, picture: Picture, number: int) -> list[Exchange]:
+    """Ask `number` different questions about what may not be there: null, an empty list, none, or a sentence."""
+    asking, shares = SURFACE_ASKED, SURFACE_SHARES
+    if picture.is_outside:
+        asking, shares = OUTSIDE_ASKED, (1 / len(OUTSIDE_ASKED),) * len(OUTSIDE_ASKED)
+    elif picture.rows:
+        asking, shares = PLATE_ASKED, PLATE_SHARES
+    chosen = rng.choice(len(asking), number, replace=False, p=shares)
+    return [asking[int(i)](rng, picture, _language(rng)) for i in chosen]
+
+
+def _not_there_lesson(rng: np.random.Generator) -> Lesson:
+    """Draw a plate, a surface, an empty one or a picture outside the domain; half of what is asked may be missing."""
+    scale = _scale(rng, sizes=True)
+    chance = rng.random()
+    if chance < 0.38:
+        picture = panels.draw_panel(rng, rows=int(rng.integers(1, MOST_ROWS + 1)), scale=scale, worn=False)
+        asked = [about_panel(rng, picture)[int(rng.integers(0, 3))], *maybe_missing(rng, picture, 2)]
+    elif chance < 0.92:
+        things = 0 if rng.random() < 0.12 else int(rng.integers(1, MOST_THINGS + 1))
+        picture = scenes.draw_scene(rng, things=things, scale=scale, worn=False)
+        asked = maybe_missing(rng, picture, 3)
+        if picture.things and rng.random() < 0.5:
+            asked[0] = about_scene(rng, picture)[int(rng.integers(0, 3))]
+    else:
+        picture = outside.draw_outside(rng, panels.COLUMNS, panels.LINES, scale=NATIVE)
+        asked = maybe_missing(rng, picture, 3)
+    asked = [in_thousandths(exchange, picture) for exchange in asked]
+    return Lesson((picture,), singly(asked), family=RELATIVE, seen=(as_seen(picture, rng),))
+
+
 def make_lesson(stage: str, rng: np.random.Generator) -> Lesson:
     """Draw one lesson of a stage."""
+    if stage == "not there":
+        return _not_there_lesson(rng)
     if stage == "letters":
         picture = panels.draw_characters(rng, scale=NATIVE)
         return Lesson((picture,), (), family=RELATIVE, seen=(as_seen(picture, rng),))

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import ImageDraw
 
 from scripts.demo_model.drawing import CELL, Box, Picture, Rgb, Thing, gradient, grey_like, to_seen_size, wear
-from scripts.demo_model.panels import SIZE
+from scripts.demo_model.panels import COLUMNS, LINES
 from scripts.demo_model.phrases import COLOURS, KINDS
 
 STEP = CELL // 2
@@ -20,22 +20,29 @@ PAINT: dict[str, Rgb] = {"red": (205, 38, 36), "green": (38, 160, 66), "yellow":
 
 
 def draw_scene(
-    rng: np.random.Generator, *, things: int | None = None, scale: float = 1.0, worn: bool = True
+    rng: np.random.Generator,
+    columns: int = COLUMNS,
+    lines: int = LINES,
+    *,
+    things: int | None = None,
+    scale: float = 1.0,
+    worn: bool = True,
 ) -> Picture:
-    """Draw a surface with `things` things (one to four when None), first at `scale` times its seen size of 280x168."""
+    """Draw a surface with `things` things (one to four when None) on a grid, first at `scale` times its seen size."""
     count = int(rng.integers(1, 5)) if things is None else things
-    size = round(SIZE[0] * scale), round(SIZE[1] * scale)
+    width, height = columns * CELL, lines * CELL
+    size = round(width * scale), round(height * scale)
     image = gradient(rng, size, grey_like(rng, 70, 225, 14), strength=0.2)
     placed: list[Thing] = []
     for _ in range(count):
-        thing = _place(rng, placed)
+        thing = _place(rng, placed, width, height)
         if thing is not None:
             placed.append(thing)
     draw = ImageDraw.Draw(image)
     for thing in placed:
-        _paint(rng, draw, thing, scale)
+        _paint(rng, draw, thing, (width, height), scale)
     placed.sort(key=reading_order)
-    seen = to_seen_size(image, SIZE)
+    seen = to_seen_size(image, (width, height))
     return Picture(wear(rng, seen) if worn else seen, image, things=tuple(placed))
 
 
@@ -44,7 +51,7 @@ def reading_order(thing: Thing) -> tuple[int, int]:
     return thing.box.top // CELL, thing.box.left // CELL
 
 
-def _place(rng: np.random.Generator, others: list[Thing]) -> Thing | None:
+def _place(rng: np.random.Generator, others: list[Thing], room_x: int, room_y: int) -> Thing | None:
     """Find room for one more thing; None when forty tries found none."""
     names = list(KINDS)
     kind = names[int(rng.integers(0, len(names)))]
@@ -59,8 +66,8 @@ def _place(rng: np.random.Generator, others: list[Thing]) -> Thing | None:
             width, height = STEP * int(rng.integers(1, 6)), STEP * int(rng.integers(1, 6))
             if max(width, height) < 3 * STEP:
                 continue
-        left = STEP * int(rng.integers(0, (SIZE[0] - width) // STEP + 1))
-        top = STEP * int(rng.integers(0, (SIZE[1] - height) // STEP + 1))
+        left = STEP * int(rng.integers(0, (room_x - width) // STEP + 1))
+        top = STEP * int(rng.integers(0, (room_y - height) // STEP + 1))
         box = Box(left, top, left + width, top + height)
         if not any(_touch(box, other.box) or _same_cell(box, other.box) for other in others):
             colour = list(COLOURS)[int(rng.integers(0, len(COLOURS)))] if kind in ("lamp", "button") else None
@@ -77,9 +84,11 @@ def _same_cell(a: Box, b: Box) -> bool:
     return (a.left // CELL, a.top // CELL) == (b.left // CELL, b.top // CELL)
 
 
-def _paint(rng: np.random.Generator, draw: ImageDraw.ImageDraw, thing: Thing, scale: float) -> None:
+def _paint(
+    rng: np.random.Generator, draw: ImageDraw.ImageDraw, thing: Thing, size: tuple[int, int], scale: float
+) -> None:
     jitter = rng.uniform(-1.5, 1.5, 4)
-    corners = np.clip(np.asarray(thing.box) + jitter, 0, [SIZE[0], SIZE[1], SIZE[0], SIZE[1]]) * scale
+    corners = np.clip(np.asarray(thing.box) + jitter, 0, [*size, *size]) * scale
     left, top, right, bottom = (float(v) for v in corners)
     if thing.kind == "lamp":
         paint_lamp(rng, draw, (left, top, right, bottom), PAINT[thing.colour or "red"], scale)

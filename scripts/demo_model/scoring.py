@@ -40,6 +40,11 @@ class Marks:
         self.right[name] += right
         self.asked[name] += asked
 
+    def take(self, other: Marks) -> None:
+        """Count another examiner's marks as well."""
+        for name, asked in other.asked.items():
+            self.add(name, other.right[name], asked)
+
     def scores(self) -> dict[str, float]:
         """Return the fraction right for every name, sorted by name."""
         return {name: self.right[name] / n for name, n in sorted(self.asked.items()) if n}

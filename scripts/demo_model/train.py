@@ -442,8 +442,8 @@ def main() -> None:
         help="architecture: boxes in pixels, or in thousandths",
     )
     arguments = parser.parse_args()
-    if arguments.family == RELATIVE.name and (arguments.grow_from or arguments.start_from or arguments.wide):
-        parser.error(f"{RELATIVE.name} is trained from nothing, in one row of stages")
+    if arguments.family == RELATIVE.name and (arguments.grow_from or arguments.wide):
+        parser.error(f"{RELATIVE.name} has one row of stages; --start-from begins with the last of them")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # or the processes it started would go on without it
     arguments.out.mkdir(parents=True, exist_ok=True)
     store = arguments.out.resolve() / f"store-{os.getpid()}"

@@ -548,7 +548,7 @@ def about_surface(rng: np.random.Generator, picture: Picture) -> list[tuple[Exch
     boxes: tuple[Asking, ...] = (detect_all, detect_kind)
     short: tuple[Asking, ...] = (count, yes_no, colour, beyond, describe, one_field, read_all, row_box, fields_as_json)
     asked: list[tuple[Exchange, ...]] = [(boxes[int(rng.random() < 0.4)](rng, picture, language_for(rng, picture)),)]
-    weights = [0.28, 0.17, 0.14, 0.03, 0.2, 0.03, 0.05, 0.03, 0.07]
+    weights = [0.28, 0.13, 0.12, 0.03, 0.28, 0.03, 0.04, 0.03, 0.06]
     for i in rng.choice(len(short), 3, p=weights):
         asked.append((short[int(i)](rng, picture, language_for(rng, picture)),))
     return asked

@@ -29,11 +29,12 @@ def test_a_dry_run_does_every_part_and_writes_a_report(
     file = tmp_path / "card.json"
     assert card.main(["--dry", "--json", str(file)]) == 0
     report = json.loads(file.read_text(encoding="utf-8"))
-    names = ["steps", "vision", "callers", "mixes", "faults at 24 GB", "faults at 12 GB", "speed tiny at 24 GB"]
+    names = ["steps", "attending", "vision", "callers", "mixes", "faults at 24 GB", "faults at 12 GB", "speed tiny at 24 GB"]
     assert [name for name in names if name not in report] == []
     assert not [name for name, part in report.items() if isinstance(part, dict) and {"failed", "left_out"} & set(part)
                 and name != "projection"]  # fmt: skip
     assert report["steps"]["same_tokens"] == "24 of 24"
+    assert all(each["kernel_ms"] > 0 and each["products_ms"] > 0 for each in list(report["attending"].values())[:2])
     assert report["vision"]["batched_windows"]["off"] < 1e-4
     assert report["vision"]["varlen"]["left_out"] == "engine.attention.not_here"
     assert set(report["callers"]) >= {"1", "2", "4", "8", "newcomer"}
@@ -74,7 +75,7 @@ def test_a_part_that_fails_is_told_and_the_others_run(job: card.Job, monkeypatch
     def broken(job: card.Job) -> dict[str, Any]:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    for name in ("steps", "vision", "callers", "mixes", "faults", "speed"):
+    for name in ("steps", "attending", "vision", "callers", "mixes", "faults", "speed"):
         monkeypatch.setattr(card, name, broken)
     report = card.measure(("tiny",), job.folder.parent / "again", is_dry=True, limit_s=60)
     assert "illegal memory access" in report["mixes"]["failed"]

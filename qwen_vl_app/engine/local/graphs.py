@@ -11,13 +11,14 @@ import importlib.util
 import logging
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from qwen_vl_app.engine.local.kv import KVCache
+from qwen_vl_app.engine.local.one_token import ChooseWay, device_stopwatch, timed
 from qwen_vl_app.engine.local.slab import Body, Recorder, SlabSize, StaticStepper
 from qwen_vl_app.engine.local.steps import MOST_ROWS, GrowingStepper, Rounds, Stepper
 from qwen_vl_app.engine.local.text import TextModel
@@ -118,7 +119,13 @@ def choose_steps(
         if wanted == "compiled":
             recorder = CompilingRecorder(recorder)
         static = StaticStepper(
-            text, device, slab, recorder=recorder, name="compiled graph" if wanted == "compiled" else "graph"
+            text,
+            device,
+            slab,
+            recorder=recorder,
+            name="compiled graph" if wanted == "compiled" else "graph",
+            # A compiler fuses either way with what stands around it, and takes a minute for each that it is to time.
+            choose_way=None if wanted == "compiled" else _fastest_way(make_recorder),
         )
         with torch.inference_mode():
             static.prepare()
@@ -132,6 +139,21 @@ def choose_steps(
         return _without(wanted, plain, "engine.choice.steps.differs")
     code = "engine.choice.steps.graph" if wanted == "auto" else "engine.choice.steps.wanted"
     return StepsChoice((static, plain), Reason(code, steps=static.name))
+
+
+def _fastest_way(make_recorder: Callable[[], Recorder]) -> ChooseWay:
+    """Return what times the ways to attend as they will run: recorded, each time by a recorder of its own.
+
+    A graph's memory ends with the last graph that shares it and must not be asked for again.
+    """
+
+    def choose(keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor], heads: int) -> str:
+        found = timed(keys, values, heads, record=make_recorder().record, stopwatch=device_stopwatch(keys[0].device))
+        rows, _, length, _ = keys[0].shape
+        log.info("decode attention, %d rows of up to %d tokens: %s", rows, length, found)
+        return next(iter(found))
+
+    return choose
 
 
 def _without(wanted: str, plain: GrowingStepper, code: str) -> StepsChoice:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import torch
 
-from qwen_vl_app.engine.local.attending import attend_one
+from qwen_vl_app.engine.local.one_token import WAYS, AttendOne, ChooseWay
 from qwen_vl_app.engine.local.steps import Seat
 from qwen_vl_app.engine.local.text import TextModel
 
@@ -67,8 +67,11 @@ def buckets_of(tokens: int) -> tuple[int, ...]:
 class _SlabAttending:
     """One token a row, written behind the row's own length."""
 
-    def __init__(self, keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor], lengths: torch.Tensor) -> None:
+    def __init__(
+        self, keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor], lengths: torch.Tensor, way: AttendOne
+    ) -> None:
         self._keys, self._values = keys, values
+        self._way = way
         self._lengths = lengths
         columns = torch.arange(keys[0].shape[2], device=lengths.device)
         self._rows = torch.arange(lengths.shape[0], device=lengths.device)
@@ -79,7 +82,7 @@ class _SlabAttending:
         keys, values = self._keys[number], self._values[number]
         keys[self._rows, :, self._lengths] = key
         values[self._rows, :, self._lengths] = value
-        return attend_one(query, keys, values, self._mask)
+        return self._way(query, keys, values, self._mask)
 
 
 class StaticStepper:
@@ -93,8 +96,13 @@ class StaticStepper:
         *,
         recorder: Recorder | None = None,
         name: str = "static",
+        choose_way: ChooseWay | None = None,
     ) -> None:
+        """Take the memory. `choose_way` is asked by `prepare` how the steps of each length are to attend."""
         self.name = name
+        self.ways: dict[tuple[int, int], str] = {}
+        """How the step of so many rows and that bucket attends, by its name in `one_token.WAYS`; the first where not told."""
+        self._choose_way = choose_way
         self.most_rows = size.rows
         self._text = text
         self._size = size
@@ -173,10 +181,24 @@ class StaticStepper:
             self._seats[last.row] = last
 
     def prepare(self) -> None:
-        """Record every step there can be, so that no answer waits for it."""
+        """Record every step there can be, so that no answer waits for it. For before the first answer enters."""
+        if self._choose_way is not None:
+            self._choose_ways(self._choose_way)
         for count in self._batches:
             for bucket in self._buckets:
                 self._prepared(count, bucket)
+
+    def _choose_ways(self, choose: ChooseWay) -> None:
+        # Over nothing, every way would give the same.
+        for part in (*self._keys, *self._values):
+            part.normal_()
+        for count in self._batches:
+            for bucket in self._buckets:
+                keys = [part[:count, :, :bucket] for part in self._keys]
+                values = [part[:count, :, :bucket] for part in self._values]
+                self.ways[count, bucket] = choose(keys, values, self._text.heads.query)
+        for part in (*self._keys, *self._values):
+            part.zero_()
 
     def _prepared(self, count: int, bucket: int) -> Body:
         found = self._steps.get((count, bucket))
@@ -186,13 +208,14 @@ class StaticStepper:
 
     def _body(self, count: int, bucket: int) -> Body:
         told = self._told[:, :count]
+        way = WAYS[self.ways.get((count, bucket), next(iter(WAYS)))]
         keys = [part[:count, :, :bucket] for part in self._keys]
         values = [part[:count, :, :bucket] for part in self._values]
 
         def body() -> torch.Tensor:
             hidden = self._text.embed(told[0])
             rotary = self._text.rotary(told[2].expand(3, -1))
-            attending = _SlabAttending(keys, values, told[1])
+            attending = _SlabAttending(keys, values, told[1], way)
             for number, layer in enumerate(self._text.layers):
                 hidden = layer(hidden, rotary, attending, number)
             return self._text.logits(hidden)

@@ -1,0 +1,123 @@
+"""Attention of one new token a row over a long memory: two ways to the same numbers, and which is faster on this device.
+
+Knows keys, values, a mask and a stopwatch. Does not know layers, texts or what the memory holds. A kernel made for many
+queries has one block of work for each row and head of keys, four for an answer of the 7B model, and walks along the
+memory with it while the rest of a card idles. Two matrix products spread along the memory instead, for some more
+kernels. Which of them wins depends on card, rows and length, so it is timed, once, at loading.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from qwen_vl_app.engine.local.attending import attend_one
+
+log = logging.getLogger(__name__)
+
+AttendOne = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""Takes query (rows, heads, size), keys and values (rows, kv_heads, length, size) and a mask (rows, 1, 1, length) that is
+true where a row may look; returns (rows, heads * size)."""
+Stopwatch = Callable[[Callable[[], object]], float]
+"""Runs something and returns its seconds."""
+Record = Callable[[Callable[[], torch.Tensor]], Callable[[], torch.Tensor]]
+ChooseWay = Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], int], str]
+"""Takes the layers' keys and values and the number of query heads; returns the name of a way."""
+TURNS = 5
+
+
+def by_products(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Attend with plain matrix products; scores and their softmax are in fp32. See `AttendOne` for the shapes."""
+    rows, shared, length, size = keys.shape
+    grouped = query.reshape(rows * shared, -1, size)
+    # Rows and heads of a slab lie at one distance from each other: this is a view and copies nothing.
+    scores = _exact_product(grouped, keys.flatten(0, 1).transpose(1, 2)).view(rows, shared, -1, length)
+    scores = (scores * (1 / math.sqrt(size))).masked_fill(~mask, -math.inf)
+    shares = scores.softmax(dim=-1).to(values.dtype).view(rows * shared, -1, length)
+    return torch.bmm(shares, values.flatten(0, 1)).reshape(rows, -1)
+
+
+def _exact_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Return the product of two batches in fp32, without a copy of either where the device can."""
+    if left.dtype == torch.float32:
+        return torch.bmm(left, right)
+    if left.device.type == "cuda":
+        return torch.bmm(left, right, out_dtype=torch.float32)
+    return torch.bmm(left.float(), right.float())
+
+
+WAYS: Mapping[str, AttendOne] = {"kernel": attend_one, "products": by_products}
+
+
+def device_stopwatch(device: torch.device) -> Stopwatch:
+    """Return a stopwatch that waits for the device before and behind, and tells the best of some turns."""
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    def seconds(body: Callable[[], object]) -> float:
+        turns = []
+        for _ in range(TURNS):
+            wait()
+            began = time.perf_counter()
+            body()
+            wait()
+            turns.append(time.perf_counter() - began)
+        return min(turns)
+
+    return seconds
+
+
+@torch.inference_mode()
+def timed(
+    keys: Sequence[torch.Tensor],
+    values: Sequence[torch.Tensor],
+    heads: int,
+    *,
+    record: Record,
+    stopwatch: Stopwatch,
+    ways: Mapping[str, AttendOne] = WAYS,
+) -> Mapping[str, float]:
+    """Return the seconds that each way takes over all layers' memories, (rows, kv_heads, length, size) each, fastest first.
+
+    The first way is the measure: one that cannot be recorded here or gives other numbers over these memories is left out.
+    They should hold numbers of the size that keys have; all but the last tenth of each row is looked at.
+    """
+    rows, _, length, size = keys[0].shape
+    generator = torch.Generator(keys[0].device).manual_seed(0)
+    query = torch.randn(rows, heads, size, generator=generator, device=keys[0].device).to(keys[0].dtype)
+    columns = torch.arange(length, device=query.device)
+    mask = (columns < max(1, length * 9 // 10)).expand(rows, length)[:, None, None]
+    allowed = 1e-4 if query.dtype == torch.float32 else 0.03
+    found: dict[str, float] = {}
+    plain: torch.Tensor | None = None
+    for name, attend in ways.items():
+
+        def body(attend: AttendOne = attend) -> torch.Tensor:
+            said = attend(query, keys[0], values[0], mask)
+            for number in range(1, len(keys)):
+                said = attend(query, keys[number], values[number], mask)
+            return said
+
+        try:
+            recorded = record(body)
+            out = recorded().float()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            if plain is None:
+                raise
+            log.info("decode attention by %s does not run here: %s: %s", name, type(error).__name__, error)
+            continue
+        plain = out.clone() if plain is None else plain
+        off = float((out - plain).abs().max() / plain.abs().max().clamp(min=1e-6))
+        if off <= allowed:
+            found[name] = stopwatch(recorded)
+        else:
+            log.warning("decode attention by %s differs by %.3g and is not used", name, off)
+    return dict(sorted(found.items(), key=lambda each: each[1]))
