@@ -62,7 +62,9 @@ FIRST_STAGES = (
     Stage("surfaces", 900, muon=0.005, adam=0.0016, last=0.0, guide=0.3),
 )
 SKILL_STAGES = (
-    Stage("skills", 0, muon=0.0025, adam=0.0009, last=0.0, guide=0.3, align=0.4, letters=0.12, to_the_end=True, hold=0.5),
+    Stage(
+        "skills", 0, muon=0.0025, adam=0.0009, last=0.0, guide=0.3, align=0.4, letters=0.12, to_the_end=True, hold=0.5
+    ),
 )
 """All that may be asked, about plates of both scripts, tables and surfaces in many shapes, with the first domain's things."""
 WIDE_STAGES = (

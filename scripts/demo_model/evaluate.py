@@ -176,7 +176,9 @@ def read_plainly(text: str, *, width: int, height: int) -> Reply:
     return Reply(text, data, tuple(regions))
 
 
-def examine(ask: Asker, asked: list[Paper], *, wide: bool = False, show_wrong: bool = False, together: int = 1) -> Marks:
+def examine(
+    ask: Asker, asked: list[Paper], *, wide: bool = False, show_wrong: bool = False, together: int = 1
+) -> Marks:
     """Ask every question of the papers, so many papers at a time, and return the marks."""
     marks = Marks()
     if together > 1:
@@ -258,13 +260,15 @@ def main() -> None:
         help="every skill: null, tables, pairs, follow-ups, pictures outside, small talk",
     )
     parser.add_argument(
-        "--wide", action="store_true", help="the same with Chinese plates, more things, places off the grid"
+        "--wide", action="store_true", help="the same with more kinds of things and places off the grid"
     )
     parser.add_argument(
         "--photos", type=Path, help="a folder of pictures not drawn here: how many answers claim nothing"
     )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the app")
-    parser.add_argument("--afresh", action="store_true", help="let the model forget all it has read before each question")
+    parser.add_argument(
+        "--afresh", action="store_true", help="let the model forget all it has read before each question"
+    )
     parser.add_argument("--together", type=int, default=1, metavar="N", help="so many answers in the making at a time")
     parser.add_argument("--wrong", action="store_true", help="print every wrong answer")
     arguments = parser.parse_args()
@@ -279,9 +283,10 @@ def main() -> None:
     settings = dict(given.split("=", 1) for given in arguments.set)
     model = arguments.model.resolve()
     if family_of(model) is RELATIVE and not arguments.photos:
-        if arguments.skills or arguments.wide or arguments.unseen_fonts:
+        if arguments.wide or arguments.unseen_fonts:
             parser.error("a model of boxes in thousandths was taught its own papers only")
-        asked = relative.papers(arguments.seed, arguments.pictures)
+        drawn = relative.skill_papers if arguments.skills else relative.papers
+        asked = drawn(arguments.seed, arguments.pictures)
     if arguments.library and (arguments.afresh or arguments.together > 1 or settings):
         parser.error("--library asks one question after the other and reuses nothing; it has no settings")
     opened = (
@@ -294,7 +299,13 @@ def main() -> None:
         if arguments.photos is not None:
             marks = examine_photos(ask, arguments.photos, show_wrong=arguments.wrong)
         else:
-            marks = examine(ask, asked, wide=arguments.skills or arguments.wide, show_wrong=arguments.wrong, together=arguments.together)
+            marks = examine(
+                ask,
+                asked,
+                wide=arguments.skills or arguments.wide,
+                show_wrong=arguments.wrong,
+                together=arguments.together,
+            )
         seconds = time.monotonic() - started
     scores = marks.scores()
     if arguments.json:

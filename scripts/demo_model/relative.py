@@ -109,7 +109,8 @@ SURFACE_ASKED: tuple[wide_questions.Asking, ...] = (
 )
 OUTSIDE_ASKED: tuple[wide_questions.Asking, ...] = (*PLATE_ASKED, *SURFACE_ASKED[1:], wide_questions.read_all)
 """Questions that may ask for what is not there, each with its share for plates and surfaces below."""
-PLATE_SHARES, SURFACE_SHARES = (0.3, 0.35, 0.3, 0.05), (0.35, 0.2, 0.3, 0.1, 0.05)
+PLATE_SHARES: tuple[float, ...] = (0.3, 0.35, 0.3, 0.05)
+SURFACE_SHARES: tuple[float, ...] = (0.35, 0.2, 0.3, 0.1, 0.05)
 
 
 def maybe_missing(rng: np.random.Generator, picture: Picture, number: int) -> list[Exchange]:
@@ -123,22 +124,26 @@ def maybe_missing(rng: np.random.Generator, picture: Picture, number: int) -> li
     return [asking[int(i)](rng, picture, _language(rng)) for i in chosen]
 
 
-def _not_there_lesson(rng: np.random.Generator) -> Lesson:
-    """Draw a plate, a surface, an empty one or a picture outside the domain; half of what is asked may be missing."""
+def _not_there_picture(rng: np.random.Generator, chance: float) -> Picture:
+    """Draw a plate, a surface, sometimes an empty one, or a picture outside the domain, by a `chance` of 0 to 1."""
     scale = _scale(rng, sizes=True)
-    chance = rng.random()
     if chance < 0.38:
-        picture = panels.draw_panel(rng, rows=int(rng.integers(1, MOST_ROWS + 1)), scale=scale, worn=False)
-        asked = [about_panel(rng, picture)[int(rng.integers(0, 3))], *maybe_missing(rng, picture, 2)]
-    elif chance < 0.92:
+        return panels.draw_panel(rng, rows=int(rng.integers(1, MOST_ROWS + 1)), scale=scale, worn=False)
+    if chance < 0.92:
         things = 0 if rng.random() < 0.12 else int(rng.integers(1, MOST_THINGS + 1))
-        picture = scenes.draw_scene(rng, things=things, scale=scale, worn=False)
+        return scenes.draw_scene(rng, things=things, scale=scale, worn=False)
+    return outside.draw_outside(rng, panels.COLUMNS, panels.LINES, scale=NATIVE)
+
+
+def _not_there_lesson(rng: np.random.Generator) -> Lesson:
+    """Draw a picture and ask about it; much of what is asked may be missing."""
+    picture = _not_there_picture(rng, rng.random())
+    if picture.rows:
+        asked = [about_panel(rng, picture)[int(rng.integers(0, 3))], *maybe_missing(rng, picture, 2)]
+    else:
         asked = maybe_missing(rng, picture, 3)
         if picture.things and rng.random() < 0.5:
             asked[0] = about_scene(rng, picture)[int(rng.integers(0, 3))]
-    else:
-        picture = outside.draw_outside(rng, panels.COLUMNS, panels.LINES, scale=NATIVE)
-        asked = maybe_missing(rng, picture, 3)
     asked = [in_thousandths(exchange, picture) for exchange in asked]
     return Lesson((picture,), singly(asked), family=RELATIVE, seen=(as_seen(picture, rng),))
 
@@ -216,3 +221,13 @@ def _scene_paper(seed: int, index: int) -> Paper:
 def papers(seed: int, pictures: int) -> list[Paper]:
     """Draw `pictures` papers, panels and surfaces by turns."""
     return [_panel_paper(seed, i // 2) if i % 2 == 0 else _scene_paper(seed, i // 2) for i in range(pictures)]
+
+
+def skill_papers(seed: int, pictures: int) -> list[Paper]:
+    """Draw `pictures` papers that ask for what may not be there; their answers have boxes in the drawing's own pixels."""
+    made = []
+    for number in range(pictures):
+        rng = generator(Split.EXAMINATION, seed + 3_000_000, number)
+        picture = _not_there_picture(rng, (number % 8 + 0.5) / 8)
+        made.append(Paper(picture, *file_of(rng, picture), tuple(maybe_missing(rng, picture, 4))))
+    return made

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 
 import numpy as np
 import pytest
 
 from scripts.demo_model import cell_plates, outside, panels, scenes, surfaces, wide_questions
 from scripts.demo_model.curriculum import LONGEST, Split, generator, make_lessons, random_grid, shortened, wide_lesson
-from scripts.demo_model.drawing import Box, Picture
+from scripts.demo_model.drawing import CELL, Box, Cell, Picture
 from scripts.demo_model.examination import papers
 from scripts.demo_model.lessons import length
 from scripts.demo_model.questions import about_panel, about_scene
@@ -108,6 +109,34 @@ def test_no_two_characters_share_a_visual_token(number: int) -> None:
         0 if places.across > 28.5 else 2
     )  # a turned sheet brings them a little closer
     assert Places(10, 6).centre(cells[0]._replace(row=1, column=2)) == (70.0, 42.0)
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_a_slight_turn_leaves_every_character_in_its_token(number: int) -> None:
+    """In every shape: the wider a plate, the less it is turned."""
+    rng = generator(Split.EXAMINATION, 11, number)
+    columns, lines = random_grid(rng, known=0.1)
+    sheet = Sheet(rng, columns, lines, scale=1.0, plate=(0, 0, 0), angle=cell_plates.slight_turn(rng, columns, lines))
+    places = Places(columns, lines)
+    for row in range(lines):
+        for column in range(columns):
+            x, y = places.centre(Cell(row, column))
+            assert sheet.cell_at(x, y) == Cell(row, column)
+            assert math.dist(sheet.turned(x, y), (x, y)) <= cell_plates.SLACK + 0.01
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_surfaces_fill_any_grid(number: int) -> None:
+    """Things lie inside, their edges on half cells, all over the picture."""
+    rng = generator(Split.EXAMINATION, 12, number)
+    columns, lines = random_grid(rng, known=0.0)
+    picture = scenes.draw_scene(rng, columns, lines, things=4, scale=2.0)
+    assert (picture.columns, picture.lines) == (columns, lines)
+    assert picture.large.size == (columns * 56, lines * 56)
+    for thing in picture.things:
+        assert 0 <= thing.box.left < thing.box.right <= columns * CELL
+        assert 0 <= thing.box.top < thing.box.bottom <= lines * CELL
+        assert not any(edge % (CELL // 2) for edge in thing.box)
 
 
 def test_a_lesson_that_is_too_long_is_shortened() -> None:

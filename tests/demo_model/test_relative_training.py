@@ -13,6 +13,7 @@ from scripts.demo_model.checkpoint import new_relative_model
 from scripts.demo_model.curriculum import Split, generator
 from scripts.demo_model.families import RELATIVE
 from scripts.demo_model.lessons import pack, sequence_of
+from scripts.demo_model.scoring import Reply, is_honest
 
 STAGE = "all sizes"
 
@@ -79,3 +80,30 @@ def test_a_lesson_is_seen_at_32_pixels_to_a_cell() -> None:
     """The picture that the model gets has the size that the processor's limits give it."""
     lesson = relative.make_lesson("letters", generator(Split.EXAMINATION, 14, 0))
     assert [image.size for image in lesson.images] == [relative.SEEN] == [(320, 192)]
+
+
+@pytest.mark.parametrize("index", range(24))
+def test_what_is_missing_is_taught_as_missing(index: int) -> None:
+    """An asked field that the plate has not is null or a sentence, things that are not there are an empty list or none."""
+    paper = relative.skill_papers(15, index + 1)[index]
+    picture = paper.picture
+    values = {row.label: row.value for row in picture.rows}
+    assert (index % 8 == 7) is picture.is_outside
+    for exchange in paper.exchanges:
+        if exchange.skill == "json":
+            told = json.loads(exchange.answer)
+            assert told and all(value == values.get(label) for label, value in told.items())
+        elif exchange.skill == "field" and exchange.subject not in values:
+            assert is_honest(Reply(exchange.answer))
+        elif exchange.skill == "count" and not picture.is_outside:
+            found = [t for t in picture.things if exchange.subject in ("", t.kind)]
+            assert int(exchange.answer) in (len(found), 0)
+        written = relative.in_thousandths(exchange, picture)
+        assert "".join(written.answer[s.start : s.end] for s in written.spans) == written.answer
+
+
+def test_a_stage_goes_on_from_another_run() -> None:
+    """What is not there is the last stage, whose lessons are drawn by its name."""
+    stage = relative.RELATIVE_STAGES[-1].name
+    skills = {e.skill for part in relative.make_lessons(stage, 3, 0) for one in part for (e,) in one.conversations}
+    assert {"json", "detect_kind", "count"} <= skills

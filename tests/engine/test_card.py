@@ -29,7 +29,16 @@ def test_a_dry_run_does_every_part_and_writes_a_report(
     file = tmp_path / "card.json"
     assert card.main(["--dry", "--json", str(file)]) == 0
     report = json.loads(file.read_text(encoding="utf-8"))
-    names = ["steps", "attending", "vision", "callers", "mixes", "faults at 24 GB", "faults at 12 GB", "speed tiny at 24 GB"]
+    names = [
+        "steps",
+        "attending",
+        "vision",
+        "callers",
+        "mixes",
+        "faults at 24 GB",
+        "faults at 12 GB",
+        "speed tiny at 24 GB",
+    ]
     assert [name for name in names if name not in report] == []
     assert not [name for name, part in report.items() if isinstance(part, dict) and {"failed", "left_out"} & set(part)
                 and name != "projection"]  # fmt: skip
