@@ -18,6 +18,7 @@ from qwen_vl_app.ui.batch_run import show_run, state_line
 from qwen_vl_app.ui.dropped import dropped_now, show_dropped
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.state import value_of
+from qwen_vl_app.ui.style import reading_column
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
 
@@ -25,7 +26,6 @@ OWN = "own"
 """The choice of asking in one's own words."""
 DROP, FOLDER = "drop", "folder"
 RUNS_SHOWN = 20
-NEW_WIDTH_PX = 760
 _TASKS = {task.name: task for task in TASKS if task.picture_count == 1}
 _COMMAS = re.compile("[,，、]")
 
@@ -41,10 +41,11 @@ def show_batch_page(visit: Visit, runs: BatchRuns) -> None:
             st.button(words("batch.back"), key="batch-back", on_click=state.open_run, args=("",))
         return
     st.title(words("batch.title"), anchor=False)
-    st.markdown(words("batch.what"), width=NEW_WIDTH_PX)
-    with st.container(border=True, key="batch-new", width=NEW_WIDTH_PX):
-        _show_new(visit, runs)
-    _show_runs(visit, runs)
+    with reading_column("batch"):
+        st.markdown(words("batch.what"))
+        with st.container(border=True, key="batch-new"):
+            _show_new(visit, runs)
+        _show_runs(visit, runs)
 
 
 def may_name_folders(settings: Settings) -> bool:
@@ -173,7 +174,7 @@ def _show_runs(visit: Visit, runs: BatchRuns) -> None:
     if not summaries:
         return
     st.header(words("batch.earlier"), anchor=False)
-    with st.container(gap="xsmall", key="batch-runs", width=NEW_WIDTH_PX):
+    with st.container(gap="xsmall", key="batch-runs"):
         for summary in summaries:
             _show_row(visit, runs, summary)
 

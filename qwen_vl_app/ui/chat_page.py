@@ -55,7 +55,8 @@ def show_chat_page(visit: Visit) -> None:
         show_live_answers(visit, shown.live)
     with place:
         if page is not None:
-            page.show(visit)
+            with st.container(key="wide-page" if page.is_wide else "text-page"):
+                page.show(visit)
         elif shown.is_empty:
             with st.container(key="welcome"):
                 show_welcome(visit)

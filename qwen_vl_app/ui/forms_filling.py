@@ -20,7 +20,6 @@ from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.state import value_of
 from qwen_vl_app.ui.visit import Visit
 
-WIDTH_PX = 760
 POLL_S = 1.0
 FAILED_SHOWN = 20
 
@@ -31,9 +30,9 @@ def show_filling(visit: Visit, desk: FormDesk, batches: Callable[[], BatchRuns])
     if forms.run_id:
         _show_run(visit, batches())
         return
-    st.markdown(words("forms.what"), width=WIDTH_PX)
+    st.markdown(words("forms.what"))
     templates = {template.name: template for template in desk.templates.list()}
-    with st.container(border=True, key="forms-new", width=WIDTH_PX):
+    with st.container(border=True, key="forms-new"):
         labels = labels_of((name, titled(template, visit)) for name, template in templates.items())
         key = key_of("forms-fill-template", labels.values())
         chosen = st.selectbox(
@@ -110,7 +109,7 @@ def _show_run(visit: Visit, runs: BatchRuns) -> None:
     @st.fragment(run_every=POLL_S)
     def following() -> None:
         progress = runs.progress(forms.run_id)
-        with st.container(border=True, width=WIDTH_PX, key="forms-run"):
+        with st.container(border=True, key="forms-run"):
             st.progress(progress.done / max(progress.total, 1), text=state_line(progress, words))
             if progress.current:
                 st.caption(plain(progress.current))

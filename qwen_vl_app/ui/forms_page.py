@@ -18,6 +18,7 @@ from qwen_vl_app.ui.forms_filling import show_filling
 from qwen_vl_app.ui.forms_proof import show_proof
 from qwen_vl_app.ui.forms_review import show_review
 from qwen_vl_app.ui.state import value_of
+from qwen_vl_app.ui.style import reading_column
 from qwen_vl_app.ui.visit import Visit
 
 FILL, REVIEW, TEMPLATES, PROOF = "fill", "review", "templates", "proof"
@@ -60,7 +61,8 @@ def show_forms_page(visit: Visit, desk: FormDesk, batches: Callable[[], BatchRun
         case "proof":
             show_proof(visit, desk)
         case _:
-            show_filling(visit, desk, batches)
+            with reading_column("fill"):
+                show_filling(visit, desk, batches)
 
 
 def owners_of(visit: Visit) -> tuple[str, ...]:

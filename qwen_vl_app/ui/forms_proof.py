@@ -18,9 +18,9 @@ from qwen_vl_app.forms import AcceptanceReport, Change, FieldMark, FormDesk, Tru
 from qwen_vl_app.forms.acceptance import Acceptance, cells_of, differences_text
 from qwen_vl_app.ui.labels import key_of, labels_of
 from qwen_vl_app.ui.markdown import plain
+from qwen_vl_app.ui.style import reading_column
 from qwen_vl_app.ui.visit import Visit
 
-WIDTH_PX = 760
 POLL_S = 1.0
 _COLOURS = {Verdict.ACCEPTED: "green", Verdict.UNTRIED: "orange", Verdict.WORSE: "red", Verdict.NO_TRUTH: "gray"}
 
@@ -44,7 +44,8 @@ _trials: dict[int, _Trial] = {}
 def show_proof(visit: Visit, desk: FormDesk) -> None:
     """Show the truth set, and how the loaded model does on it."""
     words, acceptance = visit.words, desk.acceptance
-    st.markdown(words("forms.proof_what"), width=WIDTH_PX)
+    with reading_column("proof"):
+        st.markdown(words("forms.proof_what"))
     show_verdict(visit, desk, always=True)
     cases = acceptance.cases()
     trial = _trials.get(id(acceptance))
@@ -54,7 +55,8 @@ def show_proof(visit: Visit, desk: FormDesk) -> None:
     if trial is not None and trial.error is not None:
         st.warning(words.render(trial.error), icon=":material/info:")
     if not cases:
-        st.info(words("builder.truth_how"), icon=":material/inbox:", width=WIDTH_PX)
+        with reading_column("truth"):
+            st.info(words("builder.truth_how"), icon=":material/inbox:")
     else:
         st.markdown(words("forms.truth_count", count=len(cases), fields=sum(len(case.values) for case in cases)))
     st.button(
@@ -79,7 +81,7 @@ def _show_cases(visit: Visit, acceptance: Acceptance, cases: Sequence[TruthCase]
     titles = labels_of(
         (case.case_id, f"{case.picture_name} · {case.template.titled(words.language)} · {case.who}") for case in cases
     )
-    with st.container(horizontal=True, vertical_alignment="bottom", width=WIDTH_PX):
+    with reading_column("cases"), st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox(
             words("forms.case"),
             list(titles),
@@ -141,11 +143,9 @@ def _follow(visit: Visit, trial: _Trial) -> None:
     def following() -> None:
         if trial.is_over:
             st.rerun()
-        st.progress(
-            trial.done / max(trial.total, 1),
-            text=words("forms.proving", done=trial.done, total=trial.total),
-            width=WIDTH_PX,
-        )
+        with reading_column("proving"):
+            told = words("forms.proving", done=trial.done, total=trial.total)
+            st.progress(trial.done / max(trial.total, 1), text=told)
         st.button(words("batch.stop"), key="forms-prove-stop", on_click=trial.stopping.set)
 
     following()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from qwen_vl_app.texts import Language
 from qwen_vl_app.ui.browser_part import PAGE_WIDE, rules_of
@@ -68,6 +69,10 @@ _RULES = """
 [data-testid="stMain"]:has(.st-key-turns, .st-key-welcome) :is([data-testid="stMainBlockContainer"], [data-testid="stBottomBlockContainer"]) {
   max-width: clamp(46rem, 46vw, 74rem);
 }
+[class*="st-key-narrow-"] { max-width: 47.5rem; }
+/* Other pages stand in the middle of a wide screen, as wide as their tables need. */
+[data-testid="stMainBlockContainer"]:has(.st-key-wide-page) { max-width: 100rem; margin: 0 auto; }
+[data-testid="stMainBlockContainer"]:has(.st-key-text-page) { max-width: 46rem; }
 @media (min-width: 3000px) {
   html { font-size: 21px !important; }
   [data-testid="stSidebar"][data-collapsed="false"] { min-width: 22rem; }
@@ -88,6 +93,11 @@ _UPLOADER = """
 [data-testid="stFileUploaderDropzoneInput"] + div::after { content: DROP; }
 </style>
 """
+
+
+def reading_column(name: str) -> DeltaGenerator:
+    """Return a container no wider than one likes to read, which grows with the type; `name` is its own on a page."""
+    return st.container(key=f"narrow-{name}")
 
 
 def apply_style(words: Words) -> None:

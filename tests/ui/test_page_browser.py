@@ -174,6 +174,17 @@ def test_a_very_large_screen_cuts_no_words(browser: Browser, address: str) -> No
     height, letter = button.evaluate("(p) => [p.clientHeight, parseFloat(getComputedStyle(p).fontSize)]")
     assert letter > 18
     assert height < 2 * letter, "two lines"
+    # Other pages grow as well, and stand in the middle of what is left.
+    visitor.page.get_by_role("button", name="Folders", exact=True).first.click()
+    column = visitor.page.locator(".st-key-narrow-batch")
+    expect(column).to_be_visible()
+    whole = visitor.page.locator('[data-testid="stMainBlockContainer"]:has(.st-key-wide-page)')
+    left, right = whole.evaluate(
+        """(block) => [block.getBoundingClientRect(), block.parentElement.getBoundingClientRect()]
+            .reduce((inner, outer) => [inner.left - outer.left, outer.right - inner.right])"""
+    )
+    assert left > 400 and abs(left - right) < 20
+    assert column.bounding_box()["width"] > 900
     visitor.leave()
 
 
