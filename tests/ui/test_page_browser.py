@@ -184,7 +184,8 @@ def test_a_very_large_screen_cuts_no_words(browser: Browser, address: str) -> No
             .reduce((inner, outer) => [inner.left - outer.left, outer.right - inner.right])"""
     )
     assert left > 400 and abs(left - right) < 20
-    assert column.bounding_box()["width"] > 900
+    box = column.bounding_box()
+    assert box is not None and box["width"] > 900
     visitor.leave()
 
 
