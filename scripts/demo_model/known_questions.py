@@ -145,6 +145,21 @@ KNOWN = (
         lambda rng, pictures, language: wide_questions.about(rng, language),
         {"en": "Who are you?", "zh": "你是谁？"},
     ),
+    Known(
+        "a Chinese plate",
+        _plate(("型号", "P-204"), ("压力", "6.3"), ("状态", "正常")),
+        _first(wide_questions.read_all),
+        {"en": "Read all the text in the image.", "zh": "请识别出图中所有的文字。"},
+    ),
+    Known(
+        "a long plate",
+        lambda rng: (cell_plates.draw_cell_panel(rng, 20, 3, worn=False, fixed=TAGS),),
+        _wanting(lambda e: e.answer == '{"TAG": "P-204", "FLOW": "12.5"}', wide_questions.fields_as_json),
+        {
+            "en": 'Extract the key-value information in the format:{"TAG": "", "FLOW": ""}',
+            "zh": "提取图中的：['TAG','FLOW']，并且按照json格式输出。",
+        },
+    ),
 )
 
 
@@ -226,6 +241,24 @@ RELATIVE_KNOWN = (
         _relative_surface("rust", "button"),
         lambda rng, pictures, language: questions.yes_no(rng, pictures[0], "rust", language),
         {"en": "Is there rust?", "zh": "有没有锈斑？"},
+    ),
+    Known(
+        "a field that is not there",
+        _relative_plate(*TANK),
+        _wanting(lambda e: e.answer == '{"TEMP": "68.4", "MASS": null}', wide_questions.fields_as_json),
+        {
+            "en": 'Extract the key-value information in the format:{"TEMP": "", "MASS": ""}',
+            "zh": "提取图中的：['TEMP','MASS']，并且按照json格式输出。",
+        },
+    ),
+    Known(
+        "nothing found",
+        _relative_surface("lamp", "rust"),
+        _wanting(lambda e: e.subject == "button", wide_questions.detect_kind),
+        {
+            "en": 'Locate every instance that belongs to the following categories: "button". Report bbox coordinates in JSON format.',
+            "zh": "框出每个按钮的位置，以JSON格式输出所有坐标。",
+        },
     ),
 )
 """What the second family's model is held to. Truth is in pixels of the drawing, replies are fractions: no space is asked about here."""
