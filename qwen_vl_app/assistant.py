@@ -39,7 +39,8 @@ from qwen_vl_app.engine.base import Engine
 from qwen_vl_app.engine.clips import SeenClip, pair_tokens, seen_clip
 from qwen_vl_app.engine.exchange import EngineExchange
 from qwen_vl_app.engine.folders import ModelFolder, list_models
-from qwen_vl_app.engine.form_rules import UnenforceableError, form_rules
+from qwen_vl_app.engine.form_rules import form_rules
+from qwen_vl_app.engine.json_schemas import UnenforceableError
 from qwen_vl_app.errors import (
     AppError,
     HistoryError,

@@ -9,15 +9,27 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 from urllib.parse import unquote
 
-from qwen_vl_app.chat import JsonValue
 from qwen_vl_app.engine.form_patterns import grammar_pattern, length_pattern
-
-Schema: TypeAlias = dict[str, Any]
+from qwen_vl_app.engine.json_schemas import (
+    MERGES,
+    RULES,
+    Schema,
+    UnenforceableError,
+    are_apart,
+    bound_of,
+    can_end,
+    count_of,
+    harmless,
+    is_equal,
+    is_of,
+    types_of,
+    unconcerned,
+)
 
 MOST_PARTS = 5000
 """Schemas within a schema, those that references and combinations multiply included."""
@@ -28,7 +40,6 @@ MOST_REPEATED = 100_000
 """The largest count of signs or items that is enforced; no answer comes near it."""
 WIDEST_INTEGER = 2**62
 FINEST_DECIMALS = 6
-TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 FORMATS = frozenset({"date", "time", "date-time", "duration", "email", "uuid", "ipv4", "ipv6", "hostname", "uri"})
 _RESTS: Mapping[str, frozenset[str]] = {
     "items": frozenset({"prefixItems"}),
@@ -42,19 +53,6 @@ _ANNOTATIONS = frozenset(
         "discriminator", "nullable", "strict", "name",
     }
 )  # fmt: skip
-_OF_TYPE: Mapping[str, frozenset[str]] = {
-    "object": frozenset(
-        {"properties", "required", "additionalProperties", "patternProperties", "propertyNames", "minProperties",
-         "maxProperties"}
-    ),
-    "array": frozenset({"items", "prefixItems", "minItems", "maxItems"}),
-    "string": frozenset({"minLength", "maxLength", "pattern", "format"}),
-    "integer": frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}),
-    "number": frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}),
-    "boolean": frozenset(),
-    "null": frozenset(),
-}  # fmt: skip
-_RULES = frozenset().union(*_OF_TYPE.values()) | {"type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref"}
 _OTHER_RULES = frozenset(
     {
         "not", "if", "then", "else", "uniqueItems", "contains", "minContains", "maxContains", "dependentRequired",
@@ -72,14 +70,6 @@ class FormRules:
     relaxed: tuple[str, ...] = ()
 
 
-class UnenforceableError(Exception):
-    """No grammar can be made of the schema: nothing would fit it, or it is too large. `rule` is what stands in the way."""
-
-    def __init__(self, rule: str) -> None:
-        super().__init__(rule)
-        self.rule = rule
-
-
 def form_rules(schema: str, *, is_open: bool = False) -> FormRules:
     """Return what can be held of a schema, whose properties may come in any order and be left out where it `is_open`.
 
@@ -94,31 +84,6 @@ def form_rules(schema: str, *, is_open: bool = False) -> FormRules:
 
 class _NothingFitsError(Exception):
     """This part of the schema allows no value; what may be left out or replaced by another option, is."""
-
-
-def _both_types(left: Any, right: Any) -> list[str]:
-    """Return the types in both; an integer is a number."""
-    one, other = ([each] if isinstance(each, str) else list(each) for each in (left, right))
-    both = [name for name in one if name in other or (name == "integer" and "number" in other)]
-    return both + [name for name in other if name == "integer" and name not in both and "number" in one]
-
-
-def _both_properties(left: Schema, right: Schema) -> Schema:
-    both = {name: {"allOf": [each, right[name]]} if name in right else each for name, each in left.items()}
-    return both | {name: each for name, each in right.items() if name not in left}
-
-
-_MERGES: Mapping[str, Callable[[Any, Any], Any]] = {
-    **dict.fromkeys(("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"), max),
-    **dict.fromkeys(("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"), min),
-    **dict.fromkeys(("items", "additionalProperties", "propertyNames"), lambda left, right: {"allOf": [left, right]}),
-    "type": _both_types,
-    "required": lambda left, right: [*left, *(name for name in right if name not in left)],
-    "properties": _both_properties,
-    "enum": lambda left, right: [each for each in left if any(_equal(each, other) for other in right)],
-    "anyOf": lambda left, right: [{"allOf": [one, other]} for one in left for other in right],
-}
-"""How one rule that stands in two schemas becomes one that says both."""
 
 
 class _Rewriting:
@@ -138,7 +103,7 @@ class _Rewriting:
             root = self.part(self.document, 0)
         except _NothingFitsError as error:
             raise UnenforceableError("schema") from error
-        if not _can_end(root, self.definitions):
+        if not can_end(root, self.definitions):
             raise UnenforceableError("$ref")
         used = {name: each for name, each in self.definitions.items() if each is not NOTHING}
         root = {**root, "$defs": used} if used else root
@@ -153,20 +118,20 @@ class _Rewriting:
             raise _NothingFitsError
         if not isinstance(schema, dict):
             return {}
-        if isinstance(schema.get("$ref"), str) and not (schema.keys() & (_RULES | _OTHER_RULES)) - {"$ref"}:
+        if isinstance(schema.get("$ref"), str) and not (schema.keys() & (RULES | _OTHER_RULES)) - {"$ref"}:
             return {"$ref": f"#/$defs/{self.named(schema['$ref'], depth)}"}
         flat = self.flat(schema, ())
         if flat is False:
             raise _NothingFitsError
-        self.relaxed.update(flat.keys() & (_OTHER_RULES - {"multipleOf"}) - _harmless(flat))
+        self.relaxed.update(flat.keys() & (_OTHER_RULES - {"multipleOf"}) - harmless(flat))
         for combination in ("anyOf", "oneOf"):
             if isinstance(flat.get(combination), list):
                 return self.options(flat, combination, depth)
         if "const" in flat or "enum" in flat:
             return self.listed(flat)
-        names = _types(flat)
+        names = types_of(flat)
         if names is None:
-            self.relaxed.update(flat.keys() & _RULES - {"required"})
+            self.relaxed.update(flat.keys() & RULES - {"required"})
             return {}
         return _any_of([found for name in names if (found := self.typed(flat, name, depth)) is not None])
 
@@ -239,8 +204,8 @@ class _Rewriting:
         for key, value in right.items():
             if key not in merged or merged[key] == value or key in _ANNOTATIONS:
                 merged.setdefault(key, value)
-            elif key in _MERGES:
-                merged[key] = _MERGES[key](merged[key], value)
+            elif key in MERGES:
+                merged[key] = MERGES[key](merged[key], value)
             else:
                 self.relaxed.add(key)
         return False if "const" in left.keys() & right.keys() and left["const"] != right["const"] else merged
@@ -260,10 +225,10 @@ class _Rewriting:
     def are_apart(self, options: Sequence[Any]) -> bool:
         """Return whether it is plain that no value fits two of the options."""
         flat = [self.flat(each, ()) for each in options]
-        kinds = [_types(each) if isinstance(each, dict) else None for each in flat]
+        kinds = [types_of(each) if isinstance(each, dict) else None for each in flat]
         for at, one in enumerate(flat):
             for other_at in range(at):
-                if not _are_apart(one, flat[other_at], kinds[at], kinds[other_at]):
+                if not are_apart(one, flat[other_at], kinds[at], kinds[other_at]):
                     return False
         return True
 
@@ -272,10 +237,10 @@ class _Rewriting:
     def listed(self, flat: Schema) -> Schema:
         values = [flat["const"]] if "const" in flat else flat["enum"]
         if "const" in flat and isinstance(flat.get("enum"), list):
-            values = [each for each in values if any(_equal(each, other) for other in flat["enum"])]
-        names = _types(flat) if "type" in flat else None
-        fitting = [each for each in values if names is None or any(_is_of(each, name) for name in names)]
-        self.relaxed.update(flat.keys() & _RULES - {"const", "enum", "type"} - _unconcerned(fitting))
+            values = [each for each in values if any(is_equal(each, other) for other in flat["enum"])]
+        names = types_of(flat) if "type" in flat else None
+        fitting = [each for each in values if names is None or any(is_of(each, name) for name in names)]
+        self.relaxed.update(flat.keys() & RULES - {"const", "enum", "type"} - unconcerned(fitting))
         if not fitting:
             raise _NothingFitsError
         return {"enum": fitting} if len(fitting) > 1 else {"const": fitting[0]}
@@ -318,7 +283,7 @@ class _Rewriting:
 
     def counts(self, flat: Schema, least: str, most: str) -> tuple[Schema, Schema]:
         """Return the two limits of a count as far as they are enforced."""
-        low, high = _count(flat.get(least)), _count(flat.get(most))
+        low, high = count_of(flat.get(least)), count_of(flat.get(most))
         if low is not None and high is not None and low > high:
             raise _NothingFitsError
         if low is not None and low > MOST_REPEATED:
@@ -330,8 +295,8 @@ class _Rewriting:
         return ({} if not low else {least: low}), ({} if high is None else {most: high})
 
     def number(self, flat: Schema, name: str) -> Schema:
-        low = _bound(flat, "minimum", "exclusiveMinimum", is_low=True)
-        high = _bound(flat, "maximum", "exclusiveMaximum", is_low=False)
+        low = bound_of(flat, "minimum", "exclusiveMinimum", is_low=True)
+        high = bound_of(flat, "maximum", "exclusiveMaximum", is_low=False)
         if name == "integer":
             return self.integer(flat, low, high)
         written: Schema = {"type": "number"}
@@ -367,7 +332,7 @@ class _Rewriting:
                 del written[key]
         step = flat.get("multipleOf")
         if step is not None:
-            if _is_of(step, "integer") and 0 < step <= 1000 and len(written) == 1:
+            if is_of(step, "integer") and 0 < step <= 1000 and len(written) == 1:
                 written["multipleOf"] = int(step)
             elif step != 1:
                 self.relaxed.add("multipleOf")
@@ -394,7 +359,7 @@ class _Rewriting:
 
     def tuple(self, prefix: Sequence[Any], flat: Schema, depth: int) -> Schema:
         """Return a list of exactly the described items: what may follow them is left out."""
-        low, high = _count(flat.get("minItems")), _count(flat.get("maxItems"))
+        low, high = count_of(flat.get("minItems")), count_of(flat.get("maxItems"))
         if high is not None and high < len(prefix):
             prefix = prefix[:high]
         if low is not None and low > len(prefix):
@@ -435,7 +400,7 @@ class _Rewriting:
             self.relaxed.update(flat.keys() & {"patternProperties", "propertyNames"})
             if self.is_open and written:  # each name once; which of them come twice, no grammar counts
                 return found | {"maxProperties": len(written)}
-            least, most = _count(flat.get("minProperties")), _count(flat.get("maxProperties"))
+            least, most = count_of(flat.get("minProperties")), count_of(flat.get("maxProperties"))
             if (least or 0) > len(found["required"]):
                 self.relaxed.add("minProperties")
             if most is not None and most < len(written):
@@ -469,129 +434,13 @@ class _Rewriting:
             return {"properties": {}, "additionalProperties": False}
         if not found:
             found["additionalProperties"] = self.part(more if isinstance(more, dict) else True, depth + 1)
-        most = _count(flat.get("maxProperties"))
+        most = count_of(flat.get("maxProperties"))
         if most is not None:
             found["maxProperties"] = most
         return found
-
-
-def _can_end(root: Schema, definitions: Mapping[str, Schema]) -> bool:
-    """Return whether some value of the schema is finite: one whose every object needs another of its kind has none."""
-    ending: set[str] = set()
-
-    def ends(part: Schema) -> bool:
-        if "$ref" in part:
-            return part["$ref"].removeprefix("#/$defs/") in ending
-        if "anyOf" in part:
-            return any(ends(each) for each in part["anyOf"])
-        inner = [part["properties"][name] for name in part.get("required", ())]
-        inner += part.get("prefixItems", ())
-        inner += [part["items"]] if part.get("minItems") and isinstance(part.get("items"), dict) else []
-        return all(ends(each) for each in inner)
-
-    while more := {name for name, each in definitions.items() if name not in ending and ends(each)}:
-        ending |= more
-    return ends(root)
 
 
 def _any_of(found: list[Schema]) -> Schema:
     if not found:
         raise _NothingFitsError
     return found[0] if len(found) == 1 else {"anyOf": found}
-
-
-def _types(flat: Schema) -> tuple[str, ...] | None:
-    """Return the types that a schema names, or that its rules are about; None where any value will do."""
-    named = flat.get("type")
-    if named is None:
-        meant = [name for name in ("object", "array", "string", "number") if flat.keys() & _OF_TYPE[name]]
-        return tuple(meant[:1]) if len(meant) == 1 else None
-    names = [named] if isinstance(named, str) else named if isinstance(named, list) else [""]
-    if any(name not in TYPES for name in names):
-        raise UnenforceableError("type")
-    if flat.get("nullable") is True and "null" not in names:  # as OpenAPI wrote it
-        names = [*names, "null"]
-    return tuple(name for name in dict.fromkeys(names) if not (name == "integer" and "number" in names))
-
-
-def _are_apart(one: Any, other: Any, kinds: tuple[str, ...] | None, other_kinds: tuple[str, ...] | None) -> bool:
-    if not isinstance(one, dict) or not isinstance(other, dict):
-        return one is False or other is False
-    if kinds is not None and other_kinds is not None and "type" in one and "type" in other:
-        alike = {"number" if name == "integer" else name for name in kinds}
-        if not alike & {"number" if name == "integer" else name for name in other_kinds}:
-            return True
-    values, other_values = _values(one), _values(other)
-    if values is not None and other_values is not None:
-        return not any(_equal(left, right) for left in values for right in other_values)
-    if not isinstance(one.get("properties"), dict) or not isinstance(other.get("properties"), dict):
-        return False
-    shared = set(one.get("required") or ()) & set(other.get("required") or ())
-    return any(
-        _are_apart(one["properties"].get(name), other["properties"].get(name), None, None)
-        for name in shared & one["properties"].keys() & other["properties"].keys()
-    )
-
-
-def _values(schema: Schema) -> list[Any] | None:
-    if "const" in schema:
-        return [schema["const"]]
-    return schema["enum"] if isinstance(schema.get("enum"), list) else None
-
-
-def _equal(left: Any, right: Any) -> bool:
-    """Return whether two values are the same in JSON, where true is not 1."""
-    return isinstance(left, bool) == isinstance(right, bool) and bool(left == right)
-
-
-def _is_of(value: JsonValue, name: str) -> bool:
-    match name:
-        case "object":
-            return isinstance(value, dict)
-        case "array":
-            return isinstance(value, list)
-        case "string":
-            return isinstance(value, str)
-        case "boolean":
-            return isinstance(value, bool)
-        case "null":
-            return value is None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return False
-    return name == "number" or value == int(value)
-
-
-def _unconcerned(values: Sequence[JsonValue]) -> set[str]:
-    """Return the rules that are about none of the values' types."""
-    concerned = [rules for name, rules in _OF_TYPE.items() if any(_is_of(each, name) for each in values)]
-    return set(_RULES) - set().union(*concerned) - {"anyOf", "oneOf", "allOf", "$ref"}
-
-
-def _harmless(flat: Schema) -> set[str]:
-    """Return the rules that say nothing as they stand."""
-    harmless = {"uniqueItems"} if flat.get("uniqueItems") is False else set()
-    if "if" not in flat:
-        harmless |= {"then", "else"}
-    if "contains" not in flat:
-        harmless |= {"minContains", "maxContains"}
-    if not isinstance(flat.get("items"), list):
-        harmless.add("additionalItems")
-    return harmless
-
-
-def _count(value: Any) -> int | None:
-    return int(value) if _is_of(value, "integer") and value >= 0 else None
-
-
-def _bound(flat: Schema, key: str, open_key: str, *, is_low: bool) -> tuple[float, bool] | None:
-    """Return the narrower of two limits, and whether the limit itself is outside."""
-    closed, opened = flat.get(key), flat.get(open_key)
-    if opened is True:  # as draft 4 wrote it
-        opened, closed = closed, None
-    found: list[tuple[float, bool]] = []
-    for value, is_open in ((closed, False), (opened, True)):
-        if isinstance(value, int | float) and _is_of(value, "number"):
-            found.append((value, is_open))
-    if not found:
-        return None
-    return max(found) if is_low else min(found, key=lambda each: (each[0], not each[1]))

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from qwen_vl_app.engine.form_patterns import grammar_pattern
-from qwen_vl_app.engine.form_rules import UnenforceableError, form_rules
+from qwen_vl_app.engine.form_rules import form_rules
+from qwen_vl_app.engine.json_schemas import UnenforceableError
 from qwen_vl_app.engine.local.grammar import Grammars, HeldForm
 from qwen_vl_app.engine.local.tokens import TextTokens
 

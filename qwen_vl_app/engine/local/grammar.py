@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from qwen_vl_app.engine.form_rules import UnenforceableError, form_rules
+from qwen_vl_app.engine.form_rules import form_rules
+from qwen_vl_app.engine.json_schemas import UnenforceableError
 from qwen_vl_app.engine.local.tokens import TextTokens
 from qwen_vl_app.errors import Reason
 
