@@ -33,7 +33,7 @@ from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.cli.status import DONE, FAILED, status_of
 from qwen_vl_app.cli.terminal import Terminal, language_of
 from qwen_vl_app.config import ROOT, Settings, environment_for
-from qwen_vl_app.doctor import known_question
+from qwen_vl_app.doctor import find_browser, known_question
 from qwen_vl_app.errors import AppError, Reason
 from qwen_vl_app.offline import go_offline, is_loopback
 from qwen_vl_app.texts import Language, t
@@ -141,7 +141,7 @@ def _prove(settings: Settings, terminal: Terminal, *, timeout_s: float, uses_bro
         terminal.tell(terminal.say("prove.starting"))
         with _running_app(settings, folder) as (app, port), _watching(app) as watch:
             model = _wait_for_model(port)
-            browser = page_driver.find_browser() if uses_browser else None
+            browser = find_browser(is_drivable=True) if uses_browser else None
             if browser is None:
                 problem = t("prove.no_browser", terminal.language)
             else:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from qwen_vl_app.chat import EngineState, EngineStatus
 from qwen_vl_app.config import ROOT, Settings
 from qwen_vl_app.doctor.accelerator import torch_findings, torch_problem
+from qwen_vl_app.doctor.browsers import find_browser
 from qwen_vl_app.doctor.finding import Finding, Verdict
 from qwen_vl_app.doctor.machine import (
     clock_finding,
@@ -24,7 +25,7 @@ from qwen_vl_app.doctor.machine import (
     python_finding,
 )
 from qwen_vl_app.doctor.models import choice_findings, fit_findings, model_findings
-from qwen_vl_app.doctor.network import browser_finding, find_browser, offline_finding, port_finding
+from qwen_vl_app.doctor.network import browser_finding, offline_finding, port_finding
 from qwen_vl_app.doctor.probe import Probe
 from qwen_vl_app.errors import AppError, Reason, SettingsError
 from qwen_vl_app.imaging import can_write_chinese

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import shutil
 import socket
 import sys
 from pathlib import Path
@@ -16,15 +15,6 @@ APP_HEADER = "X-Qwen-VL-App"
 """What the app's guard puts on every reply."""
 OUTSIDE = ("192.0.2.1", 9)
 """An address that by its standard belongs to nobody."""
-BROWSERS = (
-    *("firefox", "firefox-esr", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
-    *("microsoft-edge", "brave-browser", "opera", "epiphany", "konqueror"),
-)
-_WINDOWS_BROWSERS = (
-    r"Microsoft\Edge\Application\msedge.exe",
-    r"Google\Chrome\Application\chrome.exe",
-    r"Mozilla Firefox\firefox.exe",
-)
 
 
 def port_finding(port: int) -> Finding:
@@ -72,21 +62,6 @@ def offline_finding() -> Finding:
     except OSError:
         pass
     return Finding("offline", Verdict.PROBLEM, Reason("doctor.offline.open"))
-
-
-def find_browser() -> Path | None:
-    """Return a browser of this machine, or None."""
-    for name in BROWSERS:
-        if (found := shutil.which(name)) is not None:
-            return Path(found)
-    if sys.platform == "win32":
-        for root in (r"C:\Program Files", r"C:\Program Files (x86)"):
-            for name in _WINDOWS_BROWSERS:
-                if (Path(root) / name).is_file():
-                    return Path(root) / name
-    if sys.platform == "darwin" and Path("/Applications/Safari.app").exists():
-        return Path("/Applications/Safari.app")
-    return None
 
 
 def browser_finding(browser: Path | None) -> Finding:
