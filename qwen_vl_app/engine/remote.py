@@ -34,8 +34,8 @@ from qwen_vl_app.engine.families import FAMILIES, Family, smart_resize
 from qwen_vl_app.engine.remote_exchange import Exchange
 from qwen_vl_app.engine.remote_words import (
     FINISHES,
-    tokens_of,
     still_loads,
+    tokens_of,
     told_plan,
     usage_of,
     written,
