@@ -13,6 +13,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - an older Python gets a sentence,
     )
 
 import argparse
+import contextlib
 import http.client
 import json
 import os
@@ -71,12 +72,13 @@ def main(arguments: list[str] | None = None) -> int:
     surroundings = app_environment(os.environ, port=place.port, model=options.model)
     os.chdir(environment.ROOT)  # Streamlit looks for .streamlit/config.toml here
     note = _running_file()
-    note.parent.mkdir(exist_ok=True)
     try:
-        note.write_text(json.dumps({"port": place.port}), encoding="utf-8")
+        with contextlib.suppress(OSError):  # on a full disk the app itself may be wanted, to make room
+            note.write_text(json.dumps({"port": place.port}), encoding="utf-8")
         return _keep_running(command, surroundings, port=place.port, opens_browser=not options.no_browser)
     finally:
-        note.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            note.unlink(missing_ok=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -173,8 +175,11 @@ def _running_one(is_alone: Callable[[], bool]) -> Place | None:
 
 def _hold_the_start() -> Callable[[], bool]:
     """Return what tells whether this process is the one that starts the app here; the system lets go of it with the process."""
-    environment.SETUP.mkdir(exist_ok=True)
-    file = (environment.SETUP / "running.lock").open("a+b")
+    try:
+        environment.SETUP.mkdir(exist_ok=True)
+        file = (environment.SETUP / "running.lock").open("a+b")
+    except OSError:  # a folder that is only read: whoever starts the app there notes nothing either
+        return lambda: True
     is_alone = False
 
     def ask() -> bool:
