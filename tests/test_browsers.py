@@ -81,7 +81,7 @@ def test_a_browser_that_cannot_be_driven_is_one_to_look_with(windows: Path) -> N
     there = put(windows / "all" / "Mozilla Firefox" / "firefox.exe")
     assert find_browser() == there
     assert find_browser(is_drivable=True) is None
-    assert browser_finding(there).about.facts["name"] == "firefox"
+    assert browser_finding(there, port=8501).about.facts["name"] == "firefox"
 
 
 @pytest.mark.parametrize("root", [USER, MACHINE])

@@ -19,6 +19,7 @@ from qwen_vl_app.doctor.machine import (
     clock_finding,
     data_folder_findings,
     fonts_finding,
+    last_written,
     measure_memory,
     memory_finding,
     packages_finding,
@@ -55,9 +56,10 @@ def examine(
     yield from data_folder_findings(settings.data_dir)
     yield port_finding(settings.port)
     yield offline_finding()
-    yield browser_finding(find_browser())
+    yield browser_finding(find_browser(), port=settings.port)
     yield fonts_finding(can_write_chinese())
-    yield clock_finding()
+    kit, history = ROOT / "offline_pkgs" / "KIT.json", settings.data_dir / "history.db"
+    yield clock_finding(written=last_written(ROOT / "app.py", kit, history, history.with_name("history.db-wal")))
     probe = probe_for(settings)
     yield from model_findings(probe.models())
     yield memory_finding(measure_memory())

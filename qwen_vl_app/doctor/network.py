@@ -24,7 +24,7 @@ def port_finding(port: int) -> Finding:
     if _answers_as_this_app(port):
         return Finding("port", Verdict.OK, Reason("doctor.port.ours", port=port))
     return Finding(
-        "port", Verdict.PROBLEM, Reason("doctor.port.taken", port=port, other=port + 1 if port < 65535 else 8502)
+        "port", Verdict.NOTE, Reason("doctor.port.taken", port=port, other=port + 1 if port < 65535 else 8502)
     )
 
 
@@ -64,8 +64,8 @@ def offline_finding() -> Finding:
     return Finding("offline", Verdict.PROBLEM, Reason("doctor.offline.open"))
 
 
-def browser_finding(browser: Path | None) -> Finding:
+def browser_finding(browser: Path | None, *, port: int) -> Finding:
     """Tell which browser would show the page."""
     if browser is None:
-        return Finding("browser", Verdict.NOTE, Reason("doctor.browser.none"))
+        return Finding("browser", Verdict.NOTE, Reason("doctor.browser.none", port=port))
     return Finding("browser", Verdict.OK, Reason("doctor.browser.fine", name=browser.stem))
