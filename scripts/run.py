@@ -29,7 +29,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import children, environment
+from scripts import children, environment, shortcuts
 from scripts.packages import SetupError, speak_anywhere
 
 APP_HEADER = "x-qwen-vl-app"
@@ -59,6 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt as told:
         print("\n[setup] Stopped. Run this again; it goes on where it stopped.", file=sys.stderr)
         return children.status_of(told)
+    for path in shortcuts.follow():
+        print(f"{path} leads here now.")
     if place.is_running:
         print(f"The app is running already at {place.address}")
         if not options.no_browser:

@@ -181,8 +181,8 @@ def _check_layers(model: str, headers: Mapping[str, Mapping[str, Any]], word: st
     there = {number for number in named if number < promised}
     if len(there) < promised:
         first = next(number for number in range(promised) if number not in there)
-        facts = {"tensor": f"{word}.{first}", "count": promised - len(there)}
-        raise ModelFolderError("engine.folder.missing_tensors", model=model, **facts)
+        missing = promised - len(there)
+        raise ModelFolderError("engine.folder.missing_tensors", model=model, tensor=f"{word}.{first}", count=missing)
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:
