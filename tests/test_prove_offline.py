@@ -92,19 +92,20 @@ def test_every_byte_of_the_app_counts(tmp_path: Path) -> None:
 
 
 def test_sockets_are_seen_from_outside_of_the_process() -> None:
-    """A listener beyond loopback is noted, also that of a child."""
+    """A listener beyond loopback is noted, also that of a child, and also one for datagrams."""
     code = (
-        "import socket, sys; s = socket.create_server(('0.0.0.0', 0)); print(s.getsockname()[1], flush=True); input()"
+        "import socket; s = socket.create_server(('0.0.0.0', 0)); u = socket.socket(type=socket.SOCK_DGRAM);"
+        "u.bind(('0.0.0.0', 0)); print(s.getsockname()[1], u.getsockname()[1], flush=True); input()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as child:
         assert child.stdout is not None
-        port = int(child.stdout.readline())
+        ports = child.stdout.readline().split()
         watch = Watch()
         look(psutil.Process(), watch)
         child.communicate("\n")
-    assert f"0.0.0.0:{port}" in watch.listening
+    assert {f"0.0.0.0:{port}" for port in ports} <= watch.listening
     assert watch.processes >= 2
     assert not Watch().looks
 

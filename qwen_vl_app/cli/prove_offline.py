@@ -253,7 +253,8 @@ def look(app: psutil.Process, watch: Watch) -> None:
         except psutil.Error:
             continue
         for each in connections:
-            if each.status == psutil.CONN_LISTEN:
+            takes_datagrams = each.type == socket.SOCK_DGRAM and each.laddr and not each.raddr
+            if each.status == psutil.CONN_LISTEN or takes_datagrams:
                 watch.listening.add(f"{each.laddr.ip}:{each.laddr.port}")
             if each.raddr and not is_loopback(each.raddr.ip):
                 watch.outside.add(f"{each.raddr.ip}:{each.raddr.port}")
