@@ -59,6 +59,10 @@ def _erase(visit: Visit, numbers: Mapping[str, int]) -> None:
     visit.state.erasing = visit.assistant.turn(visit.owner, numbers.get("turn", 0)).id
 
 
+def _take_away(visit: Visit, _: Mapping[str, int]) -> None:
+    visit.state.is_taking = True
+
+
 def _tasks(visit: Visit, _: Mapping[str, int]) -> None:
     visit.state.tasks = ""
 
@@ -115,6 +119,7 @@ _ACTS: Mapping[str, Callable[[Visit, Mapping[str, int]], None]] = {
     "version": _version,
     "large": _large,
     "tasks": _tasks,
+    "take-away": _take_away,
     "look": _look,
     "open": _open,
     "pin": _pin,

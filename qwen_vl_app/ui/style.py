@@ -36,10 +36,6 @@ _RULES = """
 [class*="st-key-regions-"]:focus-within { outline: 2px solid #2f7fd1; outline-offset: 2px; }
 /* The grid's own CSV lets cells run as formulas; ours is under "Take away". */
 [data-testid="stElementToolbarButton"]:has([aria-label="Download as CSV"]) { display: none; }
-/* A conversation's title is small and calm, in one line; what is done with an answer is smaller than the answer. */
-.st-key-head { padding-top: 0.4rem; border-bottom: 1px solid rgb(128 128 128 / 22%); }
-.st-key-head h2 { font-size: 1.05rem; padding: 0.45rem 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.st-key-head [data-testid="stHeading"] { min-width: 0; }
 /* The chosen language is told by its border and ground: blue letters on dark blue would be hard to read. */
 .st-key-language button { color: inherit !important; }
 /* A card is one button, too: a picture of one shape, and room for two lines below it. */
