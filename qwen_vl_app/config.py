@@ -234,6 +234,13 @@ def environment_for(settings: Settings, **changes: Any) -> dict[str, str]:
     return dict(os.environ) | {f"{ENVIRONMENT_PREFIX}{key.upper()}": str(value) for key, value in told.items()}
 
 
+def program_folders() -> tuple[Path, ...]:
+    """Return the folders that Windows keeps programs in, this account's own first; none on other systems."""
+    names = ("LOCALAPPDATA", "ProgramW6432", "ProgramFiles", "ProgramFiles(x86)")
+    told = dict.fromkeys(os.environ[name] for name in names if os.environ.get(name))
+    return tuple(Path(folder) for folder in told)
+
+
 def configured_port() -> int:
     """Return the port that the settings name; the default where they cannot be read, since the page then says why."""
     try:

@@ -10,6 +10,7 @@ works: that is put aside (`last_good`), a new environment is made and tested in 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -56,8 +57,7 @@ def ensure(*, dev: bool = False) -> Path:
     if is_ready(dev=dev):
         return environment_python()
     _require_venv()
-    SETUP.mkdir(exist_ok=True)
-    with children.heard(), _lock():
+    with _written_to(), children.heard(), _lock():
         if is_ready(dev=dev):  # another set-up, that this one waited for, has done it
             return environment_python()
         return _set_up(dev=dev or "dev" in _read_stamp())
@@ -68,13 +68,19 @@ def roll_back() -> Path:
 
     A second call goes forward again. Raises SetupError where there is none.
     """
-    SETUP.mkdir(exist_ok=True)
-    with children.heard(), _lock():
+    with _written_to(), children.heard(), _lock():
         last = last_good()
+        is_exchange = last.exists and not last.is_awaited and FOLDER.is_dir()
         if last.exists:
             last.swap()
         stamp = _read_stamp()
         if not stamp or not _is_sound():
+            if is_exchange:
+                last.swap()
+                raise SetupError(
+                    "The environment from before the last update was made in another folder or with another Python, and "
+                    "does not work here any more. The present one stays."
+                )
             raise SetupError("There is no environment from before the last update to go back to.")
         _write_stamp(stamp | {"accepted": _mark_of(_wanted(dev=False))})
         say(f"Back to the environment from before: {stamp.get('torch', 'torch unknown')}.")
@@ -165,6 +171,35 @@ def _require_venv() -> None:
 
 
 @contextmanager
+def _written_to() -> Iterator[None]:
+    """Let what this disk refuses be told in a sentence. Raises SetupError."""
+    try:
+        SETUP.mkdir(exist_ok=True)
+        yield
+    except OSError as error:
+        raise SetupError(_refusal(error)) from error
+
+
+def _refusal(error: OSError) -> str:
+    """Return what a disk's refusal means and what to do."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = shutil.disk_usage(ROOT).free / (1 << 30)
+        return (
+            f"The disk is full: {free:.1f} GB are free, and the environment takes 3 GB, or 6 GB with CUDA. Free some space, "
+            "then run this again; it goes on where it stopped."
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return (
+            f"{error.filename or ROOT} cannot be written to. Copy the project to a folder of your own on this machine's disk "
+            "and start it there; or, where another account set it up, use that one. A virus scanner that holds a file lets "
+            "go of it again: then run this once more."
+        )
+    return (
+        f"The disk refused: {error.strerror} ({error.filename or ROOT}). Look whether it is well, then run this again."
+    )
+
+
+@contextmanager
 def _lock() -> Iterator[None]:
     """Let one set-up work at a time. The system drops the lock when a process and what it started end, however they end."""
     with (SETUP / "lock").open("a+b") as file:
@@ -200,20 +235,22 @@ def _set_up(*, dev: bool) -> Path:
     kit = _open_kit(dev=dev)
     stamp = _read_stamp()
     last = last_good()
-    is_update = bool(stamp) and _differs(stamp) and _is_usable(environment_python())
-    _announce(has_kit=kit is not None or any(KIT.glob("*.whl")), dev=dev, is_update=bool(stamp))
+    has_changed = bool(stamp) and _differs(stamp)
+    is_update = has_changed and _is_usable(environment_python())
+    _announce(has_kit=kit is not None or any(KIT.glob("*.whl")), dev=dev, has_changed=has_changed)
     log_file().unlink(missing_ok=True)
     if is_update:
         say("What is there stays aside until the new environment has passed its test.")
         last.put_aside()
     try:
         torch = _make(dev=dev, kit=kit)
-    except SetupError as error:
+    except (SetupError, OSError) as error:
         if not last.is_awaited:
             raise
         last.bring_back()
+        told = _refusal(error) if isinstance(error, OSError) else error
         raise SetupError(
-            f"{error}\nThe environment from before is back in its place. To start the app with it all the same: "
+            f"{told}\nThe environment from before is back in its place. To start the app with it all the same: "
             "python scripts/run.py --rollback"
         ) from error
     _write_stamp(_wanted(dev=dev) | {"torch": torch} | ({} if kit is None else {"kit": kits.mark_of(KIT)}))
@@ -312,8 +349,8 @@ def _test(python: Path) -> None:
         raise SetupError(f"The new environment did not pass its test: {told[0]}\nAll of its output: {log_file()}")
 
 
-def _announce(*, has_kit: bool, dev: bool, is_update: bool) -> None:
-    if is_update:
+def _announce(*, has_kit: bool, dev: bool, has_changed: bool) -> None:
+    if has_changed:
         say("What the app needs has changed; bringing .venv up to date.")
     if has_kit:
         say("Installing from offline_pkgs alone, without network.")

@@ -13,6 +13,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - an older Python gets a sentence,
     )
 
 import argparse
+import contextlib
 import http.client
 import json
 import os
@@ -28,7 +29,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import children, environment
+from scripts import children, environment, shortcuts
 from scripts.packages import SetupError, speak_anywhere
 
 APP_HEADER = "x-qwen-vl-app"
@@ -58,6 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt as told:
         print("\n[setup] Stopped. Run this again; it goes on where it stopped.", file=sys.stderr)
         return children.status_of(told)
+    for path in shortcuts.follow():
+        print(f"{path} leads here now.")
     if place.is_running:
         print(f"The app is running already at {place.address}")
         if not options.no_browser:
@@ -71,12 +74,13 @@ def main(arguments: list[str] | None = None) -> int:
     surroundings = app_environment(os.environ, port=place.port, model=options.model)
     os.chdir(environment.ROOT)  # Streamlit looks for .streamlit/config.toml here
     note = _running_file()
-    note.parent.mkdir(exist_ok=True)
     try:
-        note.write_text(json.dumps({"port": place.port}), encoding="utf-8")
+        with contextlib.suppress(OSError):  # on a full disk the app itself may be wanted, to make room
+            note.write_text(json.dumps({"port": place.port}), encoding="utf-8")
         return _keep_running(command, surroundings, port=place.port, opens_browser=not options.no_browser)
     finally:
-        note.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            note.unlink(missing_ok=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -173,8 +177,11 @@ def _running_one(is_alone: Callable[[], bool]) -> Place | None:
 
 def _hold_the_start() -> Callable[[], bool]:
     """Return what tells whether this process is the one that starts the app here; the system lets go of it with the process."""
-    environment.SETUP.mkdir(exist_ok=True)
-    file = (environment.SETUP / "running.lock").open("a+b")
+    try:
+        environment.SETUP.mkdir(exist_ok=True)
+        file = (environment.SETUP / "running.lock").open("a+b")
+    except OSError:  # a folder that is only read: whoever starts the app there notes nothing either
+        return lambda: True
     is_alone = False
 
     def ask() -> bool:

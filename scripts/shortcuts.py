@@ -159,6 +159,29 @@ def windows_starter(python: str, root: Path) -> str:
     return "\r\n".join(lines) + "\r\n"
 
 
+def follow() -> list[Path]:
+    """Let what was made lead to where the folder is now; return what was written anew. What somebody has changed stays."""
+    makers = {
+        f"{NAME}.desktop": desktop_entry,
+        UNIT_NAME: service_unit,
+        WINDOWS_NAME: windows_starter,
+    }
+    followed = []
+    for name, digest in _made().items():
+        path = Path(name)
+        make = makers.get(path.name)
+        text = make(_python(), environment.ROOT) if make is not None else None
+        if text is None or digest == _digest(text.encode("utf-8")):
+            continue
+        try:
+            if _digest(path.read_bytes()) == digest:
+                _write(path, text)
+                followed.append(path)
+        except OSError:  # it was taken away, or may not be written any more
+            continue
+    return followed
+
+
 def remove() -> list[Path]:
     """Take away every file that was made and is as it was made; return them. What somebody has changed stays, and is said."""
     gone, kept = [], {}
@@ -168,7 +191,7 @@ def remove() -> list[Path]:
     for name, digest in made.items():
         path = Path(name)
         try:
-            found = hashlib.sha256(path.read_bytes()).hexdigest()
+            found = _digest(path.read_bytes())
         except FileNotFoundError:
             continue
         if found != digest:
@@ -185,7 +208,11 @@ def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     data = text.encode("utf-8")
     path.write_bytes(data)
-    _note({**_made(), str(path): hashlib.sha256(data).hexdigest()})
+    _note({**_made(), str(path): _digest(data)})
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _list() -> Path:

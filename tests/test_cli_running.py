@@ -19,7 +19,7 @@ from qwen_vl_app import bootstrap
 from qwen_vl_app.api.guard import GuardMiddleware
 from qwen_vl_app.api.routes import make_routes
 from qwen_vl_app.assistant import Assistant
-from qwen_vl_app.chat import EngineStatus
+from qwen_vl_app.chat import EngineState, EngineStatus
 from qwen_vl_app.cli import main
 from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.config import Settings
@@ -119,6 +119,16 @@ def test_another_model_is_not_asked_in_its_place(running: Running) -> None:
     """Whoever names a model gets that one: the app's own answers only for its own."""
     named = running.parts.settings({"model": "another"})
     assert bootstrap._through_running_app(named) is None
+    through = bootstrap._through_running_app(running.parts.settings({"model": "fake"}))
+    assert through is not None and through.remote_address.startswith("http://127.0.0.1:")
+
+
+def test_an_app_whose_model_is_still_being_loaded_is_waited_for(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second model beside the one that is on its way would need its memory once more."""
+    loading = replace(running.engine.status, state=EngineState.LOADING)
+    monkeypatch.setattr(KnownEngine, "status", property(lambda _: loading))
     through = bootstrap._through_running_app(running.parts.settings({"model": "fake"}))
     assert through is not None and through.remote_address.startswith("http://127.0.0.1:")
 

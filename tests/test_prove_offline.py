@@ -18,6 +18,7 @@ from qwen_vl_app.cli import page_driver
 from qwen_vl_app.cli.page_driver import PageRecord
 from qwen_vl_app.cli.prove_offline import Proof, Watch, hash_shipped, look, report_of
 from qwen_vl_app.config import ROOT
+from qwen_vl_app.doctor import find_browser
 from qwen_vl_app.texts import Language
 
 POLICY = "default-src 'none'; script-src 'self'"
@@ -91,19 +92,20 @@ def test_every_byte_of_the_app_counts(tmp_path: Path) -> None:
 
 
 def test_sockets_are_seen_from_outside_of_the_process() -> None:
-    """A listener beyond loopback is noted, also that of a child."""
+    """A listener beyond loopback is noted, also that of a child, and also one for datagrams."""
     code = (
-        "import socket, sys; s = socket.create_server(('0.0.0.0', 0)); print(s.getsockname()[1], flush=True); input()"
+        "import socket; s = socket.create_server(('0.0.0.0', 0)); u = socket.socket(type=socket.SOCK_DGRAM);"
+        "u.bind(('0.0.0.0', 0)); print(s.getsockname()[1], u.getsockname()[1], flush=True); input()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as child:
         assert child.stdout is not None
-        port = int(child.stdout.readline())
+        ports = child.stdout.readline().split()
         watch = Watch()
         look(psutil.Process(), watch)
         child.communicate("\n")
-    assert f"0.0.0.0:{port}" in watch.listening
+    assert {f"0.0.0.0:{port}" for port in ports} <= watch.listening
     assert watch.processes >= 2
     assert not Watch().looks
 
@@ -126,7 +128,7 @@ sys.exit(main(sys.argv[1:]))
 @pytest.mark.timeout(600)
 def test_the_app_answers_and_is_proved_clean_where_there_is_no_network_at_all(tmp_path: Path) -> None:
     """The whole of it in a network namespace without a route: app, page, question, answer, report."""
-    is_driven = page_driver.find_browser() is not None and os.geteuid() == 0
+    is_driven = find_browser(is_drivable=True) is not None and os.geteuid() == 0
     flags = ["--json", "--out", str(tmp_path / "report.md"), "--model", "demo", "--timeout", "240", "--language", "en"]
     done = subprocess.run(
         [sys.executable, "-c", RUN, "prove-offline", *flags, *([] if is_driven else ["--no-browser"])],

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,8 +24,6 @@ from websockets.sync.client import ClientConnection, connect
 
 from qwen_vl_app.offline import is_loopback
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge", "msedge")
-_WINDOWS = (r"Microsoft\Edge\Application\msedge.exe", r"Google\Chrome\Application\chrome.exe")
 _FLAGS = (
     *("--headless=new", "--no-first-run", "--no-default-browser-check", "--disable-gpu", "--disable-dev-shm-usage"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions"),
@@ -73,19 +70,6 @@ class PageRecord:
     policy: str = ""
     answer: str = ""
     forbidden_fetch: str = ""
-
-
-def find_browser() -> Path | None:
-    """Return a browser that can be driven, or None."""
-    for name in NAMES:
-        if (found := shutil.which(name)) is not None:
-            return Path(found)
-    if sys.platform == "win32":
-        for root in (r"C:\Program Files", r"C:\Program Files (x86)"):
-            for name in _WINDOWS:
-                if (Path(root) / name).is_file():
-                    return Path(root) / name
-    return None
 
 
 def ask_in_page(browser: Path, address: str, *, picture: Path | None, question: str, timeout_s: float) -> PageRecord:

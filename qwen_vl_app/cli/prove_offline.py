@@ -33,7 +33,7 @@ from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.cli.status import DONE, FAILED, status_of
 from qwen_vl_app.cli.terminal import Terminal, language_of
 from qwen_vl_app.config import ROOT, Settings, environment_for
-from qwen_vl_app.doctor import known_question
+from qwen_vl_app.doctor import find_browser, known_question
 from qwen_vl_app.errors import AppError, Reason
 from qwen_vl_app.offline import go_offline, is_loopback
 from qwen_vl_app.texts import Language, t
@@ -141,7 +141,7 @@ def _prove(settings: Settings, terminal: Terminal, *, timeout_s: float, uses_bro
         terminal.tell(terminal.say("prove.starting"))
         with _running_app(settings, folder) as (app, port), _watching(app) as watch:
             model = _wait_for_model(port)
-            browser = page_driver.find_browser() if uses_browser else None
+            browser = find_browser(is_drivable=True) if uses_browser else None
             if browser is None:
                 problem = t("prove.no_browser", terminal.language)
             else:
@@ -253,7 +253,8 @@ def look(app: psutil.Process, watch: Watch) -> None:
         except psutil.Error:
             continue
         for each in connections:
-            if each.status == psutil.CONN_LISTEN:
+            takes_datagrams = each.type == socket.SOCK_DGRAM and each.laddr and not each.raddr
+            if each.status == psutil.CONN_LISTEN or takes_datagrams:
                 watch.listening.add(f"{each.laddr.ip}:{each.laddr.port}")
             if each.raddr and not is_loopback(each.raddr.ip):
                 watch.outside.add(f"{each.raddr.ip}:{each.raddr.port}")

@@ -4,6 +4,7 @@ Knows Python, installed packages, memory, folders and ports by itself; torch and
 """
 
 from qwen_vl_app.doctor.accelerator import torch_findings, torch_problem
+from qwen_vl_app.doctor.browsers import find_browser
 from qwen_vl_app.doctor.examination import examine
 from qwen_vl_app.doctor.finding import Finding, Verdict
 from qwen_vl_app.doctor.machine import (
@@ -17,7 +18,7 @@ from qwen_vl_app.doctor.machine import (
     python_finding,
 )
 from qwen_vl_app.doctor.models import KnownQuestion, choice_findings, fit_findings, known_question, model_findings
-from qwen_vl_app.doctor.network import APP_HEADER, browser_finding, find_browser, offline_finding, port_finding
+from qwen_vl_app.doctor.network import APP_HEADER, browser_finding, offline_finding, port_finding
 from qwen_vl_app.doctor.probe import Accelerator, Fit, Probe, TorchFacts
 from qwen_vl_app.doctor.self_test import check_finding, examine_answers, run_known_answers
 from qwen_vl_app.doctor.ticket import write_ticket

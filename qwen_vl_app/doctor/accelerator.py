@@ -19,6 +19,7 @@ from qwen_vl_app.errors import Reason
 
 OLDEST_DRIVERS = {"12": ((525, 60), (528, 33)), "13": ((580, 65), (580, 88))}
 """By CUDA's major version: the oldest driver for it, on Linux and on Windows."""
+NEWEST_CUDA = max(OLDEST_DRIVERS, key=int)
 PCI_DEVICES = Path("/sys/bus/pci/devices")
 _NVIDIA, _DISPLAY_CLASS = "0x10de", "0x03"
 
@@ -69,6 +70,11 @@ def torch_findings(
         yield Finding(
             "device", Verdict.NOTE, Reason("doctor.device.gpu_unused", name=", ".join(found.cards) or "NVIDIA")
         )
+        if found.version:  # so that a kit for the card is not carried here in vain
+            unused = _unused(NEWEST_CUDA, found)
+            is_fine = unused.about.code == "doctor.device.driver"
+            about = Reason("doctor.driver.fine", version=found.version) if is_fine else unused.about
+            yield Finding("driver", Verdict.OK if is_fine else Verdict.NOTE, about)
     else:
         yield _unused(facts.cuda_build, found)
 

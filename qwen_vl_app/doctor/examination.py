@@ -13,18 +13,20 @@ from collections.abc import Callable, Iterator
 from qwen_vl_app.chat import EngineState, EngineStatus
 from qwen_vl_app.config import ROOT, Settings
 from qwen_vl_app.doctor.accelerator import torch_findings, torch_problem
+from qwen_vl_app.doctor.browsers import find_browser
 from qwen_vl_app.doctor.finding import Finding, Verdict
 from qwen_vl_app.doctor.machine import (
     clock_finding,
     data_folder_findings,
     fonts_finding,
+    last_written,
     measure_memory,
     memory_finding,
     packages_finding,
     python_finding,
 )
 from qwen_vl_app.doctor.models import choice_findings, fit_findings, model_findings
-from qwen_vl_app.doctor.network import browser_finding, find_browser, offline_finding, port_finding
+from qwen_vl_app.doctor.network import browser_finding, offline_finding, port_finding
 from qwen_vl_app.doctor.probe import Probe
 from qwen_vl_app.errors import AppError, Reason, SettingsError
 from qwen_vl_app.imaging import can_write_chinese
@@ -54,9 +56,10 @@ def examine(
     yield from data_folder_findings(settings.data_dir)
     yield port_finding(settings.port)
     yield offline_finding()
-    yield browser_finding(find_browser())
+    yield browser_finding(find_browser(), port=settings.port)
     yield fonts_finding(can_write_chinese())
-    yield clock_finding()
+    kit, history = ROOT / "offline_pkgs" / "KIT.json", settings.data_dir / "history.db"
+    yield clock_finding(written=last_written(ROOT / "app.py", kit, history, history.with_name("history.db-wal")))
     probe = probe_for(settings)
     yield from model_findings(probe.models())
     yield memory_finding(measure_memory())

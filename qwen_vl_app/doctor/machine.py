@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib.metadata
 import platform
@@ -11,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -25,6 +26,8 @@ NO_DISK_BYTES = 2**20
 LITTLE_MEMORY_BYTES = 2 * 2**30
 CGROUP = Path("/sys/fs/cgroup")
 """Where Linux shows a container its own limits."""
+A_DAY = timedelta(days=1)
+"""A stick keeps times without their zone, so that they may be some hours off."""
 WRITTEN_IN = 2026
 """No clock that is right shows an earlier year."""
 
@@ -133,13 +136,28 @@ def memory_finding(memory: Memory) -> Finding:
     return Finding("memory", Verdict.OK, reason)
 
 
-def clock_finding(now: datetime | None = None) -> Finding:
-    """Judge the clock: a machine without network and with an empty battery writes wrong dates under every answer."""
+def clock_finding(now: datetime | None = None, *, written: datetime | None = None) -> Finding:
+    """Judge the clock: a machine without network and with an empty battery writes wrong dates under every answer.
+
+    `written` is when something here was written last: no clock that is right shows an earlier time.
+    """
     now = now or datetime.now(UTC)
-    zone = time.strftime("%Z")
+    shown = now.strftime("%Y-%m-%d %H:%M")
     if now.year < WRITTEN_IN:
-        return Finding("clock", Verdict.NOTE, Reason("doctor.clock.behind", now=now.strftime("%Y-%m-%d %H:%M")))
-    return Finding("clock", Verdict.OK, Reason("doctor.clock.fine", now=now.strftime("%Y-%m-%d %H:%M"), zone=zone))
+        return Finding("clock", Verdict.NOTE, Reason("doctor.clock.behind", now=shown))
+    if written is not None and now < written - A_DAY:
+        reason = Reason("doctor.clock.before_files", now=shown, written=written.strftime("%Y-%m-%d"))
+        return Finding("clock", Verdict.NOTE, reason)
+    return Finding("clock", Verdict.OK, Reason("doctor.clock.fine", now=shown, zone=time.strftime("%Z")))
+
+
+def last_written(*files: Path) -> datetime | None:
+    """Return when the youngest of some files was written; None where there is none of them."""
+    times = []
+    for file in files:
+        with contextlib.suppress(OSError, OverflowError, ValueError):  # it is not there, or its time is no time
+            times.append(datetime.fromtimestamp(file.stat().st_mtime, UTC))
+    return max(times, default=None)
 
 
 def fonts_finding(has_chinese: bool) -> Finding:

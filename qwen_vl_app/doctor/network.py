@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import shutil
 import socket
 import sys
 from pathlib import Path
@@ -16,15 +15,6 @@ APP_HEADER = "X-Qwen-VL-App"
 """What the app's guard puts on every reply."""
 OUTSIDE = ("192.0.2.1", 9)
 """An address that by its standard belongs to nobody."""
-BROWSERS = (
-    *("firefox", "firefox-esr", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
-    *("microsoft-edge", "brave-browser", "opera", "epiphany", "konqueror"),
-)
-_WINDOWS_BROWSERS = (
-    r"Microsoft\Edge\Application\msedge.exe",
-    r"Google\Chrome\Application\chrome.exe",
-    r"Mozilla Firefox\firefox.exe",
-)
 
 
 def port_finding(port: int) -> Finding:
@@ -34,7 +24,7 @@ def port_finding(port: int) -> Finding:
     if _answers_as_this_app(port):
         return Finding("port", Verdict.OK, Reason("doctor.port.ours", port=port))
     return Finding(
-        "port", Verdict.PROBLEM, Reason("doctor.port.taken", port=port, other=port + 1 if port < 65535 else 8502)
+        "port", Verdict.NOTE, Reason("doctor.port.taken", port=port, other=port + 1 if port < 65535 else 8502)
     )
 
 
@@ -74,23 +64,8 @@ def offline_finding() -> Finding:
     return Finding("offline", Verdict.PROBLEM, Reason("doctor.offline.open"))
 
 
-def find_browser() -> Path | None:
-    """Return a browser of this machine, or None."""
-    for name in BROWSERS:
-        if (found := shutil.which(name)) is not None:
-            return Path(found)
-    if sys.platform == "win32":
-        for root in (r"C:\Program Files", r"C:\Program Files (x86)"):
-            for name in _WINDOWS_BROWSERS:
-                if (Path(root) / name).is_file():
-                    return Path(root) / name
-    if sys.platform == "darwin" and Path("/Applications/Safari.app").exists():
-        return Path("/Applications/Safari.app")
-    return None
-
-
-def browser_finding(browser: Path | None) -> Finding:
+def browser_finding(browser: Path | None, *, port: int) -> Finding:
     """Tell which browser would show the page."""
     if browser is None:
-        return Finding("browser", Verdict.NOTE, Reason("doctor.browser.none"))
+        return Finding("browser", Verdict.NOTE, Reason("doctor.browser.none", port=port))
     return Finding("browser", Verdict.OK, Reason("doctor.browser.fine", name=browser.stem))

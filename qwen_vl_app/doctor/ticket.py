@@ -17,14 +17,21 @@ from pathlib import Path
 from qwen_vl_app import __version__
 from qwen_vl_app.config import ROOT, Settings
 from qwen_vl_app.doctor.finding import Finding
+from qwen_vl_app.errors import Reason
 from qwen_vl_app.texts import Language, render
 
-PRIVATE_SETTINGS = frozenset(
-    {"model", "models_dir", "data_dir", "remote_address", "remote_model", "remote_key", "api_keys", "public_origins"}
-    | {"api_file_folder", "model_aliases"}
+TOLD_CHOICES = frozenset(
+    {"host", "language", "device", "precision", "attention", "decode", "detail", "keep", "remote_family"}
 )
-"""Settings whose values name places, people or keys; only that they are set is told."""
-_PATH = re.compile(r"(?:[A-Za-z]:\\|\\\\|/(?:home|root|Users|mnt|media|srv|opt|data|var|tmp|work)/)[^\s\"'<>|,;]*")
+"""Settings of one word out of a few. Of the others only numbers are told: a place, a name or a key is told as set, no more."""
+_PUBLISHED = re.compile(r"demo(-[a-z]+)?|qwen[\d.]+-vl(-\d+b)?(-a\d+b)?(-instruct|-thinking)?(-fp8)?", re.IGNORECASE)
+"""The names that models are published under. A folder of another name may carry a customer's."""
+_NAMES_OF_MODELS = frozenset({"model", "near", "present"})
+_PATH = re.compile(
+    r"(?:[A-Za-z]:\\|\\\\|/(?:home|root|Users|mnt|media|srv|opt|data|var|tmp|work)/)"
+    # A blank belongs to it where another separator follows: half a name would be left otherwise.
+    r"(?:[^\s\"'<>|,;]|[^\S\n](?=[^\n\"'<>|,;]*[\\/]))*"
+)
 _LONG_HEX = re.compile(r"\b[0-9a-f]{32,}\b")
 
 
@@ -35,7 +42,7 @@ def write_ticket(findings: Sequence[Finding], settings: Settings | None) -> str:
         f"{platform.system()} {platform.release()} {platform.machine()}, Python {platform.python_version()}",
         "",
         *(
-            f"{finding.verdict.value:<8}{finding.check}: {render(finding.about, Language.ENGLISH)}"
+            f"{finding.verdict.value:<8}{finding.check}: {render(_anonymous(finding.about), Language.ENGLISH)}"
             for finding in findings
         ),
         "",
@@ -68,11 +75,27 @@ def _settings(settings: Settings | None) -> list[str]:
     if settings is None:
         return ["  could not be read"]
     usual = Settings()
+    told = {name: getattr(settings, name) for name in Settings.model_fields}
     return [
-        f"  {name} = {'(set)' if name in PRIVATE_SETTINGS else getattr(settings, name)}"
-        for name in Settings.model_fields
-        if getattr(settings, name) != getattr(usual, name)
+        f"  {name} = {value if name in TOLD_CHOICES or isinstance(value, bool | int | float) else '(set)'}"
+        for name, value in told.items()
+        if value != getattr(usual, name)
     ]
+
+
+def _anonymous(about: Reason) -> Reason:
+    """Return what a finding says with a stand-in for the name of every model that is not one of those published.
+
+    With it go the files of such a folder, which may be called anything.
+    """
+    facts = about.facts
+    if not about.code.startswith(("engine.", "doctor.")):
+        return about
+    names = {key for key in _NAMES_OF_MODELS & facts.keys() if not _PUBLISHED.fullmatch(str(facts[key]))}
+    if not names:
+        return about
+    stand_ins = dict.fromkeys(names, "<model>") | ({"file": "<file>"} if "file" in facts else {})
+    return Reason(about.code, **{**facts, **stand_ins})
 
 
 def _packages() -> list[str]:

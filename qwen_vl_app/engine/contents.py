@@ -18,6 +18,8 @@ PROGRAMS = frozenset(
     | {".sh", ".js", ".mjs", ".wasm", ".jar", ".class", ".desktop", ".lnk", ".scr"}
 )
 UNFINISHED = frozenset({".incomplete", ".part", ".partial", ".crdownload", ".download", ".aria2", ".filepart"})
+LEFT_BY_SYSTEMS = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
+"""What Windows puts into folders that somebody looks at, as others do under names with a dot. No part of a model."""
 CONFIGS = (
     *("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"),
     *("tokenizer_config.json", "video_preprocessor_config.json", "adapter_config.json"),
@@ -29,6 +31,8 @@ def check_contents(folder: Path) -> None:
     """Raise ModelFolderError for the first thing that has no place in a model's folder."""
     for file in files_of(folder):
         suffix, name = file.suffix.lower(), file.relative_to(folder).as_posix()
+        if not file.is_file():  # a link to nothing, or a pipe, which nobody who reads it comes back from
+            raise ModelFolderError("engine.folder.bad_file", model=folder.name, file=name)
         if suffix in UNFINISHED:
             raise ModelFolderError("engine.folder.unfinished", model=folder.name, file=name)
         if suffix in PICKLES:
@@ -41,14 +45,17 @@ def check_contents(folder: Path) -> None:
 
 
 def files_of(folder: Path) -> Iterator[Path]:
-    """Give every file of a model's folder by name, but for what hides behind a dot: a download's own notes, a repository."""
+    """Give every file of a model's folder by name, but for what hides behind a dot: a download's own notes, a repository.
+
+    Links to folders are not followed: nothing of a model lies behind one, and one may lead back to where it stands.
+    """
     for entry in sorted(folder.iterdir()):
-        if entry.name.startswith("."):
+        if entry.name.startswith(".") or entry.name.lower() in LEFT_BY_SYSTEMS:
             continue
-        if entry.is_dir():
-            yield from files_of(entry)
-        else:
+        if not entry.is_dir():
             yield entry
+        elif not entry.is_symlink():
+            yield from files_of(entry)
 
 
 def _names_code(file: Path) -> bool:
@@ -59,4 +66,12 @@ def _names_code(file: Path) -> bool:
         value = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(value, dict) and bool(value.get("auto_map") or value.get("custom_pipelines"))
+    return _holds_code(value)
+
+
+def _holds_code(value: object) -> bool:
+    if isinstance(value, list):
+        return any(map(_holds_code, value))
+    if not isinstance(value, dict):
+        return False
+    return bool(value.get("auto_map") or value.get("custom_pipelines")) or any(map(_holds_code, value.values()))

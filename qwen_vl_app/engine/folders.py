@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import json
 import math
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -93,7 +94,17 @@ def inspect_folder(folder: Path) -> ModelFolder:
     try:
         return _inspect(folder)
     except ModelFolderError as error:
-        return ModelFolder(name, folder, is_demo=(folder / DEMO_MARK).is_file(), problem=error.reason)
+        problem = error.reason
+    except OSError:  # a folder within it that this account may not read, a disk that fails
+        problem = Reason("engine.folder.unreadable", model=name)
+    return ModelFolder(name, folder, is_demo=_is_demo(folder), problem=problem)
+
+
+def _is_demo(folder: Path) -> bool:
+    try:
+        return (folder / DEMO_MARK).is_file()
+    except OSError:
+        return False
 
 
 def _inspect(folder: Path) -> ModelFolder:
@@ -108,7 +119,7 @@ def _inspect(folder: Path) -> ModelFolder:
         )
     try:
         shape = shape_of(config)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise ModelFolderError("engine.folder.bad_config", model=name) from error
     if config.get("quantization_config"):
         raise ModelFolderError("engine.folder.quantised", model=name)
@@ -120,9 +131,11 @@ def _inspect(folder: Path) -> ModelFolder:
     dtypes: dict[str, int] = {}
     headers = {file.name: read_safetensors_header(file, model=name) for file in files}
     _check_index(folder, headers)
+    _check_layers(name, headers, "layers", promised=shape.layers)
+    _check_layers(name, headers, "blocks", promised=shape.vision_depth)
     for file_name, header in headers.items():
         for tensor, entry in header.items():
-            count = math.prod(int(side) for side in entry["shape"])
+            count = math.prod(entry["shape"])
             size = entry["data_offsets"][1] - entry["data_offsets"][0]
             if entry["dtype"] not in BYTES_OF_TYPE:
                 dtype = entry["dtype"][:20]
@@ -141,7 +154,7 @@ def _inspect(folder: Path) -> ModelFolder:
         parameters=parameters,
         weight_bytes=weight_bytes,
         dtype=DTYPE_NAMES.get(main, main.lower()),
-        is_demo=(folder / DEMO_MARK).is_file(),
+        is_demo=_is_demo(folder),
         config=config,
         weight_files=files,
     )
@@ -156,6 +169,20 @@ def _check_index(folder: Path, headers: Mapping[str, Mapping[str, Any]]) -> None
     lost = sorted(name for name, shard in promised.items() if name not in headers[str(shard)])
     if lost:
         raise ModelFolderError("engine.folder.missing_tensors", model=folder.name, tensor=lost[0][:80], count=len(lost))
+
+
+def _check_layers(model: str, headers: Mapping[str, Mapping[str, Any]], word: str, *, promised: int) -> None:
+    """Compare the layers that the config promises with those that there are weights of, before anything is built of them.
+
+    A config that promises a thousand million would else be built until the memory is full.
+    """
+    pattern = re.compile(rf"\b{word}\.(\d{{1,9}})\.")
+    named = (int(found[1]) for header in headers.values() for name in header if (found := pattern.search(name)))
+    there = {number for number in named if number < promised}
+    if len(there) < promised:
+        first = next(number for number in range(promised) if number not in there)
+        missing = promised - len(there)
+        raise ModelFolderError("engine.folder.missing_tensors", model=model, tensor=f"{word}.{first}", count=missing)
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:
@@ -218,7 +245,10 @@ def read_safetensors_header(file: Path, *, model: str) -> dict[str, dict[str, An
         end = 0
         for entry in entries.values():
             start, stop = entry["data_offsets"]
-            if not 0 <= start <= stop or not isinstance(entry["dtype"], str) or not isinstance(entry["shape"], list):
+            is_shape = isinstance(entry["shape"], list) and all(
+                type(side) is int and side >= 0 for side in entry["shape"]
+            )
+            if not 0 <= start <= stop or not isinstance(entry["dtype"], str) or not is_shape:
                 raise ValueError("offsets")
             end = max(end, stop)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

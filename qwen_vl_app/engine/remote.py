@@ -34,6 +34,7 @@ from qwen_vl_app.engine.families import FAMILIES, Family, smart_resize
 from qwen_vl_app.engine.remote_exchange import Exchange
 from qwen_vl_app.engine.remote_words import (
     FINISHES,
+    still_loads,
     tokens_of,
     told_plan,
     usage_of,
@@ -183,6 +184,8 @@ class RemoteEngine:
             chosen = next((each for each in models if self._wanted in ("", each["id"])), None)
             if chosen is None:
                 raise ModelError("engine.remote.no_such_model", address=self._place, model=self._wanted)
+            if still_loads(chosen):
+                raise _UnreachableError("engine.remote.no_answer", address=self._place)
             name, context = str(chosen["id"]), int(chosen.get("max_model_len") or DEFAULT_CONTEXT_TOKENS)
             own = told_plan(chosen)
         except (ValueError, KeyError, TypeError) as error:
@@ -324,6 +327,8 @@ def own_app(address: str, *, key: str = "") -> OwnApp | None:
         if not models:
             return OwnApp("")
         sizes = models[0].get("sizes")
+        if still_loads(models[0]):
+            return OwnApp(str(models[0]["root"]))
         if not isinstance(sizes, dict):
             return None
         return OwnApp(str(models[0]["root"]), min(max(int(sizes.get("at_a_time", 1)), 1), MOST_AT_A_TIME))

@@ -115,6 +115,11 @@ def written(message: Message, *, is_own: bool = False) -> dict[str, Any]:
     return {"role": message.role, "content": [*parts, {"type": "text", "text": message.text}]}
 
 
+def still_loads(model: Mapping[str, Any]) -> bool:
+    """Return whether an app of this kind names its model and has no sizes yet, which it tells once it may be asked."""
+    return "sizes" in model and model["sizes"] is None
+
+
 def told_plan(model: Mapping[str, Any]) -> tuple[str, SizePlan] | None:
     """Return the family's name and the plan that an app of this kind tells of its model; None of any other server.
 

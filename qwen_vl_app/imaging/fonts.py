@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -59,7 +62,25 @@ def cjk_font_file() -> str | None:
     names = (
         _WINDOWS_CJK_NAMES if sys.platform == "win32" else _CJK_FILES
     )  # Pillow searches the folder of Windows itself
-    return next((name for name in names if _loads(name)), None)
+    known = next((name for name in names if _loads(name)), None)
+    return known or next((name for name in _listed_by_fontconfig() if _loads(name)), None)
+
+
+def _listed_by_fontconfig() -> Iterator[str]:
+    """Give the fonts with Chinese characters that the system itself knows of, wherever they are and whatever their name."""
+    program = shutil.which("fc-list")
+    if program is None:
+        return
+    try:
+        told = subprocess.run(
+            [program, ":lang=zh", "file"], capture_output=True, text=True, errors="replace", timeout=20, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return
+    for line in sorted(told.splitlines()):
+        name = line.strip().removesuffix(":")
+        if name.lower().endswith((".ttf", ".ttc", ".otf", ".otc")):
+            yield name
 
 
 @cache

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from qwen_vl_app import model_files
 from qwen_vl_app.chat import EngineState
+from qwen_vl_app.engine import folders
 from qwen_vl_app.engine.folders import DEMO_MARK, ModelFolder, choose_model, fingerprint, inspect_folder, list_models
 from qwen_vl_app.engine.local.engine import LocalEngine
-from qwen_vl_app.errors import ModelError, ModelFolderError
+from qwen_vl_app.engine.manifest import record_manifest
+from qwen_vl_app.errors import ModelError, ModelFolderError, Reason
 from tests.engine.tiny_models import make_qwen2_5_vl, make_qwen3_vl
 
 
@@ -24,7 +30,7 @@ def whole(models_dir: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(models_dir / "qwen2_5_vl", tmp_path / "models" / "tiny"))
 
 
-def edit_json(file: Path, change: Callable[[dict[str, object]], object]) -> None:
+def edit_json(file: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Change a JSON file in place."""
     value = json.loads(file.read_text())
     change(value)
@@ -227,6 +233,100 @@ def test_a_download_s_own_notes_are_no_part_of_a_model(whole: Path) -> None:
     """Folders behind a dot are left alone, whatever is in them."""
     add(".cache/evil.py")(whole)
     assert inspect_folder(whole).problem is None
+
+
+@pytest.mark.parametrize("name", ["Thumbs.db", "desktop.ini", "samples/Desktop.ini"])
+def test_what_windows_leaves_in_a_folder_that_was_looked_at_is_no_part_of_a_model(whole: Path, name: str) -> None:
+    """A look into the folder on the stick must not make its manifest wrong."""
+    record_manifest(whole)
+    add(name)(whole)
+    folder = inspect_folder(whole)
+    assert folder.problem is None
+    assert model_files.verify(folder).problem is None
+
+
+def test_a_link_to_a_folder_is_not_followed_and_one_to_nothing_is_refused(whole: Path) -> None:
+    """One may lead back to where it stands; the other is what is left of a file that was not copied."""
+    try:
+        (whole / "again").symlink_to(whole, target_is_directory=True)
+    except OSError:
+        pytest.skip("this account may make no links")
+    assert model_files.record(inspect_folder(whole)).problem is None
+    (whole / "lost.json").symlink_to(whole / "nowhere")
+    problem = inspect_folder(whole).problem
+    assert problem == Reason("engine.folder.bad_file", model="tiny", file="lost.json")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such files")
+def test_a_pipe_among_the_files_is_refused_and_never_read(whole: Path) -> None:
+    """Reading one waits for ever for somebody to write."""
+    os.mkfifo(whole / "pipe.json")
+    assert model_files.record(inspect_folder(whole)).problem == Reason(
+        "engine.folder.bad_file", model="tiny", file="pipe.json"
+    )
+
+
+def test_a_folder_that_cannot_be_read_is_told_beside_the_others(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One locked folder must not hide the models that are fine."""
+    shutil.copytree(whole, whole.with_name("fine"))
+    check = folders.check_contents
+
+    def locked(folder: Path) -> None:
+        if folder.name == "tiny":
+            raise PermissionError(13, "not yours", str(folder))
+        check(folder)
+
+    monkeypatch.setattr(folders, "check_contents", locked)
+    told = {folder.name: folder.problem for folder in list_models(whole.parent)}
+    assert told == {"tiny": Reason("engine.folder.unreadable", model="tiny"), "fine": None}
+
+
+def with_shape(*sides: object) -> Callable[[Path], None]:
+    """Return a damage: the header gives a tensor such a shape."""
+
+    def change(folder: Path) -> None:
+        file = folder / "model.safetensors"
+        data = file.read_bytes()
+        length = struct.unpack("<Q", data[:8])[0]
+        header = json.loads(data[8 : 8 + length])
+        header[next(name for name in header if name != "__metadata__")]["shape"] = list(sides)
+        text = json.dumps(header).encode()
+        file.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
+
+    return change
+
+
+@pytest.mark.parametrize("side", ["a", None, -1, 1.5, float("nan"), float("inf"), {}, True, 10**400])
+def test_a_shape_that_is_none_is_a_damaged_file(whole: Path, side: object) -> None:
+    """Whatever stands there, the folder is refused in a sentence and the others are listed."""
+    with_shape(side)(whole)
+    problem = inspect_folder(whole).problem
+    assert problem == Reason("engine.folder.bad_file", model="tiny", file="model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "code"),
+    [
+        ("text_config", "num_attention_heads", 0, "engine.folder.bad_config"),
+        ("text_config", "num_hidden_layers", 10**9, "engine.folder.missing_tensors"),
+        ("vision_config", "depth", 10**9, "engine.folder.missing_tensors"),
+        ("vision_config", "hidden_size", [], "engine.folder.bad_config"),
+        ("", "vision_config", None, "engine.folder.bad_config"),
+        ("", "vision_config", "x", "engine.folder.bad_config"),
+        ("text_config", "auto_map", {"AutoModel": "evil.Model"}, "engine.folder.auto_map"),
+    ],
+)
+def test_a_config_that_lies_is_refused_before_anything_is_built_of_it(
+    whole: Path, part: str, key: str, value: object, code: str
+) -> None:
+    """A thousand million layers would be built until the memory is full."""
+
+    def lie(config: dict[str, Any]) -> None:
+        (config[part] if part else config)[key] = value
+
+    edit_json(whole / "config.json", lie)
+    problem = inspect_folder(whole).problem
+    assert problem is not None and problem.code == code
 
 
 @pytest.mark.parametrize("make", [make_qwen2_5_vl, make_qwen3_vl])

@@ -288,9 +288,10 @@ def test_loading_waits_for_a_server_that_starts_later() -> None:
         assert engine.status.state is EngineState.READY
 
 
-def test_loading_waits_for_a_server_that_has_no_model_yet() -> None:
-    """A server may listen before its model is there."""
-    script = Script(models={"data": []})
+@pytest.mark.parametrize("listed", [[], [{"id": "demo", "root": "demo", "max_model_len": None, "sizes": None}]])
+def test_loading_waits_for_a_server_that_has_no_model_yet(listed: list[dict[str, Any]]) -> None:
+    """A server may listen before its model is there; an app of this kind then names it already, and has no sizes."""
+    script = Script(models={"data": listed})
     with server(script) as url:
         engine = RemoteEngine(url, patience_s=WAIT_S)
         loading = threading.Thread(target=engine.load)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -84,6 +86,30 @@ def test_chinese_labels_are_written_or_degrade() -> None:
     assert decode(one).size == decode(two).size == (400, 300)
     if fonts.cjk_font_file() is not None:
         assert one != two
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows' fonts are known by name")
+def test_a_chinese_font_of_another_name_is_found_where_the_system_lists_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What is listed and cannot be opened is passed over, and so is a list that does not come."""
+    real = fonts.cjk_font_file.__wrapped__()
+    if real is None:
+        pytest.skip("there is no Chinese font on this machine")
+    other = tmp_path / "A font of ours.ttc"
+    other.write_bytes(Path(real).read_bytes())
+    (tmp_path / "a broken one.ttf").write_bytes(b"no font")
+    listed = tmp_path / "fc-list"
+    lines = "".join(f"{name}: \\n" for name in (tmp_path / "a broken one.ttf", tmp_path / "old.pcf.gz", other))
+    listed.write_text(f"#!/bin/sh\nprintf '{lines}'\n", encoding="utf-8")
+    listed.chmod(0o755)
+    monkeypatch.setattr(fonts, "_CJK_FILES", ("/nowhere/font.ttc",))
+    monkeypatch.setattr(fonts.shutil, "which", lambda name: str(listed))
+    assert fonts.cjk_font_file.__wrapped__() == str(other)
+    listed.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    assert fonts.cjk_font_file.__wrapped__() is None
+    monkeypatch.setattr(fonts.shutil, "which", lambda name: None)
+    assert fonts.cjk_font_file.__wrapped__() is None
 
 
 def test_without_a_chinese_font_a_label_is_still_written(monkeypatch: pytest.MonkeyPatch) -> None:

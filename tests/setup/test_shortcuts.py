@@ -141,3 +141,24 @@ def test_a_running_app_is_not_uninstalled(root: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(run, "is_this_app", lambda port: True)
     assert uninstall.main([]) == 1
     assert (root / ".venv").is_dir()
+
+
+def test_what_was_made_follows_a_folder_that_was_moved(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of what was made moves with the folder. What somebody has changed since is left as it is."""
+    entry = shortcuts.make_menu_entry(tmp_path / "share")
+    starter = shortcuts.make_windows_file(tmp_path)
+    assert shortcuts.follow() == []
+    moved = root.rename(tmp_path / "视觉 助手 (新)")
+    for name, value in {"ROOT": moved, "SETUP": moved / ".setup"}.items():
+        monkeypatch.setattr(environment, name, value)
+    starter.write_text("mine", encoding="utf-8")
+    assert shortcuts.follow() == [entry]
+    assert str(moved / "scripts" / "run.py").replace("\\", "\\" * 4) in entry.read_text(encoding="utf-8")
+    assert starter.read_text(encoding="utf-8") == "mine"
+    assert shortcuts.follow() == []
+    entry.unlink()
+    monkeypatch.setattr(environment, "ROOT", root)
+    assert shortcuts.follow() == [], "what was taken away is not made again"
+    assert entry not in shortcuts.remove()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,6 +76,70 @@ def test_an_update_that_fails_brings_back_what_worked(world: Path, monkeypatch: 
     environment.ensure()
     assert in_use() == "torch==3"
     assert (world / "data" / "history").read_text(encoding="utf-8") == "precious"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "The disk is full"),
+        (PermissionError(errno.EACCES, "Permission denied", "x.dll"), "x.dll cannot be written to"),
+        (OSError(errno.EROFS, "Read-only file system", "lib"), "lib cannot be written to"),
+        (OSError(errno.EIO, "Input/output error", "lib"), "The disk refused: Input/output error"),
+    ],
+)
+def test_what_a_disk_refuses_is_a_sentence_and_changes_nothing_that_worked(
+    world: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, told: str
+) -> None:
+    """Also where the log of the set-up is what it refuses. The first set-up and an update both end in words."""
+    monkeypatch.setattr(environment, "_make", maker(world, error=error))
+    with pytest.raises(packages.SetupError, match=told):
+        environment.ensure()
+    monkeypatch.setattr(environment, "_make", maker(world))
+    environment.ensure()
+    want(world, 2)
+    monkeypatch.setattr(environment, "_make", maker(world, error=error))
+    with pytest.raises(packages.SetupError, match=rf"(?s){told}.*is back"):
+        environment.ensure()
+    assert in_use() == "torch==1"
+
+
+def test_a_folder_that_is_only_read_is_said(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a stick that is locked."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(world / ".setup"))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    for start in (environment.ensure, environment.roll_back):
+        with pytest.raises(packages.SetupError, match="Copy the project to a folder of your own"):
+            start()
+
+
+def test_an_environment_from_another_place_is_not_gone_back_to(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder was moved since: what waits aside does not work here, and what works stays in its place."""
+    environment.ensure()
+    want(world, 2)
+    environment.ensure()
+    monkeypatch.setattr(environment, "_is_sound", lambda: in_use() != "torch==1")
+    with pytest.raises(packages.SetupError, match="The present one stays"):
+        environment.roll_back()
+    assert in_use() == "torch==2"
+    assert environment.is_ready(dev=False)
+
+
+def test_a_moved_folder_is_not_told_that_the_app_s_needs_have_changed(
+    world: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is mended, and the sentence says what was the matter."""
+    environment.ensure()
+    stamp = environment._read_stamp()
+    environment._write_stamp(stamp | {"root": "/elsewhere"})
+    capsys.readouterr()
+    environment.ensure()
+    assert "has changed" not in capsys.readouterr().out
+    want(world, 2)
+    environment.ensure()
+    assert "has changed" in capsys.readouterr().out
 
 
 def test_one_can_go_back_and_forth(world: Path) -> None:
