@@ -7,7 +7,7 @@ glare are what is new. It does not know what will be asked.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -85,6 +85,8 @@ def _sheet(
     """Return an empty plate with its type and the places of its characters, those of the visual tokens unless told."""
     places = places or Places(columns, lines)
     kind, plate = _type(rng, fonts, places, scale)
+    if angle:  # turning moves letters as far as they may be moved: more would cut those at the edges
+        kind = replace(kind, shift=(0.0, 0.0))
     stretch = float(rng.uniform(0.78, 1.12)) if rng.random() < 0.3 else 1.0
     return Sheet(rng, columns, lines, scale=scale, plate=plate, angle=angle, stretch=stretch), kind, places
 
