@@ -43,14 +43,14 @@ class Shot:
 
 def show_welcome(page: Page) -> None:
     """The empty conversation with the model's samples."""
-    expect(page.locator("[class*=st-key-sample-]").first).to_be_visible(timeout=ANSWER_TIMEOUT_MS)
-    expect(page.locator("[class*=st-key-sample-] img").last).to_be_visible()
+    expect(page.locator(".qvl-sample").first).to_be_visible(timeout=ANSWER_TIMEOUT_MS)
+    expect(page.locator(".qvl-sample img").last).to_be_visible()
 
 
 def ask_where(page: Page) -> None:
     """A question about two lamps, with boxes on the picture."""
     show_welcome(page)
-    page.locator("[class*=st-key-ask-sample-] button").nth(_sample("two-lamps.png")).click()
+    page.locator(".qvl-sample").nth(_sample("two-lamps.png")).click()
     _await_answer(page)
 
 
@@ -85,7 +85,7 @@ def show_settings(page: Page) -> None:
 def ask_fields(page: Page) -> None:
     """A question for fields, with a table."""
     show_welcome(page)
-    page.locator("[class*=st-key-ask-sample-] button").nth(_sample("pump-panel.png")).click()
+    page.locator(".qvl-sample").nth(_sample("pump-panel.png")).click()
     _await_answer(page)
 
 

@@ -1,4 +1,4 @@
-"""The routes behind answers to look at: a part cut out of a kept picture, and pages that a model wrote.
+"""The routes behind what is looked at: a part cut out of a kept picture, samples, and pages that a model wrote.
 
 Knows the browser's profile and whose picture or turn is asked for. A page goes out only into a frame of the app, under a
 policy that lets it run nothing and load nothing. Does not know what the page around it shows.
@@ -6,6 +6,7 @@ policy that lets it run nothing and load nothing. Does not know what the page ar
 
 from __future__ import annotations
 
+import mimetypes
 import re
 from collections.abc import Callable
 from urllib.parse import quote
@@ -26,6 +27,7 @@ from qwen_vl_app.texts import Language, render
 
 PICTURES = "/app/pictures"
 PAGES = "/app/pages"
+SAMPLES = "/app/samples"
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -34,6 +36,7 @@ def view_routes(current: Callable[[], Assistant]) -> list[Route]:
     doors = _Views(current)
     return [
         Route(PICTURES + "/{picture_id:int}/cut", doors.cut, methods=["GET"]),
+        Route(SAMPLES + "/{number:int}", doors.sample, methods=["GET"]),
         Route(PAGES + "/{turn_id:int}/{number:int}", doors.page, methods=["GET"]),
     ]
 
@@ -44,6 +47,9 @@ class _Views:
 
     async def cut(self, request: Request) -> Response:
         return await self._answering(request, _cut)
+
+    async def sample(self, request: Request) -> Response:
+        return await self._answering(request, _sample)
 
     async def page(self, request: Request) -> Response:
         return await self._answering(request, _page)
@@ -77,6 +83,20 @@ def _cut(assistant: Assistant, owner: str, request: Request) -> Response:
     name = quote(f"{stem}-{x1}-{y1}-{x2}-{y2}.png", safe="")
     headers = {**_NO_STORE, "Content-Disposition": f"attachment; filename*=utf-8''{name}"}
     return Response(cut, media_type="image/png", headers=headers)
+
+
+def _sample(assistant: Assistant, owner: str, request: Request) -> Response:
+    """Send the picture of a sample that came with the model: everybody's, and the same for as long as its address is."""
+    del owner
+    samples, number = assistant.samples(), request.path_params["number"]
+    if number >= len(samples):
+        raise UsageError("staging.bad_request")
+    kind = mimetypes.guess_type(samples[number].name)[0] or ""
+    is_picture = kind.startswith("image/") and "svg" not in kind
+    headers = {"Cache-Control": "private, max-age=3600"}
+    return Response(
+        samples[number].data, media_type=kind if is_picture else "application/octet-stream", headers=headers
+    )
 
 
 def _whole(text: str, count: int) -> list[int]:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 
 from qwen_vl_app.errors import AppError
 from qwen_vl_app.private import is_private
-from qwen_vl_app.ui.sending import ask_again, show_version
+from qwen_vl_app.tasks import TASKS
+from qwen_vl_app.ui.sending import ask_again, ask_sample, show_version
 from qwen_vl_app.ui.state import Problem, RowRequest, View
 from qwen_vl_app.ui.visit import Visit
 
@@ -59,8 +60,23 @@ def _erase(visit: Visit, numbers: Mapping[str, int]) -> None:
     visit.state.erasing = visit.assistant.turn(visit.owner, numbers.get("turn", 0)).id
 
 
+def _take_away(visit: Visit, _: Mapping[str, int]) -> None:
+    visit.state.is_taking = True
+
+
 def _tasks(visit: Visit, _: Mapping[str, int]) -> None:
     visit.state.tasks = ""
+
+
+def _task(visit: Visit, numbers: Mapping[str, int]) -> None:
+    number = numbers.get("task", 0)
+    visit.state.tasks = TASKS[number].name if number < len(TASKS) else ""
+
+
+def _sample(visit: Visit, numbers: Mapping[str, int]) -> None:
+    samples, number = visit.assistant.samples(), numbers.get("sample", 0)
+    if number < len(samples):
+        ask_sample(visit, sample=samples[number], question=visit.words.of(samples[number].question))
 
 
 def _open(visit: Visit, numbers: Mapping[str, int]) -> None:
@@ -115,6 +131,9 @@ _ACTS: Mapping[str, Callable[[Visit, Mapping[str, int]], None]] = {
     "version": _version,
     "large": _large,
     "tasks": _tasks,
+    "task": _task,
+    "sample": _sample,
+    "take-away": _take_away,
     "look": _look,
     "open": _open,
     "pin": _pin,

@@ -22,6 +22,7 @@ from qwen_vl_app.ui.private_tab import hold_private
 from qwen_vl_app.ui.sidebar import show_sidebar
 from qwen_vl_app.ui.state import Problem, page_state
 from qwen_vl_app.ui.style import apply_style
+from qwen_vl_app.ui.takeaway import show_take_away
 from qwen_vl_app.ui.tasks_dialog import show_tasks
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.welcome import show_welcome
@@ -64,6 +65,7 @@ def show_chat_page(visit: Visit) -> None:
     show_composer(visit)
     show_tasks(visit)
     show_erasing(visit)
+    show_take_away(visit)
     visit.state.write_address()
     visit.assistant.page_stands()
 

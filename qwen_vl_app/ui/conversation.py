@@ -23,16 +23,14 @@ from qwen_vl_app.ui.desk import Desk, Standing, standing_of
 from qwen_vl_app.ui.kept_html import html_of
 from qwen_vl_app.ui.large_view import open_large
 from qwen_vl_app.ui.live_answer import OpenTurn
-from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.pictures import ShownPicture, kept_picture, show_pictures, staged_picture
 from qwen_vl_app.ui.quiet_answer import ANSWER_FOLD, quiet_answer_html
 from qwen_vl_app.ui.sending import ask_edited, ask_loose_again
 from qwen_vl_app.ui.state import TURNS_AT_ONCE, LooseQuestion, value_of
-from qwen_vl_app.ui.takeaway import show_take_away
 from qwen_vl_app.ui.turn_html import (
     actions_html,
-    button,
     earlier_html,
+    head_html,
     is_long,
     question_html,
     thumbnails_html,
@@ -117,14 +115,14 @@ def _pictures_before(visit: Visit, turn: Turn) -> tuple[TurnPicture, ...]:
 def show_conversation(visit: Visit, shown: OpenConversation) -> None:
     """Show what is finished of a conversation, and the question whose answer comes next."""
     state, words = visit.state, visit.words
-    if shown.head is not None:
-        _show_head(visit, shown.head)
     state.last_question = shown.turns[-1].question if shown.turns else ""
     _show_large_view(visit, shown.turns)
     pictures = shown.pictures
     finished = [turn.id for turn in shown.turns if not shown.is_live(turn)]
     newest = frozenset(finished[-FULL_TURNS:])
     quiet = _Quiet()
+    if shown.head is not None:
+        quiet.add("head", head_html(shown.head, words, is_private=is_private(shown.head.id)))
     if shown.has_earlier:
         quiet.add("earlier", earlier_html(words))
     with st.container(key="turns", gap="xsmall"):
@@ -145,15 +143,6 @@ def show_conversation(visit: Visit, shown: OpenConversation) -> None:
         _show_loose_question(question, words)
         if question.job.answer is not None:
             _show_loose_answer(visit, question, pictures=last, key=f"loose-{at}")
-
-
-def _show_head(visit: Visit, conversation: Conversation) -> None:
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="head", wrap=False):
-        st.header(plain(conversation.title), anchor=False, width="stretch")
-        if is_private(conversation.id):
-            end = visit.words("turn.end_private")
-            st.html(f'<span class="qvl-acts">{button("end-private", end, text=end)}</span>', width="content")
-        show_take_away(visit, conversation)
 
 
 def _may_be_quiet(visit: Visit, turn: Turn) -> bool:

@@ -24,7 +24,7 @@ from qwen_vl_app.imaging import COLOURS, draw_regions, view_size
 from qwen_vl_app.ui.browser_part import browser_part
 from qwen_vl_app.ui.desk import Desk
 from qwen_vl_app.ui.pictures import ShownPicture
-from qwen_vl_app.ui.state import value_of
+from qwen_vl_app.ui.state import acted, value_of
 from qwen_vl_app.ui.words import Words
 
 MAX_INLINE_BYTES = 6_000_000
@@ -34,8 +34,10 @@ _LABELS = (
     "only", "no_label", "places", "no_places", "unsaved", "correct", "correct_done", "add", "add_how", "save", "discard",
     "undo", "remove", "restore", "restore_all", "models", "models_shown", "cut_place", "cut_shown", "label", "left", "top",
     "right", "bottom", "number", "what", "mark_corrected", "mark_added", "mark_removed", "check", "viewport", "editing",
-    "wheel", "row", "unreadable",
+    "wheel", "row", "unreadable", "take_away", "close",
 )  # fmt: skip
+_ACTS = ("take_away", "close")
+"""What stands below a picture that is worked on."""
 _AS_IS = {name: f"{{{name}}}" for name in ("name", "label", "number", "left", "top", "right", "bottom")}
 
 
@@ -76,7 +78,16 @@ def show_picture_view(
             return
         desk.correct(text)
 
-    browser_part("picture_view")(key=widget, data={"key": key, **data}, on_saved_change=take)
+    def do() -> None:
+        wanted = acted(widget).get("act")
+        if wanted == "close":
+            desk.close()
+        elif wanted == "take_away":
+            desk.visit.state.taking = key
+
+    browser_part("picture_view")(
+        key=widget, data={"key": key, **data, "acts": _ACTS}, on_saved_change=take, on_did_change=do
+    )
 
 
 def show_bare_picture(picture: ShownPicture, words: Words, *, key: str) -> None:
@@ -164,31 +175,24 @@ def show_take_away(
     words: Words,
     key: str,
 ) -> None:
-    """Offer the picture with its boxes, and the boxes as files, corrected or as the model has them."""
+    """Show a dialog of files: the picture with its boxes, and the boxes, corrected or as the model has them."""
     own = [place for place in places_of(regions) if place.region.picture_index == index]
     mine = [place for place in places if place.region.picture_index == index]
-    # Filled when it is opened: what nobody sees costs every run of the page.
-    shelf = st.popover(
-        words("view.take_away"),
-        icon=":material/download:",
-        type="tertiary",
-        key=f"take-places-{key}",
-        on_change="rerun",
-    )
-    if not shelf.open:
-        return
-    with shelf:
+
+    @st.dialog(words("view.take_away"))
+    def dialog() -> None:
+        taken = mine
         if mine != own:
             names = {True: words("view.which_corrected"), False: words("view.which_model")}
             is_mine = st.radio(
                 words("view.which"), (True, False), format_func=names.__getitem__, key=f"which-{key}", horizontal=True
             )
-            mine = mine if is_mine else own
+            taken = mine if is_mine else own
         stem = PurePath(picture.name).stem
         for name, ending, mime, make in (
-            ("annotated", "boxes.png", "image/png", partial(annotated, picture, mine)),
-            ("coco", "coco.json", "application/json", partial(_coco, picture, mine, model)),
-            ("csv", "boxes.csv", "text/csv", partial(_csv, picture, mine)),
+            ("annotated", "boxes.png", "image/png", partial(annotated, picture, taken)),
+            ("coco", "coco.json", "application/json", partial(_coco, picture, taken, model)),
+            ("csv", "boxes.csv", "text/csv", partial(_csv, picture, taken)),
         ):
             st.download_button(
                 words(f"view.{name}"),
@@ -203,6 +207,8 @@ def show_take_away(
         smaller = view_size(picture.size)
         if smaller != picture.size:
             st.caption(words("view.shrunk", width=smaller.width, height=smaller.height))
+
+    dialog()
 
 
 def annotated(picture: ShownPicture, places: Sequence[Place]) -> bytes:

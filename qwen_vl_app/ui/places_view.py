@@ -39,19 +39,10 @@ def show_places(
             continue
         picture, own = pictures[index], f"{key}-{index}"
         if desk is not None and desk.is_open(own, is_first=is_first) and can_be_opened(picture):
-            with st.container(gap="small", key=f"looked-at-{own}"):
-                show_picture_view(picture, places, regions=regions, index=index, pictures=pictures, desk=desk, key=own)
-                with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-                    show_take_away(
-                        picture, places, regions=regions, index=index, model=answer.model, words=words, key=own
-                    )
-                    st.button(
-                        words("view.close"),
-                        key=f"close-{own}",
-                        icon=":material/close:",
-                        type="tertiary",
-                        on_click=desk.close,
-                    )
+            show_picture_view(picture, places, regions=regions, index=index, pictures=pictures, desk=desk, key=own)
+            if desk.visit.state.taking == own:
+                desk.visit.state.taking = ""
+                show_take_away(picture, places, regions=regions, index=index, model=answer.model, words=words, key=own)
         else:
             _show_drawn(picture, [each for each in places if each.region.picture_index == index], words, desk, key=own)
         is_first = False

@@ -184,6 +184,10 @@ class PageState:
     """A turn and its picture that the next run shows large."""
     row_request: RowRequest | None = None
     """What the next run opens a dialog for."""
+    is_taking: bool = False
+    """The next run offers the open conversation to be taken away."""
+    taking: str = ""
+    """The part of an answer that the next run offers to be taken away."""
     erasing: int | None = None
     """The turn whose erasing the next run asks about."""
     told: tuple[Reason, ...] = ()
@@ -210,6 +214,7 @@ class PageState:
         self.last_question = ""
         self.asks_privately = False
         self.editing, self.jump = None, None
+        self.is_taking, self.taking = False, ""
         self.opened = set()
 
     def go_to_turn(self, turn_id: int) -> None:

@@ -36,21 +36,8 @@ _RULES = """
 [class*="st-key-regions-"]:focus-within { outline: 2px solid #2f7fd1; outline-offset: 2px; }
 /* The grid's own CSV lets cells run as formulas; ours is under "Take away". */
 [data-testid="stElementToolbarButton"]:has([aria-label="Download as CSV"]) { display: none; }
-/* A conversation's title is small and calm, in one line; what is done with an answer is smaller than the answer. */
-.st-key-head { padding-top: 0.4rem; border-bottom: 1px solid rgb(128 128 128 / 22%); }
-.st-key-head h2 { font-size: 1.05rem; padding: 0.45rem 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.st-key-head [data-testid="stHeading"] { min-width: 0; }
 /* The chosen language is told by its border and ground: blue letters on dark blue would be hard to read. */
 .st-key-language button { color: inherit !important; }
-/* A card is one button, too: a picture of one shape, and room for two lines below it. */
-[class*="st-key-sample-"] { position: relative; padding: 0.5rem 0.5rem 0.6rem; min-height: 10.4rem; transition: border-color 0.15s; }
-[class*="st-key-sample-task-"] { min-height: 7.7rem; padding: 0.75rem 0.85rem; }
-[class*="st-key-sample-"]:hover, [class*="st-key-sample-"]:focus-within { border-color: #2f7fd1 !important; }
-[class*="st-key-sample-"] img { aspect-ratio: 8 / 5; object-fit: contain; border-radius: 0.35rem; background: rgb(128 128 128 / 12%); }
-[class*="st-key-sample-"] p { font-size: 0.93rem; line-height: 1.3; padding: 0 0.15rem; }
-[class*="st-key-ask-sample-"] { position: absolute; inset: 0; width: 100% !important; }
-[class*="st-key-ask-sample-"] > div, [class*="st-key-ask-sample-"] button { height: 100%; width: 100%; }
-[class*="st-key-ask-sample-"] button { opacity: 0; cursor: pointer; }
 /* A form under review: the crop never pushes the value off the screen, and the row under review is marked. */
 .st-key-forms-crop img { max-height: 24vh; width: auto !important; max-width: 100%; object-fit: contain; }
 .st-key-forms-picture img { max-height: 52vh; width: auto !important; max-width: 100%; }

@@ -13,19 +13,34 @@ from typing import Any
 import streamlit as st
 
 from qwen_vl_app.chat import Answer, Conversation, Region, Rendition, Turn, TurnPicture
-from qwen_vl_app.errors import AppError
+from qwen_vl_app.errors import AppError, HistoryError
 from qwen_vl_app.imaging import draw_regions
 from qwen_vl_app.imaging.report import ReportEntry, write_report
 from qwen_vl_app.ui.desk import CORRECTED, as_they_stand, is_corrected
 from qwen_vl_app.ui.markdown import without_data
+from qwen_vl_app.ui.state import Problem
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
 
 _DRAWN_SIDE_PX = 1600
 
 
-def show_take_away(visit: Visit, conversation: Conversation) -> None:
-    """Show the forms in which a conversation may be taken away; each is made when it is asked for."""
+def show_take_away(visit: Visit) -> None:
+    """Offer the open conversation in the forms in which it may be taken away, once, where that was asked for."""
+    is_wanted, visit.state.is_taking = visit.state.is_taking, False
+    number = visit.state.conversation_id
+    if not is_wanted or number is None:
+        return
+    try:
+        conversation = visit.assistant.conversation(visit.owner, number)
+    except HistoryError as error:  # deleted meanwhile, in another tab
+        visit.state.problems = [Problem(error.reason)]
+        return
+    _offer(visit, conversation)
+
+
+def _offer(visit: Visit, conversation: Conversation) -> None:
+    """Show a dialog of files; each is made when it is asked for."""
     words = visit.words
 
     def archive() -> bytes:
@@ -37,13 +52,8 @@ def show_take_away(visit: Visit, conversation: Conversation) -> None:
     def report() -> bytes:
         return as_pdf(visit, conversation)
 
-    # Filled when it is opened: what nobody sees costs every run of the page.
-    shelf = st.popover(
-        words("turn.take_away"), icon=":material/download:", type="tertiary", key="take-away", on_change="rerun"
-    )
-    if not shelf.open:
-        return
-    with shelf:
+    @st.dialog(words("turn.take_away"))
+    def dialog() -> None:
         st.caption(words("records.take_away_what"))
         for code, make, ending, mime in (
             ("take_zip", archive, "zip", "application/zip"),
@@ -59,6 +69,8 @@ def show_take_away(visit: Visit, conversation: Conversation) -> None:
                 on_click="ignore",
                 width="stretch",
             )
+
+    dialog()
 
 
 def as_zip(visit: Visit, conversation: Conversation) -> bytes:

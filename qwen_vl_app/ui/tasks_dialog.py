@@ -16,44 +16,13 @@ from qwen_vl_app.errors import AppError
 from qwen_vl_app.own_tasks import OwnTask, as_file, read_tasks
 from qwen_vl_app.tasks import TASKS, Takes, Task, prompt_of
 from qwen_vl_app.texts import t
+from qwen_vl_app.ui.cards_html import show_task_cards
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.visit import Visit
 
-COLUMNS, WIDTH_PX = 3, 200
 NEW = "+"
 """In the place of a task's name: a new one of one's own."""
-_ICONS = {
-    "describe": "visibility",
-    "read-text": "notes",
-    "spot-text": "match_case",
-    "extract-fields": "fact_check",
-    "find-and-count": "filter_center_focus",
-    "table": "table_view",
-    "compare": "compare",
-    "screenshot-to-code": "code",
-    "check": "checklist",
-}
 _SEPARATORS = re.compile(r"[\n,;，；、]+")
-
-
-def show_task_cards(visit: Visit, *, key: str) -> None:
-    """Show every ready-made task as a card; a click opens it."""
-    with st.grid(columns=COLUMNS, min_column_width=WIDTH_PX, gap="small"):
-        for task in TASKS:
-            _show_card(visit, task, key=f"{key}-{task.name}")
-
-
-def _show_card(visit: Visit, task: Task, *, key: str) -> None:
-    words, title = visit.words, t(task.title_code, visit.words.language)
-
-    def open_task() -> None:
-        visit.state.tasks = task.name
-
-    with st.container(border=True, key=f"sample-task-{key}", gap="xxsmall"):
-        st.markdown(f"**:material/{_ICONS.get(task.name, 'task_alt')}: {plain(title)}**")
-        st.caption(words(f"tasks.about.{task.name.replace('-', '_')}"))
-        # The button lies over the card (see `style`), so that the card is what one clicks.
-        st.button(title, key=f"ask-sample-task-{key}", on_click=open_task)
 
 
 def show_tasks(visit: Visit) -> None:
@@ -85,7 +54,7 @@ def _choose(visit: Visit) -> None:
     if visit.assistant.status.engine.is_demo:
         st.caption(f":material/science: {words('tasks.demo')}")
     st.caption(words("tasks.what"))
-    show_task_cards(visit, key="dialog")
+    show_task_cards(words)
     st.subheader(words("tasks.yours"), anchor=False)
     _show_own(visit)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
 
-from qwen_vl_app.chat import Rendition, Turn, TurnPicture, TurnState
+from qwen_vl_app.chat import Conversation, Rendition, Turn, TurnPicture, TurnState
 from qwen_vl_app.ui.pictures import sizes_words
 from qwen_vl_app.ui.words import Words
 
@@ -62,6 +62,14 @@ def actions_html(turn: Turn, words: Words, *, may_erase: bool) -> str:
     parts += _versions(turn, words)
     parts += _cache_badge(turn, words)
     return f'<div class="qvl-acts qvl-answer-acts" data-acts-of="{turn.id}">{"".join(parts)}</div>'
+
+
+def head_html(conversation: Conversation, words: Words, *, is_private: bool) -> str:
+    """Return a conversation's title in one line, and what can be done with all of it."""
+    title, end, take = escape(conversation.title), words("turn.end_private"), words("turn.take_away")
+    acts = button("end-private", end, text=end) if is_private else ""
+    acts += button("take-away", take, icon="take", text=take)
+    return f'<div class="qvl-head"><h2 title="{title}">{title}</h2><div class="qvl-acts">{acts}</div></div>'
 
 
 def earlier_html(words: Words) -> str:

@@ -5,6 +5,7 @@ Knows the language and the browser's time zone. Does not know what is said where
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
@@ -35,6 +36,10 @@ class Words:
     def render(self, about: Reason | AppError) -> str:
         """Return the sentence for an error or a reason of any room."""
         return render(about, self.language)
+
+    def of(self, texts: Mapping[str, str]) -> str:
+        """Return the one of several texts that is in this language, else the English one."""
+        return str(texts.get(self.language.value) or texts.get(Language.ENGLISH.value) or "")
 
     def time(self, at: datetime) -> str:
         """Return a moment to the second, where the reader is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from qwen_vl_app.chat import Question
 from qwen_vl_app.config import Settings
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.history import HistoryStore
+from qwen_vl_app.samples import load_samples
 from tests.hub_parts import WAIT_S
 from tests.ui.fakes import fake_decoder
 
@@ -66,6 +68,22 @@ def test_a_part_is_cut_out_to_the_pixel(assistant: Assistant) -> None:
     assert reply.headers["content-disposition"] == "attachment; filename*=utf-8''a-50-20-150-80.png"
     for box in ("0,0,0,0", "0,0,201,1", "-1,0,5,5", "a,b,c,d", "1,2,3", "", "5,5,1,1"):
         assert browser(assistant).get(f"/app/pictures/1/cut?box={box}&size=200,100").status_code == 404
+
+
+def test_a_samples_picture_is_a_picture_and_no_other_file(assistant: Assistant) -> None:
+    """It comes as what its name says; a number that is none gets one sentence, and so does who is no browser."""
+    folder = assistant.settings.models_dir / "demo" / "samples"
+    folder.mkdir(parents=True)
+    for name in ("one.png", "two.html"):
+        (folder / name).write_bytes(b"data")
+    entries = [{"file": name, "title": {"en": "x"}, "question": {"en": "y"}} for name in ("one.png", "two.html")]
+    (folder / "samples.json").write_text(json.dumps(entries), encoding="utf-8")
+    assistant.samples = lambda: load_samples(folder.parent)  # type: ignore[method-assign]
+    client = browser(assistant)
+    kinds = [client.get(f"/app/samples/{number}").headers["content-type"] for number in (0, 1)]
+    assert kinds == ["image/png", "application/octet-stream"]
+    assert client.get("/app/samples/2").status_code == 404
+    assert browser(assistant, None).get("/app/samples/0").status_code == 404
 
 
 def test_a_page_runs_nothing_and_loads_nothing(assistant: Assistant) -> None:

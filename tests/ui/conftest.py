@@ -21,6 +21,7 @@ from qwen_vl_app.config import ROOT, Settings
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.history import HistoryStore, Keeping, KeepingMode
 from qwen_vl_app.ui.acts import act as act_of
+from qwen_vl_app.ui.desk import Desk
 from qwen_vl_app.ui.pictures import forget_pictures
 from qwen_vl_app.ui.sending import ask as ask_of
 from qwen_vl_app.ui.visit import Visit
@@ -110,6 +111,12 @@ def click(page: AppTest, act: str, **facts: object) -> AppTest:
 def search(page: AppTest, text: str) -> AppTest:
     """Type into the side bar's search."""
     _handed(page)[1].append(lambda visit: setattr(visit.state, "search", text))
+    return page.run()
+
+
+def close_picture(page: AppTest) -> AppTest:
+    """Close the picture that is worked on, as the button below it does."""
+    _handed(page)[1].append(lambda visit: Desk(visit).close())
     return page.run()
 
 

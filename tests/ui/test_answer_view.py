@@ -18,7 +18,7 @@ from qwen_vl_app.ui.state import PageState
 from qwen_vl_app.ui.takeaway import as_json
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
-from tests.ui.conftest import MakeAssistant, ask, finish, html_on, page_of, words_on
+from tests.ui.conftest import MakeAssistant, ask, close_picture, finish, html_on, page_of, words_on
 from tests.ui.fakes import png
 
 BOXES = 'Here:\n```json\n[{"bbox_2d": [28, 0, 56, 28], "label": "lamp"}]\n```'
@@ -28,7 +28,7 @@ def test_places_are_drawn_and_listed_in_pixels_of_the_original(make_assistant: M
     """A box in seen pixels becomes a row in pixels of the picture as it was uploaded."""
     assistant = make_assistant(BOXES)
     page = finish(assistant, ask(page_of(assistant), "Where?", a__png=png(width=560, height=280)))
-    page.button(key="close-1-0").click().run()  # the newest answer's picture is open: see `test_picture_view`
+    close_picture(page)  # the newest answer's picture is open: see `test_picture_view`
     seen = assistant.turns("local", 1)[0].pictures[0].seen.size
     table = page.table[0].value
     assert list(table["What"]) == ["lamp"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from qwen_vl_app.api.guard import PROFILE_COOKIE as GUARDS_COOKIE
 from qwen_vl_app.chat import EngineState, EngineStatus, Question
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.errors import ModelFolderError
+from qwen_vl_app.tasks import TASKS
 from qwen_vl_app.texts import Language
 from qwen_vl_app.ui import pages as page_module
 from qwen_vl_app.ui.chat_page import PROFILE_COOKIE
@@ -27,6 +29,7 @@ from tests.ui.conftest import (
     click,
     composer_of,
     finish,
+    html_on,
     list_of,
     page_of,
     run_until,
@@ -124,8 +127,9 @@ def test_a_sample_of_the_demo_model_is_one_click_from_an_answer(make_assistant: 
     assistant = make_assistant(engine=engine)
     page = page_of(assistant, locale="zh")
     assert "演示模型" in words_on(page)
-    assert [button.key for button in page.button if str(button.key).startswith("ask-sample")] == ["ask-sample-0"]
-    page = finish(assistant, page.button(key="ask-sample-0").click().run())
+    assert re.findall(r'data-sample="(\d+)"', html_on(page)) == ["0"]
+    assert "面板" in html_on(page)
+    page = finish(assistant, click(page, "sample", sample=0))
     assert "PRESSURE 12.5" in words_on(page)
     assert engine.requests[0].messages[-1].text == "请识别出图中所有的文字。"
 
@@ -134,7 +138,7 @@ def test_a_model_without_samples_offers_tasks_that_go_into_the_composer(make_ass
     """A card writes its question in the reader's language; nothing is asked before a picture has come."""
     engine = FakeEngine([])
     page = page_of(make_assistant(engine=engine), locale="zh-CN")
-    page = page.button(key="ask-sample-task-welcome-read-text").click().run()
+    page = click(page, "task", task=[task.name for task in TASKS].index("read-text"))
     page = page.button(key="task-take").click().run()
     restored = composer_of(page)["restore"]
     assert (restored["text"], restored["detail"]) == ("请识别出图中所有的文字。", "detail")

@@ -7,11 +7,12 @@ from streamlit.testing.v1 import AppTest
 from qwen_vl_app.chat import CoordinateSpace, Detail
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.own_tasks import OwnTask
-from tests.ui.conftest import MakeAssistant, composer_of, page_of, words_on
+from qwen_vl_app.tasks import TASKS
+from tests.ui.conftest import MakeAssistant, click, composer_of, page_of, words_on
 
 
 def opened(page: AppTest, name: str) -> AppTest:
-    return page.button(key=f"ask-sample-task-welcome-{name}").click().run()
+    return click(page, "task", task=[task.name for task in TASKS].index(name))
 
 
 def test_a_task_is_filled_in_in_the_words_of_the_family(make_assistant: MakeAssistant) -> None:

@@ -138,7 +138,7 @@ def test_a_long_conversation_keeps_its_place_and_opens_with_one_click(browser: B
     assert kept.evaluate("(turn) => turn.isConnected")  # with all that was unfolded or selected in it
     turn = places.nth(3).get_attribute("data-turn-place")
     page.locator(f'.qvl-places[data-turn="{turn}"]').click()
-    opened = page.locator(f'[class*="st-key-looked-at-{turn}-"]').get_by_test_id("picture-stage")
+    opened = page.locator(f'[class*="st-key-picture-{turn}-"]').get_by_test_id("picture-stage")
     expect(opened).to_be_in_viewport()
     expect(stages).to_have_count(1)
 

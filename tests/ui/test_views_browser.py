@@ -195,7 +195,7 @@ def test_places_are_linked_corrected_and_taken_away(browser: Browser, address: s
     cut = desk.download(page.get_by_role("link", name="Cut out this place"))
     left, top, right, bottom = corrected[1]
     assert Image.open(cut.path()).size == (right - left, bottom - top)
-    page.locator("[class*=st-key-take-places-] button").first.click()
+    page.locator('[data-name="take_away"]').click()
     coco = json.loads(desk.download(desk.button("COCO (JSON)")).path().read_text("utf-8"))
     assert [one["bbox"] for one in coco["annotations"]] == [[a, b, c - a, d - b] for a, b, c, d in corrected]
     assert [one["attributes"]["source"] for one in coco["annotations"]] == ["corrected", "model", "model", "added"]
@@ -203,6 +203,19 @@ def test_places_are_linked_corrected_and_taken_away(browser: Browser, address: s
     assert [[int(edge) for edge in row[3:7]] for row in rows[1:]] == corrected
     drawn = Image.open(desk.download(desk.button("Picture with boxes (PNG)")).path()).convert("RGB")
     assert drawn.size == SIZE and drawn.getpixel((corrected[3][0], 1000)) == COLOURS[2]
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+    # 5. The conversation is taken away from its title, by keyboard; and the picture is closed
+    page.locator('[data-act="take-away"]').focus()
+    page.keyboard.press("Enter")
+    kept = json.loads(desk.download(desk.button("For programs (JSON)")).path().read_text("utf-8"))
+    assert [turn["question"] for turn in kept["turns"]] == ["BOXES"]
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    desk.button("Close").click()
+    expect(page.get_by_role("button", name=re.compile("^Open panel.png"))).to_be_visible()
+    expect(desk.stage).to_have_count(0)
     desk.leave()
 
 

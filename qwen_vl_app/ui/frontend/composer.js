@@ -157,6 +157,7 @@ class Composer {
       dragover: (event) => { if (carriesFiles(event)) event.preventDefault(); },
       drop: (event) => this.onDrop(event),
       click: (event) => this.onPageClick(event),
+      keydown: (event) => this.onPageKey(event),
     };
     for (const [event, listener] of Object.entries(this.listeners)) document.addEventListener(event, listener, true);
     this.onBack = () => {
@@ -552,6 +553,14 @@ class Composer {
     else this.tell("did", { ...button.dataset });
   }
 
+  /* A button in a dialog loses the focus while its file is made; then Escape is heard by nobody. */
+  onPageKey(event) {
+    if (event.key !== "Escape" || document.activeElement !== document.body || !event.isTrusted) return;
+    const dialog = document.querySelector('[data-testid="stDialog"] [role="dialog"]');
+    dialog?.focus();
+    dialog?.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", code: "Escape", bubbles: true, cancelable: true }));
+  }
+
   async copy(button) {
     let said = this.data.labels.not_copied;
     try {
@@ -640,7 +649,7 @@ class Composer {
     }, { passive: true });
     this.endObserver = new ResizeObserver(() => {
       // Who works on a picture or a table above keeps it where it is.
-      const isAtWork = document.activeElement?.closest?.('[class*="st-key-looked-at-"]');
+      const isAtWork = document.activeElement?.closest?.('[class*="st-key-looked-at-"], [class*="st-key-picture-"]');
       if (this.isAtEnd && this.data.follows && !isAtWork) main.scrollTop = main.scrollHeight;
     });
     this.endObserver.observe(content);

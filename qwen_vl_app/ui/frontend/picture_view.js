@@ -35,6 +35,8 @@ const ICONS = {
   undo: "M9 7L4 12l5 5M4 12h10a6 6 0 0 1 6 6",
   remove: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",
   cut: "M7 2v15h15M2 7h15v15",
+  take_away: "M12 4v11M7 10.5l5 5 5-5M4.5 19.5h15",
+  close: "M6 6l12 12M18 6L6 18",
   restore: "M5 12a7 7 0 1 0 2-5L5 9M5 4v5h5",
 };
 const icon = (name) => lineDrawing(ICONS[name], 17, 1.9);
@@ -91,11 +93,12 @@ class PictureView {
     this.note = element("p", { class: "note" });
     this.tools = element("div", { class: "tools" });
     this.side = element("div", { class: "side" }, this.legend, this.rows, this.note, this.tools);
+    this.acts = element("div", { class: "acts" });
     this.root = element("section", { class: "view" },
       element("div", { class: "head" }, this.badge,
         element("label", { class: "toggle" }, this.seenBox, this.seenWords),
         element("label", { class: "toggle" }, this.labelsBox, this.labelsWords), this.zoomTools),
-      element("div", { class: "main" }, element("div", { class: "frame" }, this.stage), this.side));
+      element("div", { class: "main" }, element("div", { class: "frame" }, this.stage), this.side), this.acts);
     this.root.addEventListener("keydown", (event) => {
       // Streamlit has one-letter keys of its own; and what is typed into a field is no command.
       if (event.key !== "Tab" && !(event.key === "Escape" && !this.dialog)) event.stopPropagation();
@@ -146,6 +149,12 @@ class PictureView {
     this.root.setAttribute("aria-label", data.name);
     this.legend.setAttribute("aria-label", say.places);
     for (const button of this.zoomTools.querySelectorAll("[data-name]")) this.name(button, say[button.dataset.name] ?? "");
+    const acts = data.acts ?? [];
+    if (acts.some((act, at) => this.acts.children[at]?.textContent !== say[act])) { // else the focus would be lost
+      this.acts.replaceChildren(...acts.map((act) => element("button", {
+        type: "button", "data-name": act, on: { click: () => this.tell("did", { act }) },
+      }, icon(act), element("span", { text: say[act] }))));
+    }
     this.name(this.fullButton, say.full);
     this.name(this.largeButton, this.dialog ? say.small : say.large);
     this.stage.style.setProperty("--shape", `${data.width} / ${data.height}`);
