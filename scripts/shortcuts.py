@@ -19,9 +19,10 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
-from pathlib import Path
+from pathlib import Path, PurePath
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -152,11 +153,44 @@ def make_windows_file(desktop: Path) -> Path:
     return file
 
 
-def windows_starter(python: str, root: Path) -> str:
-    """Return the text of the file: it starts the app, and waits where that fails, so that the reason can be read."""
-    python, script = (part.replace("%", "%%") for part in (python, str(root / "scripts" / "run.py")))
-    lines = ("@echo off", "chcp 65001 >nul", f"title {TITLE}", f'"{python}" "{script}" %*', "if errorlevel 1 pause")
+def windows_starter(python: str, root: PurePath) -> str:
+    """Return the text of the file: it starts the app, and waits where that fails, so that the reason can be read.
+
+    cmd reads the file in the code page of the console, which may have no letters for the folder's name. Such a name is
+    given to Python by its letters' numbers, and one on the way to Python itself by the variable that holds it.
+    """
+    script, python = str(root / "scripts" / "run.py"), _by_variable(python)
+    command = f'"{_without_percent(python)}" "{_without_percent(script)}" %*'
+    if not script.isascii():
+        code = f"import runpy, sys; sys.argv[0] = '{_in_numbers(script)}'; runpy.run_path(sys.argv[0], run_name='__main__')"
+        command = f'"{_without_percent(python)}" -c "{code}" %*'
+    lines = ("@echo off", "chcp 65001 >nul", f"title {TITLE}", command, "if errorlevel 1 pause")
     return "\r\n".join(lines) + "\r\n"
+
+
+_AS_IT_IS = re.compile(r"%(LOCALAPPDATA|USERPROFILE)%")
+
+
+def _without_percent(part: str) -> str:
+    variable = _AS_IT_IS.match(part)
+    kept = variable[0] if variable else ""
+    return kept + part.removeprefix(kept).replace("%", "%%")
+
+
+def _by_variable(path: str) -> str:
+    """Return a path with the variable that its beginning stands in, where the path has letters that are not in every code page."""
+    for name in () if path.isascii() else ("LOCALAPPDATA", "USERPROFILE"):
+        folder = os.environ.get(name, "")
+        rest = path[len(folder) :]
+        if folder and path.lower().startswith(folder.lower()) and rest.startswith("\\") and rest.isascii():
+            return f"%{name}%{rest}"
+    return path
+
+
+def _in_numbers(text: str) -> str:
+    """Return a text as it stands between the quotes of Python, in signs that mean nothing to cmd."""
+    plain = re.compile(r"[A-Za-z0-9 _.:()-]")
+    return "".join(sign if plain.fullmatch(sign) else f"\\U{ord(sign):08x}" for sign in text)
 
 
 def follow() -> list[Path]:

@@ -207,7 +207,7 @@ class TestNothingOfItStays:
 
     def test_a_broken_history_does_not_stop_it(self, folder: Path) -> None:
         """It needs no disk."""
-        folder.write_text("no folder")
+        folder.write_text("no folder", encoding="utf-8")
         with an_assistant(FakeEngine(["one"]), folder) as assistant:
             assistant.wait_until_loaded(WAIT_S)
             assert assistant.status.history_problem is not None

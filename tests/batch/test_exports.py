@@ -168,7 +168,10 @@ def test_nothing_is_written_into_the_folder(ended: Ended) -> None:
     """An export into the folder of pictures is refused, also through a link."""
     (ended.out).mkdir(exist_ok=True)
     link = ended.out / "link"
-    link.symlink_to(ended.photos)
+    try:
+        link.symlink_to(ended.photos)
+    except OSError:  # not every account of Windows may make links
+        link = ended.photos
     for target in (ended.photos / "rows.csv", link / "rows.csv", ended.photos / "below" / "new" / "rows.csv"):
         with pytest.raises(UsageError, match="target_within_folder"):
             ended.runs.export(ended.run_id, ExportKind.CSV, target)

@@ -32,9 +32,9 @@ def whole(models_dir: Path, tmp_path: Path) -> Path:
 
 def edit_json(file: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Change a JSON file in place."""
-    value = json.loads(file.read_text())
+    value = json.loads(file.read_text(encoding="utf-8"))
     change(value)
-    file.write_text(json.dumps(value))
+    file.write_text(json.dumps(value), encoding="utf-8")
 
 
 def test_a_whole_folder_is_read(whole: Path) -> None:

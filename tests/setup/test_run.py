@@ -16,7 +16,7 @@ from qwen_vl_app.api import guard
 from qwen_vl_app.config import ROOT
 from scripts import environment, packages, run
 
-STARTERS = ("run.py", "test.py", "check.py", "build_kit.py", "shortcuts.py", "uninstall.py")
+STARTERS = ("run.py", "test.py", "check.py", "build_kit.py", "record_model.py", "shortcuts.py", "uninstall.py")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pytest
 
@@ -162,3 +162,35 @@ def test_what_was_made_follows_a_folder_that_was_moved(
     monkeypatch.setattr(environment, "ROOT", root)
     assert shortcuts.follow() == [], "what was taken away is not made again"
     assert entry not in shortcuts.remove()
+
+
+def test_a_starter_in_a_folder_with_any_letters_is_written_in_signs_of_every_code_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands between Python's quotes leads to the script, with its arguments and its exit status."""
+    root = tmp_path / "视觉 助手 100% (新) 😀 it's"
+    (root / "scripts").mkdir(parents=True)
+    told = "import sys; print(ascii((__file__, __name__, sys.argv))); sys.exit(7)"
+    (root / "scripts" / "run.py").write_text(told, encoding="utf-8")
+    text = shortcuts.windows_starter(r"C:\Python311\python.exe", root)
+    assert text.isascii()
+    (line,) = (line for line in text.splitlines() if "run_path" in line)
+    code = line.split('"')[3]
+    assert line == rf'"C:\Python311\python.exe" -c "{code}" %*'
+    assert "%" not in code
+    ran = subprocess.run([sys.executable, "-c", code, "--port", "8777"], capture_output=True, text=True, check=False)
+    script = str(root / "scripts" / "run.py")
+    assert (ran.returncode, ran.stdout.strip()) == (7, ascii((script, "__main__", [script, "--port", "8777"])))
+
+
+def test_a_python_in_an_account_s_own_folder_is_named_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The account's name may have letters that the console's code page lacks."""
+    own = "C:\\Users\\张三\\AppData\\Local"
+    monkeypatch.setenv("LOCALAPPDATA", own)
+    monkeypatch.setenv("USERPROFILE", "C:\\Users\\张三")
+    root = PureWindowsPath("C:\\visual")
+    text = shortcuts.windows_starter(own + "\\Programs\\50% Python\\python.exe", root)
+    assert '"%LOCALAPPDATA%\\Programs\\50%% Python\\python.exe" "C:\\visual\\scripts\\run.py" %*' in text
+    assert "%USERPROFILE%\\python.exe" in shortcuts.windows_starter("c:\\users\\张三\\python.exe", root)
+    elsewhere = "D:\\工具\\python.exe"
+    assert f'"{elsewhere}"' in shortcuts.windows_starter(elsewhere, root)

@@ -14,7 +14,7 @@ from qwen_vl_app.config import ROOT
 from qwen_vl_app.imaging import child_process
 from scripts import packages
 
-SCRIPTS = ("run.py", "test.py", "check.py", "build_kit.py", "shortcuts.py", "uninstall.py")
+SCRIPTS = ("run.py", "test.py", "check.py", "build_kit.py", "record_model.py", "shortcuts.py", "uninstall.py")
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,7 @@ def test_an_answer_is_copied_its_question_edited_and_both_versions_stay(
     expect(page.get_by_role("img", name="Answer 2 of 2")).to_be_visible()
     expect(page.get_by_text("From cache, ")).to_have_count(0)
     visitor.leave()
-    assert "fragment" not in server_log.read_text().lower()
+    assert "fragment" not in server_log.read_text(encoding="utf-8").lower()
 
 
 def test_conversations_are_found_pinned_renamed_and_deleted_by_keyboard(browser: Browser, address: str) -> None:
