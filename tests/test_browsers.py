@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,7 +50,7 @@ class Registry:
 def windows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A Windows with no browser yet; return where its folders of programs are."""
     monkeypatch.setattr(sys, "platform", "win32")
-    monkeypatch.setattr(browsers.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setitem(sys.modules, "winreg", Registry({}))
     for name, folder in (
         ("LOCALAPPDATA", "own"),
@@ -110,8 +111,6 @@ def test_a_machine_that_names_no_folders_has_none(windows: Path, monkeypatch: py
 
 def test_elsewhere_the_path_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(
-        browsers.shutil, "which", lambda name: f"/bin/{name}" if name in ("konqueror", "chrome") else None
-    )
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}" if name in ("konqueror", "chrome") else None)
     assert find_browser() == Path("/bin/chrome")
     assert list(browsers.registered_programs("chrome.exe")) == []

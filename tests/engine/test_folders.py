@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from qwen_vl_app import model_files
 from qwen_vl_app.chat import EngineState
-from qwen_vl_app.engine import folders
+from qwen_vl_app.engine import contents, folders
 from qwen_vl_app.engine.folders import DEMO_MARK, ModelFolder, choose_model, fingerprint, inspect_folder, list_models
 from qwen_vl_app.engine.local.engine import LocalEngine
 from qwen_vl_app.engine.manifest import record_manifest
@@ -269,7 +269,7 @@ def test_a_pipe_among_the_files_is_refused_and_never_read(whole: Path) -> None:
 def test_a_folder_that_cannot_be_read_is_told_beside_the_others(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One locked folder must not hide the models that are fine."""
     shutil.copytree(whole, whole.with_name("fine"))
-    check = folders.check_contents
+    check = contents.check_contents
 
     def locked(folder: Path) -> None:
         if folder.name == "tiny":

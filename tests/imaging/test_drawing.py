@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 from pathlib import Path
 
@@ -104,11 +105,11 @@ def test_a_chinese_font_of_another_name_is_found_where_the_system_lists_it(
     listed.write_text(f"#!/bin/sh\nprintf '{lines}'\n", encoding="utf-8")
     listed.chmod(0o755)
     monkeypatch.setattr(fonts, "_CJK_FILES", ("/nowhere/font.ttc",))
-    monkeypatch.setattr(fonts.shutil, "which", lambda name: str(listed))
+    monkeypatch.setattr(shutil, "which", lambda name: str(listed))
     assert fonts.cjk_font_file.__wrapped__() == str(other)
     listed.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
     assert fonts.cjk_font_file.__wrapped__() is None
-    monkeypatch.setattr(fonts.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     assert fonts.cjk_font_file.__wrapped__() is None
 
 
