@@ -22,7 +22,8 @@ from scripts.demo_model.scoring import Marks, overlap
 
 MODEL = ROOT / "models" / "demo-relative"
 SEED, PICTURES = 4243, 10
-LEAST = {"values_exact_en": 0.9, "values_exact_zh": 0.9, "boxes_iou50": 0.8, "row_box_iou50": 0.8, "count": 0.6}
+LEAST = {"values_exact_en": 0.9, "values_exact_zh": 0.9, "boxes_iou50": 0.85, "row_box_iou50": 0.8, "count": 0.8}
+LEAST_MISSING = {"all_answers": 0.85, "all_empty_list": 0.75}
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,18 @@ def test_it_answers_its_held_out_set(marks: Marks, score: str) -> None:
     """Values come out exactly and boxes overlap, in fractions of the upright original."""
     share = marks.scores()[score]
     assert share >= LEAST[score], f"{score}: {share:.3f} of {marks.asked[score]:g}"
+
+
+@pytest.fixture(scope="module")
+def missing(ask: Asker) -> Marks:
+    return examine(ask, relative.skill_papers(SEED, 16), wide=True)
+
+
+@pytest.mark.parametrize("score", sorted(LEAST_MISSING))
+def test_it_says_what_is_not_there(missing: Marks, score: str) -> None:
+    """Null, an empty list, none or a sentence, and not something made up."""
+    share = missing.scores()[score]
+    assert share >= LEAST_MISSING[score], f"{score}: {share:.3f} of {missing.asked[score]:g}"
 
 
 def test_its_numbers_are_thousandths_of_the_picture(ask: Asker, held_out: list[Paper]) -> None:
