@@ -15,7 +15,7 @@ from qwen_vl_app.texts import Language, catalogue, placeholders, t
 
 PACKAGE = ROOT / "qwen_vl_app"
 CODE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+")
-FORMATS = {"", "bytes", "seconds", "count"}
+FORMATS = {"", "bytes", "seconds", "count", "detail"}
 
 
 def test_both_catalogues_have_the_same_codes() -> None:
@@ -83,3 +83,18 @@ def test_facts_are_written_the_way_people_read_them() -> None:
     """Facts reach the sentence, and an unknown code is shown as itself rather than as a traceback."""
     assert "192.0.2.1" in t("offline.refused", Language.CHINESE, target="192.0.2.1")
     assert t("no.such.code") == "no.such.code"
+
+
+def test_the_names_of_details_are_in_the_language_of_the_sentence() -> None:
+    """A reason carries the detail as the settings call it; a name that nobody knows stays as it is."""
+    told = t("engine.plan.default_wanted", "zh", detail="low_memory")
+    assert "低内存" in told and "low_memory" not in told
+    assert '"low memory"' in t("engine.plan.default_wanted", "en", detail="low_memory")
+    assert '"odd"' in t("engine.plan.default_wanted", "en", detail="odd")
+
+
+def test_a_token_has_one_name_in_chinese() -> None:
+    """It is a word of the trade, but not two."""
+    assert not [
+        code for code, sentence in catalogue(Language.CHINESE).items() if re.search(r"(个 ?|\d ?|} )token", sentence)
+    ]

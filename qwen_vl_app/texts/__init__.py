@@ -35,7 +35,7 @@ class Language(StrEnum):
 def t(code: str, language: Language | str = Language.ENGLISH, /, **facts: Fact) -> str:
     """Return the sentence for `code` with its facts filled in.
 
-    A fact may be formatted as `{size:bytes}`, `{wait:seconds}` or `{tokens:count}`. An unknown code or a missing fact is
+    A fact may be formatted as `{size:bytes}`, `{wait:seconds}`, `{tokens:count}` or `{detail:detail}`. An unknown code or a missing fact is
     a mistake of ours, found by the tests; a user still gets the code rather than a traceback.
     """
     template = catalogue(Language(language)).get(code) or catalogue(Language.ENGLISH).get(code)
@@ -43,7 +43,7 @@ def t(code: str, language: Language | str = Language.ENGLISH, /, **facts: Fact) 
         log.error("no sentence for %s", code)
         return code
     try:
-        return _FORMATTER.vformat(template, (), facts)
+        return _FactFormatter(Language(language)).vformat(template, (), facts)
     except (KeyError, ValueError, IndexError, AttributeError):
         log.error("the sentence for %s does not fit its facts", code)
         return template
@@ -83,7 +83,10 @@ def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 class _FactFormatter(string.Formatter):
-    """Formats numbers the way people read them: bytes, seconds and counts."""
+    """Formats facts the way people read them: bytes, seconds and counts, and the names of picture details in their language."""
+
+    def __init__(self, language: Language) -> None:
+        self._language = language
 
     def format_field(self, value: Any, format_spec: str) -> str:
         match format_spec:
@@ -93,11 +96,10 @@ class _FactFormatter(string.Formatter):
                 return format_seconds(float(value))
             case "count":
                 return f"{int(value):,}"
+            case "detail":
+                return catalogue(self._language).get(f"ui.detail.{value}", str(value))
             case _:
                 return str(super().format_field(value, format_spec))
-
-
-_FORMATTER = _FactFormatter()
 
 
 def format_bytes(count: float) -> str:
