@@ -117,7 +117,7 @@ def test_a_picture_is_made_right_before_it_is_asked_about(browser: Browser, addr
     expect(page.get_by_test_id(CHIP)).to_have_count(2)
     expect(visitor.composer).to_be_enabled()
     visitor.composer.press("Enter")
-    expect(page.get_by_text("One lamp:")).to_be_visible()
+    expect(page.get_by_text("One lamp:").first).to_be_visible()
     expect(page.get_by_text("page 3 of 3")).to_be_visible()
     visitor.composer.press("ArrowUp")
     expect(visitor.composer).to_have_value("A first line\nand a second")
