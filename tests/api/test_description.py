@@ -81,6 +81,7 @@ def test_the_doors_do_what_their_description_says(serve: Serve, tmp_path: Path) 
         "--no-color",
     ]
     surroundings = os.environ | {"SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(tmp_path), "NO_PROXY": "*"}
+    surroundings["PYTHONUTF8"] = "1"  # its own words do not fit every code page
     done = subprocess.run(
         command,
         cwd=tmp_path,

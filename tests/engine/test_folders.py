@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 
 from qwen_vl_app import model_files
 from qwen_vl_app.chat import EngineState
@@ -37,10 +37,15 @@ def edit_json(file: Path, change: Callable[[dict[str, Any]], object]) -> None:
     file.write_text(json.dumps(value), encoding="utf-8")
 
 
+def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
+    """Return a copy of the weights: Windows lets nobody write a file that is still mapped."""
+    return load((folder / "model.safetensors").read_bytes())
+
+
 def test_a_whole_folder_is_read(whole: Path) -> None:
     """Family, parameters, bytes and precision come from the config and the headers."""
     folder = inspect_folder(whole)
-    tensors = load_file(whole / "model.safetensors")
+    tensors = tensors_of(whole)
     assert folder.problem is None
     assert folder.family is not None and folder.family.display_name == "Qwen2.5-VL"
     assert folder.parameters == sum(tensor.numel() for tensor in tensors.values())
@@ -121,14 +126,14 @@ def test_damage_is_noticed_before_loading(whole: Path, damage: Callable[[Path], 
 
 def drop_tensor(folder: Path) -> None:
     """Leave one tensor out of the weights."""
-    tensors = load_file(folder / "model.safetensors")
+    tensors = tensors_of(folder)
     tensors.pop(min(name for name in tensors if "mlp" in name))
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
 
 
 def cut_tensor(folder: Path) -> None:
     """Give one tensor another shape."""
-    tensors = load_file(folder / "model.safetensors")
+    tensors = tensors_of(folder)
     name = min(name for name in tensors if "mlp" in name)
     tensors[name] = tensors[name][:-1].contiguous()
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
@@ -136,7 +141,7 @@ def cut_tensor(folder: Path) -> None:
 
 def add_tensor(folder: Path) -> None:
     """Add a tensor that belongs to no part of the model."""
-    tensors = load_file(folder / "model.safetensors")
+    tensors = tensors_of(folder)
     save_file({**tensors, "model.adapter.weight": torch.zeros(2)}, folder / "model.safetensors", {"format": "pt"})
 
 
@@ -189,7 +194,7 @@ def add(name: str) -> Callable[[Path], None]:
 
 def as_integers(folder: Path) -> None:
     """Store one tensor the way quantised weights are stored."""
-    tensors = load_file(folder / "model.safetensors")
+    tensors = tensors_of(folder)
     name = min(name for name in tensors if "mlp" in name)
     tensors[name] = tensors[name].to(torch.int8)
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
@@ -197,7 +202,7 @@ def as_integers(folder: Path) -> None:
 
 def promise_more(folder: Path) -> None:
     """Let the index promise a tensor that its shard does not hold."""
-    names = dict.fromkeys([*load_file(folder / "model.safetensors"), "model.lost.weight"], "model.safetensors")
+    names = dict.fromkeys([*tensors_of(folder), "model.lost.weight"], "model.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
 
 
