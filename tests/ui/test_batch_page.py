@@ -81,7 +81,12 @@ def test_a_folder_is_begun_followed_and_looked_at(assistant: Assistant, runs: Ba
 
 @pytest.mark.parametrize(
     ("folder", "told"),
-    [("", "Name the folder"), ("photos", "whole path"), ("/no/such/folder-here", "There is no folder folder-here")],
+    [
+        ("", "Name the folder"),
+        ("photos", "whole path"),
+        (f"{Path.cwd().anchor}no-such-folder-here", "There is no folder no-such-folder-here"),
+    ],
+    ids=["none", "half", "lost"],
 )
 def test_what_cannot_be_begun_says_why(assistant: Assistant, runs: BatchRuns, folder: str, told: str) -> None:
     """One sentence on the page, and what was filled in stays."""
