@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from functools import cache
 
-from sqlalchemy import ScalarSelect, Select, func, or_, select
+from sqlalchemy import Boolean, ScalarSelect, Select, and_, bindparam, func, or_, select
 from sqlalchemy.orm import Session, aliased, selectinload
 
 from qwen_vl_app.chat import Conversation, Turn
@@ -103,25 +104,57 @@ def list_turns(
 
 def path_to(session: Session, conversation_id: int, turn_id: int | None, *, limit: int | None = None) -> list[int]:
     """Return the ids of a turn and of the turns before it in its branch, oldest first; at most the `limit` last ones."""
-    path = select(TurnRow.id, TurnRow.parent_id).where(TurnRow.id == turn_id).cte("path", recursive=True)
+    asked = {"conversation": conversation_id, "turn": turn_id, "most": -1 if limit is None else limit}
+    return sorted(session.scalars(_path(), asked))
+
+
+def load_turns(session: Session, ids: Sequence[int]) -> tuple[Turn, ...]:
+    """Return the turns with these ids, oldest first, each knowing its branches."""
+    rows = session.scalars(_turns(), {"ids": ids}).all()
+    branches = _branches(session, rows)
+    return tuple(to_turn(row, branch_ids=branches[row.conversation_id, row.parent_id]) for row in rows)
+
+
+# Every opening of a conversation asks these. Building such a statement takes as long as running it, so each is built once.
+
+
+@cache
+def _path() -> Select[int]:
+    path = select(TurnRow.id, TurnRow.parent_id).where(TurnRow.id == bindparam("turn")).cte("path", recursive=True)
     earlier = aliased(TurnRow)
     path = path.union_all(
         select(earlier.id, earlier.parent_id)
         .join(path, earlier.id == path.c.parent_id)
         # A damaged row that continues itself must not make an endless path.
-        .where(earlier.id < path.c.id, earlier.conversation_id == conversation_id)
+        .where(earlier.id < path.c.id, earlier.conversation_id == bindparam("conversation"))
     )
-    # Without an order the database stops walking at the limit; a parent's id is always smaller than its child's.
-    return sorted(session.scalars(select(path.c.id).limit(limit)))
+    # Without an order the database stops walking at the limit, none where it is below 0; a parent's id is always smaller than its child's.
+    return select(path.c.id).limit(bindparam("most"))
 
 
-def load_turns(session: Session, ids: Sequence[int]) -> tuple[Turn, ...]:
-    """Return the turns with these ids, oldest first, each knowing its branches."""
-    rows = session.scalars(
-        select(TurnRow).where(TurnRow.id.in_(ids)).order_by(TurnRow.id).options(selectinload(TurnRow.pictures))
-    ).all()
-    branches = _branches(session, rows)
-    return tuple(to_turn(row, branch_ids=branches[row.conversation_id, row.parent_id]) for row in rows)
+@cache
+def _turns() -> Select[TurnRow]:
+    return (
+        select(TurnRow)
+        .where(TurnRow.id.in_(bindparam("ids", expanding=True)))
+        .order_by(TurnRow.id)
+        .options(selectinload(TurnRow.pictures))
+    )
+
+
+@cache
+def _beside() -> Select[int, int | None, int]:
+    return (
+        select(TurnRow.conversation_id, TurnRow.parent_id, TurnRow.id)
+        .where(
+            TurnRow.conversation_id.in_(bindparam("conversations", expanding=True)),
+            or_(
+                TurnRow.parent_id.in_(bindparam("parents", expanding=True)),
+                and_(TurnRow.parent_id.is_(None), bindparam("with_first", type_=Boolean)),
+            ),
+        )
+        .order_by(TurnRow.id)
+    )
 
 
 def newest_leaf(session: Session, turn: TurnRow) -> int:
@@ -139,18 +172,14 @@ def newest_leaf(session: Session, turn: TurnRow) -> int:
 
 
 def _branches(session: Session, rows: Sequence[TurnRow]) -> dict[tuple[int, int | None], tuple[int, ...]]:
-    conversations = {row.conversation_id for row in rows}
     parents = {row.parent_id for row in rows}
+    asked = {
+        "conversations": list({row.conversation_id for row in rows}),
+        "parents": [parent for parent in parents if parent is not None],
+        "with_first": None in parents,
+    }
     found: defaultdict[tuple[int, int | None], list[int]] = defaultdict(list)
-    of_these = TurnRow.parent_id.in_([parent for parent in parents if parent is not None])
-    for conversation, parent, turn in session.execute(
-        select(TurnRow.conversation_id, TurnRow.parent_id, TurnRow.id)
-        .where(
-            TurnRow.conversation_id.in_(conversations),
-            or_(of_these, TurnRow.parent_id.is_(None)) if None in parents else of_these,
-        )
-        .order_by(TurnRow.id)
-    ):
+    for conversation, parent, turn in session.execute(_beside(), asked):
         found[conversation, parent].append(turn)
     return {key: tuple(ids) for key, ids in found.items()}
 
@@ -162,6 +191,7 @@ def _to_conversations(session: Session, query: Select[ConversationRow, int, int 
     )
 
 
+@cache
 def _heads() -> Select[ConversationRow, int, int | None]:
     count: ScalarSelect[int] = (
         select(func.count(TurnRow.id))
