@@ -7,16 +7,19 @@ remembers the last turn of the branch that is shown. Knows rows and queries; doe
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import Boolean, ScalarSelect, Select, and_, bindparam, func, or_, select
-from sqlalchemy.orm import Session, aliased, selectinload
+from sqlalchemy import Boolean, ScalarSelect, Select, and_, bindparam, func, inspect, or_, select
+from sqlalchemy.orm import Session, aliased
 
 from qwen_vl_app.chat import Conversation, Turn
 from qwen_vl_app.errors import HistoryError
 from qwen_vl_app.history.rows_to_words import to_conversation, to_turn
 from qwen_vl_app.history.tables import ConversationRow, PictureRow, TurnRow
+
+_RowT = TypeVar("_RowT", TurnRow, PictureRow)
 
 
 def own_conversation(session: Session, owner: str, conversation_id: int) -> ConversationRow:
@@ -25,6 +28,15 @@ def own_conversation(session: Session, owner: str, conversation_id: int) -> Conv
     if row is None or row.owner != owner:
         raise HistoryError("history.not_found")
     return row
+
+
+def own_branch(session: Session, owner: str, conversation_id: int) -> int | None:
+    """Return the last turn of the shown branch of an owner's conversation. Raises HistoryError `history.not_found`."""
+    found = session.execute(_own(), {"conversation": conversation_id, "owner": owner}).first()
+    if found is None:
+        raise HistoryError("history.not_found")
+    last: int | None = found.active_turn_id
+    return last
 
 
 def own_turn(session: Session, owner: str, turn_id: int) -> TurnRow:
@@ -81,25 +93,23 @@ def list_conversations(
 
 def conversations_by_id(session: Session, ids: Collection[int]) -> dict[int, Conversation]:
     """Return the heads of conversations, whoever's they are."""
-    query = _heads().where(ConversationRow.id.in_(ids))
-    return {head.id: head for head in _to_conversations(session, query)}
+    return {head.id: head for head in _to_conversations(session, _these_heads(), {"ids": list(ids)})}
 
 
 def list_turns(
-    session: Session, conversation: ConversationRow, *, limit: int | None = None, before: int | None = None
+    session: Session, owner: str, conversation_id: int, *, limit: int | None = None, before: int | None = None
 ) -> tuple[Turn, ...]:
     """Return turns of the shown branch, oldest first: all, or the `limit` last ones.
 
-    With `before` the branch of that turn is meant, up to the turn that it continues.
+    With `before` the branch of that turn is meant, up to the turn that it continues. Raises HistoryError `history.not_found`.
     """
-    if before is None:
-        last = conversation.active_turn_id
-    else:
+    last = own_branch(session, owner, conversation_id)
+    if before is not None:
         row = session.get(TurnRow, before)
-        if row is None or row.conversation_id != conversation.id:
+        if row is None or row.conversation_id != conversation_id:
             return ()
         last = row.parent_id
-    return load_turns(session, path_to(session, conversation.id, last, limit=limit))
+    return load_turns(session, path_to(session, conversation_id, last, limit=limit))
 
 
 def path_to(session: Session, conversation_id: int, turn_id: int | None, *, limit: int | None = None) -> list[int]:
@@ -110,9 +120,18 @@ def path_to(session: Session, conversation_id: int, turn_id: int | None, *, limi
 
 def load_turns(session: Session, ids: Sequence[int]) -> tuple[Turn, ...]:
     """Return the turns with these ids, oldest first, each knowing its branches."""
-    rows = session.scalars(_turns(), {"ids": ids}).all()
+    rows, pictures = _rows(session, _turns(), TurnRow, ids), defaultdict[int, list[PictureRow]](list)
+    for picture in _rows(session, _pictures(), PictureRow, ids):
+        pictures[picture.turn_id].append(picture)
     branches = _branches(session, rows)
-    return tuple(to_turn(row, branch_ids=branches[row.conversation_id, row.parent_id]) for row in rows)
+    return tuple(
+        to_turn(row, pictures=pictures[row.id], branch_ids=branches[row.conversation_id, row.parent_id]) for row in rows
+    )
+
+
+def _rows(session: Session, query: Select[*tuple[Any, ...]], kind: type[_RowT], ids: Sequence[int]) -> Sequence[_RowT]:
+    """Return bare rows: they have the columns of their `kind`, and none of the bookkeeping that makes reading it thrice as long."""
+    return cast(Sequence[_RowT], session.execute(query, {"ids": ids}).all())
 
 
 # Every opening of a conversation asks these. Building such a statement takes as long as running it, so each is built once.
@@ -133,12 +152,25 @@ def _path() -> Select[int]:
 
 
 @cache
-def _turns() -> Select[TurnRow]:
+def _own() -> Select[int | None]:
+    return select(ConversationRow.active_turn_id).where(
+        ConversationRow.id == bindparam("conversation"), ConversationRow.owner == bindparam("owner")
+    )
+
+
+@cache
+def _turns() -> Select[*tuple[Any, ...]]:
+    turns = inspect(TurnRow).local_table
+    return select(*turns.c).where(turns.c.id.in_(bindparam("ids", expanding=True))).order_by(turns.c.id)
+
+
+@cache
+def _pictures() -> Select[*tuple[Any, ...]]:
+    pictures = inspect(PictureRow).local_table
     return (
-        select(TurnRow)
-        .where(TurnRow.id.in_(bindparam("ids", expanding=True)))
-        .order_by(TurnRow.id)
-        .options(selectinload(TurnRow.pictures))
+        select(*pictures.c)
+        .where(pictures.c.turn_id.in_(bindparam("ids", expanding=True)))
+        .order_by(pictures.c.turn_id, pictures.c.position)
     )
 
 
@@ -184,10 +216,12 @@ def _branches(session: Session, rows: Sequence[TurnRow]) -> dict[tuple[int, int 
     return {key: tuple(ids) for key, ids in found.items()}
 
 
-def _to_conversations(session: Session, query: Select[ConversationRow, int, int | None]) -> tuple[Conversation, ...]:
+def _to_conversations(
+    session: Session, query: Select[ConversationRow, int, int | None], asked: Mapping[str, Any] | None = None
+) -> tuple[Conversation, ...]:
     return tuple(
         to_conversation(row, turn_count=count, thumbnail_picture_id=picture)
-        for row, count, picture in session.execute(query)
+        for row, count, picture in session.execute(query, asked)
     )
 
 
@@ -209,3 +243,8 @@ def _heads() -> Select[ConversationRow, int, int | None]:
         .scalar_subquery()
     )
     return select(ConversationRow, count, picture)
+
+
+@cache
+def _these_heads() -> Select[ConversationRow, int, int | None]:
+    return _heads().where(ConversationRow.id.in_(bindparam("ids", expanding=True)))

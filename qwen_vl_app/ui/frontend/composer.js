@@ -106,7 +106,7 @@ class Composer {
       this.readKept();
     }
     store.isRead = true;
-    this.keepAddress(data);
+    whenIdle(() => this.keepAddress());
     this.arrive(data);
     if (data.jump && data.jump.token > store.jumped) {
       store.jumped = data.jump.token;
@@ -626,14 +626,14 @@ class Composer {
 
   /* The address says what is open: a reload or a bookmark finds it again, back and forward lead through it. Written here, for Streamlit
    * draws its whole page anew for an address that Python writes. */
-  keepAddress(data) {
-    const before = store.session;
-    store.session = data.session;
-    if (location.search === data.address) return;
-    if (before !== undefined && before !== data.session) {
+  keepAddress() {
+    const before = store.session, { session, address } = this.data;
+    store.session = session;
+    if (location.search === address) return;
+    if (before !== undefined && before !== session) {
       this.goToAddress(); // the server has begun anew meanwhile, with the address at which this tab was once opened
     } else {
-      history[before === undefined ? "replaceState" : "pushState"]({}, "", location.pathname + data.address);
+      history[before === undefined ? "replaceState" : "pushState"]({}, "", location.pathname + address);
     }
   }
 
@@ -672,6 +672,12 @@ class Composer {
     });
     this.endObserver.observe(content);
   }
+}
+
+/* What a browser takes long for and nobody waits for. */
+function whenIdle(act) {
+  if (window.requestIdleCallback) requestIdleCallback(act, { timeout: 300 });
+  else setTimeout(act, 30);
 }
 
 function isBusy() {
