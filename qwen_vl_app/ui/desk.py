@@ -79,7 +79,12 @@ class Standing:
 def standing_of(desk: Desk | None, answer: Answer, sizes: Sequence[Size]) -> Standing:
     """Return what stands; an answer with nothing that could be corrected asks nobody. `sizes` are the originals'."""
     tables = tables_in(answer.parsed)
-    if desk is None or desk.turn_id is None or desk.is_untouched or not (tables or answer.parsed.regions or answer.parsed.data == []):
+    if (
+        desk is None
+        or desk.turn_id is None
+        or desk.is_untouched
+        or not (tables or answer.parsed.regions or answer.parsed.data == [])
+    ):
         return Standing(tables)
     try:
         added = desk.visit.assistant.records.corrections(desk.visit.owner, desk.turn_id)
