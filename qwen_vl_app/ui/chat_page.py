@@ -14,7 +14,6 @@ from qwen_vl_app.assistant import LOCAL_OWNER, Assistant
 from qwen_vl_app.errors import HistoryError
 from qwen_vl_app.ui.composer import show_composer
 from qwen_vl_app.ui.conversation import OpenConversation, read_conversation, show_conversation
-from qwen_vl_app.ui.conversation_list import show_list
 from qwen_vl_app.ui.erasing import show_erasing
 from qwen_vl_app.ui.icon import ICON
 from qwen_vl_app.ui.live_answer import show_live_answers
@@ -47,44 +46,28 @@ def show_chat_page(visit: Visit) -> None:
     st.set_page_config(page_title=visit.words("title"), page_icon=ICON, layout=layout, menu_items={})
     st.logo(ICON, size="medium")
     apply_style(visit.words)
-    list_place = show_sidebar(visit)
-    # Two places that are always there, so that the second is the same one in every run.
+    show_sidebar(visit)
+    # Two places that are always there, so that the second is the same one in every run. It is drawn first: what was in
+    # the making goes at the moment when it comes back finished.
     place, live_place = st.container(key="page"), st.container(key="live")
-    frame = visit.state.frame
-
-    @st.fragment
-    def talk() -> None:
-        """All that opening a conversation, asking and answering change; the frame around it is drawn for another page alone."""
-        if visit.state.frame != frame:
-            st.rerun()
-        with list_place:
-            show_list(visit)
-        hold_private(visit)
-        shown = OpenConversation() if page is not None else _read(visit)
-        # Drawn first: what was in the making goes at the moment when it comes back finished.
-        show_live_answers(visit, shown.live)
-        if page is None:
-            with place:
-                _show_talk(visit, shown)
-        show_composer(visit)
-        show_tasks(visit)
-        show_erasing(visit)
-        show_take_away(visit)
-
+    hold_private(visit)
+    shown = OpenConversation() if page is not None else _read(visit)
     with live_place:
-        talk()
-    if page is not None:
-        with place, st.container(key="wide-page" if page.is_wide else "text-page"):
-            page.show(visit)
+        show_live_answers(visit, shown.live)
+    with place:
+        if page is not None:
+            with st.container(key="wide-page" if page.is_wide else "text-page"):
+                page.show(visit)
+        elif shown.is_empty:
+            with st.container(key="welcome"):
+                show_welcome(visit)
+        else:
+            show_conversation(visit, shown)
+    show_composer(visit)
+    show_tasks(visit)
+    show_erasing(visit)
+    show_take_away(visit)
     visit.assistant.page_stands()
-
-
-def _show_talk(visit: Visit, shown: OpenConversation) -> None:
-    if shown.is_empty:
-        with st.container(key="welcome"):
-            show_welcome(visit)
-    else:
-        show_conversation(visit, shown)
 
 
 def owner_of_this_browser() -> str:

@@ -6,10 +6,10 @@ Knows what stands below what. Does not know how a conversation is listed or what
 from __future__ import annotations
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from qwen_vl_app.texts import Language
 from qwen_vl_app.ui.acts import act
+from qwen_vl_app.ui.conversation_list import show_list
 from qwen_vl_app.ui.pages import PAGES
 from qwen_vl_app.ui.side_rows import SideRow, show_rows
 from qwen_vl_app.ui.state import NAVIGATION, PageState, acted, value_of
@@ -20,8 +20,8 @@ from qwen_vl_app.ui.words import Words
 _LANGUAGES = {Language.ENGLISH: "English", Language.CHINESE: "中文"}
 
 
-def show_sidebar(visit: Visit) -> DeltaGenerator:
-    """Show the side bar; return the place of the list of conversations, which is drawn with what it opens."""
+def show_sidebar(visit: Visit) -> None:
+    """Show the side bar."""
     state, words = visit.state, visit.words
     with st.sidebar, st.container(key="side", gap="small"):
         st.button(
@@ -32,11 +32,11 @@ def show_sidebar(visit: Visit) -> DeltaGenerator:
             on_click=state.open,
             args=(None,),
         )
-        list_place = st.container(key="conversations")
+        with st.container(key="conversations"):
+            show_list(visit)
         _show_pages(visit)
         show_status(visit.assistant, words)
         _show_language(state, words)
-    return list_place
 
 
 def _show_pages(visit: Visit) -> None:

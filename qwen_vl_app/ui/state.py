@@ -292,11 +292,6 @@ class PageState:
         self._take_address(st.query_params.to_dict())
 
     @property
-    def frame(self) -> tuple[View, str, Language | None]:
-        """What decides how the page around the conversation looks."""
-        return self.view, self.run_id, self.language
-
-    @property
     def address(self) -> str:
         """The query of the address that says what is open, so that a reload or a bookmark finds it again."""
         said = {
