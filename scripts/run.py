@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import http.client
 import json
+import math
 import os
 import signal
 import socket
@@ -37,6 +38,9 @@ APP_HEADER = "x-qwen-vl-app"
 DEFAULT_PORT = 8501
 START_TIMEOUT_S = 900.0
 """The first start from a slow disk, where a virus scanner reads every library as well, takes minutes."""
+END_TIMEOUT_S = 20.0
+"""How long the app may take to put its things in order, once it was told to end."""
+LOOK_S = 0.2
 PORTS_TRIED = 20
 RESTART_STATUS = 75
 """The app ends with it where only a new process can help: the graphics card's driver has fallen over."""
@@ -277,9 +281,22 @@ def _run(command: list[str], surroundings: dict[str, str], *, port: int, opens_b
             app = subprocess.Popen(command, env=surroundings, process_group=None if sys.platform == "win32" else 0)
             if opens_browser and _becomes_ready(app, port):
                 webbrowser.open(f"http://127.0.0.1:{port}")
-            return app.wait()
+            return _wait(app)
     except KeyboardInterrupt as told:
         return children.status_of(told) if app is None else _end(app, told)
+
+
+def _wait(app: "subprocess.Popen[bytes]", timeout_s: float | None = None) -> int:
+    """Return the app's exit status. Raises TimeoutExpired; Ctrl-C is heard meanwhile, on every system."""
+    if sys.platform != "win32":
+        return app.wait(timeout=timeout_s)
+    # Nothing interrupts a wait for a process on Windows: a key would be heard only after the app's end. A sleep is interrupted.
+    deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    while (status := app.poll()) is None:
+        if time.monotonic() >= deadline:
+            raise subprocess.TimeoutExpired(app.args, END_TIMEOUT_S)
+        time.sleep(LOOK_S)
+    return status
 
 
 def _becomes_ready(app: "subprocess.Popen[bytes]", port: int) -> bool:
@@ -292,13 +309,13 @@ def _becomes_ready(app: "subprocess.Popen[bytes]", port: int) -> bool:
 
 
 def _end(app: subprocess.Popen[bytes], told: KeyboardInterrupt) -> int:
-    """Let the app put its things in order. A second Ctrl-C, or 20 seconds, end it at once."""
+    """Let the app put its things in order. A second Ctrl-C, or END_TIMEOUT_S, end it at once."""
     try:
         if sys.platform != "win32":  # on Windows the console has told it already
             # What told this process may have told the app as well: SIGTERM twice is harmless, and SIGINT after it is not.
             app.send_signal(signal.SIGTERM if isinstance(told, children.ToldToEnd) else signal.SIGINT)
         with children.heard():
-            app.wait(timeout=20)
+            _wait(app, timeout_s=END_TIMEOUT_S)
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
         app.kill()
         app.wait()

@@ -421,7 +421,7 @@ class TestFiles:
     def test_strange_words_are_refused_like_missing_files(self, tmp_path: Path) -> None:
         """A NUL, a name without end, a loop of links, a file in place of a folder."""
         assert self.refused("a\0b") == "file.unreadable"
-        assert self.refused("x" * 5000) == "file.unreadable"
+        assert self.refused("x" * 5000) in ("file.unreadable", "file.missing")  # Windows: there is no such file
         file = tmp_path / "file"
         file.write_bytes(b"x")
         assert self.refused(file / "within") in ("file.unreadable", "file.missing")

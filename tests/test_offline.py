@@ -20,6 +20,7 @@ from qwen_vl_app import offline
 from qwen_vl_app.config import ROOT
 from qwen_vl_app.errors import OfflineError
 from qwen_vl_app.texts import Language, render
+from tests.owners import skip_where_owners_are_not_told
 
 OUTSIDE = ("192.0.2.1", 9)  # an address that documentation may use and nobody has
 OUTSIDE_V6 = ("2001:db8::1", 9, 0, 0)
@@ -242,6 +243,7 @@ def test_what_counts_as_loopback(host: str, expected: bool) -> None:
 
 def test_a_socket_that_listens_to_everybody_is_named() -> None:
     """The doctor's question is answered by name for a wide socket, and by nothing for one on loopback."""
+    skip_where_owners_are_not_told()
     with socket.socket() as wide, socket.socket() as narrow:
         wide.bind(("0.0.0.0", 0))
         narrow.bind(("127.0.0.1", 0))

@@ -20,6 +20,7 @@ from qwen_vl_app.cli.prove_offline import Proof, Watch, hash_shipped, look, repo
 from qwen_vl_app.config import ROOT
 from qwen_vl_app.doctor import find_browser
 from qwen_vl_app.texts import Language
+from tests.owners import skip_where_owners_are_not_told
 
 POLICY = "default-src 'none'; script-src 'self'"
 
@@ -93,6 +94,7 @@ def test_every_byte_of_the_app_counts(tmp_path: Path) -> None:
 
 def test_sockets_are_seen_from_outside_of_the_process() -> None:
     """A listener beyond loopback is noted, also that of a child, and also one for datagrams."""
+    skip_where_owners_are_not_told()
     code = (
         "import socket; s = socket.create_server(('0.0.0.0', 0)); u = socket.socket(type=socket.SOCK_DGRAM);"
         "u.bind(('0.0.0.0', 0)); print(s.getsockname()[1], u.getsockname()[1], flush=True); input()"

@@ -49,4 +49,5 @@ def _look_up(host: str, port: int) -> int | None:
         connections = psutil.net_connections("tcp")
     except (psutil.Error, OSError, RuntimeError):  # a system that shows it to nobody, or only to its administrator
         return None
-    return next((each.pid for each in connections if each.laddr and tuple(each.laddr[:2]) == (host, port)), None)
+    owner = next((each.pid for each in connections if each.laddr and tuple(each.laddr[:2]) == (host, port)), None)
+    return owner or None  # Windows gives 0 for a connection whose owner it does not tell

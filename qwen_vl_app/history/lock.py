@@ -115,9 +115,10 @@ if sys.platform == "win32":
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         except OSError as error:
-            if error.errno in (errno.EACCES, 0):  # Windows gives EACCES, Wine's runtime no number at all
-                return False
-            raise
+            # Somebody else's lock is EACCES on Windows; under Wine it is whatever the call before has left.
+            if error.errno in (errno.EBADF, errno.EINVAL):
+                raise
+            return False
         return True
 else:
 

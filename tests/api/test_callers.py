@@ -7,12 +7,17 @@ import socket
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
+
+import psutil
+import pytest
 
 from qwen_vl_app.api import callers
 from qwen_vl_app.api.callers import program_behind
 from qwen_vl_app.engine.fake import FakeEngine
 from tests.api.conftest import Serve
 from tests.hub_parts import wait_until
+from tests.owners import skip_where_owners_are_not_told
 
 ASK = """
 import httpx, sys
@@ -23,14 +28,25 @@ print(reply.status_code)
 
 def test_a_connection_is_its_programs() -> None:
     """Found by its own end of the connection; an address elsewhere is nobody's here."""
+    assert program_behind("192.0.2.7", 4711) is None
+    assert program_behind("testclient", 50000) is None
+    skip_where_owners_are_not_told()
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         socket.create_connection(listener.getsockname()) as client,
     ):
         assert program_behind(*client.getsockname()) == os.getpid()
         assert program_behind(*client.getsockname()) == os.getpid()
-    assert program_behind("192.0.2.7", 4711) is None
-    assert program_behind("testclient", 50000) is None
+
+
+def test_a_connection_without_an_owner_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows says 0 where it does not tell, and Linux nothing: neither is a program of its own."""
+    for owner in (0, None):
+        told = SimpleNamespace(laddr=("127.0.0.1", 4712), pid=owner)
+        monkeypatch.setattr(psutil, "net_connections", lambda kind, told=told: [told])
+        callers._known.clear()
+        assert program_behind("127.0.0.1", 4712) is None
+    callers._known.clear()
 
 
 def test_what_is_known_is_forgotten_again() -> None:

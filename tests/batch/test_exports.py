@@ -24,6 +24,7 @@ from qwen_vl_app.imaging.report import PAGES_AT_ONCE, ReportEntry, write_report
 from qwen_vl_app.texts import Language
 from tests.batch.parts import AnsweringEngine
 from tests.hub_parts import WAIT_S, replace_settings
+from tests.links import make_link
 
 WIDTH, HEIGHT = 560, 280
 FIELDS = '```json\n{"tag": "=1+1", "serial": "00427", "bar": 4.5, "note": "阀门正常"}\n```'
@@ -169,8 +170,8 @@ def test_nothing_is_written_into_the_folder(ended: Ended) -> None:
     (ended.out).mkdir(exist_ok=True)
     link = ended.out / "link"
     try:
-        link.symlink_to(ended.photos)
-    except OSError:  # not every account of Windows may make links
+        make_link(link, ended.photos, is_folder=True)
+    except OSError:  # without one there is none to follow
         link = ended.photos
     for target in (ended.photos / "rows.csv", link / "rows.csv", ended.photos / "below" / "new" / "rows.csv"):
         with pytest.raises(UsageError, match="target_within_folder"):

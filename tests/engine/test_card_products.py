@@ -72,11 +72,12 @@ def test_a_model_of_such_weights_answers_near_full_precision(
     models_dir: Path, family: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the decoder's products are small; head, vision tower, keys and values stay; recorded steps say the same."""
+    # On a card the tower is never widened; on this processor it would be where bf16 is slow.
+    monkeypatch.setattr(hardware, "has_fast_bf16_cpu", lambda: True)
     engine = LocalEngine(models_dir, model=family, device="cpu", precision="bf16", threads=1)
     engine.load()
     plan = engine.status.plan
-    assert plan is not None and engine._parts is not None
-    tower = next(engine._parts.model.visual.parameters()).dtype  # by what the processor has
+    assert plan is not None
     question = Message("user", "What is it?", (picture(1, width=4 * plan.factor, height=3 * plan.factor),))
     full = ask(engine, question, max_new_tokens=1)
 
@@ -87,7 +88,7 @@ def test_a_model_of_such_weights_answers_near_full_precision(
     text = parts.decoder.text
     assert text._head.dtype == text.dtype == torch.bfloat16
     assert text._quick_head is None
-    assert next(parts.model.visual.parameters()).dtype == tower
+    assert next(parts.model.visual.parameters()).dtype == torch.bfloat16
     said = ask(engine, question, max_new_tokens=6)
     assert said.logprobs[0] == pytest.approx(full.logprobs[0], abs=2.5 if name == "nf4" else 0.6)
     if (

@@ -22,6 +22,7 @@ from qwen_vl_app.engine.local.engine import LocalEngine
 from qwen_vl_app.engine.manifest import record_manifest
 from qwen_vl_app.errors import ModelError, ModelFolderError, Reason
 from tests.engine.tiny_models import make_qwen2_5_vl, make_qwen3_vl
+from tests.links import make_link
 
 
 @pytest.fixture
@@ -253,11 +254,11 @@ def test_what_windows_leaves_in_a_folder_that_was_looked_at_is_no_part_of_a_mode
 def test_a_link_to_a_folder_is_not_followed_and_one_to_nothing_is_refused(whole: Path) -> None:
     """One may lead back to where it stands; the other is what is left of a file that was not copied."""
     try:
-        (whole / "again").symlink_to(whole, target_is_directory=True)
+        make_link(whole / "again", whole, is_folder=True)
     except OSError:
-        pytest.skip("this account may make no links")
+        pytest.skip("no links can be made here")
     assert model_files.record(inspect_folder(whole)).problem is None
-    (whole / "lost.json").symlink_to(whole / "nowhere")
+    make_link(whole / "lost.json", whole / "nowhere")
     problem = inspect_folder(whole).problem
     assert problem == Reason("engine.folder.bad_file", model="tiny", file="lost.json")
 

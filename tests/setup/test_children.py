@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from scripts import children, environment, packages
+from tests.setup.keys import OWN_CONSOLE, press
 
 ROOT = Path(packages.__file__).resolve().parent.parent
 PIP = """
@@ -54,7 +55,7 @@ class SlowSetUp:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            creationflags=OWN_CONSOLE,
         )
         note = place / "pids"
         wait_for(lambda: note.exists() or self.process.poll() is not None)
@@ -103,15 +104,7 @@ def slow(tmp_path: Path) -> Iterator[SlowSetUp]:
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT", "SIGBREAK"])
 def test_a_set_up_that_is_told_to_end_ends_what_it_started(slow: SlowSetUp, name: str) -> None:
     """pip and what pip started are gone, the next set-up need not wait, and a sentence says how to go on."""
-    if (sys.platform == "win32") is not (name == "SIGBREAK"):
-        pytest.skip("the other systems' way of being told to end")
-    if name == "SIGBREAK":
-        try:
-            slow.process.send_signal(signal.CTRL_BREAK_EVENT)  # type: ignore[attr-defined,unused-ignore]
-        except (OSError, SystemError):
-            pytest.skip("there is no console to press it at")
-    else:
-        slow.process.send_signal(getattr(signal, name))
+    press(slow.process, name)
     said, _ = slow.process.communicate(timeout=60)
     assert slow.process.returncode == 128 + getattr(signal, name)
     assert "goes on where it stopped" in said

@@ -97,9 +97,9 @@ def test_every_way_a_kit_can_be_wrong_names_the_file(kit: Path) -> None:
     assert "stranger" in _told(kit)
     assert "not on the kit's list" in _told(kit)
     (kit / "stranger-1.0-py3-none-any.whl").unlink()
-    (kit / "requirements.lock").write_text(lock.replace("1.0", "1.1"), encoding="utf-8")
+    (kit / "requirements.lock").write_text(lock.replace("1.0", "1.1"), encoding="utf-8", newline="\n")
     assert "requirements.lock" in _told(kit)
-    (kit / "requirements.lock").write_text(lock, encoding="utf-8")
+    (kit / "requirements.lock").write_text(lock, encoding="utf-8", newline="\n")
     wheel = kit / "tiny-1.0-py3-none-any.whl"
     whole = wheel.read_bytes()
     wheel.write_bytes(whole[:-10])
