@@ -119,6 +119,11 @@ class StaticStepper:
         """By row, without gaps."""
         self._steps: dict[tuple[int, int], Body] = {}
 
+    @property
+    def memory(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """The layers' keys and values, (rows, kv_heads, tokens, size) each, for who reads prompts into the same rows."""
+        return self._keys, self._values
+
     @torch.inference_mode()
     def enter(self, seat: Seat) -> bool:
         """See `Stepper.enter`."""
