@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from qwen_vl_app.engine.local import assembling, chunk_choice
 from qwen_vl_app.engine.local.assembling import Options, assemble, prepare
 from qwen_vl_app.engine.local.card_products import CARD_KINDS
 from qwen_vl_app.engine.local.chunk_choice import ChunksChoice, _fastest_way, choose_chunks
+from qwen_vl_app.engine.local.chunks import SlabChunks
 from qwen_vl_app.engine.local.engine import LocalEngine
 from qwen_vl_app.engine.local.graphs import StepsChoice
 from qwen_vl_app.engine.local.memory import CHUNK_WIDTHS
@@ -135,13 +136,13 @@ def test_what_does_not_work_or_gain_falls_back_with_a_reason(
 
 def test_a_width_that_differs_anywhere_leaves_the_others(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """One wrong number at one length is enough."""
-    inner = chunk_choice.SlabChunks._body
+    inner = SlabChunks._body
 
-    def body(self: chunk_choice.SlabChunks, width: int, bucket: int) -> Body:
+    def body(self: SlabChunks, width: int, bucket: int) -> Body:
         right = inner(self, width, bucket)
         return (lambda: right() * 1.01) if (width, bucket) == (32, 512) else right
 
-    monkeypatch.setattr(chunk_choice.SlabChunks, "_body", body)
+    monkeypatch.setattr(SlabChunks, "_body", body)
     found = choice(pair, EagerRecorder, FASTER)
     assert found.chunks is not None and found.chunks.widths == (16, 64, 128)
 
@@ -172,7 +173,9 @@ def as_on_a_card(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("as_on_a_card")
-def test_a_loaded_engine_says_so_and_counts_its_memory(pair: Pair, models_dir: Path) -> None:
+def test_a_loaded_engine_says_so_and_counts_its_memory(
+    pair: Pair, models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the steps hold is not promised to conversations; a follow-up is read by them."""
     engine = LocalEngine(models_dir, model=pair.family, device="cpu", precision="fp32", threads=1)
     engine.load()
@@ -181,10 +184,15 @@ def test_a_loaded_engine_says_so_and_counts_its_memory(pair: Pair, models_dir: P
     codes = [reason.code for reason in engine.status.choices]
     assert codes.index("engine.choice.chunks.graph") == codes.index("engine.choice.steps.graph") + 1
     chunks = parts.rounds._chunks
-    assert isinstance(chunks, chunk_choice.SlabChunks) and chunks.widths == CHUNK_WIDTHS
+    assert isinstance(chunks, SlabChunks) and chunks.widths == CHUNK_WIDTHS
     counts: list[int] = []
     inner = chunks.read
-    chunks.read = lambda row, length, ids, where: (counts.append(len(ids)), inner(row, length, ids, where))[1]  # type: ignore[func-returns-value,method-assign]
+
+    def read(row: int, length: int, token_ids: Sequence[int], positions: torch.Tensor) -> torch.Tensor:
+        counts.append(len(token_ids))
+        return inner(row, length, token_ids, positions)
+
+    monkeypatch.setattr(chunks, "read", read)
     first = Message("user", "What is it?", (pair.picture(150),))
     said = ask(engine, first, key="a")
     again = (first, Message("assistant", said.text), Message("user", "And the second?"))
@@ -224,7 +232,7 @@ def test_weights_of_eight_bits_are_read_so_too(models_dir: Path, kind: str) -> N
     parts = assemble(small, options).parts
     text = parts.decoder.text
     stepper = StaticStepper(text, CPU, SlabSize(1, 300))
-    chunks = chunk_choice.SlabChunks(text, *stepper.memory, recorder=TapeRecorder())
+    chunks = SlabChunks(text, *stepper.memory, recorder=TapeRecorder())
     chunks.prepare()
     rounds = Rounds((stepper, GrowingStepper(text, CPU)), chunks=chunks)
     trial = chunk_choice._Trial(parts.decoder, chunks, rounds, CPU)

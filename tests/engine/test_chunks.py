@@ -27,12 +27,15 @@ RECORDERS = ("run", "recorded")
 
 
 class Watched(SlabChunks):
-    """Notes how many tokens it read."""
+    """Notes how many tokens it read; raises `error` instead where there is one."""
 
     counts: list[int]
+    error: BaseException | None = None
 
     def read(self, row: int, length: int, token_ids: Sequence[int], positions: torch.Tensor) -> torch.Tensor:
         self.counts.append(len(token_ids))
+        if self.error is not None:
+            raise self.error
         return super().read(row, length, token_ids, positions)
 
 
@@ -251,14 +254,11 @@ def test_a_step_that_fails_leaves_the_sequence_as_it_was(short: Pair, error: Bas
     read = reading(short)
     question = Message("user", "What is it?", (short.picture(127),))
 
-    def fails(*_: object) -> torch.Tensor:
-        raise error
-
-    read.chunks.read = fails  # type: ignore[method-assign]
+    read.chunks.error = error
     with pytest.raises((OutOfMemoryError, KeyboardInterrupt)):
         ask(short.engine, question)
     assert not read.rounds._seated and not read.stepper._seats
-    del read.chunks.read  # type: ignore[method-assign]
+    read.chunks.error = None
     assert ask(short.engine, question).ids == short.expected(question)
 
 
@@ -325,11 +325,9 @@ def test_both_ways_to_attend_give_the_same(
     query = torch.randn(count, heads, 16, generator=generator).to(dtype)
     keys, values = torch.randn(2, 1, 2, length + 9, 16, generator=generator).to(dtype)[:, :, :, :length]
     places, columns = torch.arange(length - count, length), torch.arange(length)
-    repeated = [part.repeat_interleave(heads // 2, dim=1) for part in (keys, values)]
+    all_keys, all_values = (part.float().repeat_interleave(heads // 2, dim=1) for part in (keys, values))
     plain = torch.nn.functional.scaled_dot_product_attention(
-        query.transpose(0, 1)[None].float(),
-        *(part.float() for part in repeated),
-        attn_mask=columns <= places[:, None],
+        query.transpose(0, 1)[None].float(), all_keys, all_values, attn_mask=columns <= places[:, None]
     )
     expected = plain[0].transpose(0, 1).reshape(count, -1)
     mask = added_mask(places, columns, dtype)
