@@ -134,6 +134,17 @@ def test_what_does_not_work_or_gain_falls_back_with_a_reason(
     assert found.chunks is None or not (found.chunks.widths or found.chunks._steps)
 
 
+def test_a_trial_that_breaks_off_takes_no_row(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it is the decode step behind the reading that fails."""
+
+    def fails(*_: object) -> torch.Tensor:
+        raise RuntimeError("CUDA error: invalid argument")
+
+    monkeypatch.setattr(StaticStepper, "step", fails)
+    found = choice(pair, EagerRecorder, FASTER)
+    assert found == ChunksChoice(reason=Reason("engine.choice.chunks.failed"))
+
+
 def test_a_width_that_differs_anywhere_leaves_the_others(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """One wrong number at one length is enough."""
     inner = SlabChunks._body

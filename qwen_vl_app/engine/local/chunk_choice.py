@@ -51,8 +51,9 @@ def choose_chunks(
 ) -> ChunksChoice:
     """Return how prompts' ends are read over the rows of `stepper`, the first way to run decode steps.
 
-    Without a reason where decode steps are not captured: theirs is the reason then. Never raises: each width that cannot be
-    recorded, gives other numbers than plain reading or is not timed faster is left to it. Nobody may have a seat yet.
+    Without a reason where decode steps are not captured: theirs is the reason then. Never raises: where steps cannot be recorded
+    there are none, and a width that gives other numbers than plain reading, or is not timed faster, is left to that. Nobody
+    may have a seat yet.
     """
     if not isinstance(stepper, StaticStepper):
         return ChunksChoice()
@@ -161,10 +162,13 @@ class _Trial:
         seat = self._rounds.read(self._cache, *self._asked(length, count))
         if seat is None:
             raise RuntimeError("there is no row to read into")
-        heard = [self._rounds.hear(seat)]
-        self._rounds.say(seat, 5)
-        heard.append(self._rounds.hear(seat))
-        self._rounds.leave(seat)
+        try:
+            heard = [self._rounds.hear(seat)]
+            self._rounds.say(seat, 5)
+            heard.append(self._rounds.hear(seat))
+        finally:
+            # A row that stays taken would be missing to every answer.
+            self._rounds.leave(seat)
         return torch.stack(heard).float()
 
     def _plain(self, length: int, count: int) -> torch.Tensor:
