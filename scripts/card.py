@@ -203,7 +203,7 @@ def follow_up(job: Job) -> dict[str, Any]:
     side, turns = (64, 3) if job.is_dry else (256, 3) if job.device == "cpu" else (1024, 5)
     first = _question(31, Size(side, side))
     cold = _first_token(engine, (first,), tokens=8)
-    reasons = [reason for reason in engine.status.choices if reason.code.startswith("engine.choice.chunks")]
+    reasons = [reason for reason in engine.status.choices if ".chunks." in reason.code]
     found: dict[str, Any] = {
         "cold_ms": cold.seconds * 1000,
         "chosen": "; ".join(f"{reason.code} {dict(reason.facts)}" for reason in reasons) or "not captured here",

@@ -87,7 +87,8 @@ def choose_chunks(
         least = min(gains[width] for width in chunks.widths)
         told = ", ".join(map(str, chunks.widths))
         return ChunksChoice(chunks, Reason("engine.choice.chunks.graph", widths=told, times=least), gains)
-    return ChunksChoice(chunks, Reason(f"engine.choice.chunks.{'slower' if right else 'differs'}"), gains)
+    code = "engine.choice.chunks.slower" if right else "engine.choice.chunks.differs"
+    return ChunksChoice(chunks, Reason(code), gains)
 
 
 def _fastest_way(make_recorder: Callable[[], Recorder], stopwatch: Stopwatch) -> ChooseChunkWay:
