@@ -58,7 +58,7 @@ class Settings(BaseModel):
     precision: Literal["auto", "fp32", "bf16", "int8", "fp8", "nf4"] = "auto"
     attention: Literal["auto", "flash_attn", "varlen", "batched_windows", "sdpa"] = "auto"
     decode: Literal["auto", "graph", "compiled", "plain"] = "auto"
-    """How the steps of an answer are run on a graphics card."""
+    """How the steps of an answer, and short follow-up questions, are run on a graphics card."""
     decode_batch: int = Field(default=1, ge=1, le=8)
     """Answers that the model makes at a time, sharing each reading of its weights."""
     run_batch: int = Field(default=0, ge=0, le=8)

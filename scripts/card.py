@@ -1,6 +1,6 @@
 """Measures everything that only a graphics card can tell, in under ten minutes: python scripts/card.py --json card.json.
 
-Single parts run on a processor as well: `--device cpu --parts callers --shapes 0.4b`. Speed at 7B and 3B shape, captured steps against plain ones, ways to attend over long memories, the vision tower's ways, several callers, memory predicted
+Single parts run on a processor as well: `--device cpu --parts callers --shapes 0.4b`. Speed at 7B and 3B shape, captured steps against plain ones, follow-ups read in one captured step, ways to attend over long memories, the vision tower's ways, several callers, memory predicted
 against taken, and faults under a cap. `--dry` does the same in small on the processor, to see that it would run: its
 figures mean nothing. Each part has a process of its own, and one that fails says so and leaves the others standing.
 """
@@ -35,17 +35,19 @@ from qwen_vl_app.engine.local.attention import WAYS, choose_attention
 from qwen_vl_app.engine.local.bench import ratios, run_bench
 from qwen_vl_app.engine.local.bench_arms import QUESTION, _picture, cap_memory
 from qwen_vl_app.engine.local.bench_models import SHAPES, make_model
+from qwen_vl_app.engine.local.chunks import SlabChunks
 from qwen_vl_app.engine.local.engine import LocalEngine
 from qwen_vl_app.engine.local.graphs import CudaRecorder
 from qwen_vl_app.engine.local.one_token import device_stopwatch, timed
-from qwen_vl_app.engine.local.slab import EagerRecorder
+from qwen_vl_app.engine.local.slab import EagerRecorder, SlabSize, StaticStepper
+from qwen_vl_app.engine.local.steps import GrowingStepper, Rounds
 from qwen_vl_app.errors import AppError, ModelError
 
 GB = 10**9
 PEAKS = {"H200": (4800, 989), "H100": (3350, 989), "A100": (2039, 312), "RTX 4090": (1008, 165)}
 """GB/s of memory and dense TFLOP/s in bf16 that the makers publish; the 4090's with sums in fp32."""
 CALLERS = (1, 2, 4, 8)
-PARTS = ("steps", "attending", "vision", "callers", "mixes", "faults", "speed")
+PARTS = ("steps", "follow_up", "attending", "vision", "callers", "mixes", "faults", "speed")
 TOWER = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584}
 HEADS, KV_HEADS, HEAD_SIZE, LAYERS = 28, 4, 128, 28
 """Of the 7B's text model."""
@@ -182,6 +184,79 @@ def steps(job: Job) -> dict[str, Any]:
     same = [one == two for ids in rest for one, two in zip(first, ids, strict=True)]
     found["same_tokens"] = f"{sum(same)} of {len(same)}"
     return found
+
+
+def follow_up(job: Job) -> dict[str, Any]:
+    """Time the first token of follow-ups about one picture of 1 Mpx: their end read in one captured step, and plainly."""
+    job.begin()
+    engine = job.engine()
+    parts = engine._parts
+    if parts is None:
+        raise RuntimeError("nothing is loaded")
+    captured, plain = parts.rounds, Rounds(parts.rounds._steppers)
+    if job.device == "cpu":
+        # Nothing is captured here: the same steps are run each time anew, so that times say nothing and tokens do.
+        static = StaticStepper(parts.decoder.text, parts.model.device, SlabSize(1, 2048))
+        steppers = (static, GrowingStepper(parts.decoder.text, parts.model.device))
+        captured = Rounds(steppers, chunks=SlabChunks(parts.decoder.text, *static.memory))
+        plain = Rounds(steppers)
+    side, turns = (64, 3) if job.is_dry else (256, 3) if job.device == "cpu" else (1024, 5)
+    first = _question(31, Size(side, side))
+    cold = _first_token(engine, (first,), tokens=8)
+    reasons = [reason for reason in engine.status.choices if ".chunks." in reason.code]
+    found: dict[str, Any] = {
+        "cold_ms": cold.seconds * 1000,
+        "chosen": "; ".join(f"{reason.code} {dict(reason.facts)}" for reason in reasons) or "not captured here",
+    }
+    for words in (1, 20, 50, 100):
+        took: dict[str, list[float]] = {"plain": [], "captured": []}
+        tokens: dict[tuple[str, int], int] = {}
+        read = 0
+        for turn, (way, rounds, shift) in itertools.product(
+            range(turns), (("plain", plain, 0), ("captured", captured, 2))
+        ):
+            # Never the same words twice in a row, of which all but the last token would be held.
+            place = (turn + shift) % turns
+            asked = Message("user", f"{'ABCDE'[place]} " + "one " * words)
+            engine._parts = replace(parts, rounds=rounds)
+            came = _first_token(engine, (first, Message("assistant", cold.text), asked), tokens=1)
+            took[way].append(came.seconds)
+            tokens[way, place] = came.token_id
+            read = max(read, came.read)
+        same = sum(tokens["plain", place] == tokens["captured", place] for place in range(turns))
+        plain_s, captured_s = (min(took[way]) for way in ("plain", "captured"))
+        found[f"{read} new tokens"] = {
+            "plain_ms": plain_s * 1000,
+            "captured_ms": captured_s * 1000,
+            "times": plain_s / captured_s,
+            "of_cold": captured_s / cold.seconds,
+            "same_first_token": f"{same} of {turns}",
+        }
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _First:
+    """A first token, after how many seconds it came, how many tokens were read for it, and the whole answer."""
+
+    seconds: float
+    token_id: int
+    read: int
+    text: str
+
+
+def _first_token(engine: LocalEngine, messages: tuple[Message, ...], *, tokens: int) -> _First:
+    """Answer with so many tokens in the conversation that is measured."""
+    request = GenerationRequest(messages, SamplingParams(max_new_tokens=tokens), "follow-up")
+    began, first_s, token_id, text, read = time.perf_counter(), 0.0, -1, "", 0
+    for step in engine.generate(request, should_stop=lambda: False):
+        if isinstance(step, TokenStep | FinishedStep):
+            text += step.text
+        if isinstance(step, TokenStep) and token_id < 0:
+            first_s, token_id = time.perf_counter() - began, step.token_id
+        if isinstance(step, FinishedStep):
+            read = step.usage.prompt_tokens - step.usage.cached_tokens
+    return _First(first_s, token_id, read, text)
 
 
 def callers(job: Job) -> dict[str, Any]:
@@ -408,6 +483,7 @@ def measure(
     tight, tighter = replace(first, cap_bytes=24 * GB), replace(first, cap_bytes=12 * GB)
     plan: list[tuple[str, Callable[[Job], dict[str, Any]], Job]] = [
         ("steps", steps, first),
+        ("follow_up", follow_up, first),
         ("attending", attending, first),
         ("vision", vision, first),
         ("callers", callers, first),

@@ -31,6 +31,7 @@ def test_a_dry_run_does_every_part_and_writes_a_report(
     report = json.loads(file.read_text(encoding="utf-8"))
     names = [
         "steps",
+        "follow_up",
         "attending",
         "vision",
         "callers",
@@ -43,6 +44,9 @@ def test_a_dry_run_does_every_part_and_writes_a_report(
     assert not [name for name, part in report.items() if isinstance(part, dict) and {"failed", "left_out"} & set(part)
                 and name != "projection"]  # fmt: skip
     assert report["steps"]["same_tokens"] == "24 of 24"
+    follow_ups = {name: each for name, each in report["follow_up"].items() if "new tokens" in name}
+    assert len(follow_ups) == 4 and {each["same_first_token"] for each in follow_ups.values()} == {"3 of 3"}
+    assert all(int(name.split()[0]) < 128 and each["times"] > 0 for name, each in follow_ups.items())
     assert all(each["kernel_ms"] > 0 and each["products_ms"] > 0 for each in list(report["attending"].values())[:2])
     assert report["vision"]["batched_windows"]["off"] < 1e-4
     assert report["vision"]["varlen"]["left_out"] == "engine.attention.not_here"
@@ -84,7 +88,7 @@ def test_a_part_that_fails_is_told_and_the_others_run(job: card.Job, monkeypatch
     def broken(job: card.Job) -> dict[str, Any]:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    for name in ("steps", "attending", "vision", "callers", "mixes", "faults", "speed"):
+    for name in ("steps", "follow_up", "attending", "vision", "callers", "mixes", "faults", "speed"):
         monkeypatch.setattr(card, name, broken)
     report = card.measure(("tiny",), job.folder.parent / "again", is_dry=True, limit_s=60)
     assert "illegal memory access" in report["mixes"]["failed"]

@@ -14,6 +14,7 @@ from qwen_vl_app.engine.families import FAMILIES, Shape, shape_of, smart_resize
 from qwen_vl_app.engine.local.memory import (
     Budget,
     PixelLimits,
+    chunk_graph_bytes,
     chunk_tokens,
     make_plan,
     read_limits,
@@ -83,6 +84,15 @@ def test_fixed_memory_for_steps_comes_out_of_what_there_is() -> None:
         roomy = replace(budget(free), answers=answers)
         plan = make_plan(FAMILIES["qwen2_5_vl"], shape, LIMITS, roomy)
         assert slab_tokens(shape, roomy, plan) == expected
+
+
+def test_captured_reading_takes_little_or_nothing() -> None:
+    """Some hundred megabytes for a 7B, and none where that would be felt."""
+    shape = seven_b()
+    held = chunk_graph_bytes(shape, budget(8), 8192)
+    assert held is not None and 50 * 2**20 < held < 200 * 2**20
+    assert held <= 0.05 * budget(8).usable_bytes
+    assert chunk_graph_bytes(shape, budget(1.2), 1024) is None
 
 
 def test_each_of_several_answers_can_have_its_context() -> None:

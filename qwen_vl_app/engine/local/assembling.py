@@ -18,6 +18,7 @@ from qwen_vl_app.engine.families import Family, Shape
 from qwen_vl_app.engine.folders import ModelFolder, fingerprint, list_models
 from qwen_vl_app.engine.local import hardware
 from qwen_vl_app.engine.local.attention import choose_attention
+from qwen_vl_app.engine.local.chunk_choice import choose_chunks
 from qwen_vl_app.engine.local.decoding import Decoder
 from qwen_vl_app.engine.local.grammar import Grammars
 from qwen_vl_app.engine.local.graphs import choose_steps
@@ -25,6 +26,7 @@ from qwen_vl_app.engine.local.loading import LoadedModel, load_model, read_end_t
 from qwen_vl_app.engine.local.memory import (
     KV_SHARE,
     Budget,
+    chunk_graph_bytes,
     chunk_tokens,
     make_plan,
     read_image_settings,
@@ -215,7 +217,10 @@ def assemble(
     fixed = slab_tokens(prepared.shape, budget, prepared.plan)
     slab = None if fixed is None else SlabSize(options.decode_batch, fixed)
     steps = choose_steps(options.decode, decoder.text, device, rows=options.decode_batch, slab=slab)
-    rounds = Rounds(steps.steppers)
+    # Beside them, the ends of prompts, tested against the plain reading.
+    graph_bytes = None if slab is None else chunk_graph_bytes(prepared.shape, budget, slab.tokens)
+    chunks = choose_chunks(decoder, steps.steppers[0], device, has_room=graph_bytes is not None)
+    rounds = Rounds(steps.steppers, chunks=chunks.chunks)
     # 7. Warm up, and know from it how long things take here.
     speed, gains = measure(prompts, encoder, decoder, rounds, factor=family.factor)
     plan = prepared.plan
@@ -234,7 +239,11 @@ def assemble(
         decoder=decoder,
         rounds=rounds,
         features=FeatureCache(int(budget.usable_bytes * FEATURE_SHARE)),
-        prefixes=_prefix_store(prepared, slab if len(steps.steppers) > 1 else None),
+        prefixes=_prefix_store(
+            prepared,
+            slab if len(steps.steppers) > 1 else None,
+            graph_bytes=0 if chunks.chunks is None or graph_bytes is None else graph_bytes,
+        ),
         end_tokens=end_tokens,
         grammars=grammars,
     )
@@ -247,16 +256,22 @@ def assemble(
         plan=plan,
         figures=speed.figures(),
         gains=gains if budget.is_cpu else {},
-        choices=(*prepared.status.choices, attention.reason, steps.reason, grammars.reason),
+        choices=(
+            *prepared.status.choices,
+            attention.reason,
+            steps.reason,
+            *(() if chunks.reason is None else (chunks.reason,)),
+            grammars.reason,
+        ),
     )
     return Assembled(parts, speed, status)
 
 
-def _prefix_store(prepared: Prepared, slab: SlabSize | None) -> PrefixStore:
-    """Return a store for what the plan lets conversations take, without the fixed memory for decode steps."""
+def _prefix_store(prepared: Prepared, slab: SlabSize | None, *, graph_bytes: int) -> PrefixStore:
+    """Return a store for what the plan lets conversations take, without the fixed memory for decode steps and reading."""
     budget, device = prepared.budget, prepared.device
     token_bytes = prepared.shape.kv_bytes_per_token(budget.dtype_bytes)
-    fixed = 0 if slab is None else slab.nbytes(token_bytes)
+    fixed = graph_bytes + (0 if slab is None else slab.nbytes(token_bytes))
     allowed = int(budget.usable_bytes * KV_SHARE) - fixed
     most = (budget.answers + 1) * prepared.plan.context_tokens * token_bytes
     rest = None

@@ -6,7 +6,7 @@ keeps those of whoever asked last in the model, which is silently wrong for ever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,10 +18,14 @@ from qwen_vl_app.engine.local.prompt import Prompt
 from qwen_vl_app.engine.local.text import TextModel
 from qwen_vl_app.engine.local.vision import PictureFeatures, Stopped
 
+ReadEnd = Callable[[Sequence[int], torch.Tensor], torch.Tensor | None]
+"""Takes the last tokens of a prompt, all of them text, and their positions (3, tokens); returns the next token's logits, or
+None where it reads no such end."""
+
 
 @dataclass(frozen=True, slots=True)
 class PrefillStep:
-    """`done` of the prompt's tokens are in the cache. The last step has the `logits` of the next token, (vocabulary,)."""
+    """`done` of the prompt's tokens were read. The last step has the `logits` of the next token, (vocabulary,)."""
 
     done: int
     logits: torch.Tensor | None = None
@@ -83,13 +87,31 @@ class Decoder:
         features: Mapping[str, PictureFeatures],
         *,
         should_stop: Callable[[], bool],
+        read_end: ReadEnd | None = None,
     ) -> Iterator[PrefillStep]:
-        """Feed what the cache lacks of the prompt, a chunk at a time. Raises Stopped; the chunks before are kept."""
+        """Feed what the cache lacks of the prompt, a chunk at a time. Raises Stopped; the chunks before are kept.
+
+        Whenever nothing but text is left, `read_end` is asked to read all of it, into memory of its own.
+        """
         total = len(prompt.token_ids)
         while cache.length < total:
+            start = cache.length
+            if read_end is not None and all(place.end <= start for place in prompt.pictures):
+                if should_stop():
+                    raise Stopped
+                logits = read_end(prompt.token_ids[start:], positions[:, start:])
+                if logits is not None:
+                    yield PrefillStep(total, logits)
+                    return
             end = min(cache.length + self._chunk_tokens, total)
             hidden = self._feed_chunk(prompt, positions, cache, features=features, end=end, should_stop=should_stop)
             yield PrefillStep(end, self._logits(hidden) if end == total else None)
+
+    @torch.inference_mode()
+    def read_text(self, token_ids: Sequence[int], positions: torch.Tensor, cache: KVCache) -> torch.Tensor:
+        """Feed text at `positions` (3, tokens) in one chunk; return the next token's logits, (vocabulary,)."""
+        embedded = self._text.embed(torch.tensor(token_ids, device=self._model.device))
+        return self._text.logits(self._layers(embedded, positions, cache, should_stop=lambda: False))[0]
 
     @torch.inference_mode()
     def _logits(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -239,6 +239,12 @@ class LocalEngine:
         sequence = list(prompt.units)
         form = parts.grammars.hold(request.schema, is_open=request.is_schema_open)
         seat: Seat | None = None
+
+        def read_end(token_ids: Sequence[int], where: torch.Tensor) -> torch.Tensor | None:
+            nonlocal seat
+            seat = parts.rounds.read(cache, token_ids, where)
+            return None if seat is None else parts.rounds.hear(seat)
+
         try:
             answer = AnswerText(parts.tokens, request.sampling.stop)
             made: list[int] = []
@@ -254,7 +260,9 @@ class LocalEngine:
                 parts.prefixes.make_room(cache, room_tokens * self._token_bytes())
                 cache.reserve(room_tokens)
                 self._fault("prefill")
-                for read in parts.decoder.prefill(prompt, positions, cache, features, should_stop=should_stop):
+                for read in parts.decoder.prefill(
+                    prompt, positions, cache, features, should_stop=should_stop, read_end=read_end
+                ):
                     logits = read.logits
                     yield StageStep(Stage.READING, read.done, len(prompt.token_ids))
                 # 4. The answer, a token at a time.
@@ -262,7 +270,7 @@ class LocalEngine:
                 position = int(positions[:, -1].max()) + 1
                 sampler = Sampler(request.sampling, parts.model.device, form=form)
                 guard = LoopGuard(lambda token: b"\n" in parts.tokens.bytes_of(token))
-                seat = parts.rounds.join(cache, position)
+                seat = seat or parts.rounds.join(cache, position)
                 while finish is None and logits is not None:
                     if should_stop():
                         raise Stopped

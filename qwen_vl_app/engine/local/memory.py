@@ -31,6 +31,12 @@ CHUNK_SHARE, LEAST_CHUNK_TOKENS = 0.2, 128
 SLAB_SHARE = 0.15
 LEAST_SLAB_TOKENS, MOST_SLAB_TOKENS, SLAB_STEP = 1024, 8192, 256
 """Fixed memory for decode steps: a share of the usable memory, and tokens of one answer."""
+CHUNK_WIDTHS = (16, 32, 64, 128)
+"""Tokens that a captured step reads at a prompt's end; fewer are filled up to the next of these."""
+SCORES_BYTES = 32 * 2**20
+"""The most that attention's scores of such a step may take where they are written down."""
+CHUNK_GRAPH_SHARE = 0.05
+"""Part of the usable memory that captured reading may take."""
 FIRST_TOKEN_LIMIT_S = 20.0
 """How long a person on a processor waits for the first word about an everyday picture."""
 SMALL_ON_CPU, LARGE_ON_CPU = 200_000_000, 4_000_000_000
@@ -153,6 +159,18 @@ def slab_tokens(shape: Shape, budget: Budget, plan: SizePlan) -> int | None:
     affordable = budget.usable_bytes * SLAB_SHARE / shape.kv_bytes_per_token(budget.dtype_bytes) / budget.answers
     tokens = min(int(affordable), plan.context_tokens, MOST_SLAB_TOKENS) // SLAB_STEP * SLAB_STEP
     return tokens if tokens >= LEAST_SLAB_TOKENS else None
+
+
+def chunk_graph_bytes(shape: Shape, budget: Budget, slab_tokens: int) -> int | None:
+    """Return what captured steps of up to 128 tokens hold over a slab's rows; None where that is too much.
+
+    Their activations, the scores of one layer (twice in fp32, once as factors), the mask, and what each of them gives. All
+    of them share one pool. What a driver keeps of a graph is not in it.
+    """
+    widest = CHUNK_WIDTHS[-1]
+    nbytes = widest * shape.prefill_bytes_per_token(budget.dtype_bytes) + SCORES_BYTES * 5 // 2
+    nbytes += widest * slab_tokens * budget.dtype_bytes + len(CHUNK_WIDTHS) * 8 * shape.vocabulary * budget.dtype_bytes
+    return nbytes if nbytes <= budget.usable_bytes * CHUNK_GRAPH_SHARE else None
 
 
 def predict_bytes(shape: Shape, budget: Budget, pictures: Sequence[int], *, text_tokens: int) -> int:

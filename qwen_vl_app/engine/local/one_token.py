@@ -19,7 +19,9 @@ from qwen_vl_app.engine.local.attending import attend_one
 
 log = logging.getLogger(__name__)
 
-AttendOne = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""Takes a query, keys, values and a mask."""
+AttendOne = Attend
 """Takes query (rows, heads, size), keys and values (rows, kv_heads, length, size) and a mask (rows, 1, 1, length) that is
 true where a row may look; returns (rows, heads * size)."""
 Stopwatch = Callable[[Callable[[], object]], float]
@@ -35,13 +37,13 @@ def by_products(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, m
     rows, shared, length, size = keys.shape
     grouped = query.reshape(rows * shared, -1, size)
     # Rows and heads of a slab lie at one distance from each other: this is a view and copies nothing.
-    scores = _exact_product(grouped, keys.flatten(0, 1).transpose(1, 2)).view(rows, shared, -1, length)
+    scores = exact_product(grouped, keys.flatten(0, 1).transpose(1, 2)).view(rows, shared, -1, length)
     scores = (scores * (1 / math.sqrt(size))).masked_fill(~mask, -math.inf)
     shares = scores.softmax(dim=-1).to(values.dtype).view(rows * shared, -1, length)
     return torch.bmm(shares, values.flatten(0, 1)).reshape(rows, -1)
 
 
-def _exact_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+def exact_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Return the product of two batches in fp32, without a copy of either where the device can."""
     if left.dtype == torch.float32:
         return torch.bmm(left, right)
@@ -85,20 +87,42 @@ def timed(
 ) -> Mapping[str, float]:
     """Return the seconds that each way takes over all layers' memories, (rows, kv_heads, length, size) each, fastest first.
 
-    The first way is the measure: one that cannot be recorded here or gives other numbers over these memories is left out.
     They should hold numbers of the size that keys have; all but the last tenth of each row is looked at.
     """
     rows, _, length, size = keys[0].shape
-    generator = torch.Generator(keys[0].device).manual_seed(0)
-    query = torch.randn(rows, heads, size, generator=generator, device=keys[0].device).to(keys[0].dtype)
+    query = random_query(rows, heads, size, like=keys[0])
     columns = torch.arange(length, device=query.device)
     mask = (columns < max(1, length * 9 // 10)).expand(rows, length)[:, None, None]
+    return timed_ways(query, keys, values, mask, record=record, stopwatch=stopwatch, ways=ways)
+
+
+def random_query(tokens: int, heads: int, size: int, *, like: torch.Tensor) -> torch.Tensor:
+    """Return the same numbers each time, (tokens, heads, size), as another tensor has them."""
+    generator = torch.Generator(like.device).manual_seed(0)
+    return torch.randn(tokens, heads, size, generator=generator, device=like.device).to(like.dtype)
+
+
+@torch.inference_mode()
+def timed_ways(
+    query: torch.Tensor,
+    keys: Sequence[torch.Tensor],
+    values: Sequence[torch.Tensor],
+    mask: torch.Tensor,
+    *,
+    record: Record,
+    stopwatch: Stopwatch,
+    ways: Mapping[str, Attend],
+) -> Mapping[str, float]:
+    """Return the seconds that each way takes for the same query over all layers' memories, fastest first.
+
+    The first way is the measure: one that cannot be recorded here or gives other numbers over these memories is left out.
+    """
     allowed = 1e-4 if query.dtype == torch.float32 else 0.03
     found: dict[str, float] = {}
     plain: torch.Tensor | None = None
     for name, attend in ways.items():
 
-        def body(attend: AttendOne = attend) -> torch.Tensor:
+        def body(attend: Attend = attend) -> torch.Tensor:
             said = attend(query, keys[0], values[0], mask)
             for number in range(1, len(keys)):
                 said = attend(query, keys[number], values[number], mask)
@@ -112,12 +136,12 @@ def timed(
         except Exception as error:
             if plain is None:
                 raise
-            log.info("decode attention by %s does not run here: %s: %s", name, type(error).__name__, error)
+            log.info("attention by %s does not run here: %s: %s", name, type(error).__name__, error)
             continue
         plain = out.clone() if plain is None else plain
         off = float((out - plain).abs().max() / plain.abs().max().clamp(min=1e-6))
         if off <= allowed:
             found[name] = stopwatch(recorded)
         else:
-            log.warning("decode attention by %s differs by %.3g and is not used", name, off)
+            log.warning("attention by %s differs by %.3g and is not used", name, off)
     return dict(sorted(found.items(), key=lambda each: each[1]))

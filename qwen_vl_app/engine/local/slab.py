@@ -109,15 +109,21 @@ class StaticStepper:
         self._recorder = recorder or EagerRecorder()
         self._buckets = buckets_of(size.tokens)
         self._batches = (*(count for count in BATCHES if count < size.rows), size.rows)
-        shape = (size.rows, text.heads.shared, size.tokens, text.heads.size)
-        self._keys = [torch.zeros(shape, dtype=text.dtype, device=device) for _ in text.layers]
-        self._values = [torch.zeros(shape, dtype=text.dtype, device=device) for _ in text.layers]
+        shape = (2, len(text.layers), size.rows, text.heads.shared, size.tokens, text.heads.size)
+        # In one piece, so that a row is cleared by one kernel and not by two for each layer.
+        self._whole = torch.zeros(shape, dtype=text.dtype, device=device)
+        self._keys, self._values = (list(part) for part in self._whole)
         self._told = torch.zeros((3, size.rows), dtype=torch.long, device=device)
         """Tokens, lengths and positions of the rows."""
         self._host = torch.zeros((3, size.rows), dtype=torch.long, pin_memory=device.type == "cuda")
         self._seats: list[Seat] = []
         """By row, without gaps."""
         self._steps: dict[tuple[int, int], Body] = {}
+
+    @property
+    def memory(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """The layers' keys and values, (rows, kv_heads, tokens, size) each, for who reads prompts into the same rows."""
+        return self._keys, self._values
 
     @torch.inference_mode()
     def enter(self, seat: Seat) -> bool:
@@ -130,9 +136,8 @@ class StaticStepper:
             if held is not None:
                 keys[seat.row, :, : seat.length] = held[0][0]
                 values[seat.row, :, : seat.length] = held[1][0]
-            # What an earlier answer left may be NaN, and what is masked out is still multiplied by nothing.
-            keys[seat.row, :, seat.length :] = 0
-            values[seat.row, :, seat.length :] = 0
+        # What an earlier answer left may be NaN, and what is masked out is still multiplied by nothing.
+        self._whole[:, :, seat.row, :, seat.length :] = 0
         self._seats.append(seat)
         return True
 
@@ -175,8 +180,7 @@ class StaticStepper:
             return
         last = self._seats.pop()
         if last is not seat:
-            for part in (*self._keys, *self._values):
-                part[seat.row, :, : last.length] = part[last.row, :, : last.length]
+            self._whole[:, :, seat.row, :, : last.length] = self._whole[:, :, last.row, :, : last.length]
             last.row = seat.row
             self._seats[last.row] = last
 

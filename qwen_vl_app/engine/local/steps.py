@@ -65,6 +65,18 @@ class Stepper(Protocol):
         ...
 
 
+class Chunks(Protocol):
+    """A way to read several tokens at a prompt's end into the first stepper's rows; see `chunks.SlabChunks`."""
+
+    def takes(self, length: int, count: int) -> bool:
+        """Return whether so many tokens behind `length` others can be read so."""
+        ...
+
+    def read(self, row: int, length: int, token_ids: Sequence[int], positions: torch.Tensor) -> torch.Tensor:
+        """Write the tokens behind a row's `length`; return the logits (vocabulary,) of what follows."""
+        ...
+
+
 class GrowingStepper:
     """Every sequence in its own cache, which grows; on any device."""
 
@@ -103,10 +115,11 @@ class GrowingStepper:
 
 
 class Rounds:
-    """The answers under way. `steppers` are tried in order; the last one takes everybody."""
+    """The answers under way. `steppers` are tried in order; the last one takes everybody. `chunks` write into the first's rows."""
 
-    def __init__(self, steppers: Sequence[Stepper]) -> None:
+    def __init__(self, steppers: Sequence[Stepper], *, chunks: Chunks | None = None) -> None:
         self._steppers = tuple(steppers)
+        self._chunks = chunks
         self._seated: dict[Seat, Stepper] = {}
 
     @property
@@ -123,6 +136,33 @@ class Rounds:
         """Seat a sequence whose tokens are all in `cache`; the next one stands at `position`."""
         seat = Seat(cache, position, cache.length)
         self._seat(seat, self._steppers)
+        return seat
+
+    def read(self, cache: KVCache, token_ids: Sequence[int], positions: torch.Tensor) -> Seat | None:
+        """Seat a sequence that ends with `token_ids`, text at `positions` (3, tokens), which `cache` lacks; they are read at once.
+
+        What follows can be heard. None where there is no such way for them, or no row; then nothing was changed.
+        """
+        count = len(token_ids)
+        # One token alone is a decode step: what a question leaves that was asked before, word for word.
+        if self._chunks is None or not (count == 1 or self._chunks.takes(cache.length, count)):
+            return None
+        seat = Seat(cache, int(positions[:, -1].max()) + 1, cache.length)
+        stepper = self._steppers[0]
+        if not stepper.enter(seat):
+            return None
+        self._seated[seat] = stepper
+        try:
+            if count == 1:
+                seat.position -= 1
+                self.say(seat, token_ids[0])
+                self._step(seat)
+            else:
+                seat.logits = self._chunks.read(seat.row, seat.length, token_ids, positions)
+                seat.length += count
+        except BaseException:
+            self.leave(seat)
+            raise
         return seat
 
     def say(self, seat: Seat, token: int) -> None:
