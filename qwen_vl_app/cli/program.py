@@ -75,7 +75,8 @@ def main(arguments: Sequence[str] | None = None, *, parts: Parts | None = None) 
         return INTERRUPTED
     except Exception:  # a stranger's error: a person at a terminal gets a calm sentence, `--verbose` shows the rest
         log.info("a command failed", exc_info=True)
-        Terminal(language=language).note(Reason("app.unexpected_command"))
+        words = sys.argv[1:] if arguments is None else arguments
+        Terminal(language=language, is_json="--json" in words).fail(Reason("app.unexpected_command"))
         return FAILED
     return 0
 
