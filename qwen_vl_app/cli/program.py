@@ -76,7 +76,8 @@ def main(arguments: Sequence[str] | None = None, *, parts: Parts | None = None) 
     except Exception:  # a stranger's error: a person at a terminal gets a calm sentence, `--verbose` shows the rest
         log.info("a command failed", exc_info=True)
         words = sys.argv[1:] if arguments is None else arguments
-        Terminal(language=language, is_json="--json" in words).fail(Reason("app.unexpected_command"))
+        is_json = "--json" in words and words[0] != "bench"  # there it names a file
+        Terminal(language=language, is_json=is_json).fail(Reason("app.unexpected_command"))
         return FAILED
     return 0
 
