@@ -23,11 +23,13 @@ from qwen_vl_app import bootstrap  # noqa: E402
 from qwen_vl_app.api.clips import clip_routes  # noqa: E402
 from qwen_vl_app.api.dropped import dropped_routes  # noqa: E402
 from qwen_vl_app.api.guard import make_middleware  # noqa: E402
+from qwen_vl_app.api.parts import part_routes  # noqa: E402
 from qwen_vl_app.api.records_doors import records_routes  # noqa: E402
 from qwen_vl_app.api.routes import make_routes  # noqa: E402
 from qwen_vl_app.api.uploads import upload_routes  # noqa: E402
 from qwen_vl_app.api.views import view_routes  # noqa: E402
 from qwen_vl_app.config import configured_port  # noqa: E402
+from qwen_vl_app.ui.browser_part import PARTS, part_scripts  # noqa: E402
 
 DRIVER_POLL_S = 2.0
 RESTART_STATUS = 75
@@ -61,6 +63,7 @@ app = st.App(
         *upload_routes(bootstrap.current),
         *clip_routes(bootstrap.current),
         *records_routes(bootstrap.current),
+        *part_routes(PARTS, part_scripts()),
         *dropped_routes(bootstrap.current, bootstrap.current_batches),
     ],
     middleware=make_middleware(),

@@ -6,8 +6,9 @@ Every call names an owner and finds nothing of anybody else's. Knows rows and fi
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 
-from sqlalchemy import select
+from sqlalchemy import Select, bindparam, select
 
 from qwen_vl_app.chat import (
     Conversation,
@@ -22,7 +23,7 @@ from qwen_vl_app.history.conversations import (
     list_conversations,
     list_turns,
     load_turns,
-    own_conversation,
+    own_branch,
     own_turn,
 )
 from qwen_vl_app.history.faults import translated
@@ -53,7 +54,7 @@ class Reading:
     def conversation(self, owner: str, conversation_id: int) -> Conversation:
         """Return the head of one conversation. Raises HistoryError `history.not_found`."""
         with self._folder.ready().database.reading() as session:
-            own_conversation(session, owner, conversation_id)
+            own_branch(session, owner, conversation_id)
             return conversations_by_id(session, [conversation_id])[conversation_id]
 
     def turns(
@@ -64,8 +65,7 @@ class Reading:
         With `before`, those that turn `before` continues, whether its branch is the shown one or not.
         """
         with self._folder.ready().database.reading() as session:
-            conversation = own_conversation(session, owner, conversation_id)
-            return list_turns(session, conversation, limit=limit, before=before)
+            return list_turns(session, owner, conversation_id, limit=limit, before=before)
 
     def turn(self, owner: str, turn_id: int) -> Turn:
         """Return one turn. Raises HistoryError `history.not_found`."""
@@ -133,10 +133,14 @@ class Reading:
     def corrected_turns(self, owner: str, conversation_id: int) -> frozenset[int]:
         """Return the turns of a conversation to which something was added: mostly none, told in one look."""
         with self._folder.ready().database.reading() as session:
-            own_conversation(session, owner, conversation_id)
-            rows = session.scalars(
-                select(CorrectionRow.turn_id)
-                .join(TurnRow, TurnRow.id == CorrectionRow.turn_id)
-                .where(TurnRow.conversation_id == conversation_id)
-            )
-            return frozenset(rows)
+            own_branch(session, owner, conversation_id)
+            return frozenset(session.scalars(_corrected(), {"conversation": conversation_id}))
+
+
+@cache
+def _corrected() -> Select[int]:
+    return (
+        select(CorrectionRow.turn_id)
+        .join(TurnRow, TurnRow.id == CorrectionRow.turn_id)
+        .where(TurnRow.conversation_id == bindparam("conversation"))
+    )

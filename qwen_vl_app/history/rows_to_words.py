@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from qwen_vl_app.chat import (
     Answer,
     Conversation,
@@ -98,8 +100,8 @@ def see_anew(row: PictureRow, picture: StagedPicture, *, key: str) -> None:
             rendition.file = key
 
 
-def to_turn(row: TurnRow, *, branch_ids: tuple[int, ...]) -> Turn:
-    """Return the turn of a row whose pictures are loaded. Raises HistoryError `history.record_damaged`."""
+def to_turn(row: TurnRow, *, branch_ids: tuple[int, ...], pictures: Sequence[PictureRow] | None = None) -> Turn:
+    """Return the turn of a row, with the `pictures` or those that are loaded with it. Raises HistoryError `history.record_damaged`."""
     schema, is_schema_exact = load_schema(row.sampling)
     try:
         return Turn(
@@ -108,7 +110,7 @@ def to_turn(row: TurnRow, *, branch_ids: tuple[int, ...]) -> Turn:
             asked_at=row.asked_at,
             state=TurnState(row.state),
             question=row.question,
-            pictures=tuple(_to_picture(picture) for picture in row.pictures),
+            pictures=tuple(_to_picture(picture) for picture in (row.pictures if pictures is None else pictures)),
             answer=_to_answer(row),
             sampling=load_sampling(row.sampling),
             finished_at=row.finished_at,

@@ -67,7 +67,6 @@ def show_chat_page(visit: Visit) -> None:
     show_tasks(visit)
     show_erasing(visit)
     show_take_away(visit)
-    visit.state.write_address()
     visit.assistant.page_stands()
 
 

@@ -91,6 +91,8 @@ def composer_data(visit: Visit) -> Mapping[str, Any]:
         "jump": None if state.jump is None else {"turn": state.jump[0], "token": state.jump[1]},
         "last_question": state.last_question,
         "place": f"{state.view}:{state.conversation_id}",
+        "address": state.address,
+        "session": state.session,
         "follows": state.view is View.CHAT and (state.conversation_id is not None or bool(state.loose)),
         "restore": None
         if restore is None

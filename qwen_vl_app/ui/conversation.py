@@ -135,7 +135,14 @@ def show_conversation(visit: Visit, shown: OpenConversation) -> None:
                 html = _quiet_html(visit, turn, pictures, is_corrected=turn.id in shown.corrected_ids)
                 quiet.add(str(turn.id), html, is_whole=True)
             else:
-                _show_turn(visit, turn, pictures, quiet, is_latest=turn is shown.turns[-1])
+                desk = Desk(
+                    visit,
+                    turn.question,
+                    turn.id,
+                    is_latest=turn is shown.turns[-1],
+                    is_untouched=turn.id not in shown.corrected_ids,
+                )
+                _show_turn(visit, turn, pictures, quiet, desk)
         quiet.show()
     last = tuple(kept_picture(visit.assistant, visit.owner, picture) for picture in pictures)
     for at, question in enumerate(shown.loose):
@@ -197,7 +204,7 @@ class _Quiet:
         self._pieces.clear()
 
 
-def _show_turn(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture], quiet: _Quiet, *, is_latest: bool) -> None:
+def _show_turn(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture], quiet: _Quiet, desk: Desk) -> None:
     """Show a turn as elements that one works with. `pictures` are those that its answer speaks about."""
     words = visit.words
     if turn.id != visit.state.editing:
@@ -209,7 +216,6 @@ def _show_turn(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture], quiet:
     below = ""
     if turn.answer is not None and (turn.answer.text or not is_interrupted):
         shown = tuple(kept_picture(visit.assistant, visit.owner, picture) for picture in pictures)
-        desk = Desk(visit, turn.question, turn.id, is_latest=is_latest)
         with _fold(turn, turn.answer, words):
             show_answer(turn.answer, shown, words, key=str(turn.id), desk=desk)
         below = below_answer(turn.answer, turn.question, shown, words)

@@ -27,6 +27,8 @@ class Desk:
     question: str = ""
     turn_id: int | None = None
     is_latest: bool = False
+    is_untouched: bool = False
+    """True where it is known already that nobody has corrected it."""
 
     def is_open(self, key: str, *, is_first: bool = False) -> bool:
         """Return whether the part of that key is the one being worked on."""
@@ -77,7 +79,12 @@ class Standing:
 def standing_of(desk: Desk | None, answer: Answer, sizes: Sequence[Size]) -> Standing:
     """Return what stands; an answer with nothing that could be corrected asks nobody. `sizes` are the originals'."""
     tables = tables_in(answer.parsed)
-    if desk is None or desk.turn_id is None or not (tables or answer.parsed.regions or answer.parsed.data == []):
+    if (
+        desk is None
+        or desk.turn_id is None
+        or desk.is_untouched
+        or not (tables or answer.parsed.regions or answer.parsed.data == [])
+    ):
         return Standing(tables)
     try:
         added = desk.visit.assistant.records.corrections(desk.visit.owner, desk.turn_id)

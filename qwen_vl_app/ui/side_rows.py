@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from markdown_it import MarkdownIt
 
@@ -42,8 +42,13 @@ def _told(row: SideRow) -> Mapping[str, object]:
         "label": row.label,
         "act": row.act,
         "is_open": row.is_open,
-        "html": _markdown().render(row.explanation) if row.explanation else "",
+        "html": _explained(row.explanation) if row.explanation else "",
     }
+
+
+@lru_cache(maxsize=64)
+def _explained(text: str) -> str:
+    return str(_markdown().render(text))  # the same few sentences in every run of the page
 
 
 @cache

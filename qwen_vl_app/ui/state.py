@@ -8,10 +8,12 @@ changes that object.
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 import streamlit as st
 
@@ -200,6 +202,8 @@ class PageState:
     """A conversation that begins now is kept in memory only."""
     records: RecordsState = field(default_factory=RecordsState)
     is_address_read: bool = False
+    session: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Tells this state from the one that a tab had before, of a server that has begun anew since."""
     forms: FormsState = field(default_factory=FormsState)
 
     def open(self, conversation_id: int | None) -> None:
@@ -257,14 +261,17 @@ class PageState:
         value = st.session_state.get(COMPOSER)
         went = value.get("went") if isinstance(value, Mapping) else None
         if isinstance(went, Mapping):
-            self._take_address(str(went.get("c") or ""), str(went.get("view") or ""), str(went.get("run") or ""))
+            self._take_address({name: str(said) for name, said in went.items() if said})
 
-    def _take_address(self, number: str, view: str, run_id: str) -> None:
+    def _take_address(self, said: Mapping[str, str]) -> None:
+        number, view, language = said.get("c", ""), said.get("view", ""), said.get("lang", "")
         is_number = number.isascii() and number.isdigit() and len(number) < 16
         self.open(int(number) if is_number else None)
         if view in list(View):
             self.view = View(view)
-        self.run_id = run_id if self.view is View.BATCH else ""
+        self.run_id = said.get("run", "") if self.view is View.BATCH else ""
+        if language in list(Language):
+            self.language = Language(language)
 
     def put_back(self, text: str, staged_ids: tuple[str, ...]) -> None:
         """Let the composer have again what could not be sent."""
@@ -277,31 +284,24 @@ class PageState:
     def read_address(self) -> None:
         """Take conversation and language from the address, at the first run only: a bookmark, a reload, a shared link.
 
-        Later runs only write it: a click may be sent with the address from before the last change.
+        From then on the browser's part of the composer keeps it up to date.
         """
         if self.is_address_read:
             return
         self.is_address_read = True
-        language = st.query_params.get("lang", "")
-        self._take_address(
-            st.query_params.get("c", ""), st.query_params.get("view", ""), st.query_params.get("run", "")
-        )
-        if language in list(Language):
-            self.language = Language(language)
+        self._take_address(st.query_params.to_dict())
 
-    def write_address(self) -> None:
-        """Make the address say what is open, so that a reload or a bookmark finds it again."""
-        wanted = {}
-        if self.conversation_id is not None:
-            wanted["c"] = str(self.conversation_id)
-        if self.view is not View.CHAT:
-            wanted["view"] = self.view.value
-        if self.run_id:
-            wanted["run"] = self.run_id
-        if self.language is not None:
-            wanted["lang"] = self.language.value
-        if wanted != st.query_params.to_dict():
-            st.query_params.from_dict(wanted)
+    @property
+    def address(self) -> str:
+        """The query of the address that says what is open, so that a reload or a bookmark finds it again."""
+        said = {
+            "c": "" if self.conversation_id is None else str(self.conversation_id),
+            "view": "" if self.view is View.CHAT else self.view.value,
+            "run": self.run_id,
+            "lang": "" if self.language is None else self.language.value,
+        }
+        wanted = {name: value for name, value in said.items() if value}
+        return f"?{urlencode(wanted)}" if wanted else ""
 
 
 def _token() -> int:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from html import unescape
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from playwright.sync_api import Browser
@@ -74,6 +75,13 @@ def page_of(assistant: Assistant, *, locale: str = "en-US", conversation: int | 
     if conversation is not None:
         page.query_params["c"] = str(conversation)
     return page.run()
+
+
+def address_of(page: AppTest) -> dict[str, str]:
+    """Return the query that the browser's part of the page would write into the address."""
+    query = page.session_state["page_state"].address
+    assert query == "" or query.startswith("?")
+    return dict(parse_qsl(query[1:]))
 
 
 def _script(
@@ -157,7 +165,7 @@ def _told(page: AppTest, component: str) -> dict[str, Any]:
 
 def finish(assistant: Assistant, page: AppTest) -> AppTest:
     """Wait for every answer of the open conversation and run the page once more."""
-    for job in assistant.running("local", int(page.query_params["c"])):
+    for job in assistant.running("local", int(address_of(page)["c"])):
         assert job.wait(WAIT_S) is not None
         wait_until_let_go(assistant, job)
     return page.run()

@@ -11,6 +11,7 @@ from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.errors import PromptTooLongError
 from tests.ui.conftest import (
     MakeAssistant,
+    address_of,
     ask,
     click,
     composer_of,
@@ -42,7 +43,7 @@ def test_the_address_names_the_conversation_so_that_a_reload_finds_the_running_a
     first = ask(page_of(assistant), "Tell me")
     gate.release()
     next(iter(assistant.running("local", 1)[0]))
-    reloaded = page_of(assistant, conversation=int(first.query_params["c"]))
+    reloaded = page_of(assistant, conversation=int(address_of(first)["c"]))
     assert "half" in words_on(reloaded)
     assert any(str(button.key).startswith("stop-") for button in reloaded.button)
     gate.release()
@@ -197,7 +198,7 @@ def test_a_private_conversation_is_in_no_list_and_ends_for_good(make_assistant: 
     assert "A secret answer." in words_on(page) and "Another secret." in words_on(page)
     assert titles_of(page) == [] and assistant.conversations("local") == ()
     assert not [file for file in tmp_path.rglob("*") if file.is_file() and b"Whisper" in file.read_bytes()]
-    number = int(page.query_params["c"])
+    number = int(address_of(page)["c"])
     page = click(page, "end-private")
     assert "secret" not in words_on(page)
     assert composer_of(page)["private"] == "choice"

@@ -20,7 +20,7 @@ from qwen_vl_app.ui.batch_run import exported
 from qwen_vl_app.ui.words import Words
 from tests.batch.parts import AnsweringEngine
 from tests.hub_parts import WAIT_S
-from tests.ui.conftest import MakeAssistant, click, page_of, words_on
+from tests.ui.conftest import MakeAssistant, address_of, click, page_of, words_on
 from tests.ui.fakes import png
 
 
@@ -70,7 +70,7 @@ def test_a_folder_is_begun_followed_and_looked_at(assistant: Assistant, runs: Ba
     (summary,) = runs.list(owner="local")
     assert runs.wait(summary.run_id, WAIT_S)
     page.run()
-    assert page.query_params["run"] == [summary.run_id] or page.query_params["run"] == summary.run_id
+    assert address_of(page)["run"] == summary.run_id
     assert "finished · 4 of 4 files · 1 failed" in words_on(page)
     (table,) = page.dataframe
     assert list(table.value["File"]) == ["bad.png", "photo 0.png", "photo 1.png", "photo 2.png"]

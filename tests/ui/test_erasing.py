@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from qwen_vl_app.chat import Question
 from qwen_vl_app.engine.fake import FakeEngine
-from tests.ui.conftest import MakeAssistant, ask, click, finish, html_on, list_of, page_of, words_on
+from tests.ui.conftest import MakeAssistant, address_of, ask, click, finish, html_on, list_of, page_of, words_on
 from tests.ui.fakes import png
 
 
@@ -51,7 +51,7 @@ def test_the_only_question_takes_its_conversation_with_it(make_assistant: MakeAs
     page = finish(assistant, ask(page_of(assistant), "Is it on?"))
     page = click(page, "erase", turn=1).button(key="erase-turn-sure").click().run()
     assert assistant.conversations("local") == ()
-    assert "c" not in page.query_params
+    assert "c" not in address_of(page)
     assert "Receipt 1" in _told(page)
 
 
@@ -81,7 +81,7 @@ def test_a_private_question_goes_from_memory_without_a_receipt_in_the_records(ma
     assistant = make_assistant("A secret.", "Another.")
     page = click(page_of(assistant), "private", on=1)
     page = finish(assistant, ask(finish(assistant, ask(page, "Whisper?")), "Again?"))
-    number = int(page.query_params["c"])
+    number = int(address_of(page)["c"])
     first, _ = assistant.turns("local", number)
     page = click(page, "erase", turn=first.id).button(key="erase-turn-sure").click().run()
     assert [turn.question for turn in assistant.turns("local", number)] == ["Again?"]

@@ -25,6 +25,7 @@ from qwen_vl_app.ui.words import Words
 from tests.hub_parts import WAIT_S
 from tests.ui.conftest import (
     MakeAssistant,
+    address_of,
     ask,
     click,
     composer_of,
@@ -67,7 +68,7 @@ def test_deleting_asks_first_and_then_forgets_for_good(make_assistant: MakeAssis
     page = page.button(key="delete-sure").click().run()
     assert not page.exception
     assert assistant.conversations("local") == ()
-    assert "c" not in page.query_params
+    assert "c" not in address_of(page)
     assert "Is it on?" not in words_on(page)
 
 
@@ -84,7 +85,7 @@ def test_anothers_conversation_is_not_shown_nor_any_of_its_pictures(make_assista
     assert "secret" not in said
     assert len(page.warning) == 1
     assert not page.image
-    assert "c" not in page.query_params
+    assert "c" not in address_of(page)
 
 
 @pytest.mark.parametrize(("locale", "title"), [("zh-CN", "就图片提问"), ("en-GB", "Ask about your pictures")])
@@ -109,7 +110,7 @@ def test_the_language_can_be_switched_and_stays_in_the_address(make_assistant: M
     page = page_of(make_assistant())
     page = page.segmented_control(key="language").set_value("中文").run()
     assert page.title[0].value == "就图片提问"
-    assert page.query_params["lang"] == "zh"
+    assert address_of(page)["lang"] == "zh"
 
 
 def test_a_sample_of_the_demo_model_is_one_click_from_an_answer(make_assistant: MakeAssistant, tmp_path: Path) -> None:
@@ -186,7 +187,7 @@ def test_a_conversation_is_pinned_without_being_opened(make_assistant: MakeAssis
     page = click(page, "pin", conversation=1, on=1)
     assert [group["name"] for group in list_of(page)["groups"]] == ["Pinned", "Today"]
     assert titles_of(page) == ["First?", "Second?"]
-    assert page.query_params["c"] == "2"
+    assert address_of(page)["c"] == "2"
     page = click(page, "pin", conversation=1, on=0)
     assert [group["name"] for group in list_of(page)["groups"]] == ["Today"]
 
@@ -210,11 +211,11 @@ def test_status_and_settings_have_a_page_with_an_address(make_assistant: MakeAss
     """The page names every setting and why the model was chosen; a new conversation leads back."""
     assistant = make_assistant()
     page = click(page_of(assistant), "page-settings")
-    assert page.query_params["view"] == "settings"
+    assert address_of(page)["view"] == "settings"
     assert "max_upload_mb" in list(page.dataframe[0].value["Name"])
     assert str(assistant.settings.data_dir.parent) not in page.dataframe[0].value.to_string()
     page = page.button(key="new").click().run()
-    assert "view" not in page.query_params
+    assert "view" not in address_of(page)
     assert page.title[0].value == "Ask about your pictures"
 
 

@@ -14,7 +14,7 @@ from qwen_vl_app.chat import ErasureReceipt, Fragment, Question, TextPiece
 from qwen_vl_app.history import HistoryStore, Keeping, KeepingMode
 from qwen_vl_app.ui.records_search import _marked
 from tests.hub_parts import WAIT_S
-from tests.ui.conftest import MakeAssistant, click, page_of, words_on
+from tests.ui.conftest import MakeAssistant, address_of, click, page_of, words_on
 from tests.ui.fakes import png
 
 
@@ -75,7 +75,7 @@ class TestFinding:
         page = records_of(assistant)
         page.text_input(key="find-words").input("lamp").run()
         page.button(key=f"open-hit-{turn.id}").click().run()
-        assert page.query_params["c"] == str(first.id)
+        assert address_of(page)["c"] == str(first.id)
         assert [each.id for each in assistant.turns(LOCAL_OWNER, first.id)] == [turn.id]
 
     def test_many_are_leafed_through(self, make_assistant: MakeAssistant, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +115,7 @@ class TestErasing:
         assert "Erased. Receipt 1" in said
         assert "2 questions with their answers" in said
         assert "1 pictures" in said
-        assert page.query_params.get("c") is None
+        assert "c" not in address_of(page)
         assert page.dataframe[0].value.shape[0] == 1
 
     def test_days_are_chosen_first(self, assistant: Assistant) -> None:

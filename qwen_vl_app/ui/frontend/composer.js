@@ -88,7 +88,7 @@ class Composer {
     this.data = data;
     this.tell = setTriggerValue;
     // Most runs of the page tell nothing new about how all this looks.
-    const looks = JSON.stringify({ ...data, last_question: "", follows: false, restore: null, jump: null });
+    const looks = JSON.stringify({ ...data, last_question: "", follows: false, restore: null, jump: null, place: "", address: "" });
     if (looks !== this.looks) this.relabel(data);
     this.looks = looks;
     if (data.details.length && !data.details.some(([value]) => value === store.detail)) store.detail = data.detail;
@@ -106,6 +106,7 @@ class Composer {
       this.readKept();
     }
     store.isRead = true;
+    whenIdle(() => this.keepAddress());
     this.arrive(data);
     if (data.jump && data.jump.token > store.jumped) {
       store.jumped = data.jump.token;
@@ -160,16 +161,16 @@ class Composer {
       keydown: (event) => this.onPageKey(event),
     };
     for (const [event, listener] of Object.entries(this.listeners)) document.addEventListener(event, listener, true);
-    this.onBack = () => {
-      const asked = new URL(location.href).searchParams;
-      this.tell("went", { c: asked.get("c") ?? "", view: asked.get("view") ?? "", run: asked.get("run") ?? "" });
+    this.onBack = (event) => {
+      event.stopImmediatePropagation(); // Streamlit would run the page once more for it, and keep this address as its own
+      if (location.search !== this.data.address) this.goToAddress();
     };
-    window.addEventListener("popstate", this.onBack);
+    window.addEventListener("popstate", this.onBack, true);
     this.followEnd();
   }
 
   detach() {
-    window.removeEventListener("popstate", this.onBack);
+    window.removeEventListener("popstate", this.onBack, true);
     for (const [event, listener] of Object.entries(this.listeners ?? {})) document.removeEventListener(event, listener, true);
     this.endObserver?.disconnect();
     this.letGo?.();
@@ -623,6 +624,23 @@ class Composer {
     requestAnimationFrame(keep);
   }
 
+  /* The address says what is open: a reload or a bookmark finds it again, back and forward lead through it. Written here, for Streamlit
+   * draws its whole page anew for an address that Python writes. */
+  keepAddress() {
+    const before = store.session, { session, address } = this.data;
+    store.session = session;
+    if (location.search === address) return;
+    if (before !== undefined && before !== session) {
+      this.goToAddress(); // the server has begun anew meanwhile, with the address at which this tab was once opened
+    } else {
+      history[before === undefined ? "replaceState" : "pushState"]({}, "", location.pathname + address);
+    }
+  }
+
+  goToAddress() {
+    this.tell("went", Object.fromEntries(new URL(location.href).searchParams));
+  }
+
   /* Another page begins at its top, another conversation at its end: Streamlit keeps the place of what stood there before. */
   arrive(data) {
     const isElsewhere = store.place !== undefined && store.place !== data.place;
@@ -654,6 +672,12 @@ class Composer {
     });
     this.endObserver.observe(content);
   }
+}
+
+/* What a browser takes long for and nobody waits for. */
+function whenIdle(act) {
+  if (window.requestIdleCallback) requestIdleCallback(act, { timeout: 300 });
+  else setTimeout(act, 30);
 }
 
 function isBusy() {

@@ -1,0 +1,76 @@
+"""The address of the page: it says what is open, leads back and forward, and outlasts the server it came from."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, expect
+
+from tests.serving import answers, free_port, serving
+from tests.ui.browsing import Visitor
+from tests.ui.fakes import png
+from tests.ui.served_app import fill
+
+OWNER = "3" * 32
+RECONNECT_MS = 120_000
+"""Streamlit tries again after ever longer pauses."""
+
+
+def served(folder: Path, port: int) -> AbstractContextManager[str]:
+    """Serve the conversations of a folder at a port until the block ends."""
+    url = f"http://127.0.0.1:{port}/"
+    command = [sys.executable, str(Path(__file__).with_name("served_app.py")), str(port), str(folder)]
+
+    @contextmanager
+    def run() -> Iterator[str]:
+        with serving(command, log=folder / "log", is_ready=lambda: answers(url)):
+            yield url
+
+    return run()
+
+
+def is_open(page: Page, conversation: int, turns: int, *, within_ms: int = RECONNECT_MS) -> None:
+    """Wait until the conversation of so many turns is on the page and in the address."""
+    newest = page.locator(".qvl-typed").last
+    expect(newest).to_have_text(f"Question {turns - 1}", timeout=within_ms)
+    expect(page).to_have_url(re.compile(rf"\?c={conversation}$"))
+    expect(page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')).to_be_visible()
+
+
+def test_the_address_follows_and_leads(browser: Browser, tmp_path: Path) -> None:
+    """Back and forward go through what was open; a server that begins anew gives the tab what it had open last."""
+    one, two = (fill(tmp_path, OWNER, turns=turns, data=png()) for turns in (1, 2))
+    port = free_port()
+    with served(tmp_path, port) as url:
+        visitor = Visitor(browser, f"{url}?c={one}", profile=OWNER)
+        page = visitor.page
+        is_open(page, one, 1)
+        page.get_by_test_id("conversation").first.click()
+        is_open(page, two, 2)
+        page.go_back()
+        is_open(page, one, 1)
+        page.go_forward()
+        is_open(page, two, 2)
+        page.reload()
+        is_open(page, two, 2)
+        page.go_back()
+        is_open(page, one, 1)
+        page.get_by_test_id("conversation").first.click()
+        is_open(page, two, 2)
+        assert visitor.errors == []
+    # The tab was loaded at the second conversation's address, left for the first's, and is at the second's now.
+    page.get_by_test_id("conversation").last.wait_for()
+    with served(tmp_path, port):
+        expect(page.locator('[data-testid="stApp"][data-test-connection-state="CONNECTED"]')).to_be_visible(
+            timeout=RECONNECT_MS
+        )
+        is_open(page, two, 2)
+        page.get_by_role("button", name="New conversation").click()
+        expect(page.get_by_role("heading", name="Ask about your pictures")).to_be_visible()
+        expect(page).to_have_url(url)
+        assert visitor.outside == []
+    visitor.context.close()
