@@ -572,8 +572,8 @@ class Assistant:
         return job
 
     def _usable(self, question: Question) -> Question:
-        """Return the question without space around its words. Raises UsageError for one that is none."""
-        text = question.text.strip()
+        """Return the question in whole characters, without space around them. Raises UsageError for one that is none."""
+        text = _speakable(question.text.strip())
         if not text and not (question.pictures and question.earlier):  # what is wanted may have been said before
             raise UsageError("question.empty")
         if len(pictures_of(question)) > self.settings.max_pictures:
@@ -712,6 +712,11 @@ class Assistant:
     def _open_jobs(self) -> tuple[AnswerJob, ...]:
         with self._jobs_lock:
             return tuple(self._jobs)
+
+
+def _speakable(text: str) -> str:
+    """Put the replacement character where a word holds half a character, as a console of another encoding sends it."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _title(text: str) -> str:

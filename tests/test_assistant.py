@@ -169,6 +169,12 @@ class TestAsking:
         answered(assistant.ask(Question("2?", conversation_id=first.conversation_id), owner=OWNER))
         assert [message.text for message in engine.requests[1].messages] == ["2?"]
 
+    def test_half_a_character_becomes_the_sign_for_one(self, open_assistant: Opener) -> None:
+        """A console of another encoding sends such words; a model's tokens and a server's UTF-8 cannot hold them."""
+        engine = FakeEngine(["Fine."])
+        answered(open_assistant(engine).ask(Question("Is \udcff\ud83d\ude00 lit?"), owner=OWNER))
+        assert engine.requests[0].messages[-1].text == "Is \ufffd\U0001f600 lit?"
+
     @pytest.mark.parametrize("text", ["", "   ", "\n\t"])
     def test_an_empty_question_is_refused(self, open_assistant: Opener, text: str) -> None:
         """Nothing is queued, nothing is kept."""

@@ -521,6 +521,7 @@ class TestProgram:
         assert ended.status == 1
         assert "--verbose" in ended.err
         assert "Traceback" not in ended.err
+        assert run(["look", panel, "--json"], Broken()).json["error"]["code"] == "app.unexpected_command"
 
     def test_broken_settings_are_status_2(self, run: Run, tmp_path: Path) -> None:
         """The sentence names the file."""

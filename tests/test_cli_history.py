@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import sys
 import zipfile
@@ -153,6 +154,12 @@ class TestReading:
         assert (ended.status, ended.out) == (1, "")
         assert "no longer in the history" in ended.err
 
+    @pytest.mark.parametrize("number", [2**63, 10**40])
+    def test_a_number_beyond_all_rows_is_not_found(self, run: Run, kept: list[int], number: int) -> None:
+        """As any other that nobody has."""
+        ended = run(["history", "show", str(number), "--json"])
+        assert (ended.status, ended.json[0]["error"]["code"]) == (1, "history.not_found")
+
     def test_search_marks_what_was_found(self, run: Run, kept: list[int]) -> None:
         """All words must be there; nothing found is said and no failure."""
         out = run(["history", "search", "meter", "read"]).out
@@ -197,6 +204,22 @@ class TestTakingAway:
         assert ended.status == 0
         assert "replaced-1" in ended.err
         assert len(the_ids(run, "--all-owners")) == 3
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+    @pytest.mark.parametrize("command", ["import", "restore"])
+    @pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+    def test_what_has_no_end_is_never_begun(self, run: Run, tmp_path: Path, command: str, kind: str) -> None:
+        """A device would fill the memory, and nobody writes to a pipe."""
+        file = Path("/dev/zero") if kind == "device" else tmp_path / kind
+        if kind == "pipe":
+            os.mkfifo(file)
+        elif kind == "folder":
+            file.mkdir()
+        ended = run(["history", command, str(file), "--json"])
+        assert (ended.status, ended.json[0]["error"]["code"]) == (
+            2,
+            "file.is_folder" if kind == "folder" else "file.not_regular",
+        )
 
     @pytest.mark.parametrize("command", ["import", "restore"])
     def test_files_that_are_none_of_ours(self, run: Run, tmp_path: Path, command: str) -> None:

@@ -36,7 +36,7 @@ from qwen_vl_app.chat import (
     Usage,
 )
 from qwen_vl_app.config import Settings
-from qwen_vl_app.errors import AppError, ModelNotLoadedError, QueueFullError, Reason, UsageError
+from qwen_vl_app.errors import AppError, ModelNotLoadedError, PictureError, QueueFullError, Reason, UsageError
 from qwen_vl_app.jobs import Priority
 from qwen_vl_app.texts import Language
 
@@ -120,9 +120,12 @@ def _stage(call: Call, picture: SentPicture) -> StagedPicture:
     settings = call.settings
     limit_bytes = settings.largest_upload_bytes if picture.is_clip else settings.max_upload_mb * 2**20
     data = read_picture(picture, folder=settings.api_file_folder or None, limit_bytes=limit_bytes)
-    if picture.is_clip:
-        return call.assistant.stage_upload(data, picture.field)
-    return call.assistant.stage(data, picture.field, detail=picture.detail)
+    try:
+        if picture.is_clip:
+            return call.assistant.stage_upload(data, picture.field)
+        return call.assistant.stage(data, picture.field, detail=picture.detail)
+    except PictureError as error:  # which of several it is, the program wants to know
+        raise type(error)(error.code, **{**error.facts, "field": picture.field}) from error
 
 
 async def stage_upload(call: Call, data: bytes, name: str, *, detail: Detail | None = None) -> StagedPicture:

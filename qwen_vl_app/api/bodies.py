@@ -7,6 +7,7 @@ fields mean.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -62,6 +63,8 @@ HELD = HeldBytes()
 async def read_json(request: Request, form: type[Form], *, limit_bytes: int) -> Form:
     """Return the body as a `form`. Raises UsageError: too large, not sent as JSON, not JSON, or a field is wrong."""
     _require_type(request, "application/json")
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise UsageError("api.compressed")  # nobody could say before unpacking it how large it is
     body = bytearray()
     receive = limited(request, limit_bytes=limit_bytes)
     while True:
@@ -77,7 +80,7 @@ async def read_json(request: Request, form: type[Form], *, limit_bytes: int) -> 
 def parse(body: bytes, form: type[Form]) -> Form:
     """Read JSON into a `form`, strictly: a number in quotation marks is not a number. Raises UsageError."""
     try:
-        return form.model_validate_json(body, strict=True)
+        return form.model_validate_json(body.removeprefix(codecs.BOM_UTF8), strict=True)
     except ValidationError as error:
         raise complaint(error, form) from error
 

@@ -20,6 +20,7 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
 from qwen_vl_app.answers import canonical_schema
+from qwen_vl_app.api.form_words import words_of, written
 from qwen_vl_app.assistant import FormSupport
 from qwen_vl_app.chat import Answer, JsonValue
 from qwen_vl_app.errors import UsageError
@@ -77,9 +78,7 @@ class AnswerForm:
 
     def instruction(self) -> str:
         """Return what the model is told in addition to the question."""
-        if self._schema is None:
-            return "Answer with one JSON object and nothing else."
-        return f"Answer with JSON that fits this JSON schema, and with nothing else:\n{_written(self._schema)}"
+        return words_of(self._schema, is_held=self.is_held)
 
     def misfit(self, text: str, answer: Answer | None) -> str | None:
         """Return what is wrong with an answer, in the words the model is told; None where it fits."""
@@ -138,7 +137,7 @@ def _checker(schema: Mapping[str, JsonValue]) -> Any:
 
 
 def _require_safe(schema: Mapping[str, JsonValue], field: str) -> None:
-    if len(_written(schema)) > LARGEST_SCHEMA_CHARS:
+    if len(written(schema)) > LARGEST_SCHEMA_CHARS:
         raise UsageError("api.bad_schema", field=field)
     for key, value in _rules(schema):
         if key == "$dynamicRef" or (key == "$ref" and not (isinstance(value, str) and value.startswith("#"))):
@@ -194,10 +193,6 @@ def _without_dialect(schema: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
         return [without(each) for each in value] if isinstance(value, list) else value
 
     return {key: without(value) for key, value in schema.items() if key != "$schema"}
-
-
-def _written(schema: Mapping[str, JsonValue]) -> str:
-    return json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
 
 
 def _depth(error: ValidationError) -> int:

@@ -17,6 +17,10 @@ from urllib.parse import unquote, urlsplit
 from qwen_vl_app.chat import Detail
 from qwen_vl_app.errors import UsageError
 
+_DATA_URI = re.compile(r'data:(?:[^",]|"[^"]{0,1000}"){0,1000};base64,', re.IGNORECASE)
+"""A parameter in quotation marks may hold a comma."""
+_URL_SAFE = str.maketrans("-_", "+/")
+
 
 @dataclass(frozen=True, slots=True)
 class SentPicture:
@@ -37,20 +41,22 @@ def read_picture(picture: SentPicture, *, folder: Path | None, limit_bytes: int)
         return _decoded(source, picture.field)
     scheme = source[:16].partition(":")[0].lower() if ":" in source[:16] else ""
     if scheme == "data":
-        head, comma, data = source.partition(",")
-        if not comma or not head.lower().endswith(";base64"):
+        found = _DATA_URI.match(source)
+        if found is None:
             raise UsageError("api.not_a_data_uri", field=picture.field)
-        return _decoded(data, picture.field)
+        return _decoded(source[found.end() :], picture.field)
     if scheme == "file" and folder is not None:
         return _file(source, picture.field, folder=folder, limit_bytes=limit_bytes)
     raise UsageError("api.address_refused", field=picture.field)
 
 
 def _decoded(data: str, field: str) -> bytes:
-    if "%" in data[:80]:
+    """Return the bytes of base64 as programs write it: in lines, for addresses (`-`, `_`, `%2B`), without its padding."""
+    if "%" in data:
         data = unquote(data)
+    plain = "".join(data.split()).translate(_URL_SAFE)
     try:
-        decoded = base64.b64decode("".join(data.split()), validate=True)
+        decoded = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise UsageError("api.not_base64", field=field) from error
     if not decoded:

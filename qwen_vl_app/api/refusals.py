@@ -37,6 +37,7 @@ _STATUS_OF_CODE = {
     "api.body_too_slow": 408,
     "api.body_too_large": 413,
     "api.wrong_type": 415,
+    "api.compressed": 415,
     # Well-formed, but not to be used: 422. What no description of fields would let through is 400.
     "api.last_not_user": 422,
     "api.one_of_both": 422,

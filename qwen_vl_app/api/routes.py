@@ -28,8 +28,7 @@ def make_routes(get_assistant: GetAssistant) -> list[BaseRoute]:
         *openai_routes(get_assistant),
         *prior_routes(get_assistant),
         *ollama_routes(get_assistant),
-        Route("/v1/{rest:path}", nowhere),
-        Route("/api/{rest:path}", nowhere),
+        *(Route(roof + rest, nowhere) for roof in ("/v1", "/api") for rest in ("", "/{rest:path}")),
     ]
 
 

@@ -71,6 +71,18 @@ def _content(descriptor: int, max_bytes: int) -> bytes:
     return b"".join(pieces)
 
 
+def require_file(path: str) -> None:
+    """Raise UsageError, as `read_file` does, where a path does not lead to a regular file: a device may have no end."""
+    try:
+        _require_regular(os.stat(path).st_mode)  # noqa: PTH116 - as in `read_file`
+    except FileNotFoundError as error:
+        raise UsageError("file.missing") from error
+    except PermissionError as error:
+        raise UsageError("file.forbidden") from error
+    except (OSError, ValueError) as error:
+        raise UsageError("file.unreadable") from error
+
+
 def is_file(path: str) -> bool:
     """Return whether a word of the command line is the name of a file there is, however strange the word."""
     try:

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 from qwen_vl_app.assistant import LOCAL_OWNER
 from qwen_vl_app.chat import Conversation, ErasureReceipt, SearchHit, Turn
+from qwen_vl_app.cli.files import require_file
 from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.cli.status import DONE, FAILED, status_of
 from qwen_vl_app.cli.terminal import Terminal, language_of
@@ -182,6 +183,7 @@ def export(terminal: Terminal, records: Records, *, profile: Profile, conversati
 
 def bring_in(terminal: Terminal, records: Records, *, profile: Profile, source: Path) -> int:
     """Keep an exported ZIP's conversations beside those there are."""
+    require_file(str(source))
     with _disk(source), source.open("rb") as stream:
         ids = records.import_archive(stream, owner=profile.owner)
     return _told(terminal, "cli.history.imported", count=len(ids))
@@ -206,8 +208,7 @@ def back_up(parts: Parts, terminal: Terminal, settings: Settings, *, target: Pat
 
 def restore(terminal: Terminal, settings: Settings, *, source: Path) -> int:
     """Put a backup in the place of the history; what was there is set aside, and said."""
-    if not source.is_file():
-        raise UsageError("file.missing")
+    require_file(str(source))
     replaced = restore_backup(settings.data_dir, source)
     if replaced is not None:
         terminal.note(replaced)

@@ -75,7 +75,9 @@ def main(arguments: Sequence[str] | None = None, *, parts: Parts | None = None) 
         return INTERRUPTED
     except Exception:  # a stranger's error: a person at a terminal gets a calm sentence, `--verbose` shows the rest
         log.info("a command failed", exc_info=True)
-        Terminal(language=language).note(Reason("app.unexpected_command"))
+        words = sys.argv[1:] if arguments is None else arguments
+        is_json = "--json" in words and words[0] != "bench"  # there it names a file
+        Terminal(language=language, is_json=is_json).fail(Reason("app.unexpected_command"))
         return FAILED
     return 0
 

@@ -44,6 +44,8 @@ def translated() -> Iterator[None]:
         raise HistoryError(code_for(error.orig)) from error
     except (sqlite3.Error, OSError) as error:
         raise HistoryError(code_for(error)) from error
+    except OverflowError as error:  # a number larger than any that a row can have
+        raise HistoryError("history.not_found") from error
 
 
 def code_for(error: BaseException | None) -> str:

@@ -17,6 +17,12 @@ _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
 _USUAL_BITS = (8, 12, 16)
 """What sensors and programs put into 16 bits."""
+_WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
+_VISIBLE_ALPHA = 64
+_LIGHTEST_INK = 200
+"""Lighter greys can hardly be read on white."""
+_SPECKS = 2000
+"""Where not one in so many visible pixels is darker than that, white shows nothing."""
 
 
 def to_rgb(image: Image.Image, notes: list[Reason], *, is_white_zero: bool = False) -> Image.Image:
@@ -98,19 +104,36 @@ def _numbers(image: Image.Image) -> Iterator[float]:
 
 
 def _over_white(image: Image.Image, notes: list[Reason]) -> Image.Image:
-    """Lay a picture with transparency over white; `convert("RGB")` would show what lies hidden beneath."""
+    """Lay a picture with transparency over white; `convert("RGB")` would show what lies hidden beneath.
+
+    White would swallow light writing, as programs with a dark look save it: that is laid over black.
+    """
     if image.mode == "La":
         image = image.convert("LA")
     layered = image if image.mode in ("RGBA", "LA") else image.convert("RGBA")
     alpha = layered.getchannel("A")
     if alpha.getextrema() == (255, 255):
         return layered.convert("RGB")
-    notes.append(Reason("image.flattened"))
     colours = layered.convert("RGB")
     del layered
-    white = Image.new("RGB", colours.size, (255, 255, 255))
-    white.paste(colours, mask=alpha)
-    return white
+    visible = sum(alpha.histogram()[_VISIBLE_ALPHA:])
+    if alpha.getextrema() == (0, 0):
+        notes.append(Reason("image.all_transparent"))
+        return Image.new("RGB", colours.size, _WHITE)
+    flat = _laid_over(colours, alpha, _WHITE)
+    dark = sum(flat.convert("L").histogram()[:_LIGHTEST_INK])
+    if dark * _SPECKS > visible:
+        notes.append(Reason("image.flattened"))
+        return flat
+    del flat
+    notes.append(Reason("image.flattened_dark"))
+    return _laid_over(colours, alpha, _BLACK)
+
+
+def _laid_over(colours: Image.Image, alpha: Image.Image, ground: tuple[int, int, int]) -> Image.Image:
+    under = Image.new("RGB", colours.size, ground)
+    under.paste(colours, mask=alpha)
+    return under
 
 
 def _from_lab(image: Image.Image) -> Image.Image:

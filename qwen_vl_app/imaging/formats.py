@@ -133,3 +133,8 @@ def webp_canvas(data: bytes) -> tuple[int, int] | None:
     if kind == b"VP8 ":
         return int.from_bytes(body[6:8], "little") & 0x3FFF, int.from_bytes(body[8:10], "little") & 0x3FFF
     return None
+
+
+def webp_is_cut(data: bytes) -> bool:
+    """Return whether a WEBP file has fewer bytes than its header says."""
+    return len(data) < 8 + int.from_bytes(data[4:8], "little")

@@ -27,7 +27,7 @@ from pillow_heif.as_plugin import HeifImageFile
 from qwen_vl_app.chat import Size
 from qwen_vl_app.errors import AppError, Reason, UnreadableImageError
 from qwen_vl_app.imaging.colours import to_rgb
-from qwen_vl_app.imaging.formats import PDF, ends_in_a_box, name_stranger, sniff, webp_canvas
+from qwen_vl_app.imaging.formats import PDF, ends_in_a_box, name_stranger, sniff, webp_canvas, webp_is_cut
 from qwen_vl_app.imaging.jpeg_end import ends_too_early
 from qwen_vl_app.imaging.jpeg_intervals import has_gaps
 from qwen_vl_app.imaging.limits import Limits
@@ -111,7 +111,7 @@ def open_picture(data: bytes, *, page: int, limits: Limits, ending: str = "") ->
     except (AppError, MemoryError):
         raise
     except Exception as error:  # decoders raise nearly anything over broken bytes
-        if _says_truncated(error):
+        if _says_truncated(error) or (kind == "WEBP" and webp_is_cut(data)):
             raise UnreadableImageError("image.truncated", format=kind) from error
         raise UnreadableImageError("image.unreadable", format=kind) from error
 

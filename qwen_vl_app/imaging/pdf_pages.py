@@ -15,6 +15,7 @@ from qwen_vl_app.imaging.limits import check_shape
 
 TARGET_PIXELS = 4_000_000
 """A page has no pixels of its own; 4 megapixels show print of an A4 page at 200 dots an inch."""
+_LAST_WORD = b"%%EOF"
 _ERROR_PASSWORD = 4
 """FPDF_ERR_PASSWORD."""
 _ERROR_SECURITY = 5
@@ -57,7 +58,8 @@ def _open(data: bytes) -> Any:
     except pypdfium2.PdfiumError as error:
         if getattr(error, "err_code", None) in (_ERROR_PASSWORD, _ERROR_SECURITY):
             raise UnreadableImageError("image.pdf_password") from error
-        raise UnreadableImageError("image.unreadable", format="PDF") from error
+        is_cut = _LAST_WORD not in data[-1024:]  # half a download, as a rule
+        raise UnreadableImageError("image.truncated" if is_cut else "image.unreadable", format="PDF") from error
 
 
 def _render(document: Any, page: int, pixels: int) -> Image.Image:

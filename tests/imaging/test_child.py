@@ -211,12 +211,10 @@ def test_closing_does_not_wait_for_a_picture_that_hangs() -> None:
     threads = [threading.Thread(target=ask) for _ in range(2)]
     for thread in threads:
         thread.start()
-    started = time.monotonic()
     decoder.close()
     for thread in threads:
         thread.join(60)
-    assert time.monotonic() - started < 100, "the picture had two minutes"
-    assert told == ["image.decoder_closed"] * 2
+    assert told == ["image.decoder_closed"] * 2, "a picture that was waited for would have run out of its time"
     assert decoder._child is None and not hanging.is_running()
 
 

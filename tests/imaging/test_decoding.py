@@ -181,6 +181,38 @@ def test_transparency_lies_over_white(decoder: PictureDecoder, name: str) -> Non
     assert codes(picture.notes) == {"image.flattened"}
 
 
+@pytest.mark.parametrize("ink", [(255, 255, 255), (255, 255, 0), (210, 210, 210)])
+@pytest.mark.parametrize("name", ["PNG", "WEBP", "TIFF"])
+def test_light_writing_without_a_ground_lies_over_black(
+    decoder: PictureDecoder, name: str, ink: tuple[int, int, int]
+) -> None:
+    """White would swallow it: programs with a dark look save drawings so."""
+    image = Image.new("RGBA", (60, 20), (*ink, 0))
+    image.paste((*ink, 255), (20, 0, 40, 20))
+    picture = decoder.render(encode(image, name, **({"lossless": True} if name == "WEBP" else {})), fit=same)
+    shown = decode(picture.seen_png)
+    assert is_near(pixel(shown, (8, 10)), (0, 0, 0))
+    assert is_near(pixel(shown, (30, 10)), ink)
+    assert codes(picture.notes) == {"image.flattened_dark"}
+
+
+def test_a_little_dark_writing_among_light_stays_on_white(decoder: PictureDecoder) -> None:
+    """A white sheet with a line of print and cut-off corners is a sheet."""
+    image = Image.new("RGBA", (200, 200), (255, 255, 255, 255))
+    image.paste((20, 20, 20, 255), (50, 100, 90, 101))
+    image.paste((0, 0, 0, 0), (0, 0, 10, 10))
+    picture = decoder.render(encode(image, "PNG"), fit=same)
+    assert is_near(pixel(decode(picture.seen_png), (5, 5)), (255, 255, 255))
+    assert codes(picture.notes) == {"image.flattened"}
+
+
+def test_a_picture_that_is_transparent_all_over_says_so(decoder: PictureDecoder) -> None:
+    """Nobody sees what its colours hide, and the white sheet is explained."""
+    picture = decoder.render(encode(Image.new("RGBA", (60, 20), (200, 0, 0, 0)), "PNG"), fit=same)
+    assert is_near(pixel(decode(picture.seen_png), (30, 10)), (255, 255, 255))
+    assert codes(picture.notes) == {"image.all_transparent"}
+
+
 def test_transparency_of_palettes_and_keys_lies_over_white(decoder: PictureDecoder) -> None:
     """A palette's transparent entry, a colour that means "nothing" and grey with alpha are white as well."""
     palette = Image.new("P", (2, 1))

@@ -72,7 +72,9 @@ def test_four_hundred_labels_take_no_noticeable_time() -> None:
     ]
     began = time.process_time()
     place_all(boxes)
-    assert time.process_time() - began < 3
+    assert time.process_time() - began < 30, (
+        "it is some 0.3 s; only work that grows out of hand takes a hundred times as long"
+    )
 
 
 numbers = st.integers(-50, 1100)

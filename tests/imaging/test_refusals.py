@@ -126,6 +126,14 @@ def test_a_file_cut_short_is_refused(decoder: PictureDecoder, name: str, part: f
     assert error.code in ("image.truncated", "image.unreadable")
 
 
+@pytest.mark.parametrize("name", ["WEBP", "PDF"])
+@pytest.mark.parametrize("part", [0.2, 0.5, 0.95])
+def test_half_a_download_is_called_so(decoder: PictureDecoder, name: str, part: float) -> None:
+    """It is not damaged, and another program would not help: it has to be copied again."""
+    data = encode(noise(), name)
+    assert refusal(decoder, data[: int(len(data) * part)]).code == "image.truncated"
+
+
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_a_jpeg_cut_and_closed_again_is_refused(decoder: PictureDecoder, mode: str, progressive: bool) -> None:
