@@ -1,8 +1,8 @@
 """What a model is told of the form of its answer, beside the question.
 
 Knows JSON schemas, and that a model which is held to one needs only the names and their meaning. Small models lose the
-picture over a schema: the demo model read 7 values of 60 with it before its eyes, and all 60 by the fields' names
-alone, which is how its family was taught to extract fields. Does not know how an answer is held to it or checked.
+picture over a schema; by the fields' names alone the demo model reads what is there, which is how its family was taught
+to extract fields. Does not know how an answer is held to it or checked.
 """
 
 from __future__ import annotations
