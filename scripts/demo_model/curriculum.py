@@ -63,7 +63,7 @@ FIRST_STAGES = (
 )
 SKILL_STAGES = (
     Stage(
-        "skills", 0, muon=0.0025, adam=0.0009, last=0.0, guide=0.3, align=0.4, letters=0.12, to_the_end=True, hold=0.5
+        "skills", 0, muon=0.0025, adam=0.0009, last=0.0, guide=0.3, align=0.5, letters=0.35, to_the_end=True, hold=0.4
     ),
 )
 """All that may be asked, about plates of both scripts, tables and surfaces in many shapes, with the first domain's things."""
@@ -121,7 +121,7 @@ def make_lessons(stage: str, seed: int, first: int, *, larger: float = 0.0) -> l
 
 
 def _skill_lessons(rngs: list[np.random.Generator]) -> list[Lesson]:
-    columns, lines = random_grid(rngs[0], known=0.45)
+    columns, lines = random_grid(rngs[0], known=0.3)
     if rngs[0].random() < 0.16:
         return [shortened(pair_lesson(r, columns, lines), LONGEST + columns * lines) for r in rngs[:8]]
     return [shortened(skill_lesson(r, columns, lines), LONGEST) for r in rngs]
@@ -139,14 +139,14 @@ def skill_lesson(rng: np.random.Generator, columns: int, lines: int) -> Lesson:
         picture = lesson.pictures[0]
         talk = wide_questions.about_plate if picture.rows else wide_questions.about_surface
         conversations = talk(rng, picture)
-    elif chance < 0.65:
+    elif chance < 0.6:
         angle = cell_plates.slight_turn(rng, columns, lines) if rng.random() < 0.3 else 0.0
         chinese = rng.random() < CHINESE_SHARE
         picture = cell_plates.draw_cell_panel(
             rng, columns, lines, scale=scale, angle=angle, chinese=chinese, most_rows=4
         )
         conversations = wide_questions.about_plate(rng, picture)
-    elif chance < 0.75 and columns >= 7 and lines >= 4:
+    elif chance < 0.7 and columns >= 7 and lines >= 4:
         picture = cell_plates.draw_cell_table(rng, columns, lines, scale=scale, chinese=rng.random() < CHINESE_SHARE)
         conversations = wide_questions.about_table(rng, picture)
     elif chance < 0.9:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a file, the project's root is not on the path
@@ -44,9 +45,15 @@ RELATIVE_MIN_PIXELS, RELATIVE_MAX_PIXELS = 56_320, 66_560
 """The same 55 to 65 visual tokens of 32 pixels: 320x192 for every picture of that shape."""
 
 
-def load_run(path: Path) -> AnyModel:
-    """Return the model of a training run. The heads that serve training only are left behind."""
-    state = torch.load(path, map_location="cpu", weights_only=True)["model"]
+def load_run(path: Path, *, mean_with: Sequence[Path] = ()) -> AnyModel:
+    """Return the model of a training run. The heads that serve training only are left behind.
+
+    With others, its weights are the mean of all of them: of runs that one grew out of the other, the mean errs less than either.
+    """
+    states = [torch.load(each, map_location="cpu", weights_only=True)["model"] for each in (path, *mean_with)]
+    if any(state.keys() != states[0].keys() for state in states):
+        raise ValueError("only runs of one shape have a mean")
+    state = {name: torch.stack([each[name].float() for each in states]).mean(0) for name in states[0]}
     model: AnyModel = new_relative_model(0) if is_relative(state) else new_model(0, shape_of(state))
     model.load_state_dict(state)
     return model.eval()
@@ -138,11 +145,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="checkpoint that train.py wrote")
     parser.add_argument("folder", type=Path, help="folder to write")
+    parser.add_argument(
+        "--mean-with", type=Path, nargs="+", default=(), help="further runs; what is written is the mean of all"
+    )
     parser.add_argument("--min-pixels", type=int)
     parser.add_argument("--max-pixels", type=int)
     arguments = parser.parse_args()
     write_folder(
-        load_run(arguments.run), arguments.folder, min_pixels=arguments.min_pixels, max_pixels=arguments.max_pixels
+        load_run(arguments.run, mean_with=arguments.mean_with),
+        arguments.folder,
+        min_pixels=arguments.min_pixels,
+        max_pixels=arguments.max_pixels,
     )
     if not same_ids(arguments.folder, vocabulary.all_sentences()):
         raise SystemExit("the exported tokenizer does not give the ids of training")
