@@ -19,8 +19,8 @@ _USUAL_BITS = (8, 12, 16)
 """What sensors and programs put into 16 bits."""
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _VISIBLE_ALPHA = 64
-_LIGHTEST_INK = 200
-"""Lighter greys can hardly be read on white."""
+_LIGHTEST_INK = 235
+"""What is lighter cannot be read on white; yellow can."""
 _SPECKS = 2000
 """Where not one in so many visible pixels is darker than that, white shows nothing."""
 

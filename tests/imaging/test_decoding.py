@@ -181,7 +181,7 @@ def test_transparency_lies_over_white(decoder: PictureDecoder, name: str) -> Non
     assert codes(picture.notes) == {"image.flattened"}
 
 
-@pytest.mark.parametrize("ink", [(255, 255, 255), (255, 255, 0), (210, 210, 210)])
+@pytest.mark.parametrize("ink", [(255, 255, 255), (245, 245, 240), (238, 242, 246)])
 @pytest.mark.parametrize("name", ["PNG", "WEBP", "TIFF"])
 def test_light_writing_without_a_ground_lies_over_black(
     decoder: PictureDecoder, name: str, ink: tuple[int, int, int]
@@ -194,6 +194,16 @@ def test_light_writing_without_a_ground_lies_over_black(
     assert is_near(pixel(shown, (8, 10)), (0, 0, 0))
     assert is_near(pixel(shown, (30, 10)), ink)
     assert codes(picture.notes) == {"image.flattened_dark"}
+
+
+@pytest.mark.parametrize("ink", [(255, 255, 0), (210, 210, 210), (120, 220, 255)])
+def test_a_light_colour_stays_on_white(decoder: PictureDecoder, ink: tuple[int, int, int]) -> None:
+    """It can be read there, and white is what everybody expects."""
+    image = Image.new("RGBA", (60, 20), (*ink, 0))
+    image.paste((*ink, 255), (20, 0, 40, 20))
+    shown = decode(decoder.render(encode(image, "PNG"), fit=same).seen_png)
+    assert is_near(pixel(shown, (8, 10)), (255, 255, 255))
+    assert is_near(pixel(shown, (30, 10)), ink)
 
 
 def test_a_little_dark_writing_among_light_stays_on_white(decoder: PictureDecoder) -> None:
