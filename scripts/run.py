@@ -291,11 +291,12 @@ def _wait(app: "subprocess.Popen[bytes]", timeout_s: float | None = None) -> int
     if sys.platform != "win32":
         return app.wait(timeout=timeout_s)
     # Nothing interrupts a wait for a process on Windows: a key would be heard only after the app's end. A sleep is interrupted.
-    deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    limit_s = math.inf if timeout_s is None else timeout_s
+    deadline = time.monotonic() + limit_s
     status = app.poll()
     while status is None:
         if time.monotonic() >= deadline:
-            raise subprocess.TimeoutExpired(app.args, END_TIMEOUT_S)
+            raise subprocess.TimeoutExpired(app.args, limit_s)
         time.sleep(LOOK_S)
         status = app.poll()
     return status
