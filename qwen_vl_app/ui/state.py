@@ -270,8 +270,7 @@ class PageState:
         if view in list(View):
             self.view = View(view)
         self.run_id = said.get("run", "") if self.view is View.BATCH else ""
-        if language in list(Language):
-            self.language = Language(language)
+        self.language = Language(language) if language in list(Language) else None
 
     def put_back(self, text: str, staged_ids: tuple[str, ...]) -> None:
         """Let the composer have again what could not be sent."""

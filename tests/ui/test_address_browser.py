@@ -74,3 +74,35 @@ def test_the_address_follows_and_leads(browser: Browser, tmp_path: Path) -> None
         expect(page).to_have_url(url)
         assert visitor.outside == []
     visitor.context.close()
+
+
+def test_back_leads_out_of_everything(browser: Browser, tmp_path: Path) -> None:
+    """Back over a language, a conversation that was deleted meanwhile and the first page: never to the same place again."""
+    one = fill(tmp_path, OWNER, turns=1, data=png())
+    with served(tmp_path, free_port()) as url:
+        visitor = Visitor(browser, url, profile=OWNER)
+        page = visitor.page
+        welcome = page.get_by_role("heading", name="Ask about your pictures")
+        expect(welcome).to_be_visible()
+        page.get_by_test_id("conversation").first.click()
+        is_open(page, one, 1)
+        page.get_by_text("中文", exact=True).click()
+        expect(page).to_have_url(re.compile(r"lang=zh"))
+        page.go_back()
+        is_open(page, one, 1)
+        expect(page.get_by_role("button", name="New conversation")).to_be_visible()
+        page.go_back()
+        expect(welcome).to_be_visible()
+        expect(page).to_have_url(url)
+        page.get_by_role("button", name="Folders", exact=True).first.click()
+        expect(page).to_have_url(re.compile(r"view=batch"))
+        page.evaluate("history.replaceState({}, '', '?c=987654')")  # as if it had been deleted in another tab
+        page.get_by_role("button", name="Forms", exact=True).first.click()
+        expect(page).to_have_url(re.compile(r"view=forms"))
+        page.go_back()
+        expect(welcome).to_be_visible()
+        expect(page).to_have_url(url)
+        page.go_back()
+        expect(welcome).to_be_visible()
+        expect(page).to_have_url(url)
+        visitor.leave()

@@ -628,16 +628,18 @@ class Composer {
    * draws its whole page anew for an address that Python writes. */
   keepAddress() {
     const before = store.session, { session, address } = this.data;
-    store.session = session;
+    const replaces = before === undefined || store.isFollowing; // no step of its own: back would lead to it again and again
+    [store.session, store.isFollowing] = [session, false];
     if (location.search === address) return;
     if (before !== undefined && before !== session) {
       this.goToAddress(); // the server has begun anew meanwhile, with the address at which this tab was once opened
     } else {
-      history[before === undefined ? "replaceState" : "pushState"]({}, "", location.pathname + address);
+      history[replaces ? "replaceState" : "pushState"]({}, "", location.pathname + address);
     }
   }
 
   goToAddress() {
+    store.isFollowing = true;
     this.tell("went", Object.fromEntries(new URL(location.href).searchParams));
   }
 
