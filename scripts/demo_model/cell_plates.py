@@ -97,12 +97,12 @@ def _write(sheet: Sheet, kind: Type, places: Places, text: str, cell: Cell, *, v
     for i, character in enumerate(text):
         place = cell._replace(column=cell.column + i)
         x, y = places.centre(place)
-        at = place if places.is_aligned else sheet.cell_at(x, y)
+        at = place if places.is_aligned else sheet.cell_at(x - places.across / 4, y - places.down / 4)
         x += kind.shift[0] + float(sheet.rng.uniform(-1, 1))
         y += kind.shift[1] + float(sheet.rng.uniform(-1, 1))
         fill = kind.value_ink if value else kind.ink
         sheet.character(character, (x, y), face=kind.face, size=kind.size, fill=fill, stroke=kind.stroke)
-        glyphs.append(Glyph(character, at, 0, i))
+        glyphs.append(Glyph(character, at, 0, i, sheet.turned(x, y)))
     return glyphs
 
 
@@ -252,12 +252,13 @@ def draw_cell_letters(
     lines: int,
     *,
     alphabet: str,
+    scale: float = 1.0,
     fonts: tuple[str, ...] = CELL_FONTS,
     places: Places | None = None,
 ) -> Picture:
     """Fill a plate with random characters, a fifth of the places left empty: the lesson that teaches letter shapes."""
     angle = slight_turn(rng, columns, lines) if rng.random() < 0.25 else 0.0
-    sheet, kind, places = _sheet(rng, columns, lines, scale=1.0, angle=angle, fonts=fonts, places=places)
+    sheet, kind, places = _sheet(rng, columns, lines, scale=scale, angle=angle, fonts=fonts, places=places)
     glyphs = []
     for row in range(places.lines):
         for column in range(places.columns):
@@ -265,5 +266,5 @@ def draw_cell_letters(
                 continue
             character = alphabet[int(rng.integers(0, len(alphabet)))]
             glyphs += _write(sheet, kind, places, character, Cell(row, column))
-    image, _ = sheet.finish()
-    return Picture(image, image, glyphs=tuple(glyphs))
+    image, large = sheet.finish()
+    return Picture(image, large, glyphs=tuple(glyphs))

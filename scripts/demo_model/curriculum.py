@@ -6,13 +6,16 @@ It knows no tensors.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
 
 from scripts.demo_model import cell_plates, outside, panels, questions, scenes, surfaces, wide_questions
+from scripts.demo_model.drawing import Picture
 from scripts.demo_model.lessons import Conversation, Lesson, length
+from scripts.demo_model.magnified import magnified, seen_grid
 from scripts.demo_model.phrases import LABELS_ZH, WORDS_ZH
 from scripts.demo_model.questions import Exchange
 from scripts.demo_model.sheets import free_places
@@ -67,6 +70,12 @@ SKILL_STAGES = (
     ),
 )
 """All that may be asked, about plates of both scripts, tables and surfaces in many shapes, with the first domain's things."""
+SCALE_STAGES = (
+    Stage(
+        "scales", 0, muon=0.0025, adam=0.0009, last=0.0, guide=0.3, align=0.5, letters=1.4, to_the_end=True, hold=0.5
+    ),
+)
+"""The same, seen with up to four times as many visual tokens; vision alone for the first 0.29 of the time."""
 WIDE_STAGES = (
     Stage(
         "wide", 0, muon=0.004, adam=0.0012, last=0.03, guide=0.3, align=0.5, letters=0.25, larger=0.1, to_the_end=True
@@ -83,12 +92,14 @@ PANELS_SHARE = {"asked labels": 0.7, "surfaces": 0.35}
 """The part of a stage's pictures that are panels, where it is not a half."""
 WIDE_TOKENS = (55, 65)
 """Fewest and most visual tokens of a picture: what the first processor's limits of 43,008 and 50,960 pixels allow, in any shape."""
+RUNGS = (130, 260)
+"""Most visual tokens of a picture on the rungs above the usual one."""
 LARGER_TOKENS = (60, 110)
 """Those of the larger sizes, where characters stand anywhere."""
 CHINESE_SHARE = 0.4
 """The part of drawn plates and tables that are Chinese."""
-WIDEST_PLACE = 40.0
-"""Pixels between the middles of two characters, at most."""
+WIDEST_PLACE, WIDEST_SCALED = 40.0, 60.0
+"""Pixels between the middles of two characters, at most: on the larger sizes, and on higher rungs."""
 LONGEST = 235
 """Tokens of a lesson, from which on it gets no further conversation: a step is as long as its longest lesson."""
 
@@ -106,6 +117,8 @@ def make_lessons(stage: str, seed: int, first: int, *, larger: float = 0.0) -> l
     rngs = [generator(Split.TRAINING, seed, first + i) for i in range(PICTURES_PER_SHARE)]
     if stage == "skills":
         return _skill_lessons(rngs)
+    if stage.startswith("scales"):
+        return _scale_lessons(rngs, letters=stage == "scales letters")
     if not stage.startswith("wide"):
         return [make_lesson(stage, rng) for rng in rngs]
     rng = rngs[0]
@@ -127,16 +140,74 @@ def _skill_lessons(rngs: list[np.random.Generator]) -> list[Lesson]:
     return [shortened(skill_lesson(r, columns, lines), LONGEST) for r in rngs]
 
 
-def skill_lesson(rng: np.random.Generator, columns: int, lines: int) -> Lesson:
-    """Draw a plate or a surface, a table, nothing at all or something outside, and ask whatever may be asked."""
+def _scale_lessons(rngs: list[np.random.Generator], *, letters: bool) -> list[Lesson]:
+    """Draw lessons that share a grid: the usual one, one of a higher rung, or any between."""
+    rng = rngs[0]
+    columns, lines = random_grid(rng, known=0.3)
+    chance = rng.random()
+    most = 0 if chance < 0.3 else RUNGS[0] if chance < 0.52 else RUNGS[1] if chance < 0.8 else None
+    seen = seen_grid(columns, lines, int(rng.integers(WIDE_TOKENS[1], RUNGS[1] + 1)) if most is None else most)
+    cells = seen[0] * seen[1]
+    fewer = rngs[: max(4, round(PICTURES_PER_SHARE * min(1.0, (WIDE_TOKENS[1] / cells) ** 0.8)))]
+    is_free = chance > 0.72
+    if letters:
+        return [scaled_letters(r, (columns, lines), seen, is_free=is_free) for r in fewer]
+    limit = LONGEST + max(0, cells - WIDE_TOKENS[1])
+    if rng.random() < 0.12 and cells <= RUNGS[0]:
+        pairs = [pair_lesson(r, columns, lines, seen=seen) for r in fewer[:8]]
+        return [shortened(lesson, limit + cells) for lesson in pairs]
+    if is_free:
+        return [shortened(roomy_lesson(r, *seen), limit) for r in fewer]
+    return [shortened(skill_lesson(r, columns, lines, seen=seen), limit) for r in fewer]
+
+
+def scaled_letters(rng: np.random.Generator, grid: tuple[int, int], seen: tuple[int, int], *, is_free: bool) -> Lesson:
+    """Draw a lesson for vision alone, of a plate of one `grid` that is `seen` with another, or with characters anywhere."""
+    alphabet = LETTERS_CHINESE if rng.random() < 0.5 else LETTERS_LATIN
+    if is_free:
+        places = free_places(rng, *seen, widest=WIDEST_SCALED)
+        return Lesson((cell_plates.draw_cell_letters(rng, *seen, alphabet=alphabet, places=places),), ())
+    scale = max(seen[0] / grid[0], seen[1] / grid[1]) if seen != grid else 1.0
+    picture = cell_plates.draw_cell_letters(rng, *grid, alphabet=alphabet, scale=scale)
+    return Lesson((picture if seen == grid else magnified(rng, picture, *seen),), ())
+
+
+def roomy_lesson(rng: np.random.Generator, columns: int, lines: int) -> Lesson:
+    """Draw a plate with room for more than usual, its characters anywhere or one to a visual token, and ask about it."""
+    places = free_places(rng, columns, lines, widest=WIDEST_SCALED) if rng.random() < 0.7 else None
+    across, down = (places.columns, places.lines) if places else (columns, lines)
+    scale = float(rng.uniform(1.0, 2.0)) if rng.random() < 0.4 else 1.0
+    chinese = rng.random() < CHINESE_SHARE
+    if rng.random() < 0.25 and across >= 7 and down >= 3:
+        picture = cell_plates.draw_cell_table(rng, columns, lines, scale=scale, chinese=chinese, places=places)
+        return Lesson((picture,), tuple(wide_questions.about_table(rng, picture)), _alone(rng))
+    angle = float(rng.uniform(-2, 2)) if places and rng.random() < 0.3 else 0.0
+    picture = cell_plates.draw_cell_panel(
+        rng, columns, lines, scale=scale, angle=angle, chinese=chinese, places=places, most_rows=6
+    )
+    return Lesson((picture,), tuple(wide_questions.about_plate(rng, picture)), _alone(rng))
+
+
+def skill_lesson(
+    rng: np.random.Generator, columns: int, lines: int, *, seen: tuple[int, int] | None = None
+) -> Lesson:
+    """Draw a plate or a surface, a table, nothing at all or something outside, and ask whatever may be asked.
+
+    It is `seen` with so many visual tokens across and down where that is more than it was drawn for.
+    """
     scale = float(rng.uniform(1.0, 3.0)) if rng.random() < 0.4 else 1.0
+    if seen is not None:
+        scale = max(scale, seen[0] / columns, seen[1] / lines)
+
+    def as_seen(picture: Picture) -> Picture:
+        return picture if seen in (None, (columns, lines)) else magnified(rng, picture, *seen)
+
     is_first = (columns, lines) == (panels.COLUMNS, panels.LINES)
     chance = rng.random()
     if chance < 0.42 and is_first:
-        lesson = first_lesson(rng, scale, panels_share=0.4)
+        picture, exchanges = first_picture(rng, scale, panels_share=0.4, as_seen=as_seen)
         if rng.random() < 0.5:
-            return lesson
-        picture = lesson.pictures[0]
+            return Lesson((picture,), singly(exchanges))
         talk = wide_questions.about_plate if picture.rows else wide_questions.about_surface
         conversations = talk(rng, picture)
     elif chance < 0.6:
@@ -145,16 +216,18 @@ def skill_lesson(rng: np.random.Generator, columns: int, lines: int) -> Lesson:
         picture = cell_plates.draw_cell_panel(
             rng, columns, lines, scale=scale, angle=angle, chinese=chinese, most_rows=4
         )
+        picture = as_seen(picture)
         conversations = wide_questions.about_plate(rng, picture)
     elif chance < 0.7 and columns >= 7 and lines >= 4:
         picture = cell_plates.draw_cell_table(rng, columns, lines, scale=scale, chinese=rng.random() < CHINESE_SHARE)
+        picture = as_seen(picture)
         conversations = wide_questions.about_table(rng, picture)
     elif chance < 0.9:
         things = 0 if rng.random() < 0.25 else None
-        picture = scenes.draw_scene(rng, columns, lines, things=things, scale=scale)
+        picture = as_seen(scenes.draw_scene(rng, columns, lines, things=things, scale=scale))
         conversations = wide_questions.about_surface(rng, picture)
     else:
-        picture = outside.draw_outside(rng, columns, lines)
+        picture = outside.draw_outside(rng, *(seen or (columns, lines)))
         conversations = wide_questions.about_outside(rng, picture)
     if rng.random() < 0.08:
         conversations.insert(1, (wide_questions.beyond(rng, picture, wide_questions.language_for(rng, picture)),))
@@ -190,11 +263,23 @@ def make_lesson(stage: str, rng: np.random.Generator) -> Lesson:
 
 def first_lesson(rng: np.random.Generator, scale: float, *, panels_share: float) -> Lesson:
     """Draw a panel or a scene of the first domain with its questions."""
+    picture, exchanges = first_picture(rng, scale, panels_share=panels_share)
+    return Lesson((picture,), singly(exchanges))
+
+
+def first_picture(
+    rng: np.random.Generator,
+    scale: float,
+    *,
+    panels_share: float,
+    as_seen: Callable[[Picture], Picture] = lambda picture: picture,
+) -> tuple[Picture, list[Exchange]]:
+    """Draw a panel or a scene of the first domain, and ask about it `as_seen`."""
     if rng.random() < panels_share:
-        picture = panels.draw_panel(rng, scale=scale)
-        return Lesson((picture,), singly(questions.about_panel(rng, picture)))
-    picture = scenes.draw_scene(rng, scale=scale)
-    return Lesson((picture,), singly(questions.about_scene(rng, picture)))
+        picture = as_seen(panels.draw_panel(rng, scale=scale))
+        return picture, questions.about_panel(rng, picture)
+    picture = as_seen(scenes.draw_scene(rng, scale=scale))
+    return picture, questions.about_scene(rng, picture)
 
 
 def singly(exchanges: list[Exchange]) -> tuple[Conversation, ...]:
@@ -262,10 +347,23 @@ def _alone(rng: np.random.Generator) -> tuple[Conversation, ...]:
     return ((wide_questions.about(rng, "en" if rng.random() < 0.5 else "zh"),),)
 
 
-def pair_lesson(rng: np.random.Generator, columns: int, lines: int, *, chinese: float = 0.35) -> Lesson:
-    """Draw two panels with the same labels, some values changed in the second; `chinese` is the chance of Chinese ones."""
+def pair_lesson(
+    rng: np.random.Generator,
+    columns: int,
+    lines: int,
+    *,
+    chinese: float = 0.35,
+    scale: float = 1.0,
+    seen: tuple[int, int] | None = None,
+) -> Lesson:
+    """Draw two panels with the same labels, some values changed in the second; `chinese` is the chance of Chinese ones.
+
+    They are `seen` with so many visual tokens across and down where that is more than they were drawn for.
+    """
     is_chinese = rng.random() < chinese
-    first = cell_plates.draw_cell_panel(rng, columns, lines, chinese=is_chinese, most_rows=3)
+    if seen is not None:
+        scale = max(scale, seen[0] / columns, seen[1] / lines)
+    first = cell_plates.draw_cell_panel(rng, columns, lines, scale=scale, chinese=is_chinese, most_rows=3)
     texts = [(row.label, row.value) for row in first.rows]
     changed = set() if rng.random() < 0.2 else {int(i) for i in rng.integers(0, len(texts), int(rng.integers(1, 3)))}
     other = tuple(
@@ -273,5 +371,7 @@ def pair_lesson(rng: np.random.Generator, columns: int, lines: int, *, chinese: 
         for i, (label, value) in enumerate(texts)
     )
     fixed = other if all(len(v) <= max(len(t[1]) for t in texts) for _, v in other) else tuple(texts)
-    second = cell_plates.draw_cell_panel(rng, columns, lines, chinese=is_chinese, fixed=fixed)
+    second = cell_plates.draw_cell_panel(rng, columns, lines, scale=scale, chinese=is_chinese, fixed=fixed)
+    if seen is not None and seen != (columns, lines):
+        first, second = (magnified(rng, picture, *seen) for picture in (first, second))
     return Lesson((first, second), singly(wide_questions.about_two(rng, (first, second))))

@@ -44,12 +44,16 @@ class Cell(NamedTuple):
 
 
 class Glyph(NamedTuple):
-    """A character in its cell. `slot` counts characters in the cell from the left, `order` those of its run."""
+    """A character in its cell. `slot` counts characters in the cell from the left, `order` those of its run.
+
+    `centre` is where its middle really lies, in pixels of the seen picture, shifts and turns counted in.
+    """
 
     character: str
     cell: Cell
     slot: int = 0
     order: int = 0
+    centre: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)

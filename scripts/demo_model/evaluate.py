@@ -263,6 +263,9 @@ def main() -> None:
         "--wide", action="store_true", help="the same with more kinds of things and places off the grid"
     )
     parser.add_argument(
+        "--large", action="store_true", help="files more than twice as large as usually seen, for the higher rungs"
+    )
+    parser.add_argument(
         "--photos", type=Path, help="a folder of pictures not drawn here: how many answers claim nothing"
     )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the app")
@@ -276,14 +279,20 @@ def main() -> None:
         asked = []
     elif arguments.skills or arguments.wide:
         asked = skill_papers(
-            arguments.seed, arguments.pictures, unseen_fonts=arguments.unseen_fonts, is_wide=arguments.wide
+            arguments.seed,
+            arguments.pictures,
+            unseen_fonts=arguments.unseen_fonts,
+            is_wide=arguments.wide,
+            is_large=arguments.large,
         )
     else:
-        asked = papers(arguments.seed, arguments.pictures, unseen_fonts=arguments.unseen_fonts)
+        asked = papers(
+            arguments.seed, arguments.pictures, unseen_fonts=arguments.unseen_fonts, is_large=arguments.large
+        )
     settings = dict(given.split("=", 1) for given in arguments.set)
     model = arguments.model.resolve()
     if family_of(model) is RELATIVE and not arguments.photos:
-        if arguments.wide or arguments.unseen_fonts:
+        if arguments.wide or arguments.unseen_fonts or arguments.large:
             parser.error("a model of boxes in thousandths was taught its own papers only")
         drawn = relative.skill_papers if arguments.skills else relative.papers
         asked = drawn(arguments.seed, arguments.pictures)

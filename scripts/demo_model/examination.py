@@ -52,12 +52,28 @@ def file_of(rng: np.random.Generator, picture: Picture) -> tuple[bytes, str]:
     return buffer.getvalue(), "picture.jpg"
 
 
+LARGE = (2.2, 3.0)
+"""How many times larger than the usual seen size a file is that any rung of the plan can show in full."""
+
+
+def _scale(rng: np.random.Generator, most: float, *, is_large: bool) -> float:
+    """Choose how many times larger a file is: half of them are of the seen size, unless all are to be large."""
+    if is_large:
+        return float(rng.uniform(*LARGE))
+    return 1.0 if rng.random() < 0.5 else float(rng.uniform(1.0, most))
+
+
 def panel_paper(
-    seed: int, index: int, *, fonts: tuple[str, ...] = TAUGHT_FONTS, split: Split = Split.EXAMINATION
+    seed: int,
+    index: int,
+    *,
+    fonts: tuple[str, ...] = TAUGHT_FONTS,
+    split: Split = Split.EXAMINATION,
+    is_large: bool = False,
 ) -> Paper:
     """Draw a panel, at its seen size or up to three times larger, and ask five questions about it."""
     rng = generator(split, seed, 2 * index)
-    scale = 1.0 if rng.random() < 0.5 else float(rng.uniform(1.0, 3.0))
+    scale = _scale(rng, 3.0, is_large=is_large)
     picture = panels.draw_panel(rng, scale=scale, fonts=fonts)
     first, second = BATCH_LANGUAGES[index % 2]
     rows = [picture.rows[int(i)] for i in rng.integers(0, len(picture.rows), 3)]
@@ -71,10 +87,10 @@ def panel_paper(
     return Paper(picture, *file_of(rng, picture), asked)
 
 
-def scene_paper(seed: int, index: int, *, split: Split = Split.EXAMINATION) -> Paper:
+def scene_paper(seed: int, index: int, *, split: Split = Split.EXAMINATION, is_large: bool = False) -> Paper:
     """Draw a surface, at its seen size or up to three times larger, and ask up to seven questions about it."""
     rng = generator(split, seed, 2 * index + 1)
-    scale = 1.0 if rng.random() < 0.5 else float(rng.uniform(1.0, 3.0))
+    scale = _scale(rng, 3.0, is_large=is_large)
     picture = scenes.draw_scene(rng, scale=scale)
     first, second = BATCH_LANGUAGES[index % 2]
     kinds, present = list(KINDS), sorted({t.kind for t in picture.things})
@@ -94,19 +110,26 @@ def scene_paper(seed: int, index: int, *, split: Split = Split.EXAMINATION) -> P
     return Paper(picture, *file_of(rng, picture), tuple(asked))
 
 
-def papers(seed: int, pictures: int, *, unseen_fonts: bool = False) -> list[Paper]:
-    """Draw `pictures` papers, panels and surfaces by turns; panels only, in fonts never taught, with `unseen_fonts`."""
+def papers(seed: int, pictures: int, *, unseen_fonts: bool = False, is_large: bool = False) -> list[Paper]:
+    """Draw `pictures` papers, panels and surfaces by turns; panels only, in fonts never taught, with `unseen_fonts`.
+
+    Their files are all more than twice as large as usually seen where `is_large`.
+    """
     if unseen_fonts:
-        return [panel_paper(seed, i, fonts=HELD_OUT_FONTS) for i in range(pictures)]
-    return [panel_paper(seed, i // 2) if i % 2 == 0 else scene_paper(seed, i // 2) for i in range(pictures)]
+        return [panel_paper(seed, i, fonts=HELD_OUT_FONTS, is_large=is_large) for i in range(pictures)]
+    makers = (panel_paper, scene_paper)
+    return [makers[i % 2](seed, i // 2, is_large=is_large) for i in range(pictures)]
 
 
-def skill_papers(seed: int, pictures: int, *, unseen_fonts: bool = False, is_wide: bool = False) -> list[Paper]:
+def skill_papers(
+    seed: int, pictures: int, *, unseen_fonts: bool = False, is_wide: bool = False, is_large: bool = False
+) -> list[Paper]:
     """Draw papers for every skill: plates, tables, surfaces, pairs, pictures outside the domain, and small talk by turns.
 
     Plates only, in fonts never taught, with `unseen_fonts`. What `is_wide` has more kinds of things, and characters off the grid as
-    well.
+    well. What `is_large` comes as files of more than twice the size that is usually seen.
     """
+    how = _How(is_wide, is_large)
     makers = (
         _plate_paper,
         _surface_paper,
@@ -121,9 +144,9 @@ def skill_papers(seed: int, pictures: int, *, unseen_fonts: bool = False, is_wid
     for i in range(pictures):
         rng = generator(Split.EXAMINATION, seed + 1_000_000, i)
         if unseen_fonts:
-            made.append(_plate_paper(rng, is_wide=is_wide, fonts=HELD_OUT_FONTS))
+            made.append(_plate_paper(rng, how, fonts=HELD_OUT_FONTS))
             continue
-        made.append(makers[i % len(makers)](rng, is_wide=is_wide))
+        made.append(makers[i % len(makers)](rng, how))
         if i % len(makers) == 0:
             made.append(_talk_paper(rng))
     return made
@@ -141,6 +164,14 @@ def _paper(rng: np.random.Generator, picture: Picture, talks: list[tuple[Exchang
 
 
 @dataclass(frozen=True)
+class _How:
+    """Which papers are drawn."""
+
+    is_wide: bool
+    is_large: bool
+
+
+@dataclass(frozen=True)
 class _Drawn:
     """How a picture of the wider domain is drawn; `places` are None where each character has its visual token."""
 
@@ -151,17 +182,17 @@ class _Drawn:
     places: Places | None
 
 
-def _drawn_as(rng: np.random.Generator, *, is_wide: bool) -> _Drawn:
+def _drawn_as(rng: np.random.Generator, how: _How) -> _Drawn:
     columns, lines = random_grid(rng, known=0.5)
-    scale = 1.0 if rng.random() < 0.5 else float(rng.uniform(1.0, 2.5))
-    if is_wide and rng.random() < 0.35:
+    scale = _scale(rng, 2.5, is_large=how.is_large)
+    if how.is_wide and rng.random() < 0.35:
         places = free_places(rng, columns, lines, widest=WIDEST_PLACE)
         return _Drawn(columns, lines, scale, float(rng.uniform(-3, 3)) if rng.random() < 0.5 else 0.0, places)
     return _Drawn(columns, lines, scale, 0.0 if rng.random() < 0.7 else slight_turn(rng, columns, lines), None)
 
 
-def _plate_paper(rng: np.random.Generator, *, is_wide: bool, fonts: tuple[str, ...] = cell_plates.CELL_FONTS) -> Paper:
-    drawn = _drawn_as(rng, is_wide=is_wide)
+def _plate_paper(rng: np.random.Generator, how: _How, *, fonts: tuple[str, ...] = cell_plates.CELL_FONTS) -> Paper:
+    drawn = _drawn_as(rng, how)
     picture = cell_plates.draw_cell_panel(
         rng,
         drawn.columns,
@@ -171,7 +202,7 @@ def _plate_paper(rng: np.random.Generator, *, is_wide: bool, fonts: tuple[str, .
         chinese=fonts is cell_plates.CELL_FONTS and rng.random() < 0.4,
         fonts=fonts,
         places=drawn.places,
-        most_rows=5 if is_wide else 4,
+        most_rows=5 if how.is_wide else 4,
     )
     language = wide_questions.language_for(rng, picture)
     talks: list[tuple[Exchange, ...]] = [
@@ -186,9 +217,9 @@ def _plate_paper(rng: np.random.Generator, *, is_wide: bool, fonts: tuple[str, .
     return _paper(rng, picture, talks)
 
 
-def _surface_paper(rng: np.random.Generator, *, is_wide: bool) -> Paper:
-    drawn = _drawn_as(rng, is_wide=is_wide)
-    if is_wide:
+def _surface_paper(rng: np.random.Generator, how: _How) -> Paper:
+    drawn = _drawn_as(rng, how)
+    if how.is_wide:
         picture = surfaces.draw_surface(rng, drawn.columns, drawn.lines, scale=drawn.scale)
     else:
         picture = scenes.draw_scene(
@@ -207,8 +238,8 @@ def _surface_paper(rng: np.random.Generator, *, is_wide: bool) -> Paper:
     return _paper(rng, picture, [(ask(rng, picture, language),) for ask in asked])
 
 
-def _table_paper(rng: np.random.Generator, *, is_wide: bool) -> Paper:
-    drawn = _drawn_as(rng, is_wide=is_wide)
+def _table_paper(rng: np.random.Generator, how: _How) -> Paper:
+    drawn = _drawn_as(rng, how)
     columns, lines, places = drawn.columns, drawn.lines, drawn.places
     if (places.lines if places else lines) < 3 or (places.columns if places else columns) < 7:
         columns, lines, places = panels.COLUMNS, panels.LINES, None
@@ -218,16 +249,16 @@ def _table_paper(rng: np.random.Generator, *, is_wide: bool) -> Paper:
     return _paper(rng, picture, wide_questions.about_table(rng, picture))
 
 
-def _pair_paper(rng: np.random.Generator, *, is_wide: bool) -> Paper:
-    drawn = _drawn_as(rng, is_wide=is_wide)
-    lesson = pair_lesson(rng, drawn.columns, drawn.lines)
+def _pair_paper(rng: np.random.Generator, how: _How) -> Paper:
+    drawn = _drawn_as(rng, how)
+    lesson = pair_lesson(rng, drawn.columns, drawn.lines, scale=drawn.scale if how.is_large else 1.0)
     first, second = lesson.pictures
     exchanges = tuple(exchange for talk in lesson.conversations for exchange in talk)
     return Paper(first, *file_of(rng, first), exchanges, more=(file_of(rng, second),))
 
 
-def _outside_paper(rng: np.random.Generator, *, is_wide: bool) -> Paper:
-    drawn = _drawn_as(rng, is_wide=is_wide)
+def _outside_paper(rng: np.random.Generator, how: _How) -> Paper:
+    drawn = _drawn_as(rng, how)
     held_out = rng.random() < 0.3
     picture = outside.draw_outside(rng, drawn.columns, drawn.lines, scale=drawn.scale, held_out=held_out)
     return _paper(rng, picture, wide_questions.about_outside(rng, picture))

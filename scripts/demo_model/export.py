@@ -65,11 +65,13 @@ def write_folder(
     *,
     min_pixels: int | None = None,
     max_pixels: int | None = None,
+    rungs: Sequence[int] = (),
     dtype: torch.dtype = torch.bfloat16,
 ) -> None:
     """Write a complete checkpoint folder; files in it that belong to no checkpoint are left alone.
 
-    A picture is shown at `min_pixels` to `max_pixels`, those that the family's lessons were drawn for when None.
+    A picture is shown at `min_pixels` to `max_pixels`, those that the family's lessons were drawn for when None. With two `rungs`,
+    in visual tokens, the app offers them above that, as "detail" and "document".
     """
     folder.mkdir(parents=True, exist_ok=True)
     family = of_model_type(model.config.model_type)
@@ -94,6 +96,9 @@ def write_folder(
         "image_mean": list(family.mean),
         "image_std": list(family.deviation),
     }
+    if rungs:
+        areas = (max_pixels, *(tokens * family.cell**2 for tokens in rungs))
+        processor["rungs"] = dict(zip(("balanced", "detail", "document"), areas, strict=True))
     (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n", encoding="utf-8")
     for file in folder.iterdir():
         if file.is_file():
@@ -150,12 +155,16 @@ def main() -> None:
     )
     parser.add_argument("--min-pixels", type=int)
     parser.add_argument("--max-pixels", type=int)
+    parser.add_argument(
+        "--rungs", type=int, nargs=2, default=(), metavar="TOKENS", help="larger sizes that the run was taught as well"
+    )
     arguments = parser.parse_args()
     write_folder(
         load_run(arguments.run, mean_with=arguments.mean_with),
         arguments.folder,
         min_pixels=arguments.min_pixels,
         max_pixels=arguments.max_pixels,
+        rungs=arguments.rungs,
     )
     if not same_ids(arguments.folder, vocabulary.all_sentences()):
         raise SystemExit("the exported tokenizer does not give the ids of training")

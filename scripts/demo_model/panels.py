@@ -134,7 +134,7 @@ def draw_panel(
                 x = (cell.column + 0.5) * CELL + shift_x + rng.uniform(-1, 1)
                 y = (cell.row + 0.5) * CELL + shift_y + rng.uniform(-1, 1)
                 put_glyph(draw, character, centre=(x * scale, y * scale), face=face, fill=colour)
-                glyphs.append(Glyph(character, cell, 0, order))
+                glyphs.append(Glyph(character, cell, 0, order, (x, y)))
         box = Box(left * CELL, line * CELL, (start + len(value)) * CELL, (line + 1) * CELL)
         drawn.append(Row(label, value, places[0], places[1], box))
     seen = to_seen_size(image, SIZE)
@@ -161,7 +161,7 @@ def draw_characters(rng: np.random.Generator, *, fonts: tuple[str, ...] = TAUGHT
             jitter_x, jitter_y = rng.uniform(-1, 1, 2)
             x, y = (column + 0.5) * CELL + shift_x + jitter_x, (line + 0.5) * CELL + shift_y + jitter_y
             put_glyph(draw, character, centre=(x * scale, y * scale), face=face, fill=ink)
-            glyphs.append(Glyph(character, Cell(line, column)))
+            glyphs.append(Glyph(character, Cell(line, column), centre=(x, y)))
     seen = wear(rng, image) if scale == 1.0 else to_seen_size(image, SIZE)
     return Picture(seen, image, glyphs=tuple(glyphs))
 

@@ -30,6 +30,7 @@ from scripts.demo_model.checkpoint import VISUAL_RMS, grown, new_model, new_rela
 from scripts.demo_model.curriculum import (
     FIRST_STAGES,
     PICTURES_PER_SHARE,
+    SCALE_STAGES,
     SHARES,
     SKILL_STAGES,
     WIDE_STAGES,
@@ -41,12 +42,17 @@ from scripts.demo_model.forward import AnyModel
 from scripts.demo_model.lessons import IGNORE, Batch, pack, token
 from scripts.demo_model.muon import Muon
 
+LATER_STAGES = {"skills": SKILL_STAGES, "scales": SCALE_STAGES, "wide": WIDE_STAGES}
+"""What an earlier run may be taught."""
 SAVE_EVERY_S = 120.0
 SAVING_S = 20.0
 """Kept free before the end of a run's time."""
 LETTER_STAGES = ("letters",)
 """Stages that teach vision alone."""
-BOX_BINS = 96
+BOX_BINS = 192
+"""Steps of a box's edge, and so the longest side of a picture seen in training, in units of `lessons.BOX_UNIT` pixels."""
+PLACES = 48
+"""Most visual tokens across or down."""
 
 
 class TrainingHeads(nn.Module):
@@ -57,8 +63,8 @@ class TrainingHeads(nn.Module):
         self.classes = nn.Linear(width, 32)
         self.second = nn.Linear(width, width)
         self.box = nn.Linear(width, 4 * BOX_BINS)
-        self.row = nn.Linear(width, 32)
-        self.column = nn.Linear(width, 32)
+        self.row = nn.Linear(width, PLACES)
+        self.column = nn.Linear(width, PLACES)
         self.order = nn.Linear(width, 16)
         self.differs = nn.Linear(width, 2)
 
@@ -213,6 +219,7 @@ class Run:
         is_matrix = {n: p.dim() >= 2 and "embed_tokens" not in n and "pos_embed" not in n for n, p in named.items()}
         # What deepstack adds is learned with the language that it is added to, not by vision alone.
         is_vision = {n: "visual" in n and "deepstack" not in n for n in named}
+        self.words = [p for n, p in named.items() if not is_vision[n]]
         self.parameters = [*named.values(), *self.heads.parameters()]
         self.muons = {
             "visual": Muon([p for n, p in named.items() if is_matrix[n] and is_vision[n]]),
@@ -250,8 +257,12 @@ class Run:
     def keep_heads(self, path: Path) -> None:
         """Take over the training heads of another run; an exported folder has none, and they begin anew."""
         if path.is_file():
-            # A run from before a head was thought of has none of it: that head begins anew.
-            self.heads.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["heads"], strict=False)
+            # A run from before a head was thought of has none of it: that head begins anew, as does what a wider one has more.
+            fresh, earlier = self.heads.state_dict(), torch.load(path, map_location="cpu", weights_only=True)["heads"]
+            for name, value in earlier.items():
+                edges = 4 if name.startswith("box.") else 1
+                of_edge = value.view(edges, -1, *value.shape[1:])
+                fresh[name].view(edges, -1, *value.shape[1:])[:, : of_edge.shape[1]].copy_(of_edge)
 
     def load(self, path: Path) -> None:
         """Take over a checkpoint and the place where it stood."""
@@ -300,7 +311,10 @@ class Run:
         shares = 1 if self.family is RELATIVE else max(1, SHARES // self.world)
         parts = []
         for _ in range(shares):
-            parts += self.batches("wide letters" if letters and stage.letters else stage.name, larger=stage.larger)
+            kind = "wide letters" if letters and stage.letters else stage.name
+            if letters and stage in SCALE_STAGES:
+                kind = "scales letters"
+            parts += self.batches(kind, larger=stage.larger)
         self.pictures = sum(len(batch.patches) for batch in parts)
         figures: dict[str, float] = {}
         for batch in parts:
@@ -309,6 +323,10 @@ class Run:
             for name, value in losses.items():
                 figures[name] = figures.get(name, 0.0) + float(value.detach()) / len(parts)
         self.exchange_gradients()
+        if letters and stage in SCALE_STAGES:
+            # A long stage of vision alone is to come to the words that the language layers know, and not to move them.
+            for p in self.words:
+                p.grad = None
         factor = min(1.0, (self.step + 1) / 10 if self.stage == 0 else 1.0) * stage.rate(self.progress(stage))
         self.muons["visual"].step(stage.muon * factor)
         if not letters:
@@ -377,15 +395,14 @@ def train(
     stop_at: float,
     start_from: Path | None,
     grow_from: Path | None,
-    is_wide: bool,
+    later: str,
     family: Family,
 ) -> None:
     """Run the stages in one of `world` processes: the first ones, or the later ones when growing an earlier run."""
     torch.set_num_threads(1)
     if world > 1:
         dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
-    later = WIDE_STAGES if is_wide else SKILL_STAGES
-    stages: tuple[Stage, ...] = FIRST_STAGES if grow_from is None else later
+    stages: tuple[Stage, ...] = FIRST_STAGES if grow_from is None else LATER_STAGES[later]
     if family is RELATIVE:
         stages = relative.RELATIVE_STAGES
     run = Run(out, seed, family=family, grow_from=grow_from)
@@ -433,7 +450,10 @@ def main() -> None:
         help="checkpoint of a finished first run or an exported folder, to be taught the wider domain",
     )
     parser.add_argument(
-        "--wide", action="store_true", help="with --grow-from: teach the widest domain, not skills alone"
+        "--teach",
+        choices=sorted(LATER_STAGES),
+        default="skills",
+        help="with --grow-from: skills near the first domain, the same at several scales, or the widest domain",
     )
     parser.add_argument(
         "--family",
@@ -442,7 +462,7 @@ def main() -> None:
         help="architecture: boxes in pixels, or in thousandths",
     )
     arguments = parser.parse_args()
-    if arguments.family == RELATIVE.name and (arguments.grow_from or arguments.wide):
+    if arguments.family == RELATIVE.name and (arguments.grow_from or arguments.teach != "skills"):
         parser.error(f"{RELATIVE.name} has one row of stages; --start-from begins with the last of them")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # or the processes it started would go on without it
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -454,7 +474,7 @@ def main() -> None:
         arguments.stop_at,
         arguments.start_from,
         arguments.grow_from,
-        arguments.wide,
+        arguments.teach,
         FAMILIES[arguments.family],
     )
     if arguments.processes == 1:

@@ -141,6 +141,33 @@ def test_a_folder_of_one_size_has_one_rung_that_is_not_called_low() -> None:
     assert {plan.rung(detail).max_pixels for detail in Detail} == {50960}
 
 
+def test_a_folder_may_name_rungs_of_its_own() -> None:
+    """A model that was trained on a few sizes offers those, also beyond what other programs see pictures with."""
+    named = {"min_pixels": 43008, "max_pixels": 50960, "rungs": {"document": 203840, "balanced": 50960, "detail": 101920}}
+    limits = read_limits(named, FAMILIES["qwen2_5_vl"], model="m")
+    plan = make_plan(FAMILIES["qwen2_5_vl"], seven_b(), limits, budget(8, parameters=4_000_000))
+    found = [(rung.detail, rung.max_pixels, rung.max_tokens) for rung in plan.rungs]
+    assert found == [
+        (Detail.BALANCED, 50960, 65),
+        (Detail.DETAIL, 101920, 130),
+        (Detail.DOCUMENT, 203840, 260),
+    ]
+    assert plan.default is Detail.BALANCED
+    assert plan.rung(Detail.FAST).detail is Detail.BALANCED
+    assert any(reason.code == "engine.plan.folder_limit" for reason in plan.reasons)
+
+
+@pytest.mark.parametrize(
+    "rungs",
+    [{"huge": 60000}, {"balanced": 100}, {"balanced": 90000, "detail": 60000}, {"detail": "x"}, ["detail"], 7],
+    ids=["name", "too-small", "falling", "no-number", "list", "number"],
+)
+def test_rungs_that_cannot_be_are_a_bad_file(rungs: object) -> None:
+    """An unknown name, an area below the least one, or areas that do not ascend, are told of and not guessed at."""
+    with pytest.raises(ModelFolderError):
+        read_limits({"min_pixels": 43008, "max_pixels": 50960, "rungs": rungs}, FAMILIES["qwen2_5_vl"], model="m")
+
+
 def test_a_processor_takes_smaller_pictures_by_default() -> None:
     """On a CPU a large model begins lower, with its reason."""
     small = make_plan(FAMILIES["qwen2_5_vl"], seven_b(), LIMITS, budget(60, is_cpu=True, parameters=10_000_000))

@@ -6,7 +6,7 @@ Knows arithmetic. Does not know torch: free bytes and the folder's limits come i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,17 @@ SMALL_ON_CPU, LARGE_ON_CPU = 200_000_000, 4_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class PixelLimits:
-    """The areas that a folder's processor was set to."""
+    """The areas that a folder's processor was set to, and those of its own rungs where it names some."""
 
     min_pixels: int
     max_pixels: int
+    rungs: Mapping[Detail, int] = field(default_factory=dict)
+    """Ascending, in pixels. They may go beyond `max_pixels`, which is what other programs see a picture with."""
+
+    @property
+    def top_pixels(self) -> int:
+        """The largest area that the folder offers."""
+        return max(self.max_pixels, *self.rungs.values()) if self.rungs else self.max_pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,21 +90,28 @@ def read_image_settings(folder: Path) -> Mapping[str, Any]:
 
 
 def read_limits(settings: Mapping[str, Any], family: Family, *, model: str) -> PixelLimits:
-    """Return the limits among image settings, written either as `min_pixels` or as `size.shortest_edge` (both areas)."""
+    """Return the limits among image settings, written either as `min_pixels` or as `size.shortest_edge` (both areas).
+
+    A folder may name its own sizes under `rungs`, areas by the names of `Detail`: a model that was trained on few sizes does.
+    """
     size = settings.get("size") or {}
     area = family.factor**2
     try:
         least = int(settings.get("min_pixels") or size.get("shortest_edge") or size.get("min_pixels") or 4 * area)
         most = int(settings.get("max_pixels") or size.get("longest_edge") or size.get("max_pixels") or 16384 * area)
+        named = dict(settings.get("rungs") or {})
+        rungs = {detail: int(named.pop(detail.value)) for detail in Detail if detail.value in named}
         has_own_grid = (
             int(settings.get("patch_size", family.patch)) == family.patch
             and int(settings.get("merge_size", family.merge)) == family.merge
         )
     except (TypeError, ValueError, AttributeError) as error:
         raise ModelFolderError("engine.folder.bad_file", model=model, file="preprocessor_config.json") from error
-    if not 0 < least <= most or not has_own_grid:
+    areas = list(rungs.values())
+    ascend = not named and areas == sorted(set(areas)) and all(area >= least for area in areas)
+    if not 0 < least <= most or not has_own_grid or not ascend:
         raise ModelFolderError("engine.folder.bad_file", model=model, file="preprocessor_config.json")
-    return PixelLimits(least, most)
+    return PixelLimits(least, most, rungs)
 
 
 def make_plan(family: Family, shape: Shape, limits: PixelLimits, budget: Budget, *, wanted: str = "auto") -> SizePlan:
@@ -120,11 +134,15 @@ def make_plan(family: Family, shape: Shape, limits: PixelLimits, budget: Budget,
     elif by_memory < max(RUNG_TOKENS.values()):
         reasons.append(Reason("engine.plan.memory", tokens=most, free=usable))
 
-    wishes = {Detail.LOW_MEMORY: LOW_MEMORY_PIXELS, **{name: tokens * area for name, tokens in RUNG_TOKENS.items()}}
-    top = max(min(limits.max_pixels, most * area), limits.min_pixels)
+    wishes: Mapping[Detail, int] = {
+        Detail.LOW_MEMORY: LOW_MEMORY_PIXELS,
+        **{name: tokens * area for name, tokens in RUNG_TOKENS.items()},
+    }
+    if limits.top_pixels < wishes[Detail.DOCUMENT]:
+        reasons.append(Reason("engine.plan.folder_limit", pixels=limits.top_pixels))
+    top = max(min(limits.top_pixels, most * area), limits.min_pixels)
+    wishes = limits.rungs or wishes
     pixels = {name: max(limits.min_pixels, min(wish, top)) for name, wish in wishes.items()}
-    if limits.max_pixels < wishes[Detail.DOCUMENT]:
-        reasons.append(Reason("engine.plan.folder_limit", pixels=limits.max_pixels))
     default, why = _default(budget, wanted)
     reasons.append(why)
     rungs = _merged(pixels, default, area)
@@ -210,7 +228,7 @@ _DEFAULT_GUESSES = frozenset({"engine.plan.default_balanced", "engine.plan.defau
 def _merged(pixels: Mapping[Detail, int], default: Detail, area: int) -> tuple[Rung, ...]:
     order = list(Detail)
     rungs: list[Rung] = []
-    for detail in order:
+    for detail in (each for each in order if each in pixels):
         rung = Rung(detail, pixels[detail], pixels[detail] // area)
         if rungs and rungs[-1].max_pixels == rung.max_pixels:
             # Equal rungs become one. The lowest one takes the name nearest to the default, so that a model with only
