@@ -151,6 +151,7 @@ class Assistant:
         """Every job that is not over, in the order they were asked, and the conversation whose words it is told."""
         self._jobs_lock = threading.Lock()
         self._load_problem: Reason | None = None
+        self._let_go_also: dict[Callable[[], None], None] = {}
         self._page_stands = threading.Event()
         self._answering = Answering(
             engine=engine,
@@ -691,9 +692,15 @@ class Assistant:
 
     def _let_go(self, owner: str) -> tuple[Reason, ...]:
         """Drop an owner's staged pictures and what the model holds of earlier questions; return what cannot be promised."""
+        for let_go in tuple(self._let_go_also):
+            let_go()
         self.staging.discard_all(owner)
         self.scratch.empty(owner or None)  # the site's own erasures name nobody
         return self.let_model_forget()
+
+    def let_go_also(self, let_go: Callable[[], None]) -> None:
+        """Have something dropped with every erasure, whoever asks for it: what the page keeps of finished turns. From any thread."""
+        self._let_go_also[let_go] = None
 
     def let_model_forget(self) -> tuple[Reason, ...]:
         """Let the model drop pictures and conversations that it has read, as if it had just been loaded; return what cannot be promised."""

@@ -18,6 +18,7 @@ from qwen_vl_app.ui.erasing import show_erasing
 from qwen_vl_app.ui.icon import ICON
 from qwen_vl_app.ui.live_answer import show_live_answers
 from qwen_vl_app.ui.pages import PAGES
+from qwen_vl_app.ui.pictures import forget_pictures
 from qwen_vl_app.ui.private_tab import hold_private
 from qwen_vl_app.ui.sidebar import show_sidebar
 from qwen_vl_app.ui.state import Problem, page_state
@@ -34,6 +35,7 @@ PROFILE_COOKIE = "qvl_profile"
 
 def visit_of(assistant: Assistant) -> Visit:
     """Return this run's visit: who asks, in which words, and what their tab keeps."""
+    assistant.let_go_also(forget_pictures)
     state = page_state()
     state.read_address()
     return Visit(assistant, owner_of_this_browser(), state, words_of(state, assistant.settings))

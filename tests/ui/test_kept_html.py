@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from qwen_vl_app.assistant import LOCAL_OWNER
 from qwen_vl_app.chat import Question
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.ui import kept_html
@@ -55,6 +56,17 @@ def test_an_erasure_leaves_nothing_behind(make_assistant: MakeAssistant) -> None
     assert "A secret." in html_on(page)
     assert "A secret." in str(kept_html._kept)
     click(page, "delete", conversation=1).button(key="delete-sure").click().run()
+    assert not kept_html._kept
+
+
+def test_an_erasure_behind_the_page_leaves_nothing_behind(make_assistant: MakeAssistant) -> None:
+    """A program's erasure, or one by age, does not pass through the page, and reaches what the page keeps all the same."""
+    assistant = make_assistant(engine=FakeEngine(["A secret.", "Later."]))
+    page = finish(assistant, ask(page_of(assistant), "Which?"))
+    assistant.ask(Question("And?", conversation_id=1)).wait(WAIT_S)
+    page.run()
+    assert "A secret." in str(kept_html._kept)
+    assistant.records.erase_everything(LOCAL_OWNER)
     assert not kept_html._kept
 
 
