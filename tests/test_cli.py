@@ -510,6 +510,14 @@ class TestProgram:
         assert ended.status == 2
         assert "Traceback" not in ended.err
 
+    def test_wrong_usage_is_json_as_well(self, run: Run) -> None:
+        """A program that asked for JSON gets it also where it mistyped a flag; the sentence stays where people look."""
+        ended = run(["ask", "?", "--json", "--nonsense"])
+        assert ended.status == 2
+        assert ended.json["error"]["code"] == "cli.usage"
+        assert "--nonsense" in ended.json["error"]["message"]
+        assert "--nonsense" in ended.err
+
     def test_a_mistake_of_ours_is_calm(self, run: Run, panel: str) -> None:
         """Status 1 and a sentence that says how to see more."""
 
@@ -534,6 +542,12 @@ class TestProgram:
         """An address beyond loopback is no setting, and a device that does not exist is refused before any start."""
         ended = run(["serve", "--device", "tpu"])
         assert (ended.status, len(ended.err.splitlines())) == (2, 1)
+
+    def test_serving_from_a_file_starts_nothing(self, run: Run, panel: str) -> None:
+        """An app that could keep nothing is not what was meant."""
+        ended = run(["serve", "--data-dir", panel])
+        assert (ended.status, len(ended.err.splitlines())) == (2, 1)
+        assert "panel.png" in ended.err
 
     @pytest.mark.skipif(sys.platform == "win32", reason="there, the console tells both")
     def test_an_app_that_is_served_ends_with_the_command(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from qwen_vl_app.assistant import Assistant
@@ -27,7 +28,7 @@ from qwen_vl_app.cli.files import is_file, name_of, read_file
 from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.cli.status import DONE, FAILED, INTERRUPTED, status_of
 from qwen_vl_app.cli.terminal import Terminal, language_of
-from qwen_vl_app.errors import AppError, Reason, UsageError
+from qwen_vl_app.errors import AppError, BatchError, Reason, UsageError
 from qwen_vl_app.forms import FillPlan, LookAt, desk_of
 from qwen_vl_app.forms.sources import template_from_file
 from qwen_vl_app.tasks import prompt_of, task_named
@@ -160,8 +161,17 @@ def _form(terminal: Terminal, assistant: Assistant, request: Request) -> FillPla
 
 
 def _refuse_out(request: Request, plan: BatchPlan) -> None:
-    if request.out:
-        refuse_within(plan, Path(request.out))
+    """Make the folder for the exports, and refuse one that cannot be written before anything is asked."""
+    if not request.out:
+        return
+    out = Path(request.out)
+    refuse_within(plan, out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise BatchError("batch.target_unwritable", name=out.name or str(out)) from error
 
 
 def _follow(terminal: Terminal, runs: BatchRuns, run_id: str) -> BatchProgress:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.exceptions import TyperException
 from typer.main import get_command
 
 from qwen_vl_app import __version__
@@ -30,8 +31,8 @@ from qwen_vl_app.cli.forms_program import forms_app
 from qwen_vl_app.cli.history_program import history_app
 from qwen_vl_app.cli.models_program import models_app
 from qwen_vl_app.cli.parts import Parts
-from qwen_vl_app.cli.status import FAILED, INTERRUPTED
-from qwen_vl_app.cli.terminal import Terminal, speak_utf8, system_language
+from qwen_vl_app.cli.status import DONE, FAILED, INTERRUPTED
+from qwen_vl_app.cli.terminal import Terminal, one_line, speak_utf8, system_language
 from qwen_vl_app.errors import Reason
 from qwen_vl_app.forms import LookAt
 from qwen_vl_app.texts import Language, t
@@ -65,21 +66,27 @@ def main(arguments: Sequence[str] | None = None, *, parts: Parts | None = None) 
     )
     language = system_language()
     command = spoken(language)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    is_json = "--json" in words and words[0] != "bench"  # there it names a file
     try:
-        command.main(
-            args=None if arguments is None else list(arguments), prog_name="python -m qwen_vl_app", obj=parts or Parts()
+        # Not by itself, or what was mistyped could not be told as JSON as well.
+        status = command.main(
+            args=words, prog_name="python -m qwen_vl_app", obj=parts or Parts(), standalone_mode=False
         )
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else FAILED if end.code else 0
-    except KeyboardInterrupt:
+    except TyperException as error:
+        if is_json:
+            Terminal(language=language, is_json=True).json(
+                {"error": {"code": "cli.usage", "message": one_line(error.format_message())}}
+            )
+        error.show()  # type: ignore[attr-defined]  # all that its parser raises can: usage and message
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except Exception:  # a stranger's error: a person at a terminal gets a calm sentence, `--verbose` shows the rest
         log.info("a command failed", exc_info=True)
-        words = sys.argv[1:] if arguments is None else arguments
-        is_json = "--json" in words and words[0] != "bench"  # there it names a file
         Terminal(language=language, is_json=is_json).fail(Reason("app.unexpected_command"))
         return FAILED
-    return 0
+    return status if isinstance(status, int) else DONE
 
 
 def spoken(language: Language) -> Any:

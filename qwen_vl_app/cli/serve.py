@@ -16,7 +16,7 @@ from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.cli.status import FAILED, INTERRUPTED, status_of
 from qwen_vl_app.cli.terminal import Terminal, language_of
 from qwen_vl_app.config import ROOT, pass_on
-from qwen_vl_app.errors import AppError, Reason
+from qwen_vl_app.errors import AppError, Reason, UsageError
 
 END_TIMEOUT_S = 20.0
 
@@ -26,6 +26,8 @@ def serve(parts: Parts, *, overrides: Mapping[str, Any]) -> int:
     terminal = Terminal(language=language_of(overrides))
     try:
         settings = parts.settings(overrides)
+        if settings.data_dir.exists() and not settings.data_dir.is_dir():
+            raise UsageError("cli.serve.data_is_a_file", name=settings.data_dir.name)
     except AppError as error:
         terminal.fail(error)
         return status_of(error)

@@ -13,8 +13,10 @@ WRONG_INPUT = 2
 INTERRUPTED = 130
 """What shells make of Ctrl-C: 128 and the signal's number."""
 
-_INPUT_CODES = frozenset({"engine.model.not_found", "engine.model.not_found_near", "engine.prompt_too_long"})
-"""Errors of the engine that are about what was typed."""
+_INPUT_CODES = frozenset(
+    {"engine.model.not_found", "engine.model.not_found_near", "engine.prompt_too_long", "batch.unknown"}
+)
+"""Errors from deeper down that are about what was typed."""
 
 
 def status_of(error: AppError | Reason) -> int:

@@ -45,9 +45,12 @@ class TemplateStore:
         else:
             found = self._read(name, version)
         if found is None:
-            known = ", ".join(template.name for template in self.list())
-            raise FormError("forms.no_template", name=name[:60], known=known)
+            raise self._unknown(name)
         return found
+
+    def _unknown(self, name: str) -> FormError:
+        known = ", ".join(template.name for template in self.list())
+        return FormError("forms.no_template", name=name[:60], known=known)
 
     def versions(self, name: str) -> tuple[int, ...]:
         """Return the versions that a site saved, oldest first."""
@@ -87,8 +90,9 @@ class TemplateStore:
     def remove(self, name: str) -> None:
         """Remove a site's template with all its versions. Raises FormError `forms.no_template`, `forms.shipped`."""
         if not self._cabinet.remove(name):
-            is_shipped = any(template.name == name for template in shipped())
-            raise FormError("forms.shipped" if is_shipped else "forms.no_template", name=name[:60], known="")
+            if any(template.name == name for template in shipped()):
+                raise FormError("forms.shipped", name=name[:60])
+            raise self._unknown(name)
 
     def take_in(self, document: bytes) -> FormTemplate:
         """Keep a template that somebody shared as a file. Raises FormError where it is none."""

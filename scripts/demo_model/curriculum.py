@@ -188,9 +188,7 @@ def roomy_lesson(rng: np.random.Generator, columns: int, lines: int) -> Lesson:
     return Lesson((picture,), tuple(wide_questions.about_plate(rng, picture)), _alone(rng))
 
 
-def skill_lesson(
-    rng: np.random.Generator, columns: int, lines: int, *, seen: tuple[int, int] | None = None
-) -> Lesson:
+def skill_lesson(rng: np.random.Generator, columns: int, lines: int, *, seen: tuple[int, int] | None = None) -> Lesson:
     """Draw a plate or a surface, a table, nothing at all or something outside, and ask whatever may be asked.
 
     It is `seen` with so many visual tokens across and down where that is more than it was drawn for.

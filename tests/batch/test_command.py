@@ -82,6 +82,26 @@ def test_a_run_is_resumed_listed_and_compared(run: Run, photos: Path, tmp_path: 
     assert len(listed) == 2 and listed[1].startswith(f"{first}  finished, 3 of 3")
 
 
+def test_a_target_that_cannot_be_written_is_told_before_anything_is_asked(
+    run: Run, photos: Path, tmp_path: Path
+) -> None:
+    """A file where the folder should be: hours of work would have nowhere to go."""
+    taken = tmp_path / "taken"
+    taken.write_text("a file", encoding="utf-8")
+    engine = AnsweringEngine()
+    status, _, err = run([photos, "--prompt", "?", "--out", taken], engine)
+    assert (status, engine.requests) == (1, [])
+    assert "taken" in err
+    assert run(["--list"])[1] == ""
+
+
+def test_a_run_that_is_not_there_is_wrong_input(run: Run) -> None:
+    """As a template or a model that is not there."""
+    status, _, err = run(["--resume", "nosuch"])
+    assert status == 2
+    assert "nosuch" in err and "--list" in err
+
+
 def test_a_run_is_taken_away_though_its_folder_is_gone(run: Run, photos: Path, tmp_path: Path) -> None:
     """Nothing is asked and no model is loaded."""
     first = json.loads(run([photos, "--prompt", "?", "--json"])[1])["run_id"]

@@ -143,7 +143,11 @@ def test_a_folder_of_one_size_has_one_rung_that_is_not_called_low() -> None:
 
 def test_a_folder_may_name_rungs_of_its_own() -> None:
     """A model that was trained on a few sizes offers those, also beyond what other programs see pictures with."""
-    named = {"min_pixels": 43008, "max_pixels": 50960, "rungs": {"document": 203840, "balanced": 50960, "detail": 101920}}
+    named = {
+        "min_pixels": 43008,
+        "max_pixels": 50960,
+        "rungs": {"document": 203840, "balanced": 50960, "detail": 101920},
+    }
     limits = read_limits(named, FAMILIES["qwen2_5_vl"], model="m")
     plan = make_plan(FAMILIES["qwen2_5_vl"], seven_b(), limits, budget(8, parameters=4_000_000))
     found = [(rung.detail, rung.max_pixels, rung.max_tokens) for rung in plan.rungs]
