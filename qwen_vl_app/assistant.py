@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,15 +27,11 @@ from qwen_vl_app.chat import (
     FinishReason,
     Question,
     Rendition,
-    SeenSize,
-    Size,
-    SizePlan,
     StagedPicture,
     Turn,
 )
 from qwen_vl_app.config import Settings
 from qwen_vl_app.engine.base import Engine
-from qwen_vl_app.engine.clips import SeenClip, pair_tokens, seen_clip
 from qwen_vl_app.engine.exchange import EngineExchange
 from qwen_vl_app.engine.folders import ModelFolder, list_models
 from qwen_vl_app.engine.form_rules import form_rules
@@ -51,15 +46,8 @@ from qwen_vl_app.errors import (
     UsageError,
 )
 from qwen_vl_app.history import HistoryStore, KeepingMode, PictureBytes
-from qwen_vl_app.imaging import (
-    ClipDecoder,
-    ClipFacts,
-    FrameChoice,
-    PictureDecoder,
-    PictureFacts,
-    clean_name,
-    sniff_clip,
-)
+from qwen_vl_app.imaging import ClipDecoder, PictureDecoder
+from qwen_vl_app.intake import Intake
 from qwen_vl_app.jobs import BatchShare, JobQueue, Priority
 from qwen_vl_app.model_check import CheckStatus, ModelCheck
 from qwen_vl_app.model_switch import ModelSwitch, SwitchStatus
@@ -72,7 +60,6 @@ from qwen_vl_app.run_width import RunWidth, tokens_of, width_of
 from qwen_vl_app.samples import Sample, load_samples
 from qwen_vl_app.scratch import SCRATCH_NAME, Scratch
 from qwen_vl_app.staging import StagingArea
-from qwen_vl_app.tiles import parts_of
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +124,14 @@ class Assistant:
         """Pictures that wait for their question, by owner; doors put them there and take them out."""
         self._engine = engine
         self._decoder = decoder
-        self._clip_decoder = clip_decoder
+        self.intake = Intake(
+            engine,
+            decoder,
+            clip_decoder=None if settings.remote_address else clip_decoder,
+            wait_for_plan=self.wait_for_plan,
+            detail=self._detail(),
+        )
+        """What files are, what the model would see of them, and pictures and clips made of them."""
         self._history = history
         self._queue = JobQueue(
             limit=settings.queue_limit,
@@ -156,7 +150,7 @@ class Assistant:
         self._answering = Answering(
             engine=engine,
             settings=settings,
-            stage=self.stage_upload,
+            stage=self.intake.stage_upload,
             status=lambda: self._engine_status,
             forget=self._forget,
         )
@@ -197,7 +191,7 @@ class Assistant:
         else:
             self.scratch.sweep()  # nobody else is using the folder
             self.records.start_expiring()
-        self._decoder.start()
+        self.intake.start()
         self._queue.start(partial(self._bring_up, self._engine.load, courtesy_s=courtesy_s))
 
     def page_stands(self) -> None:
@@ -205,8 +199,8 @@ class Assistant:
         self._page_stands.set()
 
     def open_to_look(self) -> None:
-        """Open only what `look` needs, the decoder and the plan of sizes: no weights are read and no history is touched."""
-        self._decoder.start()
+        """Open only what looking at files needs, the decoder and the plan of sizes: no weights are read and no history is touched."""
+        self.intake.start()
         self._queue.start(partial(self._bring_up, self._engine.prepare))
 
     def close(self) -> None:
@@ -226,9 +220,7 @@ class Assistant:
         self.staging.clear()
         self.private.close()
         self._engine.close()
-        self._decoder.close()
-        if self._clip_decoder is not None:
-            self._clip_decoder.close()
+        self.intake.close()
         try:
             self._history.close()
         except HistoryError as error:  # everything that was acknowledged is on the disk already
@@ -351,108 +343,13 @@ class Assistant:
 
     # 3. Pictures
 
-    def look(
-        self, data: bytes, name: str, *, page: int = 0, detail: Detail | None = None
-    ) -> tuple[PictureFacts, SeenSize]:
-        """Return what a file is and what the model would see of it. Raises PictureError, ModelNotLoadedError."""
-        self.wait_for_plan()
-        facts = self._decoder.inspect(data, name=name, page=page)
-        return facts, self._engine.seen_size(facts.size, detail=detail or self._detail())
-
     def stage(self, data: bytes, name: str, *, page: int = 0, detail: Detail | None = None) -> StagedPicture:
-        """Turn a file into a picture that can be asked about, at the size the plan allows now.
-
-        `page` counts from 0 and matters for documents of several pages. Waits for the plan of sizes, which is there
-        before the weights are. Raises PictureError, ModelNotLoadedError.
-        """
-        self.wait_for_plan()
-        seen: list[SeenSize] = []
-
-        def fit(size: Size) -> Size:
-            seen.append(self._engine.seen_size(size, detail=detail or self._detail()))
-            return seen[-1].size
-
-        picture = self._decoder.render(data, name=name, page=page, fit=fit)
-        return StagedPicture(
-            staged_id=uuid.uuid4().hex,
-            picture_id=picture.picture_id,
-            name=clean_name(name),
-            format=picture.format,
-            size=picture.size,
-            seen=seen[-1],
-            upload=data,
-            view=picture.view,
-            view_mime=picture.view_mime,
-            thumbnail=picture.thumbnail,
-            seen_png=picture.seen_png,
-            page=picture.page,
-            page_count=picture.page_count,
-            notes=picture.notes,
-        )
+        """Turn a file into a picture that can be asked about. As `Intake.stage`."""
+        return self.intake.stage(data, name, page=page, detail=detail)
 
     def stage_upload(self, data: bytes, name: str, *, page: int = 0, detail: Detail | None = None) -> StagedPicture:
-        """Turn a file into a picture or, where its bytes are one, into a clip. Raises as `stage`, and UsageError."""
-        if sniff_clip(data) is None:
-            return self.stage(data, name, page=page, detail=detail)
-        plan, decoder = self._plan_for_clips()
-        chosen: list[SeenClip] = []
-
-        def choose(facts: ClipFacts) -> FrameChoice:
-            chosen.append(self._seen_clip(plan, facts, detail))
-            return FrameChoice(chosen[-1].count, chosen[-1].seen.size)
-
-        made = decoder.render_clip(data, choose=choose)
-        seen, clip = chosen[-1].seen, made.clip
-        tokens = pair_tokens(seen, chosen[-1].count)[0] * clip.pairs  # a damaged clip has fewer
-        return StagedPicture(
-            staged_id=uuid.uuid4().hex,
-            picture_id=made.picture_id,
-            name=clean_name(name),
-            format=made.facts.format,
-            size=made.facts.size,
-            seen=replace(seen, tokens=tokens),
-            upload=data,
-            view=made.view,
-            view_mime="image/jpeg",
-            thumbnail=made.thumbnail,
-            seen_png=made.seen_png,
-            notes=made.facts.notes,
-            clip=clip,
-        )
-
-    def look_clip(self, data: bytes, *, detail: Detail | None = None) -> tuple[ClipFacts, SeenClip]:
-        """Return what a clip is and what the model would see of it. Raises as `stage_upload`."""
-        plan, decoder = self._plan_for_clips()
-        facts = decoder.inspect_clip(data)
-        return facts, self._seen_clip(plan, facts, detail)
-
-    def _plan_for_clips(self) -> tuple[SizePlan, ClipDecoder]:
-        if self.settings.remote_address or self._clip_decoder is None:
-            raise UsageError("clip.not_here")
-        self.wait_for_plan()
-        plan = self._engine.status.plan
-        if plan is None:
-            raise ModelNotLoadedError("engine.not_ready")
-        return plan, self._clip_decoder
-
-    def _seen_clip(self, plan: SizePlan, facts: ClipFacts, detail: Detail | None) -> SeenClip:
-        return seen_clip(
-            plan, facts.size, seconds=facts.seconds, frame_count=facts.frame_count, detail=detail or self._detail()
-        )
-
-    def expected_seconds(self, picture_tokens: Sequence[int]) -> float | None:
-        """Return the seconds to the first word of an answer about pictures of so many tokens; None while not known."""
-        try:
-            return self._engine.predict(picture_tokens).first_token_s
-        except ModelNotLoadedError:
-            return None
-
-    def part_count(self, picture: StagedPicture) -> int:
-        """Return in how many parts a question `in_parts` would look at a picture; 0 where the whole shows as much."""
-        plan = self._engine.status.plan
-        if plan is None or picture.clip is not None:
-            return 0
-        return len(parts_of(picture.size, picture.seen.size, max_pixels=plan.rung().max_pixels))
+        """Turn a file into a picture or a clip that can be asked about. As `Intake.stage_upload`."""
+        return self.intake.stage_upload(data, name, page=page, detail=detail)
 
     def _detail(self) -> Detail | None:
         return None if self.settings.detail == "auto" else Detail(self.settings.detail)
