@@ -41,9 +41,10 @@ from qwen_vl_app.chat import (
 )
 from qwen_vl_app.config import Settings
 from qwen_vl_app.engine.base import Engine, FinishedStep, GenerationRequest, StageStep, TokenStep
-from qwen_vl_app.errors import AppError, HistoryError, ModelNotLoadedError, OutOfMemoryError, Reason
+from qwen_vl_app.errors import AppError, HistoryError, OutOfMemoryError, Reason
 from qwen_vl_app.history import HistoryStore, answer_key
 from qwen_vl_app.imaging import crop_region, to_image_input
+from qwen_vl_app.present_model import why_not_loaded
 from qwen_vl_app.prompts import answered, latest_images, outline_of, pictures_of, prompt_of
 from qwen_vl_app.tasks import task_named, task_of
 from qwen_vl_app.tiles import Part, mapped, merged_regions, merged_text, parts_of
@@ -473,10 +474,3 @@ def added(one: Usage, other: Usage) -> Usage:
         cached_tokens=one.cached_tokens + other.cached_tokens,
         completion_tokens=one.completion_tokens + other.completion_tokens,
     )
-
-
-def why_not_loaded(status: EngineStatus) -> ModelNotLoadedError:
-    """Return the error for an engine that cannot answer, with its own reason where it has one."""
-    if status.error is not None:
-        return ModelNotLoadedError(status.error.code, **status.error.facts)
-    return ModelNotLoadedError("model.not_loaded")

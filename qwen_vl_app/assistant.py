@@ -9,14 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import TypeAlias
 
 from qwen_vl_app.answer_job import AnswerJob, JobState
-from qwen_vl_app.answering import Answering, Run, why_not_loaded
+from qwen_vl_app.answering import Answering, Run
 from qwen_vl_app.answers import is_schema
 from qwen_vl_app.chat import (
     Answer,
@@ -33,14 +31,10 @@ from qwen_vl_app.chat import (
 from qwen_vl_app.config import Settings
 from qwen_vl_app.engine.base import Engine
 from qwen_vl_app.engine.exchange import EngineExchange
-from qwen_vl_app.engine.folders import ModelFolder, list_models
-from qwen_vl_app.engine.form_rules import form_rules
-from qwen_vl_app.engine.json_schemas import UnenforceableError
+from qwen_vl_app.engine.folders import ModelFolder
 from qwen_vl_app.errors import (
-    AppError,
     HistoryError,
     InferenceError,
-    ModelNotLoadedError,
     QueueFullError,
     Reason,
     UsageError,
@@ -49,15 +43,16 @@ from qwen_vl_app.history import HistoryStore, KeepingMode, PictureBytes
 from qwen_vl_app.imaging import ClipDecoder, PictureDecoder
 from qwen_vl_app.intake import Intake
 from qwen_vl_app.jobs import BatchShare, JobQueue, Priority
-from qwen_vl_app.model_check import CheckStatus, ModelCheck
-from qwen_vl_app.model_switch import ModelSwitch, SwitchStatus
+from qwen_vl_app.model_check import CheckStatus
+from qwen_vl_app.model_switch import SwitchStatus
 from qwen_vl_app.own_tasks import TASKS_NAME, OwnTasks
+from qwen_vl_app.present_model import PLAN_TIMEOUT_S, PresentModel
 from qwen_vl_app.private import PrivateConversations
 from qwen_vl_app.private import is_private as is_private_id
 from qwen_vl_app.prompts import pictures_of
 from qwen_vl_app.records import Records, ReplayResult, compare, refuse_replay
 from qwen_vl_app.run_width import RunWidth, tokens_of, width_of
-from qwen_vl_app.samples import Sample, load_samples
+from qwen_vl_app.samples import Sample
 from qwen_vl_app.scratch import SCRATCH_NAME, Scratch
 from qwen_vl_app.staging import StagingArea
 
@@ -66,12 +61,7 @@ log = logging.getLogger(__name__)
 LOCAL_OWNER = "local"
 """Who asks where there is no browser to tell people apart: the command line and tests."""
 TITLE_LENGTH = 60
-PLAN_TIMEOUT_S = 600.0
-"""The first start from a slow disk, where a virus scanner reads every library as well, takes minutes."""
 HALT_TIMEOUT_S = 30.0
-FORGET_TIMEOUT_S = 10.0
-
-_StatusTest: TypeAlias = Callable[[EngineStatus], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +86,6 @@ class AssistantStatus:
     """How many of those that wait are no run's."""
 
 
-@dataclass(frozen=True, slots=True)
-class FormSupport:
-    """Whether answers are held to a schema while they are written, and the rules of it that are not, by their names."""
-
-    is_held: bool
-    unheld: tuple[str, ...] = ()
-
-
 class Assistant:
     """The hub. Build it through `bootstrap`, open it once, ask it from any thread, close it at the end."""
 
@@ -123,15 +105,6 @@ class Assistant:
         self.staging = StagingArea()
         """Pictures that wait for their question, by owner; doors put them there and take them out."""
         self._engine = engine
-        self._decoder = decoder
-        self.intake = Intake(
-            engine,
-            decoder,
-            clip_decoder=None if settings.remote_address else clip_decoder,
-            wait_for_plan=self.wait_for_plan,
-            detail=self._detail(),
-        )
-        """What files are, what the model would see of them, and pictures and clips made of them."""
         self._history = history
         self._queue = JobQueue(
             limit=settings.queue_limit,
@@ -144,27 +117,38 @@ class Assistant:
         self._jobs: dict[AnswerJob, int | None] = {}
         """Every job that is not over, in the order they were asked, and the conversation whose words it is told."""
         self._jobs_lock = threading.Lock()
-        self._load_problem: Reason | None = None
         self._let_go_also: dict[Callable[[], None], None] = {}
-        self._page_stands = threading.Event()
+        detail = None if settings.detail == "auto" else Detail(settings.detail)
+        self.model = PresentModel(
+            engine,
+            self._queue,
+            settings=settings,
+            decoder=decoder,
+            detail=detail,
+            exchange=exchange,
+            is_checked=checks_models,
+            on_switched=self._note_model,
+        )
+        """The model that answers: its folder and samples, what its answers can be held to, changing it."""
+        self.intake = Intake(
+            engine,
+            decoder,
+            clip_decoder=None if settings.remote_address else clip_decoder,
+            wait_for_plan=self.model.wait_for_plan,
+            detail=detail,
+        )
+        """What files are, what the model would see of them, and pictures and clips made of them."""
         self._answering = Answering(
             engine=engine,
             settings=settings,
             stage=self.intake.stage_upload,
-            status=lambda: self._engine_status,
+            status=lambda: self.model.status,
             forget=self._forget,
         )
-        self._checks_models = checks_models and not settings.remote_address
-        self._check: ModelCheck | None = None
-        self._next_check: ModelCheck | None = None
-        """Of the model that is about to take over."""
-        self._switch = None
-        if exchange is not None:
-            self._switch = ModelSwitch(exchange, self._queue, self._note_model, examine=self._examine)
         self.private = PrivateConversations(
             may_begin=KeepingMode(settings.keep) is not KeepingMode.RECORDS,
             halt=self._halt,
-            let_go=self.let_model_forget,
+            let_go=self.model.forget,
             is_busy=self.is_running,
         )
         """Conversations of this process's memory, for the doors: touching, leaving and ending them."""
@@ -192,22 +176,22 @@ class Assistant:
             self.scratch.sweep()  # nobody else is using the folder
             self.records.start_expiring()
         self.intake.start()
-        self._queue.start(partial(self._bring_up, self._engine.load, courtesy_s=courtesy_s))
+        self.model.load(courtesy_s=courtesy_s)
 
     def page_stands(self) -> None:
         """Tell that a first page was drawn. Any thread, any number of times."""
-        self._page_stands.set()
+        self.model.page_stands()
 
     def open_to_look(self) -> None:
         """Open only what looking at files needs, the decoder and the plan of sizes: no weights are read and no history is touched."""
         self.intake.start()
-        self._queue.start(partial(self._bring_up, self._engine.prepare))
+        self.model.plan()
 
     def close(self) -> None:
         """Stop what runs, keep it as interrupted, and let everything go."""
         self._answering.is_closing = True
+        self.model.give_up()
         self.records.stop_expiring()
-        self._page_stands.set()
         running = self._open_jobs()
         for job in running:
             job.cancel()
@@ -233,113 +217,58 @@ class Assistant:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _bring_up(self, step: Callable[[], None], *, courtesy_s: float = 0.0) -> None:
-        self._page_stands.wait(courtesy_s)
-        for is_last in (False, True):
-            try:
-                step()
-                if self._engine.status.state is EngineState.READY:
-                    self._begin_check(self._new_check(self._engine))
-            except AppError as error:
-                log.warning("the model did not load: %s", error.code)
-                self._load_problem = error.reason
-            except Exception:  # whatever went wrong, the thread must live to tell those who ask
-                log.exception("the model did not load")
-                if not is_last and not self._answering.is_closing:
-                    # Libraries of this size fail by chance at times, on a machine that is short of everything as it starts.
-                    continue
-                self._load_problem = Reason("model.load_broke")
-            return
-
     @property
     def status(self) -> AssistantStatus:
         """What the assistant is and does. Never blocks."""
         return AssistantStatus(
-            engine=self._engine_status,
+            engine=self.model.status,
             waiting=self._queue.waiting,
             waiting_in_line=self._queue.waiting_in_line,
             is_busy=self._queue.is_busy,
             expected_wait_s=self._queue.expected_wait_s(),
             history_problem=self._history_problem,
             notices=self._history.notices,
-            check=None if self._check is None else self._check.status,
+            check=self.model.check_status,
             unanswered=sum(not job.state.is_over for job in self._open_jobs()),
         )
 
-    @property
-    def _engine_status(self) -> EngineStatus:
-        """The engine's own word, but FAILED where loading broke in a way that the engine did not notice itself."""
-        status = self._engine.status
-        if self._load_problem is None or status.state in (EngineState.FAILED, EngineState.CLOSED):
-            return status
-        return replace(status, state=EngineState.FAILED, error=self._load_problem)
+    # 2. Its model
 
     def wait_until_loaded(self, timeout_s: float | None = None) -> EngineStatus:
         """Wait for the model. Raises ModelNotLoadedError with the reason when it failed, or when the time is up."""
-        return self._await(lambda status: status.state is EngineState.READY, timeout_s)
+        return self.model.wait_until_loaded(timeout_s)
 
     def wait_for_plan(self, timeout_s: float = PLAN_TIMEOUT_S) -> EngineStatus:
         """Wait until the sizes of pictures are known, well before the weights are there. Raises as `wait_until_loaded`."""
-        return self._await(lambda status: status.plan is not None, timeout_s)
-
-    def _await(self, is_enough: _StatusTest, timeout_s: float | None) -> EngineStatus:
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while True:
-            status = self._engine_status
-            if is_enough(status):
-                return status
-            if status.state in (EngineState.FAILED, EngineState.CLOSED):
-                raise why_not_loaded(status)
-            if deadline is not None and time.monotonic() > deadline:
-                raise ModelNotLoadedError("model.still_loading")
-            time.sleep(0.02)
-
-    # 2. Its model
+        return self.model.wait_for_plan(timeout_s)
 
     @property
     def switch_status(self) -> SwitchStatus | None:
         """The last change of models that was asked for. Never blocks."""
-        return None if self._switch is None else self._switch.status
+        return self.model.switch_status
 
     def switch_model(self, name: str, *, unloads_first: bool = False) -> None:
-        """Bring another model in, a folder's name or a path; returns at once, `switch_status` tells the rest.
-
-        The one there is stays until the new one has answered; questions asked meanwhile wait for that. Where both do not
-        fit into memory beside each other, nothing is changed and the status says `needs_room`, unless the old one is to be unloaded first. Raises UsageError where
-        models cannot be changed here or another change is under way, QueueFullError.
-        """
-        if self._switch is None or self.settings.remote_address or not self.settings.switch_models:
-            raise UsageError("switch.not_here")
-        self._switch.begin(name, unloads_first=unloads_first)
+        """Bring another model in, a folder's name or a path; returns at once. As `PresentModel.switch`."""
+        self.model.switch(name, unloads_first=unloads_first)
 
     def wait_for_switch(self, timeout_s: float | None = None) -> SwitchStatus | None:
         """Wait until a change of models is over."""
-        return None if self._switch is None else self._switch.wait(timeout_s)
+        return self.model.wait_for_switch(timeout_s)
 
     def models(self) -> tuple[ModelFolder, ...]:
         """Return the model folders there are, damaged ones with their problem."""
-        return list_models(self.settings.models_dir)
+        return self.model.folders()
+
+    def samples(self) -> tuple[Sample, ...]:
+        """Return the sample pictures that came with the model; none before it is known which one runs."""
+        return self.model.samples()
+
+    def let_model_forget(self) -> tuple[Reason, ...]:
+        """Let the model drop what it has read, as if it had just been loaded; return what cannot be promised."""
+        return self.model.forget()
 
     def _note_model(self, name: str) -> None:
         self.settings = self.settings.model_copy(update={"model": name})
-        self._load_problem = None
-        self._begin_check(self._next_check)
-
-    def _examine(self, model: str, engine: Engine) -> Iterator[None]:
-        """Ask a model that is to take over, a question at a step. Raises ModelError where it must not."""
-        self._next_check = self._new_check(engine, model)
-        if self._next_check is not None:
-            yield from self._next_check.begin(engine)
-
-    def _new_check(self, engine: Engine, model: str = "") -> ModelCheck | None:
-        folder = self._folder_of(engine, model or self.settings.model)
-        if not self._checks_models or folder is None:
-            return None
-        return ModelCheck(engine.status, folder, decoder=self._decoder, detail=self._detail())
-
-    def _begin_check(self, check: ModelCheck | None) -> None:
-        self._check, self._next_check = check, None
-        self._queue.pass_time_with(None if check is None else partial(check.go_on, self._engine))
 
     # 3. Pictures
 
@@ -350,24 +279,6 @@ class Assistant:
     def stage_upload(self, data: bytes, name: str, *, page: int = 0, detail: Detail | None = None) -> StagedPicture:
         """Turn a file into a picture or a clip that can be asked about. As `Intake.stage_upload`."""
         return self.intake.stage_upload(data, name, page=page, detail=detail)
-
-    def _detail(self) -> Detail | None:
-        return None if self.settings.detail == "auto" else Detail(self.settings.detail)
-
-    def samples(self) -> tuple[Sample, ...]:
-        """Return the sample pictures that came with the model; none before it is known which one runs."""
-        folder = self.model_folder()
-        return load_samples(folder) if folder is not None else ()
-
-    def model_folder(self) -> Path | None:
-        """Return the folder of the model that runs, None before it is known which one does."""
-        return self._folder_of(self._engine, self.settings.model)
-
-    def _folder_of(self, engine: Engine, model: str) -> Path | None:
-        name, given = engine.status.model, Path(model)
-        if not name:
-            return None
-        return given if given.is_absolute() else self.settings.models_dir / name
 
     # 4. Asking
 
@@ -439,7 +350,7 @@ class Assistant:
             is_private=is_private,
             is_background=priority is Priority.BATCH,
         )
-        if is_alone and self._engine_status.state is EngineState.READY and self._answering.look_up_now(run):
+        if is_alone and self.model.status.state is EngineState.READY and self._answering.look_up_now(run):
             return job
         group: object = job.conversation_id
         if priority is Priority.BATCH and group is None and question.pictures:
@@ -480,19 +391,10 @@ class Assistant:
             raise UsageError("question.bad_schema")
         return replace(question, text=text)
 
-    def form_support(self, schema: str) -> FormSupport:
-        """Return how far the loaded model's answers would be held to a schema, given as JSON text."""
-        try:
-            rules = form_rules(schema)
-        except UnenforceableError as error:
-            return FormSupport(is_held=False, unheld=(error.rule,))
-        is_held = any(choice.code == "engine.form.grammar" for choice in self._engine_status.choices)
-        return FormSupport(is_held, rules.relaxed)
-
     @property
     def run_width(self) -> RunWidth:
         """How many answers of runs over folders are made at a time here, and why. Never blocks."""
-        return width_of(self._engine_status, self.settings)
+        return width_of(self.model.status, self.settings)
 
     def _batch_share(self) -> BatchShare:
         return self.run_width.share()
@@ -593,21 +495,11 @@ class Assistant:
             let_go()
         self.staging.discard_all(owner)
         self.scratch.empty(owner or None)  # the site's own erasures name nobody
-        return self.let_model_forget()
+        return self.model.forget()
 
     def let_go_also(self, let_go: Callable[[], None]) -> None:
         """Have something dropped with every erasure, whoever asks for it: what the page keeps of finished turns. From any thread."""
         self._let_go_also[let_go] = None
-
-    def let_model_forget(self) -> tuple[Reason, ...]:
-        """Let the model drop pictures and conversations that it has read, as if it had just been loaded; return what cannot be promised."""
-        if self.settings.remote_address:
-            return (Reason("records.server_may_remember"),)
-        if self._engine_status.state is not EngineState.READY:
-            return ()
-        if self._queue.aside(self._engine.forget).wait(FORGET_TIMEOUT_S):
-            return ()
-        return (Reason("records.model_still_remembers"),)
 
     def _forget(self, job: AnswerJob) -> None:
         with self._jobs_lock:
