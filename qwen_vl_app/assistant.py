@@ -1,21 +1,20 @@
-"""The one path of a question: pictures are staged, the question is kept, waits, is answered, parsed and kept again.
+"""The hub: one assistant, put together from the parts that do its work, opened and closed with them.
 
-Knows the islands and brings them together; knows no page, no torch and no SQL. Doors hold the `AnswerJob` that it
-returns, and nothing else of what happens here.
+Knows the islands and brings them together; knows no page, no torch and no SQL. The one path of a question leads through
+its parts: `intake` makes pictures of files, `asking` keeps a question and lets it wait, `answering` makes, parses and keeps
+the answer, on the thread of the `present_model`. Doors hold the `AnswerJob` that `ask` returns, and nothing else of what
+happens here.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
-import time
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from qwen_vl_app.answer_job import AnswerJob, JobState
-from qwen_vl_app.answering import Answering, Run
-from qwen_vl_app.answers import is_schema
+from qwen_vl_app.answering import Answering
+from qwen_vl_app.asking import Asking
 from qwen_vl_app.chat import (
     Answer,
     Conversation,
@@ -35,7 +34,6 @@ from qwen_vl_app.engine.folders import ModelFolder
 from qwen_vl_app.errors import (
     HistoryError,
     InferenceError,
-    QueueFullError,
     Reason,
     UsageError,
 )
@@ -45,13 +43,13 @@ from qwen_vl_app.intake import Intake
 from qwen_vl_app.jobs import BatchShare, JobQueue, Priority
 from qwen_vl_app.model_check import CheckStatus
 from qwen_vl_app.model_switch import SwitchStatus
+from qwen_vl_app.open_jobs import OpenJobs
 from qwen_vl_app.own_tasks import TASKS_NAME, OwnTasks
 from qwen_vl_app.present_model import PLAN_TIMEOUT_S, PresentModel
 from qwen_vl_app.private import PrivateConversations
 from qwen_vl_app.private import is_private as is_private_id
-from qwen_vl_app.prompts import pictures_of
 from qwen_vl_app.records import Records, ReplayResult, compare, refuse_replay
-from qwen_vl_app.run_width import RunWidth, tokens_of, width_of
+from qwen_vl_app.run_width import RunWidth, width_of
 from qwen_vl_app.samples import Sample
 from qwen_vl_app.scratch import SCRATCH_NAME, Scratch
 from qwen_vl_app.staging import StagingArea
@@ -60,8 +58,6 @@ log = logging.getLogger(__name__)
 
 LOCAL_OWNER = "local"
 """Who asks where there is no browser to tell people apart: the command line and tests."""
-TITLE_LENGTH = 60
-HALT_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +110,7 @@ class Assistant:
             batch_share=self._batch_share,
         )
         self._history_problem: Reason | None = None
-        self._jobs: dict[AnswerJob, int | None] = {}
-        """Every job that is not over, in the order they were asked, and the conversation whose words it is told."""
-        self._jobs_lock = threading.Lock()
+        self._jobs = OpenJobs()
         self._let_go_also: dict[Callable[[], None], None] = {}
         detail = None if settings.detail == "auto" else Detail(settings.detail)
         self.model = PresentModel(
@@ -143,20 +137,30 @@ class Assistant:
             settings=settings,
             stage=self.intake.stage_upload,
             status=lambda: self.model.status,
-            forget=self._forget,
+            forget=self._jobs.remove,
         )
         self.private = PrivateConversations(
             may_begin=KeepingMode(settings.keep) is not KeepingMode.RECORDS,
-            halt=self._halt,
+            halt=self._jobs.halt,
             let_go=self.model.forget,
             is_busy=self.is_running,
         )
         """Conversations of this process's memory, for the doors: touching, leaving and ending them."""
+        self._asking = Asking(
+            queue=self._queue,
+            jobs=self._jobs,
+            answering=self._answering,
+            history_of=self._history_of,
+            history_problem=lambda: self._history_problem,
+            private=self.private,
+            is_ready=lambda: self.model.status.state is EngineState.READY,
+            max_pictures=settings.max_pictures,
+        )
         self.own_tasks = OwnTasks(None if settings.keep == "nothing" else settings.data_dir / TASKS_NAME)
         """The questions that people saved under a name."""
         self.scratch = Scratch(settings.data_dir / SCRATCH_NAME)
         """Room for files that are made to be handed over."""
-        self.records = Records(history, halt=self._halt, let_go=self._let_go, private=self.private)
+        self.records = Records(history, halt=self._jobs.halt, let_go=self._let_go, private=self.private)
         """What is kept, for the doors: finding, branches, taking away, erasing."""
         self.records.erase_also(TASKS_NAME, self.own_tasks)
 
@@ -192,15 +196,15 @@ class Assistant:
         self._answering.is_closing = True
         self.model.give_up()
         self.records.stop_expiring()
-        running = self._open_jobs()
+        running = self._jobs.all()
         for job in running:
             job.cancel()
         for job in running:
             job.wait(5.0)
         self._queue.close()
-        for job in self._open_jobs():  # a step that does not end, or a question that came in between
+        for job in self._jobs.all():  # a step that does not end, or a question that came in between
             job.finish(Answer(job.text, FinishReason.STOPPED, model=self._engine.status.model), JobState.STOPPED)
-            self._forget(job)
+            self._jobs.remove(job)
         self.staging.clear()
         self.private.close()
         self._engine.close()
@@ -229,7 +233,7 @@ class Assistant:
             history_problem=self._history_problem,
             notices=self._history.notices,
             check=self.model.check_status,
-            unanswered=sum(not job.state.is_over for job in self._open_jobs()),
+            unanswered=sum(not job.state.is_over for job in self._jobs.all()),
         )
 
     # 2. Its model
@@ -293,103 +297,16 @@ class Assistant:
         beside: int | None = None,
         is_anew: bool = False,
     ) -> AnswerJob:
-        """Keep a question, queue it, and return its job at once.
-
-        `is_kept=False` leaves no trace in the history: for programs, who keep their conversations themselves. A new
-        conversation that `is_private` lives in memory until `private` lets it go, and every question that continues it
-        does as well; it is never answered from storage. With `beside` it takes the place of that turn, on a branch of its own: the model is told only of the turns before it.
-        The very same question with a deterministic answer is answered from storage, which a note `history.from_cache`
-        says, unless it `is_anew`.
-
-        Raises UsageError for a question that is none, QueueFullError, and HistoryError only where the conversation that
-        it continues is not this owner's. A history that cannot write does not stop the question: the answer says so.
-        """
-        question = self._usable(question)
-        text = question.text
-        continued = question.conversation_id if beside is None else beside
-        if continued is not None:
-            is_private = is_private_id(continued)
-        history = self._history_of(continued)
-        not_kept: Reason | None = self._history_problem if is_kept and not is_private else None
-        turn: Turn | None = None
-        if beside is not None:
-            conversation_id = history.turn(owner, beside).conversation_id
-            if question.conversation_id not in (None, conversation_id):
-                raise HistoryError("history.not_found")
-            question = replace(question, conversation_id=conversation_id)
-        elif question.conversation_id is not None:
-            history.conversation(owner, question.conversation_id)
-        if is_kept and not_kept is None:
-            begin = self.private.begin_turn if is_private else history.begin_turn
-            try:
-                turn = begin(owner, question, title=_title(text), beside=beside)
-            except HistoryError as error:
-                if error.code == "history.not_found":
-                    raise
-                not_kept = error.reason
-        told_of = turn.conversation_id if turn else question.conversation_id
-        job = AnswerJob(
+        """Keep a question, queue it, and return its job at once. As `Asking.ask`."""
+        return self._asking.ask(
+            question,
             owner=owner,
-            turn_id=turn.id if turn else None,
-            # What is played again beside a turn and not kept belongs on no page.
-            conversation_id=told_of if is_kept or beside is None else None,
-            pictures=question.pictures,
-        )
-        with self._jobs_lock:
-            # Only an answer of this owner's own that is still being made could change what storage knows.
-            is_alone = all(other.owner != owner for other in self._jobs)
-            self._jobs[job] = told_of
-        run = Run(
-            job=job,
-            question=question,
-            history=self.private.history if is_private else history,
-            not_kept=not_kept,
-            turn=turn,
+            is_kept=is_kept,
+            is_private=is_private,
+            priority=priority,
             beside=beside,
             is_anew=is_anew,
-            is_private=is_private,
-            is_background=priority is Priority.BATCH,
         )
-        if is_alone and self.model.status.state is EngineState.READY and self._answering.look_up_now(run):
-            return job
-        group: object = job.conversation_id
-        if priority is Priority.BATCH and group is None and question.pictures:
-            # One after the other, so that the second finds the picture read.
-            group = (owner, *(picture.picture_id for picture in question.pictures))
-        try:
-            ticket = self._queue.submit(
-                owner,
-                partial(self._answering.answer, run),
-                priority=priority,
-                group=group,
-                cost=tokens_of(question),
-                has_to_end=lambda: job.is_cancelled,
-            )
-        except QueueFullError as error:
-            self._answering.finish(run, FinishReason.FAILED, error=error.reason)
-            raise
-        job.position_of = partial(self._queue.position, ticket)
-        job.wait_of = self._queue.expected_wait_s
-
-        def withdraw() -> None:
-            if self._queue.withdraw(ticket):
-                self._answering.finish(run, FinishReason.STOPPED)
-
-        job.on_cancel = withdraw
-        if job.is_cancelled:  # somebody deletes the conversation, or closes the app, at this very moment
-            withdraw()
-        return job
-
-    def _usable(self, question: Question) -> Question:
-        """Return the question in whole characters, without space around them. Raises UsageError for one that is none."""
-        text = _speakable(question.text.strip())
-        if not text and not (question.pictures and question.earlier):  # what is wanted may have been said before
-            raise UsageError("question.empty")
-        if len(pictures_of(question)) > self.settings.max_pictures:
-            raise UsageError("question.too_many_pictures", limit=self.settings.max_pictures)
-        if question.schema is not None and not is_schema(question.schema):
-            raise UsageError("question.bad_schema")
-        return replace(question, text=text)
 
     @property
     def run_width(self) -> RunWidth:
@@ -401,7 +318,7 @@ class Assistant:
 
     def running(self, owner: str, conversation_id: int) -> tuple[AnswerJob, ...]:
         """Return the jobs of a conversation that are not over, oldest first: what a reloaded page goes on showing."""
-        return tuple(job for job in self._open_jobs() if (job.owner, job.conversation_id) == (owner, conversation_id))
+        return self._jobs.of(owner, conversation_id)
 
     def is_running(self, owner: str, conversation_id: int) -> bool:
         """True while a conversation has an answer in the making."""
@@ -475,20 +392,6 @@ class Assistant:
         """Return where a conversation, a turn or a picture of that id is: on the disk, or private in memory."""
         return self.private.history if is_private_id(number) else self._history
 
-    def _halt(self, owner: str, conversations: Collection[int] | None) -> None:
-        """Stop an owner's questions that are told of these conversations, all of them for None, and wait for their end."""
-        with self._jobs_lock:
-            told = [
-                job
-                for job, told_of in self._jobs.items()
-                if job.owner == owner and (conversations is None or told_of in conversations)
-            ]
-        for job in told:
-            job.cancel()
-        deadline = time.monotonic() + HALT_TIMEOUT_S
-        for job in told:
-            job.wait(max(deadline - time.monotonic(), 0.0))
-
     def _let_go(self, owner: str) -> tuple[Reason, ...]:
         """Drop an owner's staged pictures and what the model holds of earlier questions; return what cannot be promised."""
         for let_go in tuple(self._let_go_also):
@@ -500,21 +403,3 @@ class Assistant:
     def let_go_also(self, let_go: Callable[[], None]) -> None:
         """Have something dropped with every erasure, whoever asks for it: what the page keeps of finished turns. From any thread."""
         self._let_go_also[let_go] = None
-
-    def _forget(self, job: AnswerJob) -> None:
-        with self._jobs_lock:
-            self._jobs.pop(job, None)
-
-    def _open_jobs(self) -> tuple[AnswerJob, ...]:
-        with self._jobs_lock:
-            return tuple(self._jobs)
-
-
-def _speakable(text: str) -> str:
-    """Put the replacement character where a word holds half a character, as a console of another encoding sends it."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def _title(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…"
