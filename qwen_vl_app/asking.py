@@ -11,7 +11,8 @@ from dataclasses import replace
 from functools import partial
 
 from qwen_vl_app.answer_job import AnswerJob
-from qwen_vl_app.answering import Answering, Run
+from qwen_vl_app.answer_run import Run
+from qwen_vl_app.answering import Answering
 from qwen_vl_app.answers import is_schema
 from qwen_vl_app.chat import FinishReason, Question, Turn
 from qwen_vl_app.errors import HistoryError, QueueFullError, Reason, UsageError

@@ -31,12 +31,7 @@ from qwen_vl_app.config import Settings
 from qwen_vl_app.engine.base import Engine
 from qwen_vl_app.engine.exchange import EngineExchange
 from qwen_vl_app.engine.folders import ModelFolder
-from qwen_vl_app.errors import (
-    HistoryError,
-    InferenceError,
-    Reason,
-    UsageError,
-)
+from qwen_vl_app.errors import HistoryError, InferenceError, Reason, UsageError
 from qwen_vl_app.history import HistoryStore, KeepingMode, PictureBytes
 from qwen_vl_app.imaging import ClipDecoder, PictureDecoder
 from qwen_vl_app.intake import Intake
@@ -135,7 +130,7 @@ class Assistant:
         self._answering = Answering(
             engine=engine,
             settings=settings,
-            stage=self.intake.stage_upload,
+            intake=self.intake,
             status=lambda: self.model.status,
             forget=self._jobs.remove,
         )

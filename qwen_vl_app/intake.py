@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from qwen_vl_app.chat import Detail, SeenSize, Size, SizePlan, StagedPicture
+from qwen_vl_app.chat import Box, Detail, SeenSize, Size, SizePlan, StagedPicture
 from qwen_vl_app.engine.base import Engine
 from qwen_vl_app.engine.clips import SeenClip, pair_tokens, seen_clip
 from qwen_vl_app.errors import ModelNotLoadedError, UsageError
@@ -142,10 +142,14 @@ class Intake:
 
     def part_count(self, picture: StagedPicture) -> int:
         """Return in how many parts a question `in_parts` would look at a picture; 0 where the whole shows as much."""
+        return len(self.parts(picture))
+
+    def parts(self, picture: StagedPicture) -> tuple[Box, ...]:
+        """Return those parts as fractions of the upright original."""
         plan = self._engine.status.plan
         if plan is None or picture.clip is not None:
-            return 0
-        return len(parts_of(picture.size, picture.seen.size, max_pixels=plan.rung().max_pixels))
+            return ()
+        return parts_of(picture.size, picture.seen.size, max_pixels=plan.rung().max_pixels)
 
     def _plan_for_clips(self) -> tuple[SizePlan, ClipDecoder]:
         if self._clip_decoder is None:
