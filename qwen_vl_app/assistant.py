@@ -3,7 +3,7 @@
 Knows the islands and brings them together; knows no page, no torch and no SQL. The one path of a question leads through
 its parts: `intake` makes pictures of files, `asking` keeps a question and lets it wait, `answering` makes, parses and keeps
 the answer, on the thread of the `present_model`. Doors hold the `AnswerJob` that `ask` returns, and nothing else of what
-happens here.
+happens here. It is longer than most files because it is where the doors ask: what stands below is short.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ class Assistant:
     def open_to_look(self) -> None:
         """Open only what looking at files needs, the decoder and the plan of sizes: no weights are read and no history is touched."""
         self.intake.start()
-        self.model.plan()
+        self.model.prepare()
 
     def close(self) -> None:
         """Stop what runs, keep it as interrupted, and let everything go."""
@@ -247,7 +247,11 @@ class Assistant:
         return self.model.switch_status
 
     def switch_model(self, name: str, *, unloads_first: bool = False) -> None:
-        """Bring another model in, a folder's name or a path; returns at once. As `PresentModel.switch`."""
+        """Bring another model in, a folder's name or a path; returns at once, `switch_status` tells the rest.
+
+        As `PresentModel.switch`. Raises UsageError where models cannot be changed here or another change is under way,
+        QueueFullError.
+        """
         self.model.switch(name, unloads_first=unloads_first)
 
     def wait_for_switch(self, timeout_s: float | None = None) -> SwitchStatus | None:
@@ -272,11 +276,14 @@ class Assistant:
     # 3. Pictures
 
     def stage(self, data: bytes, name: str, *, page: int = 0, detail: Detail | None = None) -> StagedPicture:
-        """Turn a file into a picture that can be asked about. As `Intake.stage`."""
+        """Turn a file into a picture that can be asked about, at the size the plan allows now; `page` counts from 0.
+
+        Waits for the plan of sizes. Raises PictureError, ModelNotLoadedError.
+        """
         return self.intake.stage(data, name, page=page, detail=detail)
 
     def stage_upload(self, data: bytes, name: str, *, page: int = 0, detail: Detail | None = None) -> StagedPicture:
-        """Turn a file into a picture or a clip that can be asked about. As `Intake.stage_upload`."""
+        """Turn a file into a picture or, where its bytes are one, into a clip. Raises as `stage`, and UsageError."""
         return self.intake.stage_upload(data, name, page=page, detail=detail)
 
     # 4. Asking
@@ -292,7 +299,11 @@ class Assistant:
         beside: int | None = None,
         is_anew: bool = False,
     ) -> AnswerJob:
-        """Keep a question, queue it, and return its job at once. As `Asking.ask`."""
+        """Keep a question, queue it, and return its job at once. As `Asking.ask`, which says what each word means.
+
+        Raises UsageError for a question that is none, QueueFullError, and HistoryError only where the conversation that
+        it continues is not this owner's.
+        """
         return self._asking.ask(
             question,
             owner=owner,

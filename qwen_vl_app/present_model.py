@@ -90,7 +90,7 @@ class PresentModel:
         """Start the queue, and the model first thing on its thread, after `page_stands` or `courtesy_s`. Returns at once."""
         self._queue.start(partial(self._bring_up, self._engine.load, courtesy_s=courtesy_s))
 
-    def plan(self) -> None:
+    def prepare(self) -> None:
         """Start the queue, and only find out the plan of sizes: no weights are read. Returns at once."""
         self._queue.start(partial(self._bring_up, self._engine.prepare))
 
