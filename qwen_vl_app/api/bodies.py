@@ -143,15 +143,20 @@ def limited(request: Request, *, limit_bytes: int) -> Receive:
     Raises QueueFullError where too much of others' bodies is in memory; whoever answers the request gives back what it held.
 
     A length that is announced over the limit is refused before a byte is kept. What a client goes on sending is thrown
-    away for a while: one that is cut off in the middle of writing never reads why.
+    away for a while: one that is cut off in the middle of writing never reads why. A client that asks before it sends
+    (`Expect: 100-continue`) is told at once: to read would be to say yes.
     """
     announced = request.headers.get("content-length", "")
     is_over = announced.isdigit() and int(announced) > limit_bytes
+    asks_first = request.headers.get("expect", "").strip().lower() == "100-continue"
     deadline = asyncio.get_running_loop().time() + READ_TIMEOUT_S
     read = 0
 
     async def receive() -> Message:
         nonlocal read
+        too_large = UsageError("api.body_too_large", limit=limit_bytes)
+        if is_over and asks_first:
+            raise too_large
         try:
             async with asyncio.timeout_at(deadline):
                 while True:
@@ -161,8 +166,10 @@ def limited(request: Request, *, limit_bytes: int) -> Receive:
                         HELD.take(request.scope, len(message.get("body", b"")))
                         return message
                     if not message.get("more_body") or read > MOST_DRAINED * limit_bytes:
-                        raise UsageError("api.body_too_large", limit=limit_bytes)
+                        raise too_large
         except TimeoutError as error:
+            if is_over or read > limit_bytes:
+                raise too_large from error
             raise UsageError("api.body_too_slow") from error
 
     return receive

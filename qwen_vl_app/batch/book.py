@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -101,7 +101,13 @@ class RunBook:
     def has_row(self, name: str) -> bool:
         """True where a file as a whole has a row already."""
         with self._lock:
-            return (name, 0, None) in self._ledger.outcomes
+            return (0, None) in self._ledger.outcomes.get(name, {})
+
+    def reopen(self, files: Iterable[FoundFile]) -> None:
+        """Have files that are waiting looked at as if for the first time, and with them what was taken for their copies."""
+        names = {file.name for file in files}
+        with self._lock:
+            self._ledger.reopen(names)
 
     def is_done(self, name: str, content_hash: str, *, page: int, question_index: int) -> bool:
         """True where a question about a page of that file, with those bytes, has its row."""

@@ -49,8 +49,12 @@ class Ledger:
     """By name: size, time and content hash of files that need nothing more."""
     contents: dict[str, str] = field(default_factory=dict)
     """By content hash: the name of the file that is asked about."""
-    outcomes: dict[tuple[str, int, int | None], RowOutcome] = field(default_factory=dict)
-    """By name, page and question, as the latest row has it."""
+    copies: dict[str, str] = field(default_factory=dict)
+    """By name of a file that is not asked about: the file whose copy it is."""
+    outcomes: dict[str, dict[tuple[int, int | None], RowOutcome]] = field(default_factory=dict)
+    """By name, then by page and question, as the latest row has it. Rows about bytes that a file has no more are not here."""
+    latest: dict[str, str] = field(default_factory=dict)
+    """By name: the content hash in its latest row."""
     answered: set[_Asked] = field(default_factory=set)
     failed: set[_Asked] = field(default_factory=set)
     last_state: str = ""
@@ -83,10 +87,17 @@ class Ledger:
     def _take_row(self, record: dict[str, Any]) -> None:
         outcome, name, content = RowOutcome(record["outcome"]), record["name"], record["content_hash"]
         page, question = int(record["page"]), record["question_index"]
-        self.outcomes[(name, page, question)] = outcome
+        if self.latest.get(name) != content:
+            self.outcomes.pop(name, None)
+            self.latest[name] = content
+        outcomes = self.outcomes.setdefault(name, {})
+        outcomes[(page, question)] = outcome
+        if outcome is RowOutcome.DUPLICATE:
+            self.copies[name] = str(record.get("duplicate_of", ""))
         if question is None:
             return
-        self.outcomes.pop((name, page, None), None)  # what kept the page from being asked is over
+        self.copies.pop(name, None)
+        outcomes.pop((page, None), None)  # what kept the page from being asked is over
         self.contents.setdefault(content, name)
         key = (name, content, page, int(question))
         (self.failed if outcome is RowOutcome.FAILED else self.answered).add(key)
@@ -94,9 +105,21 @@ class Ledger:
             self.failed.discard(key)
 
     def needs(self, file: FoundFile) -> bool:
-        """True where a file is new, unfinished, or no longer what it was when it was finished."""
+        """True where a file is new, unfinished, no longer what it was when it was finished, or a copy of one that is not."""
         done = self.finished.get(file.name)
-        return done is None or done[:2] != (file.size_bytes, file.modified_ns)
+        if done is None or done[:2] != (file.size_bytes, file.modified_ns):
+            return True
+        original = self.finished.get(self.copies.get(file.name, ""))
+        return original is not None and original[2] != done[2]
+
+    def reopen(self, names: set[str]) -> None:
+        """Believe nothing of the bytes of these files, and have those looked at again that were taken for copies of them."""
+        over = set(names)
+        while more := {copy for copy, original in self.copies.items() if original in over} - over:
+            over |= more
+        for name in over:
+            self.finished.pop(name, None)
+        self.contents = {content: name for content, name in self.contents.items() if name not in over}
 
     def is_done(self, name: str, content_hash: str, *, page: int, question_index: int) -> bool:
         """True where a question about a page of that file, with those bytes, has its row."""
@@ -105,13 +128,13 @@ class Ledger:
 
     def forget_failures(self) -> None:
         """Have everything that failed tried once more."""
-        names = {name for (name, _, _), outcome in self.outcomes.items() if outcome is RowOutcome.FAILED}
+        names = {name for name, outcomes in self.outcomes.items() if RowOutcome.FAILED in outcomes.values()}
         self.failed.clear()
         self.finished = {name: mark for name, mark in self.finished.items() if name not in names}
 
     def counts(self) -> Counter[RowOutcome]:
         """Return how many rows have each outcome."""
-        return Counter(self.outcomes.values())
+        return Counter(outcome for outcomes in self.outcomes.values() for outcome in outcomes.values())
 
 
 def current_rows(folder: Path, *, as_they_came: bool = False) -> Iterator[BatchRow]:

@@ -183,6 +183,7 @@ class BatchRun:
             listing = self._look(source)
             if listing is not None:
                 self._pass_over(listing)
+                self._book.reopen(self._pictures.waiting(listing.files))
                 waiting = self._pictures.waiting(listing.files)
                 if watch is not None:
                     waiting = watch.settled(waiting)

@@ -19,11 +19,16 @@ from qwen_vl_app.imaging.work_clock import PATIENCE, WorkClock
 
 _ROOT = str(Path(__file__).resolve().parents[2])
 _BOOTSTRAP = """
-import json, sys
+import json, signal, sys
+for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    if hasattr(signal, name):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
 sys.path[:0] = [entry for entry in json.loads(sys.argv.pop(1)) if entry not in sys.path]
 from qwen_vl_app.imaging.child import main
 main()
 """
+"""Ctrl-C in a terminal and a service's stop reach the children as well, and the parent wants its picture read to the end:
+one that is not would be called damaged. The child ends with the pipe."""
 _CREATE_NO_WINDOW = 0x08000000
 """subprocess.CREATE_NO_WINDOW, which exists on Windows alone."""
 ORPHAN_GRACE_S = 10.0
@@ -59,6 +64,7 @@ class ChildProcess:
             stderr=subprocess.DEVNULL,
             close_fds=True,
             env=_environment() if is_bare else None,
+            start_new_session=True,  # in a group of its own already while it starts
             creationflags=_CREATE_NO_WINDOW if sys.platform == "win32" else 0,
         )
         try:

@@ -16,6 +16,7 @@ from qwen_vl_app.imaging.limits import check_shape
 TARGET_PIXELS = 4_000_000
 """A page has no pixels of its own; 4 megapixels show print of an A4 page at 200 dots an inch."""
 _LAST_WORD = b"%%EOF"
+_NO_PDF = b"%PDF-"
 _ERROR_PASSWORD = 4
 """FPDF_ERR_PASSWORD."""
 _ERROR_SECURITY = 5
@@ -56,10 +57,32 @@ def _open(data: bytes) -> Any:
     try:
         return pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError as error:
-        if getattr(error, "err_code", None) in (_ERROR_PASSWORD, _ERROR_SECURITY):
+        if _is_locked(data, error):
             raise UnreadableImageError("image.pdf_password") from error
         is_cut = _LAST_WORD not in data[-1024:]  # half a download, as a rule
         raise UnreadableImageError("image.truncated" if is_cut else "image.unreadable", format="PDF") from error
+
+
+def _is_locked(data: bytes, error: pypdfium2.PdfiumError) -> bool:
+    """Return whether it was this file that wanted a password.
+
+    PDFium tells no error of its own for a file without pages, and its last word may then be about the locked file before
+    it. So it is made to say something else, and asked again.
+    """
+    if not _wants_password(error):
+        return False
+    for attempt in (_NO_PDF, data):
+        try:
+            pypdfium2.PdfDocument(attempt).close()
+        except pypdfium2.PdfiumError as again:
+            error = again
+        else:
+            return False
+    return _wants_password(error)
+
+
+def _wants_password(error: pypdfium2.PdfiumError) -> bool:
+    return getattr(error, "err_code", None) in (_ERROR_PASSWORD, _ERROR_SECURITY)
 
 
 def _render(document: Any, page: int, pixels: int) -> Image.Image:

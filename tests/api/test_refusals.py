@@ -86,6 +86,25 @@ def test_a_body_over_the_limit_is_refused_before_it_is_parsed(serve: Serve) -> N
     assert served.client.post("/describe-image/", files=picture).status_code == 413
 
 
+@pytest.mark.parametrize("expect", ["Expect: 100-continue\r\n", ""])
+def test_a_body_announced_over_the_limit_is_refused_as_too_large_though_it_never_comes(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, expect: str
+) -> None:
+    """Who asks before sending is not told to go on, and who sends nothing is not told to send it again."""
+    monkeypatch.setattr(bodies, "READ_TIMEOUT_S", 0.2)
+    served = serve(api_max_body_mb=1)
+    for path, kind in (
+        ("/v1/chat/completions", "application/json"),
+        ("/describe-image/", "multipart/form-data; boundary=x"),
+    ):
+        head = f"POST {path} HTTP/1.1\r\nHost: {served.url[7:]}\r\nContent-Type: {kind}\r\n{expect}Content-Length: 2000000\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", int(served.url.rpartition(":")[2])), timeout=60) as client:
+            client.sendall(head.encode())
+            reply = client.makefile("rb")
+            assert reply.readline().startswith(b"HTTP/1.1 413 ")
+            reply.close()
+
+
 def test_many_large_requests_at_once_do_not_fill_the_memory(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """While others' bodies hold the memory that there is for them, a new one is asked to come back; then it is answered."""
     monkeypatch.setattr(bodies, "MOST_HELD_BYTES", 2**20)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -165,6 +167,58 @@ def test_a_resumed_run_takes_up_new_and_changed_files_alone(opened: Open, photos
     rows = {row.name: row for row in runs.current_rows(run_id)}
     assert len(rows) == len(runs.current_rows(run_id)) == 4
     assert rows["photo 1.png"].size is not None and rows["photo 1.png"].size.width == 840
+
+
+def test_files_that_changed_places_keep_an_answer_each(opened: Open, photos: Path) -> None:
+    """None of them is called a copy of the other by what that one was before."""
+    names = fill(photos, 2)
+    runs = opened(AnsweringEngine())
+    run_id = finished(runs, BatchPlan(photos, ("?",)))
+    one, other = ((photos / name).read_bytes() for name in names)
+    (photos / names[0]).write_bytes(other)
+    (photos / names[1]).write_bytes(one)
+    later(photos, *names)
+    runs.resume(run_id)
+    assert runs.wait(run_id, WAIT_S)
+    rows = runs.current_rows(run_id)
+    assert [(row.name, row.outcome, row.content_hash) for row in rows] == [
+        (name, RowOutcome.ANSWERED, sha256(content).hexdigest())
+        for name, content in zip(names, (other, one), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("is_watching", [False, True])
+def test_a_copy_is_asked_about_when_the_file_it_was_a_copy_of_is_another(
+    opened: Open, photos: Path, is_watching: bool
+) -> None:
+    """Its answer stood in the other one's row, which is over; and what is over is not counted."""
+    names = fill(photos, 2)
+    content = (photos / names[0]).read_bytes()
+    (photos / "photo 7.png").write_bytes(content)
+    runs = opened(AnsweringEngine())
+    run_id = runs.start(BatchPlan(photos, ("?",), is_watching=is_watching))
+    until(runs, run_id, lambda progress: (progress.answered, progress.duplicates) == (2, 1))
+    if not is_watching:
+        assert runs.wait(run_id, WAIT_S)
+    (photos / names[0]).write_bytes((photos / names[1]).read_bytes())
+    later(photos, names[0])
+    if not is_watching:
+        runs.resume(run_id)
+        assert runs.wait(run_id, WAIT_S)
+
+    def stands() -> bool:
+        last = {row.name: row.outcome for row in runs.current_rows(run_id)}
+        others = sorted(last[name] for name in names)
+        return last["photo 7.png"] is RowOutcome.ANSWERED and others == [RowOutcome.ANSWERED, RowOutcome.DUPLICATE]
+
+    until(runs, run_id, lambda progress: stands() and (progress.answered, progress.duplicates) == (2, 1))
+
+
+def later(folder: Path, *names: str) -> None:
+    """Have files look as if they were written an hour ago: a clock may tell the same time twice in a row."""
+    for name in names:
+        moment = (folder / name).stat().st_mtime - 3600
+        os.utime(folder / name, (moment, moment))
 
 
 def test_failures_are_asked_again_when_somebody_wants_it(opened: Open, photos: Path) -> None:

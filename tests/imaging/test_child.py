@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -98,6 +99,25 @@ def test_a_killed_child_is_replaced(in_fit: bool) -> None:
         assert error.value.code == "image.child_failed"
     assert decoder.render(PICTURE, fit=same).size == Size(64, 48)
     decoder.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a child without a window has a console, and so keys, of its own")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_what_ends_the_app_spoils_no_picture(name: str) -> None:
+    """Ctrl-C and a service's stop are meant for the app, which ends its child by itself; the picture is not damaged."""
+    decoder = PictureDecoder(**ROOMY, timeout_s=30)
+    decoder.inspect(PICTURE)
+
+    def interrupt(size: Size) -> Size:
+        child_of(decoder).send_signal(getattr(signal, name))
+        return size
+
+    child = child_of(decoder)
+    assert os.getpgid(child.pid) != os.getpgid(0)
+    assert decoder.render(PICTURE, fit=interrupt).size == Size(64, 48)
+    assert child_of(decoder).pid == child.pid
+    decoder.close()
+    assert not child.is_running()
 
 
 def test_a_child_killed_at_its_work_fails_one_picture(monkeypatch: pytest.MonkeyPatch) -> None:

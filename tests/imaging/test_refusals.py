@@ -256,6 +256,22 @@ def test_a_locked_pdf_says_that_it_is_locked(decoder: PictureDecoder) -> None:
     assert refusal(decoder, locked_pdf()).code == "image.pdf_password"
 
 
+def test_a_pdf_without_pages_is_not_called_locked_after_one_that_is(decoder: PictureDecoder) -> None:
+    """PDFium keeps the error of the file before, and has none of its own for this one."""
+    assert refusal(decoder, locked_pdf()).code == "image.pdf_password"
+    assert refusal(decoder, pdf_without_pages()).code == "image.unreadable"
+    assert refusal(decoder, locked_pdf()).code == "image.pdf_password"
+
+
+def pdf_without_pages() -> bytes:
+    """A PDF that is sound but for its empty list of pages."""
+    document = pypdfium2.PdfDocument.new()
+    buffer = io.BytesIO()
+    document.save(buffer)
+    document.close()
+    return buffer.getvalue()
+
+
 def locked_pdf() -> bytes:
     """A PDF whose encryption wants a password that is not the empty one (standard handler, revision 2)."""
     document = pypdfium2.PdfDocument.new()
