@@ -79,7 +79,7 @@ def look_again(
     _, top, _, bottom = located.box.to_pixels(picture.size)
     if bottom - top < MIN_HEIGHT_PX:
         return SecondLook(LookOutcome.UNREADABLE, reason=Reason("forms.doubt.too_small", pixels=bottom - top))
-    if _knows_one_size(assistant):
+    if _blows_crops_up(assistant):
         shown = blank_outside(picture.view, located.box, margin=MARGIN)
     else:
         shown = crop_region(picture.view, located.box, margin=MARGIN)
@@ -148,10 +148,10 @@ def _folded(text: str) -> str:
     return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def _knows_one_size(assistant: Assistant) -> bool:
-    """True for a model that can be shown nothing larger: a crop then keeps its place on an otherwise blank picture."""
+def _blows_crops_up(assistant: Assistant) -> bool:
+    """Return whether a model sees even a narrow crop with about as many pixels as any picture, its letters as never taught."""
     plan = assistant.status.engine.plan
-    return plan is not None and plan.rungs[-1].max_pixels < 2 * plan.min_pixels
+    return plan is not None and plan.rungs[0].max_pixels < 2 * plan.min_pixels
 
 
 def _short(text: str) -> str:

@@ -96,7 +96,7 @@ def _cut(image: Image.Image, box: Box, margin: float) -> _Pixels:
 def blank_outside(view: bytes, box: Box, *, margin: float = 0.05) -> bytes:
     """Return the view with everything outside a box and its margin painted in the box's own ground colour, as PNG.
 
-    For models that know pictures of one size only: what is inside stays where and as large as it was, but sharpened, so
+    For models that see small pictures as large as any other: what is inside stays where and as large as it was, but sharpened, so
     that it is not the very same pixels over again. `margin` as in `crop_region`. Raises UnreadableImageError where the view itself is damaged.
     """
     image, _ = open_view(view)

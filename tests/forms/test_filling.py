@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from qwen_vl_app.answers import parse_answer
 from qwen_vl_app.assistant import Assistant
-from qwen_vl_app.chat import Answer, CoordinateSpace, FinishReason, ScoredToken
+from qwen_vl_app.chat import Answer, CoordinateSpace, Detail, FinishReason, Rung, ScoredToken, SizePlan
 from qwen_vl_app.errors import InferenceError
 from qwen_vl_app.forms import (
     FieldState,
@@ -28,7 +30,7 @@ from qwen_vl_app.forms import (
     value_of,
 )
 from qwen_vl_app.forms.filled import dump_form, load_form
-from qwen_vl_app.forms.second_look import held_against
+from qwen_vl_app.forms.second_look import _blows_crops_up, held_against
 from tests.forms.parts import TEMPLATE, PlateModel, form_assistant
 from tests.ui.fakes import png
 
@@ -215,3 +217,24 @@ def test_a_name_that_the_grammar_forced_has_no_value(assistant: Assistant, model
     assert load.value.is_null and load.reading.forced == "50" and load.state is FieldState.DOUBTFUL
     assert [each.code for each in load.doubts] == ["forms.doubt.forced"]
     assert form.judged("serial").value.value == "AB-123"
+
+
+@pytest.mark.parametrize(
+    ("least", "areas", "is_blown_up"),
+    [
+        (43008, (50960,), True),
+        (43008, (50960, 101920, 203840), True),
+        (3136, (442368, 602112, 1003520), False),
+        (200704, (442368, 1003520), False),
+    ],
+    ids=["one-size", "few-sizes", "published", "from-256-tokens"],
+)
+def test_a_crop_stays_in_its_place_where_small_pictures_are_blown_up(
+    least: int, areas: tuple[int, ...], is_blown_up: bool
+) -> None:
+    """What decides is the lowest size beside the least one, and not how far up a model's sizes go."""
+    names = (Detail.BALANCED, Detail.DETAIL, Detail.DOCUMENT)
+    rungs = tuple(Rung(name, area, area // 784) for name, area in zip(names, areas, strict=False))
+    plan = SizePlan(28, least, rungs, Detail.BALANCED, 4096)
+    with_plan = SimpleNamespace(status=SimpleNamespace(engine=SimpleNamespace(plan=plan)))
+    assert _blows_crops_up(cast(Assistant, with_plan)) is is_blown_up
