@@ -1,24 +1,20 @@
-"""The one path of a question: pictures are staged, the question is kept, waits, is answered, parsed and kept again.
+"""The hub: one assistant, put together from the parts that do its work, opened and closed with them.
 
-Knows the islands and brings them together; knows no page, no torch and no SQL. Doors hold the `AnswerJob` that it
-returns, and nothing else of what happens here.
+Knows the islands and brings them together; knows no page, no torch and no SQL. The one path of a question leads through
+its parts: `intake` makes pictures of files, `asking` keeps a question and lets it wait, `answering` makes, parses and keeps
+the answer, on the thread of the `present_model`. Doors hold the `AnswerJob` that `ask` returns, and nothing else of what
+happens here. It is longer than most files because it is where the doors ask: what stands below is short.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
-import time
-import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
-from typing import TypeAlias
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from qwen_vl_app.answer_job import AnswerJob, JobState
-from qwen_vl_app.answering import Answering, Run, why_not_loaded
-from qwen_vl_app.answers import is_schema
+from qwen_vl_app.answering import Answering
+from qwen_vl_app.asking import Asking
 from qwen_vl_app.chat import (
     Answer,
     Conversation,
@@ -28,63 +24,35 @@ from qwen_vl_app.chat import (
     FinishReason,
     Question,
     Rendition,
-    SeenSize,
-    Size,
-    SizePlan,
     StagedPicture,
     Turn,
 )
 from qwen_vl_app.config import Settings
 from qwen_vl_app.engine.base import Engine
-from qwen_vl_app.engine.clips import SeenClip, pair_tokens, seen_clip
 from qwen_vl_app.engine.exchange import EngineExchange
-from qwen_vl_app.engine.folders import ModelFolder, list_models
-from qwen_vl_app.engine.form_rules import form_rules
-from qwen_vl_app.engine.json_schemas import UnenforceableError
-from qwen_vl_app.errors import (
-    AppError,
-    HistoryError,
-    InferenceError,
-    ModelNotLoadedError,
-    QueueFullError,
-    Reason,
-    UsageError,
-)
+from qwen_vl_app.engine.folders import ModelFolder
+from qwen_vl_app.errors import HistoryError, InferenceError, Reason, UsageError
 from qwen_vl_app.history import HistoryStore, KeepingMode, PictureBytes
-from qwen_vl_app.imaging import (
-    ClipDecoder,
-    ClipFacts,
-    FrameChoice,
-    PictureDecoder,
-    PictureFacts,
-    clean_name,
-    sniff_clip,
-)
+from qwen_vl_app.imaging import ClipDecoder, PictureDecoder
+from qwen_vl_app.intake import Intake
 from qwen_vl_app.jobs import BatchShare, JobQueue, Priority
-from qwen_vl_app.model_check import CheckStatus, ModelCheck
-from qwen_vl_app.model_switch import ModelSwitch, SwitchStatus
+from qwen_vl_app.model_check import CheckStatus
+from qwen_vl_app.model_switch import SwitchStatus
+from qwen_vl_app.open_jobs import OpenJobs
 from qwen_vl_app.own_tasks import TASKS_NAME, OwnTasks
+from qwen_vl_app.present_model import PLAN_TIMEOUT_S, PresentModel
 from qwen_vl_app.private import PrivateConversations
 from qwen_vl_app.private import is_private as is_private_id
-from qwen_vl_app.prompts import pictures_of
 from qwen_vl_app.records import Records, ReplayResult, compare, refuse_replay
-from qwen_vl_app.run_width import RunWidth, tokens_of, width_of
-from qwen_vl_app.samples import Sample, load_samples
+from qwen_vl_app.run_width import RunWidth, width_of
+from qwen_vl_app.samples import Sample
 from qwen_vl_app.scratch import SCRATCH_NAME, Scratch
 from qwen_vl_app.staging import StagingArea
-from qwen_vl_app.tiles import parts_of
 
 log = logging.getLogger(__name__)
 
 LOCAL_OWNER = "local"
 """Who asks where there is no browser to tell people apart: the command line and tests."""
-TITLE_LENGTH = 60
-PLAN_TIMEOUT_S = 600.0
-"""The first start from a slow disk, where a virus scanner reads every library as well, takes minutes."""
-HALT_TIMEOUT_S = 30.0
-FORGET_TIMEOUT_S = 10.0
-
-_StatusTest: TypeAlias = Callable[[EngineStatus], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +77,6 @@ class AssistantStatus:
     """How many of those that wait are no run's."""
 
 
-@dataclass(frozen=True, slots=True)
-class FormSupport:
-    """Whether answers are held to a schema while they are written, and the rules of it that are not, by their names."""
-
-    is_held: bool
-    unheld: tuple[str, ...] = ()
-
-
 class Assistant:
     """The hub. Build it through `bootstrap`, open it once, ask it from any thread, close it at the end."""
 
@@ -136,8 +96,6 @@ class Assistant:
         self.staging = StagingArea()
         """Pictures that wait for their question, by owner; doors put them there and take them out."""
         self._engine = engine
-        self._decoder = decoder
-        self._clip_decoder = clip_decoder
         self._history = history
         self._queue = JobQueue(
             limit=settings.queue_limit,
@@ -147,38 +105,57 @@ class Assistant:
             batch_share=self._batch_share,
         )
         self._history_problem: Reason | None = None
-        self._jobs: dict[AnswerJob, int | None] = {}
-        """Every job that is not over, in the order they were asked, and the conversation whose words it is told."""
-        self._jobs_lock = threading.Lock()
-        self._load_problem: Reason | None = None
+        self._jobs = OpenJobs()
         self._let_go_also: dict[Callable[[], None], None] = {}
-        self._page_stands = threading.Event()
+        detail = None if settings.detail == "auto" else Detail(settings.detail)
+        self.model = PresentModel(
+            engine,
+            self._queue,
+            settings=settings,
+            decoder=decoder,
+            detail=detail,
+            exchange=exchange,
+            is_checked=checks_models,
+            on_switched=self._note_model,
+        )
+        """The model that answers: its folder and samples, what its answers can be held to, changing it."""
+        self.intake = Intake(
+            engine,
+            decoder,
+            clip_decoder=None if settings.remote_address else clip_decoder,
+            wait_for_plan=self.model.wait_for_plan,
+            detail=detail,
+        )
+        """What files are, what the model would see of them, and pictures and clips made of them."""
         self._answering = Answering(
             engine=engine,
             settings=settings,
-            stage=self.stage_upload,
-            status=lambda: self._engine_status,
-            forget=self._forget,
+            intake=self.intake,
+            status=lambda: self.model.status,
+            forget=self._jobs.remove,
         )
-        self._checks_models = checks_models and not settings.remote_address
-        self._check: ModelCheck | None = None
-        self._next_check: ModelCheck | None = None
-        """Of the model that is about to take over."""
-        self._switch = None
-        if exchange is not None:
-            self._switch = ModelSwitch(exchange, self._queue, self._note_model, examine=self._examine)
         self.private = PrivateConversations(
             may_begin=KeepingMode(settings.keep) is not KeepingMode.RECORDS,
-            halt=self._halt,
-            let_go=self.let_model_forget,
+            halt=self._jobs.halt,
+            let_go=self.model.forget,
             is_busy=self.is_running,
         )
         """Conversations of this process's memory, for the doors: touching, leaving and ending them."""
+        self._asking = Asking(
+            queue=self._queue,
+            jobs=self._jobs,
+            answering=self._answering,
+            history_of=self._history_of,
+            history_problem=lambda: self._history_problem,
+            private=self.private,
+            is_ready=lambda: self.model.status.state is EngineState.READY,
+            max_pictures=settings.max_pictures,
+        )
         self.own_tasks = OwnTasks(None if settings.keep == "nothing" else settings.data_dir / TASKS_NAME)
         """The questions that people saved under a name."""
         self.scratch = Scratch(settings.data_dir / SCRATCH_NAME)
         """Room for files that are made to be handed over."""
-        self.records = Records(history, halt=self._halt, let_go=self._let_go, private=self.private)
+        self.records = Records(history, halt=self._jobs.halt, let_go=self._let_go, private=self.private)
         """What is kept, for the doors: finding, branches, taking away, erasing."""
         self.records.erase_also(TASKS_NAME, self.own_tasks)
 
@@ -197,38 +174,36 @@ class Assistant:
         else:
             self.scratch.sweep()  # nobody else is using the folder
             self.records.start_expiring()
-        self._decoder.start()
-        self._queue.start(partial(self._bring_up, self._engine.load, courtesy_s=courtesy_s))
+        self.intake.start()
+        self.model.load(courtesy_s=courtesy_s)
 
     def page_stands(self) -> None:
         """Tell that a first page was drawn. Any thread, any number of times."""
-        self._page_stands.set()
+        self.model.page_stands()
 
     def open_to_look(self) -> None:
-        """Open only what `look` needs, the decoder and the plan of sizes: no weights are read and no history is touched."""
-        self._decoder.start()
-        self._queue.start(partial(self._bring_up, self._engine.prepare))
+        """Open only what looking at files needs, the decoder and the plan of sizes: no weights are read and no history is touched."""
+        self.intake.start()
+        self.model.prepare()
 
     def close(self) -> None:
         """Stop what runs, keep it as interrupted, and let everything go."""
         self._answering.is_closing = True
+        self.model.give_up()
         self.records.stop_expiring()
-        self._page_stands.set()
-        running = self._open_jobs()
+        running = self._jobs.all()
         for job in running:
             job.cancel()
         for job in running:
             job.wait(5.0)
         self._queue.close()
-        for job in self._open_jobs():  # a step that does not end, or a question that came in between
+        for job in self._jobs.all():  # a step that does not end, or a question that came in between
             job.finish(Answer(job.text, FinishReason.STOPPED, model=self._engine.status.model), JobState.STOPPED)
-            self._forget(job)
+            self._jobs.remove(job)
         self.staging.clear()
         self.private.close()
         self._engine.close()
-        self._decoder.close()
-        if self._clip_decoder is not None:
-            self._clip_decoder.close()
+        self.intake.close()
         try:
             self._history.close()
         except HistoryError as error:  # everything that was acknowledged is on the disk already
@@ -241,236 +216,75 @@ class Assistant:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _bring_up(self, step: Callable[[], None], *, courtesy_s: float = 0.0) -> None:
-        self._page_stands.wait(courtesy_s)
-        for is_last in (False, True):
-            try:
-                step()
-                if self._engine.status.state is EngineState.READY:
-                    self._begin_check(self._new_check(self._engine))
-            except AppError as error:
-                log.warning("the model did not load: %s", error.code)
-                self._load_problem = error.reason
-            except Exception:  # whatever went wrong, the thread must live to tell those who ask
-                log.exception("the model did not load")
-                if not is_last and not self._answering.is_closing:
-                    # Libraries of this size fail by chance at times, on a machine that is short of everything as it starts.
-                    continue
-                self._load_problem = Reason("model.load_broke")
-            return
-
     @property
     def status(self) -> AssistantStatus:
         """What the assistant is and does. Never blocks."""
         return AssistantStatus(
-            engine=self._engine_status,
+            engine=self.model.status,
             waiting=self._queue.waiting,
             waiting_in_line=self._queue.waiting_in_line,
             is_busy=self._queue.is_busy,
             expected_wait_s=self._queue.expected_wait_s(),
             history_problem=self._history_problem,
             notices=self._history.notices,
-            check=None if self._check is None else self._check.status,
-            unanswered=sum(not job.state.is_over for job in self._open_jobs()),
+            check=self.model.check_status,
+            unanswered=sum(not job.state.is_over for job in self._jobs.all()),
         )
 
-    @property
-    def _engine_status(self) -> EngineStatus:
-        """The engine's own word, but FAILED where loading broke in a way that the engine did not notice itself."""
-        status = self._engine.status
-        if self._load_problem is None or status.state in (EngineState.FAILED, EngineState.CLOSED):
-            return status
-        return replace(status, state=EngineState.FAILED, error=self._load_problem)
+    # 2. Its model
 
     def wait_until_loaded(self, timeout_s: float | None = None) -> EngineStatus:
         """Wait for the model. Raises ModelNotLoadedError with the reason when it failed, or when the time is up."""
-        return self._await(lambda status: status.state is EngineState.READY, timeout_s)
+        return self.model.wait_until_loaded(timeout_s)
 
     def wait_for_plan(self, timeout_s: float = PLAN_TIMEOUT_S) -> EngineStatus:
         """Wait until the sizes of pictures are known, well before the weights are there. Raises as `wait_until_loaded`."""
-        return self._await(lambda status: status.plan is not None, timeout_s)
-
-    def _await(self, is_enough: _StatusTest, timeout_s: float | None) -> EngineStatus:
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while True:
-            status = self._engine_status
-            if is_enough(status):
-                return status
-            if status.state in (EngineState.FAILED, EngineState.CLOSED):
-                raise why_not_loaded(status)
-            if deadline is not None and time.monotonic() > deadline:
-                raise ModelNotLoadedError("model.still_loading")
-            time.sleep(0.02)
-
-    # 2. Its model
+        return self.model.wait_for_plan(timeout_s)
 
     @property
     def switch_status(self) -> SwitchStatus | None:
         """The last change of models that was asked for. Never blocks."""
-        return None if self._switch is None else self._switch.status
+        return self.model.switch_status
 
     def switch_model(self, name: str, *, unloads_first: bool = False) -> None:
         """Bring another model in, a folder's name or a path; returns at once, `switch_status` tells the rest.
 
-        The one there is stays until the new one has answered; questions asked meanwhile wait for that. Where both do not
-        fit into memory beside each other, nothing is changed and the status says `needs_room`, unless the old one is to be unloaded first. Raises UsageError where
-        models cannot be changed here or another change is under way, QueueFullError.
+        As `PresentModel.switch`. Raises UsageError where models cannot be changed here or another change is under way,
+        QueueFullError.
         """
-        if self._switch is None or self.settings.remote_address or not self.settings.switch_models:
-            raise UsageError("switch.not_here")
-        self._switch.begin(name, unloads_first=unloads_first)
+        self.model.switch(name, unloads_first=unloads_first)
 
     def wait_for_switch(self, timeout_s: float | None = None) -> SwitchStatus | None:
         """Wait until a change of models is over."""
-        return None if self._switch is None else self._switch.wait(timeout_s)
+        return self.model.wait_for_switch(timeout_s)
 
     def models(self) -> tuple[ModelFolder, ...]:
         """Return the model folders there are, damaged ones with their problem."""
-        return list_models(self.settings.models_dir)
-
-    def _note_model(self, name: str) -> None:
-        self.settings = self.settings.model_copy(update={"model": name})
-        self._load_problem = None
-        self._begin_check(self._next_check)
-
-    def _examine(self, model: str, engine: Engine) -> Iterator[None]:
-        """Ask a model that is to take over, a question at a step. Raises ModelError where it must not."""
-        self._next_check = self._new_check(engine, model)
-        if self._next_check is not None:
-            yield from self._next_check.begin(engine)
-
-    def _new_check(self, engine: Engine, model: str = "") -> ModelCheck | None:
-        folder = self._folder_of(engine, model or self.settings.model)
-        if not self._checks_models or folder is None:
-            return None
-        return ModelCheck(engine.status, folder, decoder=self._decoder, detail=self._detail())
-
-    def _begin_check(self, check: ModelCheck | None) -> None:
-        self._check, self._next_check = check, None
-        self._queue.pass_time_with(None if check is None else partial(check.go_on, self._engine))
-
-    # 3. Pictures
-
-    def look(
-        self, data: bytes, name: str, *, page: int = 0, detail: Detail | None = None
-    ) -> tuple[PictureFacts, SeenSize]:
-        """Return what a file is and what the model would see of it. Raises PictureError, ModelNotLoadedError."""
-        self.wait_for_plan()
-        facts = self._decoder.inspect(data, name=name, page=page)
-        return facts, self._engine.seen_size(facts.size, detail=detail or self._detail())
-
-    def stage(self, data: bytes, name: str, *, page: int = 0, detail: Detail | None = None) -> StagedPicture:
-        """Turn a file into a picture that can be asked about, at the size the plan allows now.
-
-        `page` counts from 0 and matters for documents of several pages. Waits for the plan of sizes, which is there
-        before the weights are. Raises PictureError, ModelNotLoadedError.
-        """
-        self.wait_for_plan()
-        seen: list[SeenSize] = []
-
-        def fit(size: Size) -> Size:
-            seen.append(self._engine.seen_size(size, detail=detail or self._detail()))
-            return seen[-1].size
-
-        picture = self._decoder.render(data, name=name, page=page, fit=fit)
-        return StagedPicture(
-            staged_id=uuid.uuid4().hex,
-            picture_id=picture.picture_id,
-            name=clean_name(name),
-            format=picture.format,
-            size=picture.size,
-            seen=seen[-1],
-            upload=data,
-            view=picture.view,
-            view_mime=picture.view_mime,
-            thumbnail=picture.thumbnail,
-            seen_png=picture.seen_png,
-            page=picture.page,
-            page_count=picture.page_count,
-            notes=picture.notes,
-        )
-
-    def stage_upload(self, data: bytes, name: str, *, page: int = 0, detail: Detail | None = None) -> StagedPicture:
-        """Turn a file into a picture or, where its bytes are one, into a clip. Raises as `stage`, and UsageError."""
-        if sniff_clip(data) is None:
-            return self.stage(data, name, page=page, detail=detail)
-        plan, decoder = self._plan_for_clips()
-        chosen: list[SeenClip] = []
-
-        def choose(facts: ClipFacts) -> FrameChoice:
-            chosen.append(self._seen_clip(plan, facts, detail))
-            return FrameChoice(chosen[-1].count, chosen[-1].seen.size)
-
-        made = decoder.render_clip(data, choose=choose)
-        seen, clip = chosen[-1].seen, made.clip
-        tokens = pair_tokens(seen, chosen[-1].count)[0] * clip.pairs  # a damaged clip has fewer
-        return StagedPicture(
-            staged_id=uuid.uuid4().hex,
-            picture_id=made.picture_id,
-            name=clean_name(name),
-            format=made.facts.format,
-            size=made.facts.size,
-            seen=replace(seen, tokens=tokens),
-            upload=data,
-            view=made.view,
-            view_mime="image/jpeg",
-            thumbnail=made.thumbnail,
-            seen_png=made.seen_png,
-            notes=made.facts.notes,
-            clip=clip,
-        )
-
-    def look_clip(self, data: bytes, *, detail: Detail | None = None) -> tuple[ClipFacts, SeenClip]:
-        """Return what a clip is and what the model would see of it. Raises as `stage_upload`."""
-        plan, decoder = self._plan_for_clips()
-        facts = decoder.inspect_clip(data)
-        return facts, self._seen_clip(plan, facts, detail)
-
-    def _plan_for_clips(self) -> tuple[SizePlan, ClipDecoder]:
-        if self.settings.remote_address or self._clip_decoder is None:
-            raise UsageError("clip.not_here")
-        self.wait_for_plan()
-        plan = self._engine.status.plan
-        if plan is None:
-            raise ModelNotLoadedError("engine.not_ready")
-        return plan, self._clip_decoder
-
-    def _seen_clip(self, plan: SizePlan, facts: ClipFacts, detail: Detail | None) -> SeenClip:
-        return seen_clip(
-            plan, facts.size, seconds=facts.seconds, frame_count=facts.frame_count, detail=detail or self._detail()
-        )
-
-    def expected_seconds(self, picture_tokens: Sequence[int]) -> float | None:
-        """Return the seconds to the first word of an answer about pictures of so many tokens; None while not known."""
-        try:
-            return self._engine.predict(picture_tokens).first_token_s
-        except ModelNotLoadedError:
-            return None
-
-    def part_count(self, picture: StagedPicture) -> int:
-        """Return in how many parts a question `in_parts` would look at a picture; 0 where the whole shows as much."""
-        plan = self._engine.status.plan
-        if plan is None or picture.clip is not None:
-            return 0
-        return len(parts_of(picture.size, picture.seen.size, max_pixels=plan.rung().max_pixels))
-
-    def _detail(self) -> Detail | None:
-        return None if self.settings.detail == "auto" else Detail(self.settings.detail)
+        return self.model.folders()
 
     def samples(self) -> tuple[Sample, ...]:
         """Return the sample pictures that came with the model; none before it is known which one runs."""
-        folder = self.model_folder()
-        return load_samples(folder) if folder is not None else ()
+        return self.model.samples()
 
-    def model_folder(self) -> Path | None:
-        """Return the folder of the model that runs, None before it is known which one does."""
-        return self._folder_of(self._engine, self.settings.model)
+    def let_model_forget(self) -> tuple[Reason, ...]:
+        """Let the model drop what it has read, as if it had just been loaded; return what cannot be promised."""
+        return self.model.forget()
 
-    def _folder_of(self, engine: Engine, model: str) -> Path | None:
-        name, given = engine.status.model, Path(model)
-        if not name:
-            return None
-        return given if given.is_absolute() else self.settings.models_dir / name
+    def _note_model(self, name: str) -> None:
+        self.settings = self.settings.model_copy(update={"model": name})
+
+    # 3. Pictures
+
+    def stage(self, data: bytes, name: str, *, page: int = 0, detail: Detail | None = None) -> StagedPicture:
+        """Turn a file into a picture that can be asked about, at the size the plan allows now; `page` counts from 0.
+
+        Waits for the plan of sizes. Raises PictureError, ModelNotLoadedError.
+        """
+        return self.intake.stage(data, name, page=page, detail=detail)
+
+    def stage_upload(self, data: bytes, name: str, *, page: int = 0, detail: Detail | None = None) -> StagedPicture:
+        """Turn a file into a picture or, where its bytes are one, into a clip. Raises as `stage`, and UsageError."""
+        return self.intake.stage_upload(data, name, page=page, detail=detail)
 
     # 4. Asking
 
@@ -485,124 +299,32 @@ class Assistant:
         beside: int | None = None,
         is_anew: bool = False,
     ) -> AnswerJob:
-        """Keep a question, queue it, and return its job at once.
-
-        `is_kept=False` leaves no trace in the history: for programs, who keep their conversations themselves. A new
-        conversation that `is_private` lives in memory until `private` lets it go, and every question that continues it
-        does as well; it is never answered from storage. With `beside` it takes the place of that turn, on a branch of its own: the model is told only of the turns before it.
-        The very same question with a deterministic answer is answered from storage, which a note `history.from_cache`
-        says, unless it `is_anew`.
+        """Keep a question, queue it, and return its job at once. As `Asking.ask`, which says what each word means.
 
         Raises UsageError for a question that is none, QueueFullError, and HistoryError only where the conversation that
-        it continues is not this owner's. A history that cannot write does not stop the question: the answer says so.
+        it continues is not this owner's.
         """
-        question = self._usable(question)
-        text = question.text
-        continued = question.conversation_id if beside is None else beside
-        if continued is not None:
-            is_private = is_private_id(continued)
-        history = self._history_of(continued)
-        not_kept: Reason | None = self._history_problem if is_kept and not is_private else None
-        turn: Turn | None = None
-        if beside is not None:
-            conversation_id = history.turn(owner, beside).conversation_id
-            if question.conversation_id not in (None, conversation_id):
-                raise HistoryError("history.not_found")
-            question = replace(question, conversation_id=conversation_id)
-        elif question.conversation_id is not None:
-            history.conversation(owner, question.conversation_id)
-        if is_kept and not_kept is None:
-            begin = self.private.begin_turn if is_private else history.begin_turn
-            try:
-                turn = begin(owner, question, title=_title(text), beside=beside)
-            except HistoryError as error:
-                if error.code == "history.not_found":
-                    raise
-                not_kept = error.reason
-        told_of = turn.conversation_id if turn else question.conversation_id
-        job = AnswerJob(
+        return self._asking.ask(
+            question,
             owner=owner,
-            turn_id=turn.id if turn else None,
-            # What is played again beside a turn and not kept belongs on no page.
-            conversation_id=told_of if is_kept or beside is None else None,
-            pictures=question.pictures,
-        )
-        with self._jobs_lock:
-            # Only an answer of this owner's own that is still being made could change what storage knows.
-            is_alone = all(other.owner != owner for other in self._jobs)
-            self._jobs[job] = told_of
-        run = Run(
-            job=job,
-            question=question,
-            history=self.private.history if is_private else history,
-            not_kept=not_kept,
-            turn=turn,
+            is_kept=is_kept,
+            is_private=is_private,
+            priority=priority,
             beside=beside,
             is_anew=is_anew,
-            is_private=is_private,
-            is_background=priority is Priority.BATCH,
         )
-        if is_alone and self._engine_status.state is EngineState.READY and self._answering.look_up_now(run):
-            return job
-        group: object = job.conversation_id
-        if priority is Priority.BATCH and group is None and question.pictures:
-            # One after the other, so that the second finds the picture read.
-            group = (owner, *(picture.picture_id for picture in question.pictures))
-        try:
-            ticket = self._queue.submit(
-                owner,
-                partial(self._answering.answer, run),
-                priority=priority,
-                group=group,
-                cost=tokens_of(question),
-                has_to_end=lambda: job.is_cancelled,
-            )
-        except QueueFullError as error:
-            self._answering.finish(run, FinishReason.FAILED, error=error.reason)
-            raise
-        job.position_of = partial(self._queue.position, ticket)
-        job.wait_of = self._queue.expected_wait_s
-
-        def withdraw() -> None:
-            if self._queue.withdraw(ticket):
-                self._answering.finish(run, FinishReason.STOPPED)
-
-        job.on_cancel = withdraw
-        if job.is_cancelled:  # somebody deletes the conversation, or closes the app, at this very moment
-            withdraw()
-        return job
-
-    def _usable(self, question: Question) -> Question:
-        """Return the question in whole characters, without space around them. Raises UsageError for one that is none."""
-        text = _speakable(question.text.strip())
-        if not text and not (question.pictures and question.earlier):  # what is wanted may have been said before
-            raise UsageError("question.empty")
-        if len(pictures_of(question)) > self.settings.max_pictures:
-            raise UsageError("question.too_many_pictures", limit=self.settings.max_pictures)
-        if question.schema is not None and not is_schema(question.schema):
-            raise UsageError("question.bad_schema")
-        return replace(question, text=text)
-
-    def form_support(self, schema: str) -> FormSupport:
-        """Return how far the loaded model's answers would be held to a schema, given as JSON text."""
-        try:
-            rules = form_rules(schema)
-        except UnenforceableError as error:
-            return FormSupport(is_held=False, unheld=(error.rule,))
-        is_held = any(choice.code == "engine.form.grammar" for choice in self._engine_status.choices)
-        return FormSupport(is_held, rules.relaxed)
 
     @property
     def run_width(self) -> RunWidth:
         """How many answers of runs over folders are made at a time here, and why. Never blocks."""
-        return width_of(self._engine_status, self.settings)
+        return width_of(self.model.status, self.settings)
 
     def _batch_share(self) -> BatchShare:
         return self.run_width.share()
 
     def running(self, owner: str, conversation_id: int) -> tuple[AnswerJob, ...]:
         """Return the jobs of a conversation that are not over, oldest first: what a reloaded page goes on showing."""
-        return tuple(job for job in self._open_jobs() if (job.owner, job.conversation_id) == (owner, conversation_id))
+        return self._jobs.of(owner, conversation_id)
 
     def is_running(self, owner: str, conversation_id: int) -> bool:
         """True while a conversation has an answer in the making."""
@@ -676,56 +398,14 @@ class Assistant:
         """Return where a conversation, a turn or a picture of that id is: on the disk, or private in memory."""
         return self.private.history if is_private_id(number) else self._history
 
-    def _halt(self, owner: str, conversations: Collection[int] | None) -> None:
-        """Stop an owner's questions that are told of these conversations, all of them for None, and wait for their end."""
-        with self._jobs_lock:
-            told = [
-                job
-                for job, told_of in self._jobs.items()
-                if job.owner == owner and (conversations is None or told_of in conversations)
-            ]
-        for job in told:
-            job.cancel()
-        deadline = time.monotonic() + HALT_TIMEOUT_S
-        for job in told:
-            job.wait(max(deadline - time.monotonic(), 0.0))
-
     def _let_go(self, owner: str) -> tuple[Reason, ...]:
         """Drop an owner's staged pictures and what the model holds of earlier questions; return what cannot be promised."""
         for let_go in tuple(self._let_go_also):
             let_go()
         self.staging.discard_all(owner)
         self.scratch.empty(owner or None)  # the site's own erasures name nobody
-        return self.let_model_forget()
+        return self.model.forget()
 
     def let_go_also(self, let_go: Callable[[], None]) -> None:
         """Have something dropped with every erasure, whoever asks for it: what the page keeps of finished turns. From any thread."""
         self._let_go_also[let_go] = None
-
-    def let_model_forget(self) -> tuple[Reason, ...]:
-        """Let the model drop pictures and conversations that it has read, as if it had just been loaded; return what cannot be promised."""
-        if self.settings.remote_address:
-            return (Reason("records.server_may_remember"),)
-        if self._engine_status.state is not EngineState.READY:
-            return ()
-        if self._queue.aside(self._engine.forget).wait(FORGET_TIMEOUT_S):
-            return ()
-        return (Reason("records.model_still_remembers"),)
-
-    def _forget(self, job: AnswerJob) -> None:
-        with self._jobs_lock:
-            self._jobs.pop(job, None)
-
-    def _open_jobs(self) -> tuple[AnswerJob, ...]:
-        with self._jobs_lock:
-            return tuple(self._jobs)
-
-
-def _speakable(text: str) -> str:
-    """Put the replacement character where a word holds half a character, as a console of another encoding sends it."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def _title(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…"

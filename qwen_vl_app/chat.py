@@ -1,7 +1,8 @@
 """The words everybody speaks: questions, pictures, answers, turns.
 
 Frozen data only. This file knows no library, no model, no database and no page; whatever crosses from one room to
-another is one of these, or a Pillow picture.
+another is one of these, or a Pillow picture. It is long because it is one dictionary: whoever looks a word up finds its
+neighbours beside it.
 """
 
 from __future__ import annotations

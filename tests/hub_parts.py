@@ -38,7 +38,7 @@ def wait_until(is_so: Callable[[], object], timeout_s: float = WAIT_S) -> None:
 
 def wait_until_let_go(assistant: Assistant, job: AnswerJob) -> None:
     """Wait until the assistant has done all that belongs to an answer: what may be given again is kept after it is told."""
-    wait_until(lambda: job not in assistant._open_jobs())
+    wait_until(lambda: job not in assistant._jobs.all())
 
 
 def a_file(width: int = 560, height: int = 280, *, pages: int = 1) -> bytes:

@@ -122,10 +122,10 @@ def test_a_schema_to_the_letter_is_passed_on_as_it_is(tmp_path: Path) -> None:
     engine = FakeEngine(['{"volts": 3}'], holds_forms=True)
     with an_assistant(engine, tmp_path) as assistant:
         answer = assistant.ask(Question("Read it", schema=PLATE, is_schema_exact=True), is_kept=False).wait(WAIT_S)
-        support = assistant.form_support(PLATE)
+        support = assistant.model.form_support(PLATE)
         assert (support.is_held, support.unheld) == (True, ())
-        assert assistant.form_support('{"type":"array","uniqueItems":true}').unheld == ("uniqueItems",)
-        assert not assistant.form_support('{"type":"wrong"}').is_held
+        assert assistant.model.form_support('{"type":"array","uniqueItems":true}').unheld == ("uniqueItems",)
+        assert not assistant.model.form_support('{"type":"wrong"}').is_held
     assert answer is not None
     assert answer.parsed.data == {"volts": 3}
     assert (engine.requests[0].schema, engine.requests[0].is_schema_open) == (PLATE, False)

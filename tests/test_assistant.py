@@ -637,7 +637,7 @@ class TestEnding:
 
 
 def cast_decoder(assistant: Assistant) -> FakeDecoder:
-    decoder = assistant._decoder
+    decoder = assistant.intake._decoder
     assert isinstance(decoder, FakeDecoder)
     return decoder
 
@@ -649,10 +649,10 @@ class TestLooking:
         assistant = an_assistant(engine, tmp_path / "data")
         assistant.open_to_look()
         try:
-            facts, seen = assistant.look(a_file(4000, 3000, pages=3), "a.pdf", page=2)
+            facts, seen = assistant.intake.look(a_file(4000, 3000, pages=3), "a.pdf", page=2)
             assert (facts.size, facts.page_count) == (Size(4000, 3000), 3)
             assert seen == assistant.stage(a_file(4000, 3000), "a.png").seen
-            _, small = assistant.look(a_file(4000, 3000), "a.png", detail=Detail.LOW_MEMORY)
+            _, small = assistant.intake.look(a_file(4000, 3000), "a.png", detail=Detail.LOW_MEMORY)
             assert small.tokens < seen.tokens
             assert engine.status.state is not EngineState.READY
         finally:
@@ -662,7 +662,7 @@ class TestLooking:
     def test_looking_and_staging_follow_the_detail_of_the_settings(self, open_assistant: Opener) -> None:
         """What is shown beforehand is what will be asked with."""
         assistant = open_assistant(FakeEngine(), settings=replace_settings(detail=Detail.LOW_MEMORY))
-        _, seen = assistant.look(a_file(4000, 3000), "a.png")
+        _, seen = assistant.intake.look(a_file(4000, 3000), "a.png")
         assert seen.detail is Detail.LOW_MEMORY
         assert assistant.stage(a_file(4000, 3000), "a.png").seen == seen
 

@@ -90,7 +90,7 @@ def test_small_things_are_found_in_their_places(ask: Ask) -> None:
     assistant, question = ask(engine)
     whole = assistant.ask(replace(question, in_parts=False)).wait(WAIT_S)
     assert whole is not None and len(whole.parsed.regions) < len(THINGS)
-    count = assistant.part_count(question.pictures[0])
+    count = assistant.intake.part_count(question.pictures[0])
     engine.requests.clear()
     answer = assistant.ask(question).wait(WAIT_S)
     assert answer is not None and answer.finish_reason is FinishReason.STOP
@@ -147,7 +147,7 @@ def test_a_small_picture_is_asked_about_whole(ask: Ask) -> None:
     file = io.BytesIO()
     Image.new("RGB", (100, 80), "white").save(file, "PNG")
     small = assistant.stage(file.getvalue(), "small.png")
-    assert assistant.part_count(small) == 0
+    assert assistant.intake.part_count(small) == 0
     answer = assistant.ask(replace(question, pictures=(small,))).wait(WAIT_S)
     assert answer is not None and answer.text == "Yes."
     assert not [note for note in answer.notes if note.code == "tiles.asked"]

@@ -143,7 +143,7 @@ async def make_form(
             must_be_object=must_be_object,
             field=field,
             is_strict=is_strict,
-            support=call.assistant.form_support,
+            support=call.assistant.model.form_support,
         )
     )
 

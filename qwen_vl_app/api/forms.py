@@ -21,9 +21,9 @@ from referencing.jsonschema import DRAFT202012
 
 from qwen_vl_app.answers import canonical_schema
 from qwen_vl_app.api.form_words import words_of, written
-from qwen_vl_app.assistant import FormSupport
 from qwen_vl_app.chat import Answer, JsonValue
 from qwen_vl_app.errors import UsageError
+from qwen_vl_app.present_model import FormSupport
 
 LARGEST_SCHEMA_CHARS = 64_000
 MOST_REFERENCES = 10_000

@@ -169,8 +169,8 @@ class _Uploads:
 
 
 def _chip(assistant: Assistant, picture: StagedPicture, request: Request) -> dict[str, Any]:
-    parts = assistant.part_count(picture)
-    seconds = assistant.expected_seconds(picture.looks)
+    parts = assistant.intake.part_count(picture)
+    seconds = assistant.intake.expected_seconds(picture.looks)
     if picture.in_parts and seconds is not None:
         seconds *= parts + 1
     return chip(picture, language_of(request), seconds=seconds, parts=parts)

@@ -59,7 +59,7 @@ def _line(assistant: Assistant, file: str, request: Request, *, max_bytes: int, 
         content = read_file(file, max_bytes=max_bytes)
         if sniff_clip(content) is not None:
             return _clip_line(assistant, file, content, request, terminal=terminal)
-        facts, seen = assistant.look(content, name_of(file), page=request.page, detail=request.detail)
+        facts, seen = assistant.intake.look(content, name_of(file), page=request.page, detail=request.detail)
     except AppError as error:
         return {"file": file, "error": error.code, "message": render(error, terminal.language)}
     return {
@@ -78,7 +78,7 @@ def _line(assistant: Assistant, file: str, request: Request, *, max_bytes: int, 
 def _clip_line(
     assistant: Assistant, file: str, content: bytes, request: Request, *, terminal: Terminal
 ) -> dict[str, Any]:
-    facts, seen = assistant.look_clip(content, detail=request.detail)
+    facts, seen = assistant.intake.look_clip(content, detail=request.detail)
     return {
         "file": file,
         "format": facts.format,

@@ -55,7 +55,7 @@ def run_known_answers(assistant: Assistant) -> KnownAnswersResult:
     Takes as long as the answers do and raises nothing: what fails is a wrong answer with its reason. Call it once the
     model is ready (`wait_until_loaded`).
     """
-    folder = assistant.model_folder()
+    folder = assistant.model.folder()
     if folder is None:
         return KnownAnswersResult()
     try:

@@ -34,8 +34,9 @@ class Stage:
     """One stage of training.
 
     Rates stay until the part `hold` of the stage is done and then fall in a straight line to `last` times themselves. `guide` and `align` weigh guided attention and what visual
-    tokens say; `letters` is the share of steps at its beginning that teach vision alone, `larger` that of
-    larger grids with characters anywhere. A stage `to_the_end` ends when the run's time is up instead of after `steps`.
+    tokens say; `letters` is the share of steps at its beginning that teach vision alone, and all do in the part `alone` of its time; `larger`
+    is the share of larger grids with characters anywhere. Lessons of vision alone are of the kind `alone_kind`; where it `keeps_words`, they
+    move nothing but vision, or a long row of them would move the words away from the language layers that know them. A stage `to_the_end` ends when the run's time is up instead of after `steps`.
     """
 
     name: str
@@ -46,9 +47,16 @@ class Stage:
     guide: float
     align: float = 0.3
     letters: float = 0.0
+    alone: float = 0.0
+    alone_kind: str = "wide letters"
+    keeps_words: bool = False
     larger: float = 0.0
     to_the_end: bool = False
     hold: float = 0.0
+
+    def letters_share(self, progress: float) -> float:
+        """Return the share of steps that teach vision alone when a part `progress` of the stage, 0 to 1, is done."""
+        return 1.0 if progress < self.alone else self.letters * (1.0 - progress)
 
     def rate(self, progress: float) -> float:
         """Return what rates are multiplied by when a part `progress` of the stage, 0 to 1, is done."""
@@ -72,10 +80,22 @@ SKILL_STAGES = (
 """All that may be asked, about plates of both scripts, tables and surfaces in many shapes, with the first domain's things."""
 SCALE_STAGES = (
     Stage(
-        "scales", 0, muon=0.0025, adam=0.0009, last=0.0, guide=0.3, align=0.5, letters=1.4, to_the_end=True, hold=0.5
+        "scales",
+        0,
+        muon=0.0025,
+        adam=0.0009,
+        last=0.0,
+        guide=0.3,
+        align=0.5,
+        letters=0.5,
+        alone=0.3,
+        alone_kind="scales letters",
+        keeps_words=True,
+        to_the_end=True,
+        hold=0.5,
     ),
 )
-"""The same, seen with up to four times as many visual tokens; vision alone for the first 0.29 of the time."""
+"""The same, seen with up to four times as many visual tokens: first vision alone, until characters anywhere are read."""
 WIDE_STAGES = (
     Stage(
         "wide", 0, muon=0.004, adam=0.0012, last=0.03, guide=0.3, align=0.5, letters=0.25, larger=0.1, to_the_end=True
@@ -145,7 +165,7 @@ def _scale_lessons(rngs: list[np.random.Generator], *, letters: bool) -> list[Le
     rng = rngs[0]
     columns, lines = random_grid(rng, known=0.3)
     chance = rng.random()
-    most = 0 if chance < 0.3 else RUNGS[0] if chance < 0.52 else RUNGS[1] if chance < 0.8 else None
+    most = 0 if chance < 0.22 else RUNGS[0] if chance < 0.44 else RUNGS[1] if chance < 0.78 else None
     seen = seen_grid(columns, lines, int(rng.integers(WIDE_TOKENS[1], RUNGS[1] + 1)) if most is None else most)
     cells = seen[0] * seen[1]
     fewer = rngs[: max(4, round(PICTURES_PER_SHARE * min(1.0, (WIDE_TOKENS[1] / cells) ** 0.8)))]

@@ -306,14 +306,12 @@ class Run:
         letters = stage.name in LETTER_STAGES
         if stage.letters:
             # Drawn from what every process knows, so that all take the same kind of step.
-            chance = stage.letters * (1 - self.progress(stage))
+            chance = stage.letters_share(self.progress(stage))
             letters = np.random.default_rng((self.seed, self.drawn)).random() < chance
         shares = 1 if self.family is RELATIVE else max(1, SHARES // self.world)
         parts = []
         for _ in range(shares):
-            kind = "wide letters" if letters and stage.letters else stage.name
-            if letters and stage in SCALE_STAGES:
-                kind = "scales letters"
+            kind = stage.alone_kind if letters and stage.letters else stage.name
             parts += self.batches(kind, larger=stage.larger)
         self.pictures = sum(len(batch.patches) for batch in parts)
         figures: dict[str, float] = {}
@@ -323,8 +321,7 @@ class Run:
             for name, value in losses.items():
                 figures[name] = figures.get(name, 0.0) + float(value.detach()) / len(parts)
         self.exchange_gradients()
-        if letters and stage in SCALE_STAGES:
-            # A long stage of vision alone is to come to the words that the language layers know, and not to move them.
+        if letters and stage.keeps_words:
             for p in self.words:
                 p.grad = None
         factor = min(1.0, (self.step + 1) / 10 if self.stage == 0 else 1.0) * stage.rate(self.progress(stage))

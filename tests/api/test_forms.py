@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from qwen_vl_app.api.forms import LARGEST_SCHEMA_CHARS, AnswerForm
-from qwen_vl_app.assistant import FormSupport
 from qwen_vl_app.chat import Answer, FinishReason, ParsedAnswer
 from qwen_vl_app.errors import UsageError
+from qwen_vl_app.present_model import FormSupport
 
 READING = {"type": "object", "properties": {"bar": {"type": "number"}}, "required": ["bar"]}
 

@@ -15,7 +15,10 @@ FILES = {"history.db", "history.lock"}
 def codes() -> set[str]:
     """The codes that stand in the island's source, and in the hub's, which tells what came from the island."""
     folder = Path(qwen_vl_app.history.__file__).parent
-    files = [*folder.rglob("*.py"), *(folder.parent / name for name in ("assistant.py", "answering.py"))]
+    files = [
+        *folder.rglob("*.py"),
+        *(folder.parent / name for name in ("assistant.py", "asking.py", "stored_answers.py")),
+    ]
     source = "\n".join(file.read_text(encoding="utf-8") for file in files)
     return set(CODE.findall(source)) - FILES
 

@@ -1,0 +1,87 @@
+"""One question asked about a large picture and about each of its parts, and the one answer that comes of it.
+
+Knows the engine and the way of one question. Does not know which parts there are or how what was said becomes one
+(`tiles.py`), nor how the answer is ended and kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+from qwen_vl_app.answer_run import Run
+from qwen_vl_app.answers import parse_answer, regions_as_answer
+from qwen_vl_app.chat import Box, FinishReason, Message, Region, Usage
+from qwen_vl_app.engine.base import Engine, FinishedStep, GenerationRequest, StageStep, TokenStep
+from qwen_vl_app.errors import Reason
+from qwen_vl_app.imaging import crop_region, to_image_input
+from qwen_vl_app.intake import Intake
+from qwen_vl_app.tiles import Part, mapped, merged_regions, merged_text
+
+
+@dataclass(frozen=True, slots=True)
+class LookedOver:
+    """How a question in parts ended; its text is in the job. `regions` are fractions of the whole, None where none were found."""
+
+    reason: FinishReason
+    usage: Usage
+    regions: tuple[Region, ...] | None
+
+
+def ask_in_parts(
+    run: Run, boxes: Sequence[Box], *, engine: Engine, intake: Intake
+) -> Generator[None, None, LookedOver]:
+    """Ask about the whole picture and about each of its parts, and make one answer of them; a stop keeps what there is.
+
+    `boxes` are the parts, fractions of the upright original. Raises PictureError, ModelNotLoadedError, InferenceError.
+    """
+    picture, status = run.question.pictures[0], engine.status
+    run.seen = (picture.seen.size,)
+    run.job.begin_reading()
+    looked: list[Part] = []
+    usage, reason = Usage(), FinishReason.STOP
+    for number, box in enumerate((Box(0.0, 0.0, 1.0, 1.0), *boxes)):
+        if run.job.is_cancelled:
+            reason = FinishReason.STOPPED
+            break
+        seen_png = picture.seen_png
+        if number:
+            seen_png = intake.stage_upload(crop_region(picture.view, box, margin=0.0), picture.name).seen_png
+        image = to_image_input(seen_png)
+        request = GenerationRequest((Message("user", run.question.text, (image,)),), run.question.sampling)
+        said: list[str] = []
+        for step in engine.generate(request, should_stop=lambda: run.job.is_cancelled):
+            match step:
+                case StageStep(done=done, total=total):
+                    run.job.read_to((number + 0.5 * done / max(total, 1)) / (len(boxes) + 1))
+                case TokenStep(text=text):
+                    said.append(text)
+                case FinishedStep(finish_reason=ended, usage=used, text=rest):
+                    said.append(rest)
+                    usage = added(usage, used)
+                    reason = ended if ended is not FinishReason.STOP else reason
+            yield
+        text = "".join(said)
+        found = parse_answer(text, space=status.coordinates, seen=(image.size,)).regions
+        looked.append(Part(box, mapped(found, box), text))
+        if reason is FinishReason.STOPPED:
+            break
+    run.notes.append(Reason("tiles.asked", count=len(boxes), looked=max(0, len(looked) - 1)))
+    whole = looked[0].regions if looked else ()
+    regions = merged_regions(whole, looked[1:])
+    if regions:
+        text = regions_as_answer(regions, space=status.coordinates, seen=picture.seen.size)
+    else:
+        text = merged_text(looked[1:] if any(part.text.strip() for part in looked[1:]) else looked)
+    run.job.add(text, is_token=False)
+    return LookedOver(reason, usage, regions or None)
+
+
+def added(one: Usage, other: Usage) -> Usage:
+    """Return the counts of two prompts and their answers together."""
+    return Usage(
+        prompt_tokens=one.prompt_tokens + other.prompt_tokens,
+        picture_tokens=one.picture_tokens + other.picture_tokens,
+        cached_tokens=one.cached_tokens + other.cached_tokens,
+        completion_tokens=one.completion_tokens + other.completion_tokens,
+    )
