@@ -32,12 +32,17 @@ from tests.hub_parts import WAIT_S
 BOX = '```json\n[{"bbox_2d": [28, 28, 140, 84], "label": "lamp"}]\n```'
 
 
+LEAST_PIXELS = 40_000
+
+
 class KnownEngine(AnsweringEngine):
     """A scripted engine of a family that commands know."""
 
     @property
     def status(self) -> EngineStatus:
-        return replace(super().status, family="Qwen2.5-VL")
+        status = super().status
+        plan = None if status.plan is None else replace(status.plan, min_pixels=LEAST_PIXELS)
+        return replace(status, family="Qwen2.5-VL", plan=plan)
 
 
 @dataclass
@@ -103,6 +108,19 @@ def test_a_question_is_asked_through_the_app(running: Running, capsys: pytest.Ca
     assert (said["pictures"][0]["seen_width"], said["pictures"][0]["seen_height"]) == (seen.width, seen.height)
     scale = 1120 / seen.width
     assert said["regions"][0]["bbox"] == [round(28 * scale), round(28 * scale), round(140 * scale), round(84 * scale)]
+
+
+def test_a_small_picture_is_seen_as_large_as_the_app_sees_it(
+    running: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The app's model may want small pictures larger than its family does; `look` tells the same."""
+    photo = _photo(running.folder, "small.png", (56, 56))
+    assert main(["look", str(photo), "--json"], parts=running.parts) == 0
+    looked = json.loads(capsys.readouterr().out)
+    assert main(["ask", str(photo), "Where is the lamp?", "--json"], parts=running.parts) == 0
+    seen = running.engine.requests[0].messages[-1].images[0].size
+    assert seen.width * seen.height >= LEAST_PIXELS
+    assert (looked["seen_width"], looked["seen_height"]) == (seen.width, seen.height)
 
 
 def test_a_folder_is_run_through_the_app(running: Running, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,6 +33,8 @@ class ModelSizes(Shape):
     default: str
     rungs: list[tuple[str, int, int]]
     """Name, most pixels, most tokens, ascending."""
+    min_pixels: int
+    """Smaller pictures are seen as large as this."""
     at_a_time: int = 1
     """How many answers for which nobody waits are made at a time."""
 
@@ -55,7 +57,13 @@ def model_of(name: str, status: EngineStatus, *, created: int, at_a_time: int = 
     if plan is None or status.state is not EngineState.READY:
         return Model(id=name, created=created, root=status.model)
     rungs = [(rung.detail.value, rung.max_pixels, rung.max_tokens) for rung in plan.rungs]
-    sizes = ModelSizes(family=status.family, default=plan.default.value, rungs=rungs, at_a_time=at_a_time)
+    sizes = ModelSizes(
+        family=status.family,
+        default=plan.default.value,
+        rungs=rungs,
+        min_pixels=plan.min_pixels,
+        at_a_time=at_a_time,
+    )
     return Model(id=name, created=created, root=status.model, max_model_len=plan.context_tokens, sizes=sizes)
 
 

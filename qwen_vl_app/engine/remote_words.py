@@ -134,7 +134,10 @@ def told_plan(model: Mapping[str, Any]) -> tuple[str, SizePlan] | None:
     rungs = tuple(Rung(Detail(name), int(pixels), int(tokens)) for name, pixels, tokens in sizes["rungs"])
     if not rungs:
         raise ValueError("no sizes")
-    plan = SizePlan(family.factor, 4 * family.factor**2, rungs, Detail(sizes["default"]), int(model["max_model_len"]))
+    min_pixels = int(sizes.get("min_pixels", 4 * family.factor**2))
+    if not 0 < min_pixels <= rungs[0].max_pixels:
+        raise ValueError("no sizes")
+    plan = SizePlan(family.factor, min_pixels, rungs, Detail(sizes["default"]), int(model["max_model_len"]))
     return family.model_type, plan
 
 
