@@ -181,10 +181,13 @@ class TestAsk:
         assert (ended.status, ended.json["error"]["file"]) == (2, str(broken))
         assert "broken.png" in ended.err
 
-    def test_an_unknown_model_is_wrong_input_and_a_broken_one_a_failure(self, run: Run) -> None:
+    def test_an_unknown_model_is_wrong_input_and_a_broken_one_a_failure(self, run: Run, panel: str) -> None:
         """A misspelt name can be typed again; a damaged folder cannot."""
         unknown = FakeEngine(load_error=ModelFolderError("engine.model.not_found", model="qwen"))
         assert run(["ask", "?", "--model", "qwen"], unknown).status == 2
+        # Nor is the picture to blame that was to be looked at.
+        told = run(["ask", panel, "?", "--model", "qwen", "--json"], unknown)
+        assert (told.status, told.json["error"].get("file")) == (2, None)
         broken = FakeEngine(load_error=ModelFolderError("model.not_loaded"))
         ended = run(["ask", "?", "--json"], broken)
         assert (ended.status, ended.json["error"]["code"]) == (1, "model.not_loaded")

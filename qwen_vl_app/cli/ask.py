@@ -14,10 +14,10 @@ from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.chat import Answer, Detail, FinishReason, Question, SamplingParams, StagedPicture
 from qwen_vl_app.cli.files import is_file, name_of, read_file
 from qwen_vl_app.cli.parts import Parts
-from qwen_vl_app.cli.status import DONE, FAILED, INTERRUPTED, status_of
+from qwen_vl_app.cli.status import DONE, INTERRUPTED, status_of
 from qwen_vl_app.cli.terminal import Terminal, language_of
 from qwen_vl_app.config import Settings
-from qwen_vl_app.errors import AppError, Reason, UsageError
+from qwen_vl_app.errors import AppError, PictureError, Reason, UsageError
 from qwen_vl_app.texts import render
 
 STOP_TIMEOUT_S = 30.0
@@ -92,9 +92,7 @@ def _stage(assistant: Assistant, request: Request, contents: list[bytes]) -> tup
     for path, content in zip(request.files, contents, strict=True):
         try:
             pictures.append(assistant.stage_upload(content, name_of(path), page=request.page, detail=request.detail))
-        except AppError as error:
-            if status_of(error) == FAILED:  # not the picture's fault
-                raise
+        except (PictureError, UsageError) as error:  # what else goes wrong is not the picture's fault
             raise _FileRefusedError(path, error) from error
     return tuple(pictures)
 
