@@ -114,11 +114,11 @@ def _run(terminal: Terminal, assistant: Assistant, runs: BatchRuns, *, request: 
         runs.plan(request.compare)  # a misspelt run is told before hours of work
     if request.resume:
         run_id = request.resume
-        _refuse_out(request, runs.plan(run_id))
+        _prepare_out(request, runs.plan(run_id))
         runs.resume(run_id, retry_failed=request.retry_failed)
     else:
         plan = _plan(terminal, assistant, request)
-        _refuse_out(request, plan)
+        _prepare_out(request, plan)
         run_id = runs.start(plan)
     if not terminal.is_json:
         terminal.note(Reason("cli.batch.begun", run=run_id, folder=runs.plan(run_id).folder.name))
@@ -160,7 +160,7 @@ def _form(terminal: Terminal, assistant: Assistant, request: Request) -> FillPla
     return FillPlan(template, terminal.language.value, request.look)
 
 
-def _refuse_out(request: Request, plan: BatchPlan) -> None:
+def _prepare_out(request: Request, plan: BatchPlan) -> None:
     """Make the folder for the exports, and refuse one that cannot be written before anything is asked."""
     if not request.out:
         return
@@ -230,7 +230,7 @@ def _take_away(terminal: Terminal, runs: BatchRuns, run_id: str, *, request: Req
 def _take_only(terminal: Terminal, assistant: Assistant, request: Request) -> int:
     """Write a run's exports as it stands, with a decoder for its pictures and without a model."""
     runs = BatchRuns(assistant)
-    _refuse_out(request, runs.plan(request.taken))
+    _prepare_out(request, runs.plan(request.taken))
     with ExitStack() as closing:
         if ExportKind.ANNOTATED in request.exports:
             assistant.open_to_look()

@@ -1,0 +1,44 @@
+"""What a run takes over from an earlier one, and what a stage of vision alone may move."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from scripts.demo_model.curriculum import SCALE_STAGES, SKILL_STAGES
+from scripts.demo_model.train import BOX_BINS, Run
+
+
+def test_vision_alone_keeps_the_words(tmp_path: Path) -> None:
+    """What visual tokens say has to come to the words; the words and the language layers stay where they are."""
+    run = Run(tmp_path, 1)
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    figures = run.train_step(replace(SCALE_STAGES[0], alone=1.0))
+    assert "answer" not in figures and figures["align"] > 0
+    moved = {name for name, value in run.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved and all("visual" in name for name in moved)
+
+
+def test_a_wider_head_begins_with_what_the_narrower_one_knew(tmp_path: Path) -> None:
+    """The bins of each edge keep their places, and those beyond begin anew."""
+    run = Run(tmp_path, 1)
+    known = {name: torch.full_like(value, 7.0) for name, value in run.heads.state_dict().items()}
+    width = known["box.weight"].shape[1]
+    known["box.weight"], known["box.bias"] = torch.full((4 * 96, width), 7.0), torch.full((4 * 96,), 7.0)
+    known["row.weight"], known["row.bias"] = torch.full((32, width), 7.0), torch.full((32,), 7.0)
+    torch.save({"heads": known}, tmp_path / "earlier.pt")
+    run.keep_heads(tmp_path / "earlier.pt")
+    edges = run.heads.box.bias.view(4, BOX_BINS)
+    assert bool((edges[:, :96] == 7.0).all()) and not bool((edges[:, 96:] == 7.0).any())
+    assert bool((run.heads.row.weight[:32] == 7.0).all()) and not bool((run.heads.row.weight[32:] == 7.0).any())
+    assert bool((run.heads.classes.weight == 7.0).all())
+
+
+def test_the_share_of_vision_alone_falls() -> None:
+    """All of it at the beginning, then a share that ends at nothing."""
+    stage = SCALE_STAGES[0]
+    shares = [stage.letters_share(progress) for progress in (0.0, 0.29, 0.31, 0.6, 1.0)]
+    assert shares[:2] == [1.0, 1.0] and sorted(shares, reverse=True) == shares and shares[-1] == 0.0
+    assert SKILL_STAGES[0].letters_share(0.0) == SKILL_STAGES[0].letters
