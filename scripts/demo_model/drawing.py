@@ -18,6 +18,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 CELL: Final = 28
 """Side in pixels of the square that becomes one visual token."""
+SLIVER: Final = 7
+"""Pixels of a thing that are too few to tell that it begins or ends in a visual token."""
 FONTS: Final = Path(__file__).with_name("fonts")
 TAUGHT_FONTS: Final = ("Roboto-Medium", "OpenSans-Semibold", "NotoSansMono-Bold")
 HELD_OUT_FONTS: Final = ("OpenSans-CondBold",)
@@ -33,6 +35,16 @@ class Box(NamedTuple):
     top: int
     right: int
     bottom: int
+
+    @property
+    def first_cell(self) -> Cell:
+        """The visual token of the top left corner; not one into which only a sliver of the box reaches."""
+        return Cell((self.top + SLIVER) // CELL, (self.left + SLIVER) // CELL)
+
+    @property
+    def last_cell(self) -> Cell:
+        """The visual token of the bottom right corner, in the same way."""
+        return Cell((self.bottom - 1 - SLIVER) // CELL, (self.right - 1 - SLIVER) // CELL)
 
 
 class Cell(NamedTuple):

@@ -12,8 +12,9 @@ import numpy as np
 
 from scripts.demo_model import cell_plates, outside, panels, questions, scenes, surfaces, wide_questions
 from scripts.demo_model.cell_plates import slight_turn
-from scripts.demo_model.curriculum import WIDEST_PLACE, Split, generator, pair_lesson, random_grid
+from scripts.demo_model.curriculum import Split, generator
 from scripts.demo_model.drawing import HELD_OUT_FONTS, TAUGHT_FONTS, Picture
+from scripts.demo_model.drawn_lessons import WIDEST_PLACE, pair_lesson, random_grid
 from scripts.demo_model.phrases import KINDS, Language
 from scripts.demo_model.questions import Exchange
 from scripts.demo_model.sheets import Places, free_places

@@ -124,8 +124,7 @@ class AnswerWriter:
 
     def box(self, box: Box, *, label: str, label_cells: tuple[Cell, ...]) -> None:
         """Add one entry of a box list, in the published form. `label_cells` are those of the label's characters, or one for all."""
-        first = Cell(box.top // CELL, box.left // CELL)
-        last = Cell((box.bottom - 1) // CELL, (box.right - 1) // CELL)
+        first, last = box.first_cell, box.last_cell
         self.form('\t{"bbox_2d": [')
         for i, number in enumerate(box):
             self.seen(str(number), first if i < 2 else last)
@@ -261,7 +260,7 @@ def _boxes(things: tuple[Thing, ...], language: Language) -> AnswerWriter:
 
 def corner_of(thing: Thing) -> Cell:
     """Return the cell of a thing's top left corner, which stands for the thing where things are listed or counted."""
-    return Cell(thing.box.top // CELL, thing.box.left // CELL)
+    return thing.box.first_cell
 
 
 def detect_all(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:

@@ -13,13 +13,15 @@ import numpy as np
 from PIL import Image
 
 from scripts.demo_model import outside, panels, questions, scenes, wide_questions
-from scripts.demo_model.curriculum import Split, Stage, generator, singly
+from scripts.demo_model.curriculum import Split, generator
 from scripts.demo_model.drawing import CELL, Picture, to_seen_size, wear
+from scripts.demo_model.drawn_lessons import singly
 from scripts.demo_model.examination import BATCH_LANGUAGES, Paper
 from scripts.demo_model.families import RELATIVE
 from scripts.demo_model.lessons import Lesson
 from scripts.demo_model.phrases import KINDS, Language
 from scripts.demo_model.questions import Exchange, Span
+from scripts.demo_model.stages import Stage
 
 SEEN = (panels.COLUMNS * RELATIVE.cell, panels.LINES * RELATIVE.cell)
 """Width and height at which a picture is seen: 320x192."""

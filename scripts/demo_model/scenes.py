@@ -48,7 +48,8 @@ def draw_scene(
 
 def reading_order(thing: Thing) -> tuple[int, int]:
     """Order things by the cell of their top left corner: rows first."""
-    return thing.box.top // CELL, thing.box.left // CELL
+    cell = thing.box.first_cell
+    return cell.row, cell.column
 
 
 def _place(rng: np.random.Generator, others: list[Thing], room_x: int, room_y: int) -> Thing | None:

@@ -1,7 +1,7 @@
 """Train the demo model from nothing: `python scripts/demo_model/train.py --out DIR`.
 
 It knows losses, steps and files of a run in progress; it starts again where the last checkpoint in DIR ended.
-What is taught is in `curriculum.py`; turning a run into a folder that can be shipped is `export.py`.
+What is taught is in `curriculum.py`, in which stages in `stages.py`; turning a run into a folder that can be shipped is `export.py`.
 """
 
 from __future__ import annotations
@@ -27,23 +27,13 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen3VLForCondition
 
 from scripts.demo_model import forward, relative, relative_forward
 from scripts.demo_model.checkpoint import VISUAL_RMS, grown, new_model, new_relative_model
-from scripts.demo_model.curriculum import (
-    FIRST_STAGES,
-    PICTURES_PER_SHARE,
-    SCALE_STAGES,
-    SHARES,
-    SKILL_STAGES,
-    WIDE_STAGES,
-    Stage,
-    make_lessons,
-)
+from scripts.demo_model.curriculum import PICTURES_PER_SHARE, SHARES, make_lessons
 from scripts.demo_model.families import FAMILIES, PIXELS, RELATIVE, Family
 from scripts.demo_model.forward import AnyModel
 from scripts.demo_model.lessons import IGNORE, Batch, pack, token
 from scripts.demo_model.muon import Muon
+from scripts.demo_model.stages import FIRST_STAGES, LATER_STAGES, Stage
 
-LATER_STAGES = {"skills": SKILL_STAGES, "scales": SCALE_STAGES, "wide": WIDE_STAGES}
-"""What an earlier run may be taught."""
 SAVE_EVERY_S = 120.0
 SAVING_S = 20.0
 """Kept free before the end of a run's time."""
@@ -450,7 +440,7 @@ def main() -> None:
         "--teach",
         choices=sorted(LATER_STAGES),
         default="skills",
-        help="with --grow-from: skills near the first domain, the same at several scales, or the widest domain",
+        help="with --grow-from: skills near the first domain, the same at several scales or, once those are read, sizes, or the widest domain",
     )
     parser.add_argument(
         "--family",

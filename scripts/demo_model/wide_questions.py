@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from scripts.demo_model import later_phrases, phrases
-from scripts.demo_model.drawing import CELL, Cell, Line, Picture, Row, Thing
+from scripts.demo_model.drawing import CELL, Box, Cell, Line, Picture, Row, Thing
 from scripts.demo_model.panels import random_label
 from scripts.demo_model.phrases import COLOURS, LABELS, LABELS_ZH, Language
 from scripts.demo_model.questions import (
@@ -90,11 +90,10 @@ def spot(rng: np.random.Generator, picture: Picture, language: Language) -> Exch
     return answer.exchange("spot", language, vary(rng, _pick(rng, phrases.SPOT[language])))
 
 
-def _open_box(answer: AnswerWriter, box: tuple[int, int, int, int]) -> None:
-    left, top, right, bottom = box
-    first, last = Cell(top // CELL, left // CELL), Cell((bottom - 1) // CELL, (right - 1) // CELL)
+def _open_box(answer: AnswerWriter, box: Box) -> None:
+    first, last = box.first_cell, box.last_cell
     answer.form('\t{"bbox_2d": [')
-    for i, number in enumerate((left, top, right, bottom)):
+    for i, number in enumerate(box):
         answer.seen(str(number), first if i < 2 else last)
         answer.form(", " if i < 3 else '], "text_content": "')
 

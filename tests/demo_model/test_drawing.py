@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from scripts.demo_model import cell_plates, outside, panels, scenes, surfaces, wide_questions
-from scripts.demo_model.curriculum import LONGEST, Split, generator, make_lessons, random_grid, shortened, wide_lesson
+from scripts.demo_model.curriculum import LONGEST, Split, generator, make_lessons
 from scripts.demo_model.drawing import CELL, Box, Cell, Picture
+from scripts.demo_model.drawn_lessons import random_grid, shortened, wide_lesson
 from scripts.demo_model.examination import papers
 from scripts.demo_model.lessons import length
 from scripts.demo_model.questions import about_panel, about_scene

@@ -8,7 +8,8 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from scripts.demo_model import forward
 from scripts.demo_model.checkpoint import FIRST, WIDE, Shape, grown, new_model
-from scripts.demo_model.curriculum import Split, generator, pair_lesson, wide_lesson
+from scripts.demo_model.curriculum import Split, generator
+from scripts.demo_model.drawn_lessons import pair_lesson, wide_lesson
 from scripts.demo_model.lessons import ALONE, Lesson, pack, sequence_of
 from scripts.demo_model.phrases import LANGUAGES
 from scripts.demo_model.wide_questions import about

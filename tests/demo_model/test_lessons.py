@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from scripts.demo_model import cell_plates, scenes, wide_questions
-from scripts.demo_model.curriculum import Split, generator, pair_lesson, skill_lesson
+from scripts.demo_model.curriculum import Split, generator
 from scripts.demo_model.drawing import Picture
+from scripts.demo_model.drawn_lessons import pair_lesson, skill_lesson
 from scripts.demo_model.lessons import Conversation, Lesson, pack, sequence_of, tokenizer
 from scripts.demo_model.questions import NOWHERE, Exchange, corner_of
 

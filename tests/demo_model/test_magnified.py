@@ -13,12 +13,13 @@ from qwen_vl_app.engine.families import FAMILIES
 from qwen_vl_app.engine.local.memory import PixelLimits, read_image_settings, read_limits
 from scripts.demo_model import cell_plates, panels, scenes
 from scripts.demo_model.checkpoint import new_model
-from scripts.demo_model.curriculum import PICTURES_PER_SHARE, RUNGS, Split, generator, make_lessons
-from scripts.demo_model.drawing import CELL, Picture
+from scripts.demo_model.curriculum import PICTURES_PER_SHARE, RUNGS, SIZE_SHARES, Split, generator, make_lessons
+from scripts.demo_model.drawing import CELL, Box, Cell, Picture
 from scripts.demo_model.examination import skill_papers
 from scripts.demo_model.export import write_folder
 from scripts.demo_model.lessons import pack
 from scripts.demo_model.magnified import magnified, seen_grid
+from scripts.demo_model.questions import corner_of
 
 
 def drawn(number: int, scale: float) -> Picture:
@@ -54,6 +55,23 @@ def test_the_truth_moves_with_the_picture(number: int, grid: tuple[int, int]) ->
     old = sorted((t.box.left * wide, t.box.top * high) for t in before.things)
     new = sorted((t.box.left, t.box.top) for t in after.things)
     assert all(math.dist(a, b) <= CELL / 4 for a, b in zip(old, new, strict=True))
+    corners = [corner_of(thing) for thing in after.things]
+    assert len(set(corners)) == len(corners)
+
+
+def test_a_sliver_of_a_thing_does_not_stand_for_it() -> None:
+    """A thing is counted and listed by a token that shows enough of it, whichever way its edge was rounded."""
+    rounded_up, rounded_down = Box(28, 56, 70, 98), Box(21, 49, 70, 91)
+    assert rounded_up.first_cell == rounded_down.first_cell == Cell(2, 1)
+    assert Box(0, 0, 63, 91).last_cell == Box(0, 0, 56, 84).last_cell == Cell(2, 1)
+    assert Box(14, 14, 42, 42).first_cell == Cell(0, 0)
+
+
+@pytest.mark.parametrize("name", SIZE_SHARES)
+def test_sizes_are_shared_out_in_full(name: str) -> None:
+    """No share is negative, and some pictures are of a size between two rungs."""
+    chances = SIZE_SHARES[name].chances()
+    assert math.isclose(sum(chances), 1.0) and all(chance > 0 for chance in chances)
 
 
 def test_a_character_is_said_by_the_token_on_its_upper_left_quarter() -> None:
@@ -73,7 +91,7 @@ def test_a_rung_holds_what_a_large_file_is_seen_with(columns: int, lines: int, m
     assert 0.75 < (across / down) / (columns / lines) < 1.35
 
 
-@pytest.mark.parametrize("kind", ["scales", "scales letters"])
+@pytest.mark.parametrize("kind", ["scales", "scales letters", "sizes"])
 def test_lessons_of_several_sizes_can_be_packed(kind: str) -> None:
     """All pictures of a share have one grid; the larger it is, the fewer there are."""
     grids = set()

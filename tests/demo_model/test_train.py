@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from scripts.demo_model.curriculum import SCALE_STAGES, SKILL_STAGES
+from scripts.demo_model.stages import SCALE_STAGES, SKILL_STAGES
 from scripts.demo_model.train import BOX_BINS, Run
 
 
