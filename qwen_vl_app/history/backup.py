@@ -12,6 +12,7 @@ import re
 import shutil
 import sqlite3
 import zipfile
+import zlib
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -126,7 +127,9 @@ def restore(folder: Path, source: Path) -> Reason | None:
             fresh.mkdir(mode=0o700)
             try:
                 _unpack(source, fresh)
-            except (zipfile.BadZipFile, KeyError, ValueError, TypeError, RuntimeError, EOFError) as error:
+            except (
+                zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, AttributeError, RuntimeError, EOFError,
+            ) as error:  # fmt: skip
                 raise HistoryError("history.not_a_backup") from error
             replaced = None
             if any((folder / name).exists() for name in EVERYTHING):

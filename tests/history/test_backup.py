@@ -221,6 +221,20 @@ def test_a_damaged_backup_changes_nothing(
     store.close()
 
 
+def test_broken_packing_is_a_damaged_backup(store: HistoryStore, tmp_path: Path) -> None:
+    """Bytes that a bad copy changed within the packed database are no error of the app's own."""
+    copy = tmp_path / "copy.zip"
+    store.backup(copy)
+    with zipfile.ZipFile(copy) as archive:
+        entry = archive.getinfo("history.db")
+        begin = entry.header_offset + 30 + len(entry.filename) + 20  # its length is written in 64 bits
+    content = bytearray(copy.read_bytes())
+    content[begin : begin + 20] = b"\xff" * 20
+    copy.write_bytes(content)
+    with pytest.raises(HistoryError, match=r"history\.not_a_backup"):
+        HistoryStore.restore(tmp_path / "new", copy)
+
+
 def test_a_backup_that_does_not_fit_leaves_nothing(store: HistoryStore, folder: Path, tmp_path: Path) -> None:
     """Where the file cannot be written, no half of it stays, and the app goes on."""
     store.begin_turn(OWNER, Question("kept"), title="t")
