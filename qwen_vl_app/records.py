@@ -96,12 +96,15 @@ class Records:
         *,
         halt: Halt = lambda _owner, _conversations: None,
         let_go: LetGo = lambda _owner: (),
+        drop_waiting: Callable[[str], None] = lambda _owner: None,
         private: PrivateConversations | None = None,
     ) -> None:
+        """Prepare. `drop_waiting` drops an owner's pictures that wait for their question."""
         self._history = history
         self._private = private
         self._halt = halt
         self._let_go = let_go
+        self._drop_waiting = drop_waiting
         self._ended = threading.Event()
         self._expiring: threading.Thread | None = None
 
@@ -360,6 +363,9 @@ class Records:
         return self._with_promises(owner, receipt)
 
     def _with_promises(self, owner: str, receipt: ErasureReceipt) -> ErasureReceipt:
+        if receipt.scope in ("period", "everything"):
+            # One conversation's end takes nothing from the question that is being written in another.
+            self._drop_waiting(owner)
         return replace(receipt, caveats=(*receipt.caveats, *self._let_go(owner)))
 
     # 6. Records that stay, and checks
