@@ -24,7 +24,7 @@ from qwen_vl_app.history.audit import AuditLog, Number
 from qwen_vl_app.history.conversations import newest_leaf, own_conversation, own_turn
 from qwen_vl_app.history.faults import translated
 from qwen_vl_app.history.folder import DataFolder, OpenFolder, give_up_reserve, refill_reserve
-from qwen_vl_app.history.opening import COPIES_NAME
+from qwen_vl_app.history.opening import COPIES_NAME, RESTORING_NAME
 from qwen_vl_app.history.search_index import first_turn, index_turns, purge
 from qwen_vl_app.history.tables import (
     CachedAnswerRow,
@@ -247,7 +247,7 @@ class Eraser:
 
     def _settle(self, opened: OpenFolder, *, patiently: bool = False) -> bool:
         """Remove files, copies and the log's old pages; complete the receipts where nothing is left."""
-        doomed = [opened.path / COPIES_NAME]
+        doomed = [opened.path / COPIES_NAME, opened.path / RESTORING_NAME]
         if self._is_aside_doomed:
             doomed += _set_aside_folders(opened.path)
         for folder in doomed:

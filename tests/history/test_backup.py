@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import zipfile
 from collections.abc import Callable
@@ -233,6 +234,27 @@ def test_broken_packing_is_a_damaged_backup(store: HistoryStore, tmp_path: Path)
     copy.write_bytes(content)
     with pytest.raises(HistoryError, match=r"history\.not_a_backup"):
         HistoryStore.restore(tmp_path / "new", copy)
+
+
+def test_what_a_kill_left_of_a_backup_being_put_back_goes(
+    store: HistoryStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the next start; and where something held it open then, no erasure calls itself complete before it is gone."""
+    store.close()
+    left = folder / "restoring"
+    left.mkdir()
+    (left / "history.db").write_bytes(b"words of everybody")
+    with monkeypatch.context() as holding:
+        holding.setattr(shutil, "rmtree", lambda *_args, **_how: None)
+        store.open()
+        assert not store.erase_everything(OWNER).is_complete
+    assert store.settle()
+    assert not left.exists()
+    left.mkdir()
+    store.close()
+    store.open()
+    assert not left.exists()
+    store.close()
 
 
 def test_a_backup_that_does_not_fit_leaves_nothing(store: HistoryStore, folder: Path, tmp_path: Path) -> None:
