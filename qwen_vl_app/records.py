@@ -63,7 +63,7 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """Where a marker was found; `unread` counts the files that this account may not read."""
+    """Where a marker was found; `unread` counts the files and folders that this account may not read."""
 
     files: tuple[Path, ...] = ()
     unread: int = 0
