@@ -13,6 +13,8 @@ import pytest
 from qwen_vl_app.assistant import LOCAL_OWNER, Assistant
 from qwen_vl_app.errors import FormError
 from qwen_vl_app.forms import FORMS_NAME, FillPlan, FormDesk, form_erasing
+from qwen_vl_app.forms import cabinet as cabinet_module
+from qwen_vl_app.forms.cabinet import Cabinet
 from qwen_vl_app.forms.erasing import FILLED_NAME, FORM_FILE, TRUTH_NAME
 from qwen_vl_app.forms.filled import dump_form
 from qwen_vl_app.forms.truth import CASE_NAME
@@ -133,3 +135,30 @@ def test_what_a_kill_left_behind_goes_and_damaged_forms_go_with_everybodys(
     assert (folder / form_id).is_dir()
     assert erasing.erase(None, since=None, until=None).forms == 1
     assert not (folder / form_id).exists()
+
+
+def test_a_form_half_made_by_a_kill_is_swept_or_made_anew(tmp_path: Path) -> None:
+    """It holds a picture and goes with the next erasure; a run that is resumed makes the same form again."""
+    cabinet = Cabinet(tmp_path)
+    for name in ("one", "two"):
+        left = tmp_path / f".{name}.part"
+        left.mkdir()
+        (left / "upload").write_bytes(b"a picture")
+    cabinet.add("one", {"form.json": b"{}"})
+    assert cabinet.names("one") == ("form.json",)
+    assert cabinet.sweep()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["one"]
+
+
+def test_a_form_that_is_being_made_is_not_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody may erase something else at that moment."""
+    cabinet = Cabinet(tmp_path)
+    really = cabinet_module._write
+
+    def write(path: Path, data: bytes) -> None:
+        really(path, data)
+        assert cabinet.sweep()
+
+    monkeypatch.setattr(cabinet_module, "_write", write)
+    cabinet.add("one", {"form.json": b"{}", "upload": b"a picture"})
+    assert cabinet.names("one") == ("form.json", "upload")
