@@ -153,16 +153,24 @@ def _sizes(picture: TurnPicture, words: Words) -> str:
 
 
 def as_json(conversation: Conversation, turns: Sequence[Turn]) -> str:
-    """Return a conversation as JSON; places are in pixels of the upright original."""
+    """Return a conversation as JSON; places are in pixels of the upright original.
+
+    A place names its picture by `picture_id` as well: a question without a picture is about the last ones before it.
+    """
+    taken: list[Mapping[str, Any]] = []
+    pictures: Sequence[TurnPicture] = ()
+    for turn in turns:
+        pictures = turn.pictures or pictures
+        taken.append(_turn(turn, pictures))
     said = {
         "title": conversation.title,
         "created_at": conversation.created_at.isoformat(),
-        "turns": [_turn(turn) for turn in turns],
+        "turns": taken,
     }
     return json.dumps(said, ensure_ascii=False, indent=2)
 
 
-def _turn(turn: Turn) -> Mapping[str, Any]:
+def _turn(turn: Turn, pictures: Sequence[TurnPicture]) -> Mapping[str, Any]:
     return {
         "asked_at": turn.asked_at.isoformat(),
         "state": turn.state.value,
@@ -178,11 +186,11 @@ def _turn(turn: Turn) -> Mapping[str, Any]:
             }
             for picture in turn.pictures
         ],
-        "answer": None if turn.answer is None else _answer(turn.answer, turn),
+        "answer": None if turn.answer is None else _answer(turn.answer, pictures),
     }
 
 
-def _answer(answer: Answer, turn: Turn) -> Mapping[str, Any]:
+def _answer(answer: Answer, pictures: Sequence[TurnPicture]) -> Mapping[str, Any]:
     return {
         "text": answer.text,
         "is_corrected": is_corrected(answer),
@@ -196,9 +204,10 @@ def _answer(answer: Answer, turn: Turn) -> Mapping[str, Any]:
             {
                 "label": region.label,
                 "picture": region.picture_index,
-                "box_px": region.box.to_pixels(turn.pictures[region.picture_index].size),
+                "picture_id": pictures[region.picture_index].picture_id,
+                "box_px": region.box.to_pixels(pictures[region.picture_index].size),
             }
             for region in answer.parsed.regions
-            if region.picture_index < len(turn.pictures)
+            if region.picture_index < len(pictures)
         ],
     }

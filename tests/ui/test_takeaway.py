@@ -72,6 +72,27 @@ def test_json_has_places_in_pixels_of_the_original(taken: tuple[Visit, Conversat
     assert told["turns"][2]["answer"]["finish_reason"] == "failed"
 
 
+def test_json_has_the_places_of_a_follow_up(make_assistant: MakeAssistant) -> None:
+    """They lie on the pictures before it, which each place names."""
+    assistant = make_assistant("A panel.", BOXES)
+    picture = assistant.stage(png(width=560, height=280), "panel.png")
+    job = assistant.ask(Question("What is it?", (picture,)))
+    assert job.wait(WAIT_S) is not None
+    assert job.conversation_id is not None
+    assert assistant.ask(Question("Where are the lamps?", conversation_id=job.conversation_id)).wait(WAIT_S)
+    conversation = assistant.conversation(LOCAL_OWNER, job.conversation_id)
+    told = json.loads(as_json(conversation, assistant.turns(LOCAL_OWNER, conversation.id)))
+    lamp, _ = told["turns"][1]["answer"]["places"]
+    assert lamp["picture_id"] == told["turns"][0]["pictures"][0]["picture_id"]
+    seen = picture.seen.size
+    assert lamp["box_px"] == [
+        round(56 / seen.width * 560),
+        round(28 / seen.height * 280),
+        round(168 / seen.width * 560),
+        round(84 / seen.height * 280),
+    ]
+
+
 def test_nothing_is_written_for_it(
     taken: tuple[Visit, Conversation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
