@@ -17,7 +17,7 @@ from qwen_vl_app.errors import AppError, HistoryError
 from qwen_vl_app.imaging import draw_regions
 from qwen_vl_app.imaging.report import ReportEntry, write_report
 from qwen_vl_app.ui.desk import CORRECTED, as_they_stand, is_corrected
-from qwen_vl_app.ui.markdown import without_data
+from qwen_vl_app.ui.markdown import without_data, without_tables
 from qwen_vl_app.ui.state import Problem
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
@@ -124,10 +124,16 @@ def _lines(turn: Turn, pictures: Sequence[TurnPicture], words: Words) -> Iterato
     if answer.error is not None:
         yield words.render(answer.error)
     text = without_data(answer.text) if answer.parsed.regions else answer.text
+    # What a person corrected stands in the place of the model's own words.
+    tables = answer.parsed.tables if is_corrected(answer) else ()
+    if tables:
+        text = without_tables(without_data(answer.text))
     if text.strip():
         yield text
     if is_corrected(answer):
         yield words.render(CORRECTED)
+    for table in tables:
+        yield "\n".join(" | ".join(row) for row in (table.columns, *table.rows))
     for at, picture in enumerate(pictures):
         own = [region for region in answer.parsed.regions if region.picture_index == at]
         for number, region in enumerate(own, 1):
@@ -200,6 +206,7 @@ def _answer(answer: Answer, pictures: Sequence[TurnPicture]) -> Mapping[str, Any
         "prompt_tokens": answer.usage.prompt_tokens,
         "completion_tokens": answer.usage.completion_tokens,
         "data": answer.parsed.data if answer.parsed.has_data else None,
+        "tables": [{"columns": table.columns, "rows": table.rows} for table in answer.parsed.tables],
         "places": [
             {
                 "label": region.label,
