@@ -95,7 +95,12 @@ def _follow(visit: Visit, runs: BatchRuns, run_id: str) -> None:
 
     @st.fragment(run_every=POLL_S)
     def following() -> None:
-        progress = runs.progress(run_id)
+        try:
+            progress = runs.progress(run_id)
+        except BatchError as error:
+            if error.code == "batch.unknown":  # deleted meanwhile in another tab: the whole page says so
+                st.rerun()
+            raise
         if not progress.state.is_live:
             st.rerun()
         st.progress(progress.done / max(progress.total, 1), text=state_line(progress, words))

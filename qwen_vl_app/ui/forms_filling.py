@@ -11,13 +11,13 @@ import streamlit as st
 
 from qwen_vl_app.batch import BatchPlan, BatchRuns, RowOutcome
 from qwen_vl_app.batch.columns import notes_text
-from qwen_vl_app.errors import AppError, UsageError
+from qwen_vl_app.errors import AppError, BatchError, UsageError
 from qwen_vl_app.forms import FillPlan, FormDesk, FormTemplate, LookAt
 from qwen_vl_app.ui.batch_run import state_line
 from qwen_vl_app.ui.dropped import FILLED, dropped_now, show_dropped
 from qwen_vl_app.ui.labels import key_of, labels_of
 from qwen_vl_app.ui.markdown import plain
-from qwen_vl_app.ui.state import value_of
+from qwen_vl_app.ui.state import Problem, value_of
 from qwen_vl_app.ui.visit import Visit
 
 POLL_S = 1.0
@@ -108,7 +108,14 @@ def _show_run(visit: Visit, runs: BatchRuns) -> None:
 
     @st.fragment(run_every=POLL_S)
     def following() -> None:
-        progress = runs.progress(forms.run_id)
+        try:
+            progress = runs.progress(forms.run_id)
+        except BatchError as error:
+            if error.code == "batch.unknown":  # deleted meanwhile in another tab
+                visit.state.problems = [Problem(error.reason)]
+                leave("")
+                st.rerun()
+            raise
         with st.container(border=True, key="forms-run"):
             st.progress(progress.done / max(progress.total, 1), text=state_line(progress, words))
             if progress.current:
