@@ -19,7 +19,7 @@ from typing import Any
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.errors import AppError, FormError
 from qwen_vl_app.forms.cabinet import Cabinet
-from qwen_vl_app.forms.erasing import RESULTS_NAME, TRUTH_NAME, FormErasing
+from qwen_vl_app.forms.erasing import RESULTS_NAME, TRUTH_NAME, FormErasing, forget_cases
 from qwen_vl_app.forms.filling import FillPlan, FormFiller, LookAt
 from qwen_vl_app.forms.memory_cabinet import MemoryCabinet
 from qwen_vl_app.forms.truth import CASE_NAME, PICTURE_NAME, TruthCase, dump_case, load_case
@@ -172,9 +172,10 @@ class Acceptance:
         return self._truth.get(case_id, PICTURE_NAME) or b""
 
     def remove(self, case_id: str) -> None:
-        """Take a case out of the set. Raises FormError `forms.unknown`."""
+        """Take a case out of the set, and out of the results. Raises FormError `forms.unknown`."""
         if not self._truth.remove(case_id):
             raise FormError("forms.unknown", form=case_id[:60])
+        forget_cases(self._results, {case_id})
 
     def erasing_with(self, filled: Cabinet, *, on_erased: Callable[[], object]) -> FormErasing:
         """Return what erases filled forms together with the cases that came from them."""
@@ -208,6 +209,8 @@ class Acceptance:
         for number, (case, picture) in enumerate(self._own() if cases is None else cases):
             on_case(number, case)
             results += self._of_case(filler, case, picture, before)
+        if cases is None:  # erased while others were asked
+            results = [each for each in results if self._truth.has(each.case_id)]
         if not results:
             raise FormError("forms.truth.empty")
         report = AcceptanceReport(self.configuration(), active, tuple(results), datetime.now(UTC))

@@ -31,7 +31,6 @@ class _Trial:
 
     total: int
     done: int = 0
-    report: AcceptanceReport | None = None
     error: Reason | None = None
     is_over: bool = False
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -71,7 +70,7 @@ def show_proof(visit: Visit, desk: FormDesk) -> None:
     if cases:
         with st.expander(words("forms.cases")):
             _show_cases(visit, acceptance, cases)
-    report = trial.report if trial is not None and trial.report is not None else acceptance.report()
+    report = acceptance.report()  # as it is kept: what was erased since is not in it
     if report is not None:
         _show_report(visit, acceptance, report, cases)
 
@@ -127,7 +126,7 @@ def _begin(acceptance: Acceptance, total: int) -> None:
             trial.done = number
 
         try:
-            trial.report = acceptance.run(on_case=note, should_stop=trial.stopping.is_set)
+            acceptance.run(on_case=note, should_stop=trial.stopping.is_set)
         except AppError as error:
             trial.error = error.reason
         finally:

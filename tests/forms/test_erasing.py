@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,7 +19,7 @@ from qwen_vl_app.forms import cabinet as cabinet_module
 from qwen_vl_app.forms.cabinet import Cabinet
 from qwen_vl_app.forms.erasing import FILLED_NAME, FORM_FILE, TRUTH_NAME
 from qwen_vl_app.forms.filled import dump_form
-from qwen_vl_app.forms.truth import CASE_NAME
+from qwen_vl_app.forms.truth import CASE_NAME, TruthCase
 from qwen_vl_app.records import find_traces
 from tests.forms.parts import TEMPLATE, PlateModel, form_assistant
 from tests.hub_parts import WAIT_S
@@ -102,6 +104,65 @@ def test_a_case_whose_form_was_deleted_goes_with_its_owner(desk: FormDesk, assis
     assert [case.case_id for case in desk.acceptance.cases()] == [theirs]
     assistant.records.erase_everything(OTHER)
     assert find_traces([assistant.settings.data_dir], MARKER).files == ()
+
+
+def test_erasing_one_owners_forms_leaves_the_sites_accepted_model(desk: FormDesk, assistant: Assistant) -> None:
+    """Only what results say of the erased cases goes; a case that is taken out of the set goes from them as well."""
+    theirs, other, third = (
+        filled(desk, assistant, 280, owner=OTHER),
+        filled(desk, assistant, 308),
+        filled(desk, assistant, 336),
+    )
+    desk.acceptance.activate(desk.acceptance.run())
+    active = desk.acceptance.active()
+    assistant.records.erase_everything(OTHER)
+    assert desk.acceptance.active() == active and active is not None
+    report = desk.acceptance.report()
+    assert report is not None and {each.case_id for each in report.fields} == {other, third} - {theirs}
+    desk.acceptance.remove(third)
+    report = desk.acceptance.report()
+    assert report is not None and {each.case_id for each in report.fields} == {other}
+    assistant.records.erase_everything(LOCAL_OWNER)
+    assert desk.acceptance.report() is None
+
+
+def test_a_form_that_is_held_open_holds_back_no_other_and_goes_later(
+    desk: FormDesk, assistant: Assistant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Windows does while another program reads a crop; the receipt is complete only then."""
+    held, free = sorted((filled(desk, assistant, 280), filled(desk, assistant, 308)))
+    really = Path.rename
+
+    def rename(self: Path, target: Path) -> Path:
+        if self.name == held:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return really(self, target)
+
+    with monkeypatch.context() as holding:
+        holding.setattr(Path, "rename", rename)
+        receipt = assistant.records.erase_everything(LOCAL_OWNER)
+        assert not receipt.is_complete
+        assert [each.form.form_id for each in desk.list()] == [held] != [free]
+    assert assistant.records.settle()
+    assert desk.list() == () and desk.acceptance.cases() == ()
+    assert assistant.records.receipts(LOCAL_OWNER)[0].is_complete
+    assert find_traces([assistant.settings.data_dir], MARKER).files == ()
+
+
+def test_what_is_erased_while_the_truth_set_runs_is_in_no_report(desk: FormDesk, assistant: Assistant) -> None:
+    """The report of that run names only what is still there."""
+    theirs, other = filled(desk, assistant, 280, owner=OTHER), filled(desk, assistant, 308)
+    erased: list[str] = []
+
+    def erase(_number: int, case: TruthCase) -> None:
+        if not erased:
+            erased.append(case.case_id)
+            assistant.records.erase_everything(OTHER)
+
+    report = desk.acceptance.run(on_case=erase)
+    assert theirs != other and {each.case_id for each in report.fields} == {other}
+    kept = desk.acceptance.report(report.configuration)
+    assert kept is not None and {each.case_id for each in kept.fields} == {other}
 
 
 def test_a_case_of_before_has_no_day_and_goes_with_everything(desk: FormDesk, assistant: Assistant) -> None:
