@@ -63,7 +63,7 @@ def _sentence(error: Any, language: Language) -> str:
 def _name(parameter: Any) -> str:
     """Return what a person types: a flag's longest form, an argument's place in the usage line."""
     if parameter.param_type_name == "option":
-        return max(parameter.opts, key=len)
+        return str(max(parameter.opts, key=len))
     return str(parameter.metavar or parameter.name)
 
 
