@@ -112,6 +112,31 @@ def test_a_run_goes_over_a_drop_and_takes_it_along_when_deleted(tmp_path: Path) 
         runs.close()
 
 
+def test_what_a_run_needs_stays_wherever_the_data_folder_lies(tmp_path: Path) -> None:
+    """A data folder behind a link, and one with a plan that cannot be read: a run's dropped pictures outlive every start."""
+    (tmp_path / "disk").mkdir()
+    try:
+        (tmp_path / "data").symlink_to(tmp_path / "disk", target_is_directory=True)
+    except OSError:
+        pytest.skip("no links here")
+    with an_assistant(AnsweringEngine(), tmp_path / "data") as assistant:
+        runs = BatchRuns(assistant)
+        for drop_id in (DROP, "1" * 32):
+            runs.dropped.add(ANN, drop_id, "1.png", a_file())
+            then = runs.dropped.folder(ANN, drop_id).stat().st_mtime - FORGOTTEN_AFTER_S - 60
+            os.utime(runs.dropped.folder(ANN, drop_id), (then, then))
+        run_id = runs.start(BatchPlan(runs.dropped.folder(ANN, DROP), ("?",), owner=ANN))
+        assert runs.wait(run_id, WAIT_S)
+        plan = tmp_path / "data" / "batches" / run_id / "plan.json"
+        kept = plan.read_bytes()
+        plan.write_bytes(b"{")
+        assert runs.sweep() == 0
+        plan.write_bytes(kept)
+        assert runs.sweep() == 1  # the one that nobody used
+        assert runs.dropped.look(ANN, DROP).count == 1
+        runs.close()
+
+
 def test_runs_do_not_go_over_the_apps_own_folder_of_runs(tmp_path: Path) -> None:
     """Only drops within it are pictures; its journals and thumbnails are not."""
     with an_assistant(AnsweringEngine(), tmp_path / "data") as assistant:
