@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
 MAX_DIGITS = 40
-_BODY = re.compile(r"[-+]?\d(?:[\d.,'’ ]*\d)?|[-+]?[.,]\d+")
+_BODY = re.compile(r"(?:[-+] ?)?\d(?:[\d.,'’ ]*\d)?|(?:[-+] ?)?[.,]\d+")
 _LEADING = re.compile(r"^[^\d\-+.,]{0,20}?(?=[-+]?[.,]?\d)")
 _EXPONENT = re.compile(r"\s*(?:[eE]|[x×*]\s*10\s*\^?)\s*([-+]?\d{1,2})(?!\d)")
 _CHINESE_SCALES = {"万": 4, "亿": 8}
@@ -32,8 +32,7 @@ def read_number(text: str, *, decimal_mark: str = "") -> NumberReading | None:
 
     `decimal_mark` says which mark begins the decimals; without it the text itself has to tell.
     """
-    plain = unicodedata.normalize("NFKC", text.replace("℃", "°C").replace("℉", "°F")).translate(_MINUS)
-    plain = " ".join(plain.split())
+    plain = plain_signs(text)
     found = _BODY.search(plain)
     if found is None or found.end() - found.start() > MAX_DIGITS:
         return None
@@ -59,6 +58,12 @@ def read_number(text: str, *, decimal_mark: str = "") -> NumberReading | None:
     return NumberReading(value.scaleb(scale), unit, is_ambiguous)
 
 
+def plain_signs(text: str) -> str:
+    """Return text with digits, marks and minus signs of any script as ASCII has them, its gaps single spaces."""
+    plain = unicodedata.normalize("NFKC", text.replace("℃", "°C").replace("℉", "°F")).translate(_MINUS)
+    return " ".join(plain.split())
+
+
 def _is_harmless_before(before: str) -> bool:
     """True for a sign of about or a currency; letters make it part of a name."""
     return not any(char.isalnum() for char in before)
@@ -66,7 +71,7 @@ def _is_harmless_before(before: str) -> bool:
 
 def _value(digits: str, decimal_mark: str) -> tuple[Decimal | None, bool]:
     sign = -1 if digits.startswith("-") else 1
-    body = digits.lstrip("+-")
+    body = digits.lstrip("+- ")
     body = re.sub(r"(?<=\d)[ '’](?=\d{3}(?!\d))", "", body)
     if re.search(r"[ '’]", body):
         return None, False

@@ -17,6 +17,7 @@ from qwen_vl_app.chat import Answer, Box, CoordinateSpace, FinishReason, Questio
 from qwen_vl_app.errors import PictureError, Reason
 from qwen_vl_app.forms.fields import FieldType, FormField
 from qwen_vl_app.forms.filled import LookOutcome, SecondLook
+from qwen_vl_app.forms.numbers import plain_signs
 from qwen_vl_app.forms.prompt import field_question, place_question
 from qwen_vl_app.forms.units import is_unit
 from qwen_vl_app.forms.values import FieldValue, value_of
@@ -28,7 +29,7 @@ MIN_HEIGHT_PX = 8
 """Lower writing than this holds too little of a letter."""
 LOCATE_TOKENS = 160
 READ_TOKENS = 64
-_NUMBER = re.compile(r"[-+]?(?<![\w.])\d[\d.,'’ ]*\d(?!\w)|[-+]?(?<![\w.])\d(?!\w)")
+_NUMBER = re.compile(r"(?:(?<!\w)[-+] ?)?(?<![\w.])\d(?:[\d.,'’ ]*\d)?(?!\w)")
 
 
 class Ask(Protocol):
@@ -116,7 +117,7 @@ def held_against(field: FormField, first: FieldValue, text: str, *, language: st
 
 def _numbers_within(field: FormField, first: FieldValue, said: str, label: str) -> SecondLook:
     """Compare where a sentence stands around the number: it must hold one alone, beside those of the label."""
-    rest = re.sub(re.escape(label), " ", said, flags=re.IGNORECASE)
+    rest = plain_signs(re.sub(re.escape(label), " ", said, flags=re.IGNORECASE))
     values = set()
     for number in _NUMBER.finditer(rest):
         word = rest[number.end() :].split(maxsplit=1)[:1]
