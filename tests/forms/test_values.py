@@ -62,6 +62,14 @@ def test_a_mark_that_may_be_either_is_told() -> None:
         ("12 公斤", "kg", 12, "12 kg"),
         ("90 l/min", "m³/h", 5.4, "5.4 m³/h"),
         ("400", "V", 400, "400 V"),
+        ("10 mΩ", "Ω", 0.01, "0.01 Ω"),
+        ("5 mW", "kW", 0.000005, "0.000005 kW"),
+        ("18 Mpa", "bar", 180, "180 bar"),
+        ("2 MWH", "kWh", 2000, "2000 kWh"),
+        ("20 bar(g)", "bar", 20, "20 bar"),
+        ("(85 dB(A))", "dB", 85, "85 dB"),
+        ("12 (kg)", "kg", 12, "12 kg"),
+        ("1 450 1/min", "rpm", 1450, "1450 rpm"),
     ],
 )
 def test_units_are_turned_into_the_fields_own(text: str, unit: str, value: float, shown: str) -> None:
@@ -76,6 +84,8 @@ def test_a_unit_of_something_else_is_refused() -> None:
     found = value_of(FormField("x", type=FieldType.NUMBER, unit="kg"), "5 l")
     assert found.problem is not None and found.problem.code == "forms.value.wrong_unit"
     assert value_of(FormField("x", type=FieldType.NUMBER, unit="kW"), "2 MW").value == 2000
+    unclear = value_of(FormField("x", type=FieldType.NUMBER, unit="kW"), "2 mw")  # either of the two
+    assert unclear.problem is not None and unclear.problem.code == "forms.value.wrong_unit"
 
 
 @pytest.mark.parametrize(
