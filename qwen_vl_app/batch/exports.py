@@ -35,6 +35,7 @@ from qwen_vl_app.batch.rows import BatchRow, RowOutcome
 from qwen_vl_app.batch.source import SourceFolder, reading_order
 from qwen_vl_app.chat import Region, StagedPicture, Table
 from qwen_vl_app.errors import AppError, BatchError, PictureError, Reason
+from qwen_vl_app.forms.numbers import written_out
 from qwen_vl_app.imaging import clean_name, draw_regions
 from qwen_vl_app.imaging.encoding import THUMBNAIL_SIDE
 from qwen_vl_app.imaging.report import ReportEntry, write_report
@@ -169,7 +170,7 @@ def _csv(target: Path, rows: _Rows, language: Language) -> int:
 
 def _cell(value: str | int | float | None) -> str:
     if isinstance(value, float):
-        return f"{value:.10g}"
+        return written_out(value)
     return "" if value is None else str(value)
 
 

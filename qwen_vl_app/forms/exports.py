@@ -34,6 +34,7 @@ from qwen_vl_app.forms.evidence import (
     state_text,
 )
 from qwen_vl_app.forms.judging import JudgedField, JudgedForm
+from qwen_vl_app.forms.numbers import written_out
 from qwen_vl_app.imaging import draw_regions, size_of
 from qwen_vl_app.imaging.report import ReportEntry, write_report
 from qwen_vl_app.texts import Language, t
@@ -93,7 +94,7 @@ def forms_json(forms: Sequence[JudgedForm], language: Language) -> str:
 
 def _text(cell: Cell) -> str:
     if isinstance(cell, float):
-        return f"{cell:.10g}"
+        return written_out(cell)
     return "" if cell is None else str(cell)
 
 

@@ -117,3 +117,8 @@ def plain_decimal(value: Decimal) -> str:
     """Return a number without an exponent, with the decimals it was written with."""
     text = f"{value:f}"
     return text if text != "-0" else "0"
+
+
+def written_out(number: float) -> str:
+    """Return a number with every digit that it has (15 at most below 10^15) and without an exponent, for cells and sentences."""
+    return f"{Decimal(f'{number:.15g}' if abs(number) < 1e15 else repr(number)):f}"

@@ -27,7 +27,7 @@ from tests.hub_parts import WAIT_S, replace_settings
 from tests.links import make_link
 
 WIDTH, HEIGHT = 560, 280
-FIELDS = '```json\n{"tag": "=1+1", "serial": "00427", "bar": 4.5, "note": "阀门正常"}\n```'
+FIELDS = '```json\n{"tag": "=1+1", "serial": "00427", "bar": 4.5, "kWh": 12345678901.25, "note": "阀门正常"}\n```'
 BOXES = '```json\n[{"bbox_2d": [56, 28, 280, 140], "label": "valve"}]\n```'
 
 
@@ -80,6 +80,7 @@ def test_csv_opens_right_in_excel(ended: Ended) -> None:
     assert len(rows) == 5
     first = next(row for row in rows if row["File"] == "a.png" and row["Question"] == "What?")
     assert (first["tag"], first["serial"], first["bar"], first["note"]) == ("'=1+1", "00427", "4.5", "阀门正常")
+    assert first["kWh"] == "12345678901.25"  # no digit is lost, none becomes an exponent
     where = next(row for row in rows if row["File"] == "a.png" and row["Question"] == "Where?")
     assert json.loads(where["Boxes (pixels)"]) == [{"label": "valve", "picture": 1, "bbox": [56, 28, 280, 140]}]
     failed = next(row for row in rows if row["File"] == "'=cmd.png")

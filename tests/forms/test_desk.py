@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from qwen_vl_app.forms import (
     JudgedForm,
     Verdict,
     export_forms,
+    forms_csv,
 )
 from qwen_vl_app.forms.truth_folder import cases_in
 from qwen_vl_app.texts import Language
@@ -129,6 +131,15 @@ def test_an_id_leads_nowhere_else(desk: FormDesk, form_id: str) -> None:
     with pytest.raises(FormError) as refused:
         desk.judged(form_id)
     assert refused.value.code == "forms.unknown"
+
+
+@pytest.mark.parametrize("number", ["12345678.912", "12345678901", "0.00000025", "12345678901234567"])
+def test_no_digit_is_lost_on_the_way_out(desk: FormDesk, assistant: Assistant, number: str) -> None:
+    """A meter's long count stands in the table as on the picture."""
+    judged = fill(desk, assistant)
+    judged = desk.correct(judged.form.form_id, "load", number, who="Li Na")
+    (line,) = csv.DictReader(io.StringIO(forms_csv((judged,), Language.ENGLISH).decode("utf-8-sig")))
+    assert line["Load"].removesuffix(" kg") == number
 
 
 @pytest.mark.parametrize("language", list(Language))
