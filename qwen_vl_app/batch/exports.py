@@ -186,8 +186,9 @@ def _jsonl(target: Path, rows: _Rows, language: Language) -> int:
 def _workbook(target: Path, rows: _Rows, thumbnail: _Thumbnail, language: Language) -> int:
     columns = columns_of(field_names(rows()), language)
     # Text is text: nothing a model or a file name says becomes a formula or a link.
+    packed = io.BytesIO()  # a full disk would leave the library's own file open, which complains once more as it goes
     book = xlsxwriter.Workbook(
-        str(target), {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
+        packed, {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
     )
     sheet = book.add_worksheet(t("batch.sheet", language))
     head = book.add_format({"bold": True, "valign": "top", "bottom": 1})
@@ -219,6 +220,7 @@ def _workbook(target: Path, rows: _Rows, thumbnail: _Thumbnail, language: Langua
         book.close()
     except xlsxwriter.exceptions.FileCreateError as error:
         raise OSError(str(error)) from error
+    target.write_bytes(packed.getbuffer())
     return count
 
 

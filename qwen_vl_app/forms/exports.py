@@ -100,8 +100,9 @@ def _text(cell: Cell) -> str:
 
 def _workbook(target: Path, forms: Sequence[JudgedForm], file_of: _FileOf, language: Language) -> None:
     # Text is text: nothing a model or a file name says becomes a formula or a link.
+    packed = io.BytesIO()  # a full disk would leave the library's own file open, which complains once more as it goes
     book = xlsxwriter.Workbook(
-        str(target), {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
+        packed, {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
     )
     styles = {
         "head": book.add_format({"bold": True, "valign": "top", "bottom": 1, "text_wrap": True}),
@@ -114,6 +115,7 @@ def _workbook(target: Path, forms: Sequence[JudgedForm], file_of: _FileOf, langu
         book.close()
     except xlsxwriter.exceptions.FileCreateError as error:
         raise OSError(str(error)) from error
+    target.write_bytes(packed.getbuffer())
 
 
 def _values_sheet(book: Any, forms: Sequence[JudgedForm], styles: dict[str, Any], language: Language) -> None:

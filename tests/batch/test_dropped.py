@@ -12,6 +12,7 @@ from qwen_vl_app.batch.dropped import FORGOTTEN_AFTER_S, DroppedFiles
 from qwen_vl_app.errors import BatchError, UsageError
 from tests.batch.parts import AnsweringEngine
 from tests.hub_parts import WAIT_S, a_file, an_assistant
+from tests.links import make_link
 
 ANN, BOB = "a" * 32, "b" * 32
 DROP = "0" * 32
@@ -116,7 +117,7 @@ def test_what_a_run_needs_stays_wherever_the_data_folder_lies(tmp_path: Path) ->
     """A data folder behind a link, and one with a plan that cannot be read: a run's dropped pictures outlive every start."""
     (tmp_path / "disk").mkdir()
     try:
-        (tmp_path / "data").symlink_to(tmp_path / "disk", target_is_directory=True)
+        make_link(tmp_path / "data", tmp_path / "disk", is_folder=True)
     except OSError:
         pytest.skip("no links here")
     with an_assistant(AnsweringEngine(), tmp_path / "data") as assistant:
