@@ -5,6 +5,7 @@ Knows formats. Does not know how forms came about. A file appears under its name
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -75,7 +76,8 @@ def export_forms(
     except OSError as error:
         raise FormError("forms.target_unwritable", name=target.name) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where its folder is none, there is nothing to remove either
+            partial.unlink(missing_ok=True)
     return len(forms)
 
 

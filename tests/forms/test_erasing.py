@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ import pytest
 from qwen_vl_app.assistant import LOCAL_OWNER, Assistant
 from qwen_vl_app.errors import FormError
 from qwen_vl_app.forms import FORMS_NAME, FillPlan, FormDesk, form_erasing
+from qwen_vl_app.forms.cabinet import WRITTEN_WITHIN_S
 from qwen_vl_app.forms.erasing import FILLED_NAME, FORM_FILE
 from qwen_vl_app.forms.filled import dump_form
 from qwen_vl_app.records import find_traces
@@ -88,10 +90,17 @@ def test_what_a_kill_left_behind_goes_and_damaged_forms_go_with_everybodys(
     (folder / form_id / FORM_FILE).write_text("{")
     left = folder / ".erasing-left"
     left.mkdir()
+    half = folder / ".half.part"
+    half.mkdir()
+    (half / "upload").write_bytes(b"a picture")
     erasing = form_erasing(folder.parent)
     assert erasing.erase(LOCAL_OWNER, since=None, until=None).forms == 0
+    assert not erasing.settle()  # a command may be writing it
+    then = half.stat().st_mtime - WRITTEN_WITHIN_S - 60
+    os.utime(half, (then, then))
     assert erasing.settle()
     assert not left.exists()
+    assert not half.exists()
     assert (folder / form_id).is_dir()
     assert erasing.erase(None, since=None, until=None).forms == 1
     assert not (folder / form_id).exists()
