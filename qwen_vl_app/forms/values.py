@@ -25,6 +25,11 @@ _NOTHING = frozenset(
 )
 
 
+UNCERTAIN = frozenset({"forms.value.ambiguous_number", "forms.value.ambiguous_date", "forms.value.short_year"})
+"""Notes that a person has to look at: what stands there was taken in one of several ways."""
+MAX_NOTES = 10
+
+
 @dataclass(frozen=True, slots=True)
 class FieldValue:
     """A value. `written` is as the model copied it, `value` what it means: text, a number, an ISO date, a list of these.
@@ -150,6 +155,7 @@ def _table(field: FormField, written: JsonValue) -> FieldValue:
     lines = written if isinstance(written, list) else [written] if isinstance(written, dict) else []
     rows: list[JsonValue] = []
     shown: list[str] = []
+    notes: list[Reason] = []
     problem: Reason | None = None
     for line in lines[:MAX_ITEMS]:
         cells = _cells(field, line)
@@ -157,12 +163,13 @@ def _table(field: FormField, written: JsonValue) -> FieldValue:
             continue
         rows.append({column.key: cell.value for column, cell in zip(field.columns, cells, strict=True)})
         shown.append(" | ".join(cell.shown for cell in cells))
+        notes += [note for cell in cells for note in cell.notes if note.code in UNCERTAIN and note not in notes]
         wrong = next((column for column, cell in zip(field.columns, cells, strict=True) if cell.problem), None)
         if wrong is not None and problem is None:
             problem = Reason("forms.value.bad_cell", row=len(rows), column=wrong.key)
     if not rows:
         return FieldValue()
-    return FieldValue(json.dumps(rows, ensure_ascii=False), rows, "\n".join(shown), problem)
+    return FieldValue(json.dumps(rows, ensure_ascii=False), rows, "\n".join(shown), problem, tuple(notes[:MAX_NOTES]))
 
 
 def _cells(field: FormField, line: JsonValue) -> list[FieldValue]:

@@ -153,6 +153,19 @@ def test_tables_keep_their_rows_and_say_which_cell_is_wrong() -> None:
     assert found.problem is not None and dict(found.problem.facts) == {"row": 2, "column": "count"}
 
 
+def test_a_table_tells_which_of_its_cells_can_be_read_two_ways() -> None:
+    """As a field of its own does, each once: a delivery note's 1,234 is a thousand or a little more than one."""
+    columns = (FormField("count", type=FieldType.NUMBER), FormField("on", type=FieldType.DATE))
+    field = FormField("x", type=FieldType.TABLE, columns=columns)
+    line: JsonValue = {"count": "1,234", "on": "03/04/26"}
+    assert [note.code for note in value_of(field, [line, line]).notes] == [
+        "forms.value.ambiguous_number",
+        "forms.value.ambiguous_date",
+        "forms.value.short_year",
+    ]
+    assert value_of(field, [{"count": "5", "on": "2026-04-03"}]).notes == ()
+
+
 @pytest.mark.parametrize("odd", [{"a": 1}, [1, [2]], True, 3, "\x00", "9" * 5000, {"a": {"b": []}}])
 @pytest.mark.parametrize("kind", list(FieldType))
 def test_no_answer_of_a_model_breaks_it(odd: JsonValue, kind: FieldType) -> None:
