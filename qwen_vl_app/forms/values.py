@@ -25,7 +25,9 @@ _NOTHING = frozenset(
 )
 
 
-UNCERTAIN = frozenset({"forms.value.ambiguous_number", "forms.value.ambiguous_date", "forms.value.short_year"})
+UNCERTAIN = frozenset(
+    f"forms.value.{note}" for note in ("ambiguous_number", "ambiguous_date", "short_year", "several_dates")
+)
 """Notes that a person has to look at: what stands there was taken in one of several ways."""
 MAX_NOTES = 10
 
@@ -120,6 +122,8 @@ def _date(field: FormField, text: str) -> FieldValue:
         notes.append(Reason("forms.value.ambiguous_date", text=text, taken=reading.iso))
     if reading.has_short_year:
         notes.append(Reason("forms.value.short_year", year=reading.year))
+    if reading.has_others:
+        notes.append(Reason("forms.value.several_dates", text=text, taken=reading.iso))
     return FieldValue(text, reading.iso, write_date(reading.iso, field.format), notes=tuple(notes))
 
 

@@ -121,6 +121,9 @@ def test_doubtful_dates_say_so() -> None:
     field = FormField("x", type=FieldType.DATE)
     assert [note.code for note in value_of(field, "03/04/2026").notes] == ["forms.value.ambiguous_date"]
     assert [note.code for note in value_of(field, "25.12.25").notes] == ["forms.value.short_year"]
+    both = value_of(field, "MFG 2025-01-02 EXP 2027-01-02")
+    assert (both.value, [note.code for note in both.notes]) == ("2025-01-02", ["forms.value.several_dates"])
+    assert not value_of(field, "2026-11-21 14:30 (2026.11.21)").notes
     wrong = value_of(field, "31.02.2026")
     assert wrong.problem is not None and wrong.problem.code == "forms.value.no_date"
 
