@@ -259,6 +259,7 @@ def assemble(
         choices=(
             *prepared.status.choices,
             attention.reason,
+            *decoder.reasons,
             steps.reason,
             *(() if chunks.reason is None else (chunks.reason,)),
             grammars.reason,
