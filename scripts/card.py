@@ -31,6 +31,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTra
 from qwen_vl_app.chat import Message, SamplingParams, Size
 from qwen_vl_app.engine.base import FinishedStep, GenerationRequest, TokenStep
 from qwen_vl_app.engine.local import hardware
+from qwen_vl_app.engine.local.attending import leave_cudnn_out
 from qwen_vl_app.engine.local.attention import WAYS, choose_attention
 from qwen_vl_app.engine.local.bench import ratios, run_bench
 from qwen_vl_app.engine.local.bench_arms import QUESTION, _picture, cap_memory
@@ -77,6 +78,7 @@ class Job:
 
     def begin(self) -> None:
         """Set the cap, in the process that measures."""
+        leave_cudnn_out()  # as the engine does, for the parts without one
         if self.device != "cpu":
             cap_memory(self.cap_bytes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from qwen_vl_app.engine.local.attending import (
     SequenceAttending,
     choose_many,
 )
+from qwen_vl_app.engine.local.engine import LocalEngine
 from qwen_vl_app.engine.local.kv import KVCache
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda")
@@ -103,3 +105,13 @@ def test_a_way_that_fails_or_differs_is_left_for_the_next() -> None:
         # Here there is no card: its test fails, and the last way, which needs nothing special, is taken untried.
         assert choose_many(CARD, torch.bfloat16, **sizes) in CARD_WAYS
     assert choose_many(CPU, torch.bfloat16, **sizes) is SHARED
+
+
+def test_a_loaded_engine_has_cudnn_attend_to_nothing(models_dir: Path) -> None:
+    """Its kernels plan for every new length of a prompt, and on some cards give other words; torch's own take their place."""
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    engine = LocalEngine(models_dir, model="qwen3_vl", device="cpu", precision="fp32")
+    engine.load()
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+    assert torch.backends.cuda.flash_sdp_enabled() and torch.backends.cuda.mem_efficient_sdp_enabled()
+    engine.close()

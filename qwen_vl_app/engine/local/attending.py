@@ -134,6 +134,16 @@ CARD_WAYS = (GROUPED, REPEATED)
 heads in fp32, which for two thousand tokens behind sixteen thousand of a 7B model are four gigabytes, and some copies."""
 
 
+def leave_cudnn_out() -> None:
+    """Let this process attend with torch's own kernels alone.
+
+    On an H100 or H200 torch 2.13 would take cuDNN's first, which make a plan for every length they have not seen, for some
+    tenths of a second: each prompt has a new length, and each token that is not captured. On a B200 they give wrong words to
+    models with fewer than eight heads of keys, which the 7B has (pytorch issue 193893).
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 def choose_many(
     device: torch.device, dtype: torch.dtype, *, heads: int, shared: int, size: int, ways: Sequence[ManyWay] = CARD_WAYS
 ) -> ManyWay:
