@@ -124,6 +124,26 @@ def test_a_value_without_quotation_marks_is_whole_or_not_there(text: str, data: 
     assert parse(text).data == data
 
 
+@pytest.mark.parametrize(
+    ("head", "language"),
+    [("```json ", "json"), ("```json", "json"), ("~~~ JSON ", "json"), ("```", ""), ("  ``` ", "")],
+)
+@pytest.mark.parametrize("cut", ["", "\n"])
+def test_data_on_the_line_of_its_fence_is_read(head: str, language: str, cut: str) -> None:
+    """A model may go on behind the fence's language instead of on the next line; the box is there all the same."""
+    data = f'[{cut}{{"bbox_2d": [100, 50, 300, 250], "label": "valve"}}]' if language else GOLDEN["spotting"]
+    text = f"{head}{data}\n{head.strip()[:3]}\nThat is all."
+    assert [region.box for region in parse(text).regions] == [VALVE]
+    block = code_blocks(text)[0]
+    assert (block.language, block.source, block.is_closed) == (language, f"{data}\n", True)
+
+
+@pytest.mark.parametrize("info", ["python", "{python}", "{.python .numbers}", 'python title="[a]"', "json title"])
+def test_the_words_behind_a_fence_are_no_data(info: str) -> None:
+    """Languages and their options stay what they are."""
+    assert code_blocks(f"```{info}\nx = 1\n```")[0].source == "x = 1\n"
+
+
 @pytest.mark.parametrize("text", ["{margin: 0 auto}", '{"label": label, "x": x1}', '{"a": f(x)}'])
 def test_code_is_no_data(text: str) -> None:
     """Styles and names of variables are not taken for values that lost their quotation marks."""
