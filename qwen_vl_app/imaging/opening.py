@@ -19,7 +19,6 @@ from PIL import (
     ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
-    TiffImagePlugin,
     WebPImagePlugin,
 )
 from pillow_heif.as_plugin import HeifImageFile
@@ -34,6 +33,7 @@ from qwen_vl_app.imaging.limits import Limits
 from qwen_vl_app.imaging.pdf_pages import render_page
 from qwen_vl_app.imaging.png_keys import mend_key, raw_mode
 from qwen_vl_app.imaging.tiff_greys import counts_from_white, mend_byte_order, teach_pillow
+from qwen_vl_app.imaging.tiff_planes import PlanarTiff
 
 ENOUGH_PIXELS = 17_000_000
 """No model sees more than 16,384 tokens of 32 x 32 pixels; a JPEG of several times this is decoded at a fraction."""
@@ -62,7 +62,7 @@ _DECODERS: dict[str, Callable[[io.BytesIO], Image.Image]] = {
     "HEIF": HeifImageFile,
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
-    "TIFF": TiffImagePlugin.TiffImageFile,
+    "TIFF": PlanarTiff,
     "WEBP": WebPImagePlugin.WebPImageFile,
 }
 
