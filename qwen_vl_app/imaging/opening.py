@@ -156,6 +156,8 @@ def _open_image(data: bytes, kind: str, page: int, limits: Limits) -> Opened:
             full = image.size
             limits.check_size(*full, format=kind)  # some decoders learn the size only now
         orientation = _orientation(image, notes)
+        if kind == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+            image.putalpha(255)  # programs that name an alpha channel and never fill it; every viewer shows such files
         upright = to_rgb(image, notes, is_white_zero=counts_from_white(image))
         if upright is image:  # it must outlive the file
             upright = image.copy()

@@ -266,3 +266,20 @@ def test_one_plane_alone_is_the_picture(decoder: PictureDecoder, order: str, pho
     black, white = (0, 255) if photometric else (255, 0)
     half = len(shades) // 2
     assert shades == [black] * half + [white] * half
+
+
+@pytest.mark.parametrize("alpha", [0, 255])
+@pytest.mark.parametrize("size", [108, 124])
+def test_an_alpha_that_a_bmp_names_and_never_fills_hides_nothing(
+    decoder: PictureDecoder, size: int, alpha: int
+) -> None:
+    """Screenshots kept from Windows' clipboard are so; browsers and viewers show them."""
+    pixels = bytes([0, 0, 255, alpha, 255, 0, 0, alpha])
+    head = struct.pack("<IiiHHIIiiII", size, 2, 1, 1, 32, 3, len(pixels), 2835, 2835, 0, 0)
+    head += struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    head = head.ljust(size, b"\0")
+    start = 14 + size
+    data = b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start) + head + pixels
+    picture = decoder.render(data, fit=same)
+    assert row(decoder, data) == [(255, 0, 0), (0, 0, 255)]
+    assert not picture.notes
