@@ -113,7 +113,8 @@ def open_picture(data: bytes, *, page: int, limits: Limits, ending: str = "") ->
     except Exception as error:  # decoders raise nearly anything over broken bytes
         if _says_truncated(error) or (kind == "WEBP" and webp_is_cut(data)):
             raise UnreadableImageError("image.truncated", format=kind) from error
-        raise UnreadableImageError("image.unreadable", format=kind) from error
+        code = "image.kind_unsupported" if _says_unsupported(error) else "image.unreadable"
+        raise UnreadableImageError(code, format=kind) from error
 
 
 def _open_pdf(data: bytes, page: int, limits: Limits) -> Opened:
@@ -232,3 +233,11 @@ _TRUNCATED: tuple[Callable[[str], bool], ...] = (
 def _says_truncated(error: Exception) -> bool:
     text = str(error).lower()
     return any(test(text) for test in _TRUNCATED)
+
+
+def _says_unsupported(error: Exception) -> bool:
+    """Return whether a decoder knows what the file says of itself, and has no way to read it: floats in three colours, say."""
+    text = str(error).lower()
+    return any(
+        words in text for words in ("unsupported", "not supported", "cannot handle", "unknown pixel mode", "raw mode")
+    )

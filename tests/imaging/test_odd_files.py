@@ -283,3 +283,21 @@ def test_an_alpha_that_a_bmp_names_and_never_fills_hides_nothing(
     picture = decoder.render(data, fit=same)
     assert row(decoder, data) == [(255, 0, 0), (0, 0, 255)]
     assert not picture.notes
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "BMP", "JPEG"])
+def test_a_rare_kind_is_not_simply_called_damaged(decoder: PictureDecoder, kind: str) -> None:
+    """Grey and alpha of 16 bits, 10 bits a colour, a JPEG of 12 bits: other programs open them."""
+    pixels = struct.pack("<2I", 0x3FF00000, 0x3FF)
+    masks = struct.pack("<3I", 0x3FF00000, 0xFFC00, 0x3FF)
+    head = struct.pack("<IiiHHIIiiII", 40, 2, 1, 1, 32, 3, 8, 2835, 2835, 0, 0)
+    jpeg = bytearray(encode(Image.new("RGB", (16, 16)), "JPEG"))
+    jpeg[jpeg.index(b"\xff\xc0") + 4] = 12
+    data = {
+        "TIFF": planes("<", b"\0\0\xff\xff", b"\xff\xff\xff\xff", bits=16, photometric=1, extra=2),
+        "BMP": b"BM" + struct.pack("<IHHI", 74, 0, 0, 66) + head + masks + pixels,
+        "JPEG": bytes(jpeg),
+    }[kind]
+    with pytest.raises(PictureError) as refused:
+        decoder.render(data, fit=same)
+    assert refused.value.reason == Reason("image.kind_unsupported", format=kind)
