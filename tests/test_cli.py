@@ -586,6 +586,38 @@ class TestProgram:
         assert "scripts/run.py" in process.stderr
         assert "Traceback" not in process.stderr
 
+    @pytest.mark.parametrize("moment", ["qwen_vl_app.texts", "typer", "ready"])
+    def test_ctrl_c_in_the_first_moments_is_an_end_without_a_traceback(self, moment: str) -> None:
+        """Whether a library is being read, where it may become any error, or the command is about to begin."""
+        code = """
+import runpy, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            class Within:
+                def __set_name__(self, owner, name):
+                    signal.raise_signal(signal.SIGINT)
+            type("Anything", (), {"member": Within()})
+
+if sys.argv[1] == "ready":
+    import qwen_vl_app.cli.program as program
+    program.speak_utf8 = lambda: signal.raise_signal(signal.SIGINT)
+else:
+    sys.meta_path.insert(0, Interrupting())
+runpy.run_module("qwen_vl_app", run_name="__main__")
+"""
+        process = subprocess.run(
+            [sys.executable, "-c", code, moment],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            cwd=ROOT,
+            timeout=120,
+            check=False,
+        )
+        assert (process.returncode, process.stderr) == (130, "")
+
     def test_models_are_listed_whole_or_damaged(self, run: Run, tmp_path: Path) -> None:
         """A damaged folder is listed with what is wrong; no folder at all is a note."""
         assert run(["models"]).err != ""
