@@ -22,7 +22,7 @@ from qwen_vl_app import __version__
 from qwen_vl_app.answer_job import AnswerJob
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.chat import FinishReason, Question
-from qwen_vl_app.cli import main, serve
+from qwen_vl_app.cli import files, main, serve
 from qwen_vl_app.cli.files import read_file
 from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.cli.terminal import harmless, one_line
@@ -297,6 +297,23 @@ class TestLook:
         assert first["tokens"] == first["seen_width"] * first["seen_height"] // 784
         assert first["notes"] == []
 
+    def test_stars_stand_for_files_also_where_no_shell_says_so(
+        self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """On Windows a program gets `*.png` as it was typed; a question may end with its mark all the same."""
+        monkeypatch.setattr(files, "SHELL_EXPANDS", False)
+        monkeypatch.chdir(tmp_path)
+        for name in ("b.png", "a.png", "c [1].png", "W"):
+            Path(name).write_bytes(a_file(40, 30))
+        ended = run(["look", "*.png", "c [1].png", "none*.jpg", "--json"])
+        named = [json.loads(line) for line in ended.out.splitlines()]
+        assert [line["file"] for line in named] == ["a.png", "b.png", "c [1].png", "c [1].png", "none*.jpg"]
+        assert ["error" in line for line in named] == [False, False, False, False, True]
+        told = run(["ask", "--json", "[ab].png", "?.png", "?"], FakeEngine(["Yes."]))
+        assert told.json["error"]["file"] == "[ab].png"
+        told = run(["ask", "--json", "?.png", "?"], FakeEngine(["Yes."]))
+        assert [picture["name"] for picture in told.json["pictures"]] == ["a.png", "b.png"]
+
     def test_good_files_alone_are_status_0_and_nothing_is_loaded_or_kept(
         self, run: Run, panel: str, tmp_path: Path
     ) -> None:
@@ -350,7 +367,7 @@ class TestLook:
 _LOOK_ON_FAKES = """
 import sys
 from pathlib import Path
-from qwen_vl_app.cli import main, serve
+from qwen_vl_app.cli import files, main, serve
 from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.engine.fake import FakeEngine
 from tests.hub_parts import an_assistant
