@@ -5,6 +5,7 @@ Knows one question, its job and the history it belongs to. Does not know the mod
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,6 +15,8 @@ from qwen_vl_app.chat import Message, Question, Rendition, Size, Turn, TurnPictu
 from qwen_vl_app.errors import HistoryError, Reason
 from qwen_vl_app.history import HistoryStore
 from qwen_vl_app.prompts import answered, prompt_of
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -68,6 +71,13 @@ class Run:
             return self.history.picture_bytes(self.job.owner, picture.id, Rendition.SEEN).data
 
         return prompt_of(self.question, self.answered, seen_png=seen_png)
+
+    def keep_meanwhile(self, write: Callable[[], object]) -> None:
+        """Do a write that the answer's end makes good: where that fails as well, the answer says so."""
+        try:
+            write()
+        except HistoryError as error:
+            log.warning("a turn was not written meanwhile: %s", error.code)
 
     def keep(self, write: Callable[[], object]) -> None:
         """Do a write that the answer can do without: where it fails, the answer says so at the end."""

@@ -74,7 +74,7 @@ class Answering:
             if status.state is not EngineState.READY:
                 raise why_not_loaded(status)
             if run.turn is not None:
-                run.keep(partial(run.history.mark_running, run.turn.id))
+                run.keep_meanwhile(partial(run.history.mark_running, run.turn.id))
             run.read_earlier()
             run.cache_key = self._stored.key_of(run, status)
             if not run.is_looked_up and self._look_up(run):
@@ -142,7 +142,7 @@ class Answering:
                     job.add(text, token=token)
                     if run.turn is not None and time.monotonic() - kept_at >= PARTIAL_EVERY_S:
                         kept_at = time.monotonic()
-                        run.keep(partial(run.history.keep_partial, run.turn.id, job.text))
+                        run.keep_meanwhile(partial(run.history.keep_partial, run.turn.id, job.text))
                 case FinishedStep(finish_reason=reason, usage=usage, text=rest):
                     if rest:
                         job.add(rest, is_token=False)

@@ -156,6 +156,8 @@ def _places(listed: object, *, regions: Sequence[Region], sizes: Sequence[Size])
     places: list[Place] = []
     taken: set[int] = set()
     for said in listed:
+        if not isinstance(said, dict):
+            raise UsageError("corrections.not_places")
         of = None if said.get("of") is None else _index(said["of"], len(regions))
         if of is not None:
             if of in taken:
@@ -215,6 +217,8 @@ def _index(number: object, count: int) -> int:
 
 
 def _pixel(number: object) -> int:
-    if isinstance(number, bool) or not isinstance(number, int | float) or number != int(number):
+    if isinstance(number, float) and number.is_integer():  # neither infinity nor a part of a pixel
+        number = int(number)
+    if isinstance(number, bool) or not isinstance(number, int):
         raise ValueError(number)
-    return int(number)
+    return number

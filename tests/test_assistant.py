@@ -506,6 +506,26 @@ class TestHistoryTrouble:
         assert answer.notes == (Reason("history.disk_full"),)
         assert (job.turn_id is None) == from_the_start
 
+    def test_what_could_not_be_written_for_a_moment_is_kept_at_the_end(
+        self, open_assistant: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A program held the history while the answer was made: the answer is whole there, and claims nothing else."""
+
+        class Held(HistoryStore):
+            def mark_running(self, turn_id: int) -> None:
+                raise HistoryError("history.busy")
+
+            def keep_partial(self, turn_id: int, text: str) -> None:
+                raise HistoryError("history.busy")
+
+        monkeypatch.setattr("qwen_vl_app.answering.PARTIAL_EVERY_S", 0.0)
+        assistant = open_assistant(FakeEngine([["One ", "two"]]), history=Held(tmp_path / "held"))
+        job = assistant.ask(Question("?"), owner=OWNER)
+        assert answered(job).notes == ()
+        turn = kept(assistant, job)
+        assert turn.answer is not None
+        assert (turn.answer.text, turn.answer.notes) == ("One two", ())
+
     def test_a_second_instance_answers_without_keeping(self, open_assistant: Opener, tmp_path: Path) -> None:
         """Another app on the same folder keeps the history; this one still answers and says why nothing is kept."""
         engine = FakeEngine(["Second."])

@@ -35,6 +35,7 @@ from qwen_vl_app.batch.rows import BatchRow, RowOutcome
 from qwen_vl_app.batch.source import SourceFolder, reading_order
 from qwen_vl_app.chat import Region, StagedPicture, Table
 from qwen_vl_app.errors import AppError, BatchError, PictureError, Reason
+from qwen_vl_app.forms.numbers import written_out
 from qwen_vl_app.imaging import clean_name, draw_regions
 from qwen_vl_app.imaging.encoding import THUMBNAIL_SIDE
 from qwen_vl_app.imaging.report import ReportEntry, write_report
@@ -169,7 +170,7 @@ def _csv(target: Path, rows: _Rows, language: Language) -> int:
 
 def _cell(value: str | int | float | None) -> str:
     if isinstance(value, float):
-        return f"{value:.10g}"
+        return written_out(value)
     return "" if value is None else str(value)
 
 
@@ -185,8 +186,9 @@ def _jsonl(target: Path, rows: _Rows, language: Language) -> int:
 def _workbook(target: Path, rows: _Rows, thumbnail: _Thumbnail, language: Language) -> int:
     columns = columns_of(field_names(rows()), language)
     # Text is text: nothing a model or a file name says becomes a formula or a link.
+    packed = io.BytesIO()  # a full disk would leave the library's own file open, which complains once more as it goes
     book = xlsxwriter.Workbook(
-        str(target), {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
+        packed, {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
     )
     sheet = book.add_worksheet(t("batch.sheet", language))
     head = book.add_format({"bold": True, "valign": "top", "bottom": 1})
@@ -218,6 +220,7 @@ def _workbook(target: Path, rows: _Rows, thumbnail: _Thumbnail, language: Langua
         book.close()
     except xlsxwriter.exceptions.FileCreateError as error:
         raise OSError(str(error)) from error
+    target.write_bytes(packed.getbuffer())
     return count
 
 

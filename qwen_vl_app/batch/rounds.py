@@ -15,10 +15,11 @@ from pathlib import PurePosixPath
 from qwen_vl_app.batch.rows import BatchRow, RowOutcome
 from qwen_vl_app.batch.source import reading_order
 from qwen_vl_app.chat import Box, JsonValue, Region
+from qwen_vl_app.forms.numbers import plain_signs, read_number
 
 SAME_PLACE_IOU = 0.3
 """Two boxes with one label that overlap this much are one thing: photos of two rounds never stand exactly alike."""
-_NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?![\w.]*\d)")
+_NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:[.,]\d+)*(?![\w.]*\d)")
 
 
 class RoundChange(StrEnum):
@@ -72,6 +73,7 @@ def compare_rounds(rows: Sequence[BatchRow], *, earlier: Sequence[BatchRow], tag
     before, after = _by_key(earlier, tag), _by_key(rows, tag)
     if not tag:
         before, after = _matched_by_file_name(before, after)
+    before, after = _spread(before, over=after), _spread(after, over=before)
     keys = sorted(before.keys() | after.keys(), key=lambda key: (reading_order(key[0]), key[1:]))
     return tuple(_compared(key, before.get(key), after.get(key)) for key in keys)
 
@@ -98,7 +100,7 @@ def _with_duplicates(rows: Sequence[BatchRow]) -> Iterator[BatchRow]:
             yield row
             continue
         for original in by_name.get(row.duplicate_of, ()):
-            if original.outcome is RowOutcome.ANSWERED:
+            if original.outcome in (RowOutcome.ANSWERED, RowOutcome.FAILED):
                 yield _renamed(original, row.name)
 
 
@@ -127,6 +129,21 @@ def _matched_by_file_name(
         return {(moved.get(path, path), page, question): row for (path, page, question), row in rows.items()}
 
     return rekeyed(before), rekeyed(after)
+
+
+def _spread(rows: dict[_Key, BatchRow], *, over: dict[_Key, BatchRow]) -> dict[_Key, BatchRow]:
+    """Let a picture that could not be read stand for every question that the other round asked about it."""
+    asked: dict[str, list[_Key]] = {}
+    for key, row in over.items():
+        if row.question_index is not None:
+            asked.setdefault(_path(key), []).append(key)
+    spread: dict[_Key, BatchRow] = {}
+    for key, row in rows.items():
+        path, page, _ = key
+        # Where a file itself, or its first page, could not be read, none of its pages was asked about.
+        meant = [each for each in asked.get(path, ()) if page in (0, each[1])] if row.question_index is None else []
+        spread |= dict.fromkeys(meant or [key], row)
+    return spread
 
 
 def _path(key: _Key) -> str:
@@ -230,7 +247,9 @@ def _differences(before: Mapping[str, JsonValue], after: Mapping[str, JsonValue]
 
 
 def number_in(value: JsonValue) -> float | None:
-    """Return the number of a value such as 4.5, "4.5" or "4.5 bar"; None where there is none, or more than one."""
+    """Return the number of a value such as 4.5, "4,5" or "−4.5 bar"; None where there is none, more than one, or one that
+    can be read two ways (1,234).
+    """
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int | float):
@@ -238,12 +257,16 @@ def number_in(value: JsonValue) -> float | None:
     if not isinstance(value, str):
         return None
     found = _NUMBER.findall(value)
-    return float(found[0]) if len(found) == 1 else None
+    if len(found) != 1:
+        return None
+    reading = read_number(value) or read_number(found[0])
+    return None if reading is None or reading.is_ambiguous else float(reading.value)
 
 
 def _form(value: JsonValue) -> str:
     """Return a value with its number left out, but for leading zeros: those belong to serial numbers."""
-    return _NUMBER.sub(lambda found: re.match(r"[-+]?0*(?=\d)", found[0])[0] + "#", _shown(value))  # type: ignore[index]
+    plain = plain_signs(_shown(value))
+    return _NUMBER.sub(lambda found: re.match(r"[-+]?0*(?=\d)", found[0])[0] + "#", plain)  # type: ignore[index]
 
 
 def _shown(value: JsonValue) -> str:

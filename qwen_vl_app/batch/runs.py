@@ -12,7 +12,7 @@ import secrets
 import shutil
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -77,8 +77,20 @@ class BatchRuns:
         assistant.records.erase_also(RUNS_NAME, RunErasing(self._folder, stop=self._end_for_good))
 
     def sweep(self) -> int:
-        """Delete what was dropped a day ago or earlier and never run over; return how many drops."""
-        return self.dropped.sweep(used={summary.plan.folder for summary in self.list()}.__contains__)
+        """Delete what was dropped a day ago or earlier and never run over; return how many drops.
+
+        Nothing goes where a run's plan cannot be read: its pictures may be any of them. Raises BatchError.
+        """
+        needed: set[str] = set()
+        for run_id in self._ids():
+            try:
+                # By its name, which no other folder has: the way to the data folder may lead over links, or have changed.
+                needed.update(self.plan(run_id).folder.parts)
+            except BatchError as error:
+                if (self._folder_of(run_id) / PLAN_NAME).exists():
+                    log.warning("nothing that was dropped is removed: %s", error.code)
+                    return 0
+        return self.dropped.sweep(used=lambda drop: drop.name in needed)
 
     # 1. Its life
 
@@ -198,16 +210,18 @@ class BatchRuns:
 
     def list(self, *, owner: str | None = None) -> tuple[BatchSummary, ...]:
         """Return all runs, or one owner's, the latest first; folders that are no runs are passed over."""
+        summaries = (self._summary(name, owner) for name in self._ids())
+        return tuple(summary for summary in summaries if summary is not None)
+
+    def _ids(self) -> Sequence[str]:
         try:
-            names = sorted(
+            return sorted(
                 (entry.name for entry in self._folder.iterdir() if entry.is_dir() and _is_id(entry.name)), reverse=True
             )
         except FileNotFoundError:
             return ()
         except OSError as error:
             raise BatchError("batch.journal.unreadable") from error
-        summaries = (self._summary(name, owner) for name in names)
-        return tuple(summary for summary in summaries if summary is not None)
 
     def _summary(self, run_id: str, owner: str | None) -> BatchSummary | None:
         try:

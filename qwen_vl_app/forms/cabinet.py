@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from qwen_vl_app.errors import FormError
 
 log = logging.getLogger(__name__)
 
-_DOOMED = ".erasing-"
+_DOOMED, _PARTIAL = ".erasing-", ".part"
+WRITTEN_WITHIN_S = 60.0
+"""A drawer that has not grown for so long was left by a kill."""
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 
 
@@ -31,6 +34,7 @@ class Cabinet:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
+        self._adding: set[Path] = set()
 
     @property
     def folder(self) -> Path:
@@ -51,8 +55,11 @@ class Cabinet:
     def add(self, drawer: str, files: Mapping[str, bytes]) -> None:
         """Put a new drawer there with all its files, or nothing. Raises FormError `forms.unwritable`."""
         target = self._drawer(drawer)
-        partial = target.with_name(f".{drawer}.part")
+        partial = target.with_name(f".{drawer}{_PARTIAL}")
+        with self._lock:
+            self._adding.add(partial)
         try:
+            _clear(partial)  # a run that is resumed after a kill fills the same form again
             partial.mkdir(mode=0o700, parents=True)
             for name, data in files.items():
                 _write(partial / _checked(name), data)
@@ -61,6 +68,9 @@ class Cabinet:
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise FormError("forms.unwritable") from error
+        finally:
+            with self._lock:
+                self._adding.discard(partial)
 
     def put(self, drawer: str, name: str, data: bytes) -> None:
         """Write one file of a drawer, which may be new, over what was there. Raises FormError `forms.unwritable`."""
@@ -139,6 +149,7 @@ class Cabinet:
             if not folder.is_dir():
                 return False
             doomed = folder.with_name(f"{_DOOMED}{drawer}")
+            _clear(doomed)  # a drawer of that name may have been removed before
             folder.rename(doomed)
             shutil.rmtree(doomed)
         except OSError as error:
@@ -151,13 +162,16 @@ class Cabinet:
         return len(contents), sum(map(len, contents))
 
     def sweep(self) -> bool:
-        """Remove what a kill left of drawers; return whether nothing of it is left."""
+        """Remove what a kill left of drawers, half written or half removed; return whether nothing of it is left."""
+        with self._lock:
+            adding = set(self._adding)
         try:
-            left = [entry for entry in self._folder.iterdir() if entry.name.startswith(_DOOMED)]
+            left = [entry for entry in self._folder.iterdir() if _is_left(entry.name) and entry not in adding]
         except OSError:
             return True
         for entry in left:
-            shutil.rmtree(entry, ignore_errors=True)
+            if not _may_grow(entry):
+                shutil.rmtree(entry, ignore_errors=True)
         return not any(entry.exists() for entry in left)
 
     def has(self, drawer: str) -> bool:
@@ -168,6 +182,24 @@ class Cabinet:
         if not _is_safe(name):
             raise FormError("forms.unknown", form=name[:60])
         return self._folder / name
+
+
+def _is_left(name: str) -> bool:
+    return name.startswith(_DOOMED) or (name.startswith(".") and name.endswith(_PARTIAL))
+
+
+def _may_grow(folder: Path) -> bool:
+    """True for a drawer that a command beside this process may be writing."""
+    try:
+        return folder.name.endswith(_PARTIAL) and time.time() - folder.stat().st_mtime < WRITTEN_WITHIN_S
+    except OSError:
+        return False
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a kill left at a place that is wanted now."""
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def _is_safe(name: str) -> bool:

@@ -6,6 +6,7 @@ Published rules: ISO/IEC 7812 (Luhn), GS1 general specifications, ISO 13616 (IBA
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 
 from qwen_vl_app.forms.fields import Checksum
@@ -27,8 +28,9 @@ _ID_WEIGHTS = tuple(2 ** (17 - place) % 11 for place in range(17))
 
 
 def holds(kind: Checksum, text: str) -> bool:
-    """Return whether the check digit of an identifier is right; spaces and dashes do not matter."""
-    return _RULES[kind](re.sub(r"[\s\-–·.]", "", text).upper())
+    """Return whether the check digit of an identifier is right; spaces, dashes and full-width characters do not matter."""
+    plain = unicodedata.normalize("NFKC", text)
+    return _RULES[kind](re.sub(r"[\s\-‐–—−·.]", "", plain).upper())
 
 
 def _luhn(code: str) -> bool:

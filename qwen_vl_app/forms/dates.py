@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import date
 
 _MONTHS = {
@@ -49,6 +50,8 @@ class DateReading:
     day: int | None
     is_ambiguous: bool = False
     has_short_year: bool = False
+    has_others: bool = False
+    """True where the text has another date as well."""
 
     @property
     def iso(self) -> str:
@@ -57,21 +60,26 @@ class DateReading:
 
 
 def read_date(text: str, *, format: str = "") -> DateReading | None:  # noqa: A002 - the field's name
-    """Return the date of a text; None where there is none that exists. `format` settles the order of ambiguous ones."""
+    """Return the first date of a text; None where there is none that exists. `format` settles the order of ambiguous ones."""
     plain = " ".join(unicodedata.normalize("NFKC", text).split())
-    if (found := _CHINESE.search(plain)) is not None:
-        return _dated(found[1], found[2], found[3])
-    if (found := _COMPACT.search(plain)) is not None:
-        return _dated(found[1], found[2], found[3])
+    if (found := _CHINESE.findall(plain)) or (found := _COMPACT.findall(plain)):
+        return _first(_dated(year, month, day or None) for year, month, day in found)
     named = _with_month_word(plain)
     if named is not None:
         return named
-    if (found := _THREE.search(plain)) is not None:
-        return _ordered(found[1], found[2], found[3], order_of(format))
-    if (found := _MONTH_YEAR.search(plain)) is not None:
-        month, year = (found[1], found[2]) if found[1] else (found[4], found[3])
-        return _dated(year, month, None)
-    return None
+    if found := _THREE.findall(plain):
+        order = order_of(format)
+        return _first(_ordered(first, second, third, order) for first, second, third in found)
+    months = ((b, a) if a else (c, d) for a, b, c, d in _MONTH_YEAR.findall(plain))
+    return _first(_dated(year, month, None) for year, month in months)
+
+
+def _first(found: Iterable[DateReading | None]) -> DateReading | None:
+    """Return the first of the dates of a text, which says whether there are others."""
+    first, *rest = [*found] or [None]
+    if first is None or all(each is None or each.iso == first.iso for each in rest):
+        return first
+    return replace(first, has_others=True)
 
 
 def write_date(iso: str, format: str) -> str:  # noqa: A002 - the field's name

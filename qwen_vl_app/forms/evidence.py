@@ -42,12 +42,15 @@ def name_of(each: JudgedField, language: Language) -> str:
 
 
 def cell_of(judged: JudgedForm, key: str) -> Cell:
-    """Return a form's value for a spreadsheet: numbers are numbers, everything else is text, null is an empty cell."""
+    """Return a form's value for a spreadsheet: numbers are numbers, everything else is text, null is an empty cell.
+
+    A number with more digits than a spreadsheet keeps is text as well.
+    """
     each = next((each for each in judged.fields if each.field.key == key), None)
     if each is None or each.value.is_null:
         return None
     value = each.value.value
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15:
         return value
     return each.value.shown
 

@@ -5,6 +5,7 @@ Knows formats. Does not know how forms came about. A file appears under its name
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,7 @@ from qwen_vl_app.forms.evidence import (
     state_text,
 )
 from qwen_vl_app.forms.judging import JudgedField, JudgedForm
+from qwen_vl_app.forms.numbers import written_out
 from qwen_vl_app.imaging import draw_regions, size_of
 from qwen_vl_app.imaging.report import ReportEntry, write_report
 from qwen_vl_app.texts import Language, t
@@ -74,7 +76,8 @@ def export_forms(
     except OSError as error:
         raise FormError("forms.target_unwritable", name=target.name) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where its folder is none, there is nothing to remove either
+            partial.unlink(missing_ok=True)
     return len(forms)
 
 
@@ -93,14 +96,15 @@ def forms_json(forms: Sequence[JudgedForm], language: Language) -> str:
 
 def _text(cell: Cell) -> str:
     if isinstance(cell, float):
-        return f"{cell:.10g}"
+        return written_out(cell)
     return "" if cell is None else str(cell)
 
 
 def _workbook(target: Path, forms: Sequence[JudgedForm], file_of: _FileOf, language: Language) -> None:
     # Text is text: nothing a model or a file name says becomes a formula or a link.
+    packed = io.BytesIO()  # a full disk would leave the library's own file open, which complains once more as it goes
     book = xlsxwriter.Workbook(
-        str(target), {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
+        packed, {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
     )
     styles = {
         "head": book.add_format({"bold": True, "valign": "top", "bottom": 1, "text_wrap": True}),
@@ -113,6 +117,7 @@ def _workbook(target: Path, forms: Sequence[JudgedForm], file_of: _FileOf, langu
         book.close()
     except xlsxwriter.exceptions.FileCreateError as error:
         raise OSError(str(error)) from error
+    target.write_bytes(packed.getbuffer())
 
 
 def _values_sheet(book: Any, forms: Sequence[JudgedForm], styles: dict[str, Any], language: Language) -> None:

@@ -15,12 +15,11 @@ from qwen_vl_app.errors import Reason
 from qwen_vl_app.forms.fields import FormField
 from qwen_vl_app.forms.filled import Decision, FieldReading, FilledForm, LookOutcome
 from qwen_vl_app.forms.rules import breaches
-from qwen_vl_app.forms.values import FieldValue, value_of
+from qwen_vl_app.forms.values import UNCERTAIN, FieldValue, value_of
 
 LOW_CONFIDENCE = 0.95
 """Below this a person is asked. Measured on the demo model and hard panels, where it and the second look together left no wrong value: docs/forms.md."""
 _LOOK_WEIGHTS = {LookOutcome.AGREE: 0.0, LookOutcome.DIFFER: 100.0, LookOutcome.UNREADABLE: 60.0}
-_UNCERTAIN = frozenset({"forms.value.ambiguous_number", "forms.value.ambiguous_date", "forms.value.short_year"})
 
 
 class FieldState(StrEnum):
@@ -154,7 +153,7 @@ def _doubts_of(
         found.append((80.0, Reason("forms.doubt.cut")))
     if field.is_needle and not value.is_null:
         found.append((70.0, Reason("forms.doubt.needle")))
-    found += [(50.0, note) for note in value.notes if note.code in _UNCERTAIN]
+    found += [(50.0, note) for note in value.notes if note.code in UNCERTAIN]
     if reading.confidence is not None and reading.confidence < LOW_CONFIDENCE:
         percent = round(100 * reading.confidence)
         found.append((40.0, Reason("forms.doubt.low_confidence", percent=percent)))

@@ -14,6 +14,7 @@ MAX_DIGITS = 40
 _BODY = re.compile(r"(?:[-+] ?)?\d(?:[\d.,'’ ]*\d)?|(?:[-+] ?)?[.,]\d+")
 _LEADING = re.compile(r"^[^\d\-+.,]{0,20}?(?=[-+]?[.,]?\d)")
 _EXPONENT = re.compile(r"\s*(?:[eE]|[x×*]\s*10\s*\^?)\s*([-+]?\d{1,2})(?!\d)")
+_PER_MINUTE = re.compile(r"(?<=\d) 1/min\b")
 _CHINESE_SCALES = {"万": 4, "亿": 8}
 _MINUS = str.maketrans({"−": "-", "–": "-", "—": "-", "﹣": "-", "，": ",", "．": ".", "。": ".", "：": ":"})
 
@@ -32,7 +33,7 @@ def read_number(text: str, *, decimal_mark: str = "") -> NumberReading | None:
 
     `decimal_mark` says which mark begins the decimals; without it the text itself has to tell.
     """
-    plain = plain_signs(text)
+    plain = _PER_MINUTE.sub(" min-1", plain_signs(text))  # its one is no second number
     found = _BODY.search(plain)
     if found is None or found.end() - found.start() > MAX_DIGITS:
         return None
@@ -53,6 +54,8 @@ def read_number(text: str, *, decimal_mark: str = "") -> NumberReading | None:
         if stripped[:1] in _CHINESE_SCALES:
             scale, after = _CHINESE_SCALES[stripped[0]], stripped[1:]
     unit = after.strip().strip("()[]（）").strip()
+    if unit.count("(") > unit.count(")"):
+        unit += ")"  # bar(g), dB(A)
     if re.search(r"(?<![a-zA-Z/^])\d{2,}|\d[.,]\d", unit):
         return None  # a second number: which of the two is meant is not ours to say
     return NumberReading(value.scaleb(scale), unit, is_ambiguous)
@@ -114,3 +117,8 @@ def plain_decimal(value: Decimal) -> str:
     """Return a number without an exponent, with the decimals it was written with."""
     text = f"{value:f}"
     return text if text != "-0" else "0"
+
+
+def written_out(number: float) -> str:
+    """Return a number with every digit that it has (15 at most below 10^15) and without an exponent, for cells and sentences."""
+    return f"{Decimal(f'{number:.15g}' if abs(number) < 1e15 else repr(number)):f}"

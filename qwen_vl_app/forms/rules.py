@@ -17,6 +17,7 @@ from qwen_vl_app.chat import JsonValue
 from qwen_vl_app.errors import Reason
 from qwen_vl_app.forms.checksums import holds
 from qwen_vl_app.forms.fields import FieldType, FormField
+from qwen_vl_app.forms.numbers import written_out
 from qwen_vl_app.forms.template import FormRule, FormTemplate, RuleKind
 from qwen_vl_app.forms.values import FieldValue
 from qwen_vl_app.texts import Language, t
@@ -204,4 +205,4 @@ def _bound(text: str, today: date) -> str:
 
 
 def _shown(limit: float, field: FormField) -> str:
-    return f"{limit:g} {field.unit}".strip()
+    return f"{written_out(limit)} {field.unit}".strip()

@@ -49,6 +49,7 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
     ("temperature", "1", "27315/100", "°C C degC ℃ 度 摄氏度"),
     ("temperature", "5/9", "229835/900", "°F F degF ℉ 华氏度"),
     ("pressure", "1", "0", "Pa 帕"),
+    ("pressure", "1/1000", "0", "mPa 毫帕"),
     ("pressure", "1000", "0", "kPa 千帕"),
     ("pressure", "1000000", "0", "MPa 兆帕"),
     ("pressure", "100", "0", "mbar hPa 毫巴"),
@@ -68,6 +69,7 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
     ("flow", "1/1000", "0", "l/h L/h"),
     ("flow", "227124707/1000000000", "0", "gpm"),
     ("power", "1", "0", "W 瓦"),
+    ("power", "1/1000", "0", "mW 毫瓦"),
     ("power", "1000", "0", "kW 千瓦"),
     ("power", "1000000", "0", "MW 兆瓦"),
     ("power", "73549875/100000", "0", "PS 马力"),
@@ -76,6 +78,7 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
     ("apparent power", "1000", "0", "kVA 千伏安"),
     ("energy", "1", "0", "kWh 千瓦时 度电"),
     ("energy", "1/1000", "0", "Wh"),
+    ("energy", "1/1000000", "0", "mWh"),
     ("energy", "1000", "0", "MWh"),
     ("voltage", "1", "0", "V Volt volts VAC VDC 伏 伏特"),
     ("voltage", "1000", "0", "kV 千伏"),
@@ -96,6 +99,7 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
     ("conductivity", "1", "0", "µS/cm uS/cm μS/cm"),
     ("conductivity", "1000", "0", "mS/cm"),
     ("resistance", "1", "0", "Ω Ohm ohms 欧"),
+    ("resistance", "1/1000", "0", "mΩ mOhm 毫欧"),
     ("resistance", "1000", "0", "kΩ kOhm 千欧"),
     ("resistance", "1000000", "0", "MΩ MOhm 兆欧"),
     ("level of sound", "1", "0", "dB dB(A)"),
@@ -118,11 +122,18 @@ def _build() -> tuple[dict[str, tuple[str, Unit]], dict[str, tuple[str, Unit]]]:
     return exact, {word: found for word, found in loose.items() if found is not None}
 
 
+def _with_capital(word: str) -> str:
+    """Return a spelling of which only the first letter's case is told apart."""
+    return word[:1] + word[1:].casefold()
+
+
 def _plain(text: str) -> str:
     return re.sub(r"\s+", "", unicodedata.normalize("NFKC", text.replace("²", "2").replace("³", "3"))).replace("μ", "µ")
 
 
 _EXACT, _LOOSE = _build()
+_MEGA = {_with_capital(word): found for word, found in _EXACT.items() if word.startswith("M")}
+"""MPA and Mpa are no millipascals, whatever else is wrong with them."""
 
 
 def is_unit(text: str) -> bool:
@@ -133,7 +144,7 @@ def is_unit(text: str) -> bool:
 def unit_of(text: str) -> tuple[str, Unit] | None:
     """Return how a unit is shown, and the unit; None for what is none."""
     word = _plain(text).strip(".:")
-    return _EXACT.get(word) or _LOOSE.get(word.casefold())
+    return _EXACT.get(word) or _MEGA.get(_with_capital(word)) or _LOOSE.get(word.casefold())
 
 
 def convert(value: Decimal, source: str, target: str) -> Decimal | None:

@@ -25,6 +25,13 @@ _NOTHING = frozenset(
 )
 
 
+UNCERTAIN = frozenset(
+    f"forms.value.{note}" for note in ("ambiguous_number", "ambiguous_date", "short_year", "several_dates")
+)
+"""Notes that a person has to look at: what stands there was taken in one of several ways."""
+MAX_NOTES = 10
+
+
 @dataclass(frozen=True, slots=True)
 class FieldValue:
     """A value. `written` is as the model copied it, `value` what it means: text, a number, an ISO date, a list of these.
@@ -115,6 +122,8 @@ def _date(field: FormField, text: str) -> FieldValue:
         notes.append(Reason("forms.value.ambiguous_date", text=text, taken=reading.iso))
     if reading.has_short_year:
         notes.append(Reason("forms.value.short_year", year=reading.year))
+    if reading.has_others:
+        notes.append(Reason("forms.value.several_dates", text=text, taken=reading.iso))
     return FieldValue(text, reading.iso, write_date(reading.iso, field.format), notes=tuple(notes))
 
 
@@ -150,6 +159,7 @@ def _table(field: FormField, written: JsonValue) -> FieldValue:
     lines = written if isinstance(written, list) else [written] if isinstance(written, dict) else []
     rows: list[JsonValue] = []
     shown: list[str] = []
+    notes: list[Reason] = []
     problem: Reason | None = None
     for line in lines[:MAX_ITEMS]:
         cells = _cells(field, line)
@@ -157,12 +167,13 @@ def _table(field: FormField, written: JsonValue) -> FieldValue:
             continue
         rows.append({column.key: cell.value for column, cell in zip(field.columns, cells, strict=True)})
         shown.append(" | ".join(cell.shown for cell in cells))
+        notes += [note for cell in cells for note in cell.notes if note.code in UNCERTAIN and note not in notes]
         wrong = next((column for column, cell in zip(field.columns, cells, strict=True) if cell.problem), None)
         if wrong is not None and problem is None:
             problem = Reason("forms.value.bad_cell", row=len(rows), column=wrong.key)
     if not rows:
         return FieldValue()
-    return FieldValue(json.dumps(rows, ensure_ascii=False), rows, "\n".join(shown), problem)
+    return FieldValue(json.dumps(rows, ensure_ascii=False), rows, "\n".join(shown), problem, tuple(notes[:MAX_NOTES]))
 
 
 def _cells(field: FormField, line: JsonValue) -> list[FieldValue]:

@@ -12,6 +12,7 @@ import streamlit as st
 
 from qwen_vl_app.assistant import LOCAL_OWNER, Assistant
 from qwen_vl_app.errors import HistoryError
+from qwen_vl_app.private import is_private
 from qwen_vl_app.ui.composer import show_composer
 from qwen_vl_app.ui.conversation import OpenConversation, read_conversation, show_conversation
 from qwen_vl_app.ui.erasing import show_erasing
@@ -84,6 +85,9 @@ def _read(visit: Visit) -> OpenConversation:
     try:
         return read_conversation(visit)
     except HistoryError as error:
-        visit.state.problems = [Problem(error.reason)]
-        visit.state.conversation_id = None  # the address of a conversation that is deleted, or another browser's
+        state = visit.state
+        state.problems = [Problem(error.reason)]
+        # A private one that has ended: what is typed for it must not be kept by the next click.
+        state.asks_privately = is_private(state.conversation_id) and visit.assistant.private.may_begin
+        state.conversation_id = None  # the address of a conversation that is deleted, or another browser's
         return OpenConversation()

@@ -267,6 +267,8 @@ class PageState:
         number, view, language = said.get("c", ""), said.get("view", ""), said.get("lang", "")
         is_number = number.isascii() and number.isdigit() and len(number) < 16
         self.open(int(number) if is_number else None)
+        # What is typed comes back after a reload, and must not be kept because a switch was forgotten.
+        self.asks_privately = self.conversation_id is None and said.get("private") == "1"
         if view in list(View):
             self.view = View(view)
         self.run_id = said.get("run", "") if self.view is View.BATCH else ""
@@ -298,6 +300,7 @@ class PageState:
             "view": "" if self.view is View.CHAT else self.view.value,
             "run": self.run_id,
             "lang": "" if self.language is None else self.language.value,
+            "private": "1" if self.conversation_id is None and self.asks_privately else "",
         }
         wanted = {name: value for name, value in said.items() if value}
         return f"?{urlencode(wanted)}" if wanted else ""

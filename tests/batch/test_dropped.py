@@ -12,6 +12,7 @@ from qwen_vl_app.batch.dropped import FORGOTTEN_AFTER_S, DroppedFiles
 from qwen_vl_app.errors import BatchError, UsageError
 from tests.batch.parts import AnsweringEngine
 from tests.hub_parts import WAIT_S, a_file, an_assistant
+from tests.links import make_link
 
 ANN, BOB = "a" * 32, "b" * 32
 DROP = "0" * 32
@@ -109,6 +110,31 @@ def test_a_run_goes_over_a_drop_and_takes_it_along_when_deleted(tmp_path: Path) 
         runs.delete(other)
         assert not folder.exists()
         assert (own / "1.png").exists()
+        runs.close()
+
+
+def test_what_a_run_needs_stays_wherever_the_data_folder_lies(tmp_path: Path) -> None:
+    """A data folder behind a link, and one with a plan that cannot be read: a run's dropped pictures outlive every start."""
+    (tmp_path / "disk").mkdir()
+    try:
+        make_link(tmp_path / "data", tmp_path / "disk", is_folder=True)
+    except OSError:
+        pytest.skip("no links here")
+    with an_assistant(AnsweringEngine(), tmp_path / "data") as assistant:
+        runs = BatchRuns(assistant)
+        for drop_id in (DROP, "1" * 32):
+            runs.dropped.add(ANN, drop_id, "1.png", a_file())
+            then = runs.dropped.folder(ANN, drop_id).stat().st_mtime - FORGOTTEN_AFTER_S - 60
+            os.utime(runs.dropped.folder(ANN, drop_id), (then, then))
+        run_id = runs.start(BatchPlan(runs.dropped.folder(ANN, DROP), ("?",), owner=ANN))
+        assert runs.wait(run_id, WAIT_S)
+        plan = tmp_path / "data" / "batches" / run_id / "plan.json"
+        kept = plan.read_bytes()
+        plan.write_bytes(b"{")
+        assert runs.sweep() == 0
+        plan.write_bytes(kept)
+        assert runs.sweep() == 1  # the one that nobody used
+        assert runs.dropped.look(ANN, DROP).count == 1
         runs.close()
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import json
+import sys
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from PIL import Image
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.batch import BatchPlan, BatchRuns, ExportKind, left_out_text
 from qwen_vl_app.engine.base import GenerationRequest
-from qwen_vl_app.errors import UsageError
+from qwen_vl_app.errors import BatchError, UsageError
 from qwen_vl_app.history import HistoryStore
 from qwen_vl_app.imaging import PictureDecoder
 from qwen_vl_app.imaging.report import PAGES_AT_ONCE, ReportEntry, write_report
@@ -27,7 +29,7 @@ from tests.hub_parts import WAIT_S, replace_settings
 from tests.links import make_link
 
 WIDTH, HEIGHT = 560, 280
-FIELDS = '```json\n{"tag": "=1+1", "serial": "00427", "bar": 4.5, "note": "阀门正常"}\n```'
+FIELDS = '```json\n{"tag": "=1+1", "serial": "00427", "bar": 4.5, "kWh": 12345678901.25, "note": "阀门正常"}\n```'
 BOXES = '```json\n[{"bbox_2d": [56, 28, 280, 140], "label": "valve"}]\n```'
 
 
@@ -80,6 +82,7 @@ def test_csv_opens_right_in_excel(ended: Ended) -> None:
     assert len(rows) == 5
     first = next(row for row in rows if row["File"] == "a.png" and row["Question"] == "What?")
     assert (first["tag"], first["serial"], first["bar"], first["note"]) == ("'=1+1", "00427", "4.5", "阀门正常")
+    assert first["kWh"] == "12345678901.25"  # no digit is lost, none becomes an exponent
     where = next(row for row in rows if row["File"] == "a.png" and row["Question"] == "Where?")
     assert json.loads(where["Boxes (pixels)"]) == [{"label": "valve", "picture": 1, "bbox": [56, 28, 280, 140]}]
     failed = next(row for row in rows if row["File"] == "'=cmd.png")
@@ -191,3 +194,18 @@ def test_half_an_export_is_never_seen(ended: Ended, monkeypatch: pytest.MonkeyPa
         ended.runs.export(ended.run_id, ExportKind.CSV, target)
     assert target.read_bytes() == b"former"
     assert not list(ended.out.glob("*.part"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("kind", [ExportKind.CSV, ExportKind.JSONL, ExportKind.XLSX, ExportKind.PDF])
+def test_a_full_disk_is_one_sentence(ended: Ended, monkeypatch: pytest.MonkeyPatch, kind: ExportKind) -> None:
+    """Nothing is left behind, and nothing complains once more when it is collected as rubbish."""
+    complaints: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+    ended.out.mkdir(exist_ok=True)
+    (ended.out / f".full.{kind.value}.part").symlink_to("/dev/full")
+    with pytest.raises(BatchError, match="target_unwritable"):
+        ended.runs.export(ended.run_id, kind, ended.out / f"full.{kind.value}")
+    gc.collect()
+    assert not complaints
+    assert not list(ended.out.glob("*full*"))

@@ -60,6 +60,9 @@ def test_a_number_that_moved_says_by_how_much() -> None:
         ('{"a": 4}', '{"a": 4.0}', True),
         ('{"a": "4.5 bar"}', '{"a": "4.5 psi"}', False),
         ('{"a": "00427"}', '{"a": "427"}', False),
+        ('{"a": "4,50 bar"}', '{"a": "4.5 bar"}', True),
+        ('{"a": "−5 °C"}', '{"a": "-5 °C"}', True),
+        ('{"a": "−5 °C"}', '{"a": "5 °C"}', False),
         ("reads 4.2 bar", "reads  4.2 bar", True),
         ("all well", "all well here", False),
         ('{"a": {"b": [1, 2]}}', '{"a": {"b": [1, 3]}}', False),
@@ -74,6 +77,10 @@ def test_numbers_within_a_sentence_are_compared_one_by_one() -> None:
     """Where only numbers moved, they are what changed, not the whole sentence."""
     row = compared("Gauge 1 reads 4.2 bar.", "Gauge 1 reads 4.4 bar.")
     assert [(change.field, change.delta) for change in row.fields] == [("#2", 0.2)]
+    row = compared("Gauge 1 reads 4,2 bar.", "Gauge 1 reads 4,4 bar.")
+    assert [(change.field, change.delta) for change in row.fields] == [("#2", 0.2)]
+    row = compared("Freezer at −18 °C.", "Freezer at −20 °C.")
+    assert [(change.field, change.delta) for change in row.fields] == [("#1", -2.0)]
     row = compared("Gauge 1 reads 4.2 bar.", "The gauge is gone.")
     assert [(change.field, change.delta) for change in row.fields] == [("", None)]
 
@@ -126,6 +133,20 @@ def test_a_failed_answer_is_not_compared() -> None:
     assert row.change is RoundChange.NOT_COMPARABLE
 
 
+def test_a_picture_that_cannot_be_read_is_no_missing_one() -> None:
+    """It has one row without a question: neither has it vanished, nor is anything about it new. Its copy is as little."""
+    failed = BatchRow(
+        "a.jpg", RowOutcome.FAILED, datetime(2026, 1, 2, tzinfo=UTC), error=Reason("image.unreadable", name="a.jpg")
+    )
+    copy = BatchRow("b.jpg", RowOutcome.DUPLICATE, datetime(2026, 1, 2, tzinfo=UTC), duplicate_of="a.jpg")
+    asked = [a_row(name, "4", question=question) for name in ("a.jpg", "b.jpg") for question in ("How much?", "Lit?")]
+    for found in (compare_rounds([failed, copy], earlier=asked), compare_rounds(asked, earlier=[failed, copy])):
+        assert {(row.key, row.question) for row in found} == {(each.name, each.question) for each in asked}
+        assert {row.change for row in found} == {RoundChange.NOT_COMPARABLE}
+    (both,) = compare_rounds([failed], earlier=[failed])
+    assert both.change is RoundChange.NOT_COMPARABLE
+
+
 def test_a_copy_stands_for_what_it_repeats() -> None:
     """A file that was a duplicate in one round is compared with the answers of the file it repeats."""
     copy = BatchRow("b.jpg", RowOutcome.DUPLICATE, datetime(2026, 1, 2, tzinfo=UTC), duplicate_of="a.jpg")
@@ -153,6 +174,10 @@ def test_the_report_has_a_line_for_each_change() -> None:
         ("no", None),
         (None, None),
         ("V-12", 12.0),
+        ("1.234,5 kg", 1234.5),
+        ("− 5 °C", -5.0),
+        ("1,234", None),
+        ("21.11.2026", None),
         (7, 7.0),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.batch import BatchRuns
 from qwen_vl_app.errors import FormError, UsageError
 from qwen_vl_app.forms import (
+    FORMS_NAME,
     Change,
     FieldMark,
     FieldState,
@@ -24,6 +26,7 @@ from qwen_vl_app.forms import (
     JudgedForm,
     Verdict,
     export_forms,
+    forms_csv,
 )
 from qwen_vl_app.forms.truth_folder import cases_in
 from qwen_vl_app.texts import Language
@@ -123,12 +126,51 @@ def test_a_torn_decision_loses_only_itself(desk: FormDesk, assistant: Assistant,
     assert [each.key for each in desk.decisions(form_id)] == ["serial", "note"]
 
 
+def test_a_form_is_filled_again_over_what_a_kill_left_of_it(desk: FormDesk, assistant: Assistant) -> None:
+    """A run that is resumed writes the form that it was killed in the middle of, or while the first of it was removed."""
+    plan = FillPlan(TEMPLATE, source="run-1")
+    picture = assistant.stage(png(width=280, height=140), "plate.png")
+    judged = desk.fill(plan, picture)
+    filled = assistant.settings.data_dir / FORMS_NAME / "filled"
+    for left in (f".{judged.form.form_id}.part", f".erasing-{judged.form.form_id}"):
+        (filled / left).mkdir()
+        (filled / left / "upload").write_bytes(b"half")
+    assert desk.fill(plan, picture).form.form_id == judged.form.form_id
+    assert [entry.name for entry in filled.iterdir()] == [judged.form.form_id]
+
+
+def test_a_table_in_a_folder_that_is_a_file_is_one_sentence(
+    desk: FormDesk, assistant: Assistant, tmp_path: Path
+) -> None:
+    """As for any other place that cannot be written."""
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    judged = fill(desk, assistant)
+    with pytest.raises(FormError) as refused:
+        export_forms(
+            FormExport.CSV,
+            tmp_path / "notes.txt" / "out.csv",
+            (judged,),
+            file_of=desk.file,
+            language=Language.ENGLISH,
+        )
+    assert refused.value.code == "forms.target_unwritable"
+
+
 @pytest.mark.parametrize("form_id", ["..", "../../x", "", "a/b", "no-such-form", ".hidden"])
 def test_an_id_leads_nowhere_else(desk: FormDesk, form_id: str) -> None:
     """Whatever is typed."""
     with pytest.raises(FormError) as refused:
         desk.judged(form_id)
     assert refused.value.code == "forms.unknown"
+
+
+@pytest.mark.parametrize("number", ["12345678.912", "12345678901", "0.00000025", "12345678901234567"])
+def test_no_digit_is_lost_on_the_way_out(desk: FormDesk, assistant: Assistant, number: str) -> None:
+    """A meter's long count stands in the table as on the picture."""
+    judged = fill(desk, assistant)
+    judged = desk.correct(judged.form.form_id, "load", number, who="Li Na")
+    (line,) = csv.DictReader(io.StringIO(forms_csv((judged,), Language.ENGLISH).decode("utf-8-sig")))
+    assert line["Load"].removesuffix(" kg") == number
 
 
 @pytest.mark.parametrize("language", list(Language))

@@ -16,7 +16,7 @@ from qwen_vl_app.assistant import LOCAL_OWNER, Assistant
 from qwen_vl_app.errors import FormError
 from qwen_vl_app.forms import FORMS_NAME, FillPlan, FormDesk, form_erasing
 from qwen_vl_app.forms import cabinet as cabinet_module
-from qwen_vl_app.forms.cabinet import Cabinet
+from qwen_vl_app.forms.cabinet import WRITTEN_WITHIN_S, Cabinet
 from qwen_vl_app.forms.erasing import FILLED_NAME, FORM_FILE, TRUTH_NAME
 from qwen_vl_app.forms.filled import dump_form
 from qwen_vl_app.forms.truth import CASE_NAME, TruthCase
@@ -189,10 +189,17 @@ def test_what_a_kill_left_behind_goes_and_damaged_forms_go_with_everybodys(
     (folder / form_id / FORM_FILE).write_text("{")
     left = folder / ".erasing-left"
     left.mkdir()
+    half = folder / ".half.part"
+    half.mkdir()
+    (half / "upload").write_bytes(b"a picture")
     erasing = form_erasing(folder.parent)
     assert erasing.erase(LOCAL_OWNER, since=None, until=None).forms == 0
+    assert not erasing.settle()  # a command may be writing it
+    then = half.stat().st_mtime - WRITTEN_WITHIN_S - 60
+    os.utime(half, (then, then))
     assert erasing.settle()
     assert not left.exists()
+    assert not half.exists()
     assert (folder / form_id).is_dir()
     assert erasing.erase(None, since=None, until=None).forms == 1
     assert not (folder / form_id).exists()
@@ -205,6 +212,8 @@ def test_a_form_half_made_by_a_kill_is_swept_or_made_anew(tmp_path: Path) -> Non
         left = tmp_path / f".{name}.part"
         left.mkdir()
         (left / "upload").write_bytes(b"a picture")
+        then = left.stat().st_mtime - WRITTEN_WITHIN_S - 60
+        os.utime(left, (then, then))
     cabinet.add("one", {"form.json": b"{}"})
     assert cabinet.names("one") == ("form.json",)
     assert cabinet.sweep()

@@ -174,6 +174,9 @@ def test_low_confidence_asks_a_person(assistant: Assistant, model: PlateModel) -
         ("12.5", "null", LookOutcome.UNREADABLE),
         ("12.5", '{"L1": "12.5"}', LookOutcome.AGREE),
         ("RN-F", "RRN-F", LookOutcome.DIFFER),
+        ("18", "−18", LookOutcome.DIFFER),
+        ("18", "It reads - 18 bar.", LookOutcome.DIFFER),
+        ("- 18", "The value of L1 is −18 bar.", LookOutcome.AGREE),
     ],
 )
 def test_numbers_are_held_against_sentences(first: str, second: str, outcome: LookOutcome) -> None:

@@ -21,6 +21,8 @@ NUMBER = FormField("x", type=FieldType.NUMBER)
         ("1'234.5", 1234.5),
         ("12,345,678", 12345678),
         ("−4", -4),
+        ("- 18 °C", -18),
+        ("– 0,5", -0.5),
         ("＋１２．５", 12.5),
         ("1.5e3", 1500),
         ("1.2万", 12000),
@@ -60,6 +62,14 @@ def test_a_mark_that_may_be_either_is_told() -> None:
         ("12 公斤", "kg", 12, "12 kg"),
         ("90 l/min", "m³/h", 5.4, "5.4 m³/h"),
         ("400", "V", 400, "400 V"),
+        ("10 mΩ", "Ω", 0.01, "0.01 Ω"),
+        ("5 mW", "kW", 0.000005, "0.000005 kW"),
+        ("18 Mpa", "bar", 180, "180 bar"),
+        ("2 MWH", "kWh", 2000, "2000 kWh"),
+        ("20 bar(g)", "bar", 20, "20 bar"),
+        ("(85 dB(A))", "dB", 85, "85 dB"),
+        ("12 (kg)", "kg", 12, "12 kg"),
+        ("1 450 1/min", "rpm", 1450, "1450 rpm"),
     ],
 )
 def test_units_are_turned_into_the_fields_own(text: str, unit: str, value: float, shown: str) -> None:
@@ -74,6 +84,8 @@ def test_a_unit_of_something_else_is_refused() -> None:
     found = value_of(FormField("x", type=FieldType.NUMBER, unit="kg"), "5 l")
     assert found.problem is not None and found.problem.code == "forms.value.wrong_unit"
     assert value_of(FormField("x", type=FieldType.NUMBER, unit="kW"), "2 MW").value == 2000
+    unclear = value_of(FormField("x", type=FieldType.NUMBER, unit="kW"), "2 mw")  # either of the two
+    assert unclear.problem is not None and unclear.problem.code == "forms.value.wrong_unit"
 
 
 @pytest.mark.parametrize(
@@ -109,6 +121,9 @@ def test_doubtful_dates_say_so() -> None:
     field = FormField("x", type=FieldType.DATE)
     assert [note.code for note in value_of(field, "03/04/2026").notes] == ["forms.value.ambiguous_date"]
     assert [note.code for note in value_of(field, "25.12.25").notes] == ["forms.value.short_year"]
+    both = value_of(field, "MFG 2025-01-02 EXP 2027-01-02")
+    assert (both.value, [note.code for note in both.notes]) == ("2025-01-02", ["forms.value.several_dates"])
+    assert not value_of(field, "2026-11-21 14:30 (2026.11.21)").notes
     wrong = value_of(field, "31.02.2026")
     assert wrong.problem is not None and wrong.problem.code == "forms.value.no_date"
 
@@ -139,6 +154,19 @@ def test_tables_keep_their_rows_and_say_which_cell_is_wrong() -> None:
     )
     assert found.value == [{"item": "nut", "count": 4}, {"item": "bolt", "count": "x"}]
     assert found.problem is not None and dict(found.problem.facts) == {"row": 2, "column": "count"}
+
+
+def test_a_table_tells_which_of_its_cells_can_be_read_two_ways() -> None:
+    """As a field of its own does, each once: a delivery note's 1,234 is a thousand or a little more than one."""
+    columns = (FormField("count", type=FieldType.NUMBER), FormField("on", type=FieldType.DATE))
+    field = FormField("x", type=FieldType.TABLE, columns=columns)
+    line: JsonValue = {"count": "1,234", "on": "03/04/26"}
+    assert [note.code for note in value_of(field, [line, line]).notes] == [
+        "forms.value.ambiguous_number",
+        "forms.value.ambiguous_date",
+        "forms.value.short_year",
+    ]
+    assert value_of(field, [{"count": "5", "on": "2026-04-03"}]).notes == ()
 
 
 @pytest.mark.parametrize("odd", [{"a": 1}, [1, [2]], True, 3, "\x00", "9" * 5000, {"a": {"b": []}}])
