@@ -5,15 +5,17 @@ Knows settings by their names. Does not change any but the language of the tab: 
 
 from __future__ import annotations
 
+from pathlib import Path, PurePath
+
 import streamlit as st
 
 from qwen_vl_app.config import Settings
-from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.model_switch import show_model_switch
 from qwen_vl_app.ui.status_view import device_details, model_details
 from qwen_vl_app.ui.visit import Visit
 
-_FOLDERS = ("models_dir", "data_dir")
+_HIDDEN = "••••••"
+"""In the place of a key: whoever has it may ask as a program, from anywhere."""
 
 
 def show_settings_page(visit: Visit) -> None:
@@ -44,5 +46,11 @@ def show_settings_page(visit: Visit) -> None:
 
 def _shown(settings: Settings, name: str) -> str:
     value = getattr(settings, name)
-    # A folder's place on this machine is nobody's business who only looks at the page.
-    return plain(value.name) if name in _FOLDERS else str(value)
+    if not Settings.model_fields[name].repr:
+        return _HIDDEN if value else ""
+    # A folder's place on this machine is nobody's business who only looks at the page; a model may be named by its place.
+    if name == "model" or isinstance(value, Path):
+        return PurePath(value).name
+    if isinstance(value, tuple):
+        return ", ".join(each.name if isinstance(each, Path) else str(each) for each in value)
+    return str(value)

@@ -207,6 +207,22 @@ def test_a_click_cannot_reach_what_is_anothers(make_assistant: MakeAssistant, ac
     assert (kept.title, kept.is_pinned, kept.turn_count) == ("Whose?", False, 1)
 
 
+def test_the_settings_page_shows_neither_keys_nor_the_places_of_folders(
+    make_assistant: MakeAssistant, tmp_path: Path
+) -> None:
+    """Everybody who sees the page sees the settings; a key lets a program in, and would be anybody's."""
+    key = "a-key-of-programs-0123456789"
+    folders = (tmp_path / "photos-a", tmp_path / "photos_b")
+    assistant = make_assistant(api_keys=(key,), remote_key="another-key-0123456789", batch_folders=folders)
+    table = click(page_of(assistant), "page-settings").dataframe[0].value
+    values = dict(zip(table["Name"], table["Here"], strict=True))
+    assert (values["api_keys"], values["remote_key"]) == ("••••••", "••••••")
+    assert values["batch_folders"] == "photos-a, photos_b"
+    assert not [value for value in values.values() if str(tmp_path) in value or "key" in value]
+    usual = dict(zip(table["Name"], table["Usually"], strict=True))
+    assert (usual["api_keys"], usual["queue_limit"]) == ("", "32")
+
+
 def test_status_and_settings_have_a_page_with_an_address(make_assistant: MakeAssistant) -> None:
     """The page names every setting and why the model was chosen; a new conversation leads back."""
     assistant = make_assistant()
