@@ -74,6 +74,8 @@ def _ask_beside(visit: Visit, *, turn_id: int, text: str | None) -> bool:
         visit.state.problems = [Problem(error.reason)]
         return False
     visit.state.conversation_id, visit.state.view = job.conversation_id, View.CHAT
+    if job.turn_id is None:
+        visit.state.loose.append(LooseQuestion(question.text, question.pictures, job.conversation_id, job))
     return True
 
 

@@ -6,9 +6,12 @@ import re
 import threading
 from pathlib import Path
 
+import pytest
+
 from qwen_vl_app.chat import TurnState
 from qwen_vl_app.engine.fake import FakeEngine
-from qwen_vl_app.errors import PromptTooLongError
+from qwen_vl_app.errors import HistoryError, PromptTooLongError
+from qwen_vl_app.history import HistoryStore
 from tests.ui.conftest import (
     MakeAssistant,
     address_of,
@@ -203,6 +206,26 @@ def test_a_private_conversation_is_in_no_list_and_ends_for_good(make_assistant: 
     assert "secret" not in words_on(page)
     assert composer_of(page)["private"] == "choice"
     assert "secret" not in words_on(page_of(assistant, conversation=number))
+
+
+@pytest.mark.parametrize("act", ["again", "edit"])
+def test_what_is_asked_anew_and_cannot_be_kept_is_shown_all_the_same(
+    make_assistant: MakeAssistant, monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    """On a full disk the new answer stands on the page as long as the tab does, and says why."""
+    assistant = make_assistant("The first.", "The second.")
+    page = finish(assistant, ask(page_of(assistant), "Which?"))
+
+    def full(*_: object, **__: object) -> None:
+        raise HistoryError("history.disk_full")
+
+    monkeypatch.setattr(HistoryStore, "begin_turn", full)
+    page = click(page, act, turn=1)
+    if act == "edit":
+        page.text_area(key="edited-1").set_value("Which one?")
+        page = page.button(key="ask-edited-1").click().run()
+    page = finish(assistant, page)
+    assert "The second." in words_on(page) and "The disk is full" in words_on(page)
 
 
 def test_what_begins_privately_does_so_after_a_reload(make_assistant: MakeAssistant) -> None:
