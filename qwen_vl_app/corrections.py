@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from qwen_vl_app.answers import Place, PlaceSource, places_of
-from qwen_vl_app.chat import Box, Correction, Region, Size, Table
+from qwen_vl_app.answers import Place, PlaceSource, places_of, tables_in, to_markdown
+from qwen_vl_app.chat import Answer, Box, Correction, Region, Size, Table
 from qwen_vl_app.errors import UsageError
 from qwen_vl_app.texts import Language, t
 
@@ -64,6 +64,17 @@ def corrected(
         except (KeyError, TypeError, ValueError, UsageError):
             continue  # of another version, or a person's own words that look like ours: the answer stays as it is
     return Corrected(places, standing)
+
+
+def text_as_it_stands(answer: Answer, added: Sequence[Correction], *, sizes: Sequence[Size], language: Language) -> str:
+    """Return the model's words and, where a person corrected tables in them, these below as Markdown."""
+    tables = [each.table for each in tables_in(answer.parsed)]
+    after = corrected(added, regions=answer.parsed.regions, tables=tables, sizes=sizes)
+    mine = [
+        f"{t('corrections.table', language, number=number + 1)}\n\n{to_markdown(each.table)}"
+        for number, each in sorted(after.tables.items())
+    ]
+    return "\n\n".join((answer.text, *mine))
 
 
 def amended(

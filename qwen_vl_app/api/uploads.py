@@ -23,6 +23,7 @@ from starlette.routing import Route
 from qwen_vl_app.api.guard import profile_of
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.chat import Box, Detail, Rendition, StagedPicture
+from qwen_vl_app.corrections import text_as_it_stands
 from qwen_vl_app.errors import AppError, HistoryError, ImageTooLargeError, UsageError
 from qwen_vl_app.imaging import edit_view, sniff_clip
 from qwen_vl_app.texts import Language, render, t
@@ -133,8 +134,9 @@ class _Uploads:
 
     async def answer(self, request: Request) -> Response:
         async def work(assistant: Assistant, owner: str) -> Response:
-            turn = await run_in_threadpool(assistant.turn, owner, request.path_params["turn_id"])
-            text = turn.answer.text if turn.answer is not None else ""
+            text = await run_in_threadpool(
+                _said, assistant, owner, request.path_params["turn_id"], language_of(request)
+            )
             return PlainTextResponse(text, headers={"Cache-Control": "no-store"})
 
         return await self._answering(request, work)
@@ -166,6 +168,14 @@ class _Uploads:
             return JSONResponse({"problem": render(error, language_of(request))}, status_code=status)
         except ClientDisconnect:
             return Response(status_code=499)
+
+
+def _said(assistant: Assistant, owner: str, turn_id: int, language: Language) -> str:
+    turn = assistant.turn(owner, turn_id)
+    if turn.answer is None:
+        return ""
+    added = assistant.records.corrections(owner, turn_id)
+    return text_as_it_stands(turn.answer, added, sizes=[each.size for each in turn.pictures], language=language)
 
 
 def _chip(assistant: Assistant, picture: StagedPicture, request: Request) -> dict[str, Any]:

@@ -12,10 +12,12 @@ from starlette.testclient import TestClient
 from qwen_vl_app.api.guard import PROFILE_COOKIE
 from qwen_vl_app.api.uploads import upload_routes
 from qwen_vl_app.assistant import Assistant
-from qwen_vl_app.chat import Question
+from qwen_vl_app.chat import Question, Table
 from qwen_vl_app.config import Settings
+from qwen_vl_app.corrections import CorrectedTable, table_text
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.history import HistoryStore
+from qwen_vl_app.texts import Language
 from tests.hub_parts import WAIT_S
 from tests.ui.fakes import document, fake_decoder, png
 
@@ -23,10 +25,16 @@ ANN, BOB = "a" * 32, "b" * 32
 
 
 @pytest.fixture
-def assistant(tmp_path: Path) -> Iterator[Assistant]:
+def said() -> str:
+    """What the engine answers."""
+    return "An answer."
+
+
+@pytest.fixture
+def assistant(tmp_path: Path, said: str) -> Iterator[Assistant]:
     """An assistant over a scripted engine, with a small limit for files."""
     made = Assistant(
-        engine=FakeEngine(["An answer."]),
+        engine=FakeEngine([said]),
         decoder=fake_decoder(),
         history=HistoryStore(tmp_path / "data"),
         settings=Settings(data_dir=tmp_path / "data", models_dir=tmp_path / "models", max_upload_mb=1),
@@ -107,6 +115,19 @@ def test_an_answer_is_copied_by_its_owner_alone(assistant: Assistant) -> None:
     job.wait(WAIT_S)
     assert _browser(assistant).get(f"/app/answers/{job.turn_id}").text == "An answer."
     assert _browser(assistant, BOB).get(f"/app/answers/{job.turn_id}").status_code == 404
+
+
+@pytest.mark.parametrize("said", ["Read:\n\n| Tag | Bar |\n|---|---|\n| P-1 | 15 |"])
+def test_a_corrected_table_is_copied_with_the_answer(assistant: Assistant) -> None:
+    """Who copies an answer that a person put right has what they wrote, below what the model had read."""
+    job = assistant.ask(Question("Read the table."), owner=ANN)
+    assert job.wait(WAIT_S) is not None and job.turn_id is not None
+    model = Table(("Tag", "Bar"), (("P-1", "15"),))
+    right = CorrectedTable(Table(model.columns, (("P-1", "1,5"),)), (0,))
+    assistant.records.correct(ANN, job.turn_id, table_text(0, right, model=model, language=Language.ENGLISH))
+    copied = _browser(assistant).get(f"/app/answers/{job.turn_id}?lang=zh").text
+    before, told, after = copied.partition("人工更正表格 1。")
+    assert told and "| 15 |" in before and "1,5 |" in after
 
 
 def test_a_large_picture_is_offered_in_parts_with_what_that_costs(assistant: Assistant) -> None:

@@ -565,7 +565,7 @@ class Composer {
   async copy(button) {
     let said = this.data.labels.not_copied;
     try {
-      const reply = await fetch(`/app/answers/${button.dataset.turn}`, { credentials: "same-origin" });
+      const reply = await fetch(`/app/answers/${button.dataset.turn}?lang=${this.data.lang}`, { credentials: "same-origin" });
       if (reply.ok) {
         await navigator.clipboard.writeText(await reply.text());
         said = this.data.labels.copied;
