@@ -39,7 +39,7 @@ RESTART_STATUS = 75
 @asynccontextmanager
 async def lifespan(_: st.App) -> AsyncIterator[None]:
     """Begin to load the model with the process, not with the first browser; let everything go at the end."""
-    opening = asyncio.create_task(asyncio.to_thread(bootstrap.current))
+    opening = asyncio.create_task(asyncio.to_thread(bootstrap.current_batches))
     opening.add_done_callback(asyncio.Task.exception)  # the page says what is wrong; here it is only taken note of
     watching = asyncio.create_task(_end_with_the_driver())
     yield

@@ -273,11 +273,13 @@ def current_batches() -> BatchRuns:
     """Return the runs of folders of this process's assistant. Any thread."""
     assistant = current()
     with _lock:
-        if not _batch_runs:
-            runs = BatchRuns(assistant)
-            runs.sweep()
+        if _batch_runs:
+            return _batch_runs[0]
+        runs = BatchRuns(assistant)
+        if assistant in _instances:  # else it was closed meanwhile
+            runs.start_sweeping()
             _batch_runs.append(runs)
-        return _batch_runs[0]
+        return runs
 
 
 def close_current() -> None:

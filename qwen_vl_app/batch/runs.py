@@ -37,6 +37,9 @@ from qwen_vl_app.texts import Language
 
 log = logging.getLogger(__name__)
 
+SWEEP_EVERY_S = 3600.0
+"""How often it is looked for drops that nobody began a run over."""
+
 RUNS_NAME = "batches"
 _ID_CHARACTERS = frozenset("0123456789abcdef-")
 
@@ -75,6 +78,23 @@ class BatchRuns:
         self.dropped = DroppedFiles(self._folder)
         """Pictures that came through the page, for runs to go over."""
         assistant.records.erase_also(RUNS_NAME, RunErasing(self._folder, stop=self._end_for_good))
+        self._ended = threading.Event()
+        self._sweeping: threading.Thread | None = None
+
+    def start_sweeping(self) -> None:
+        """Sweep now and from time to time, on a thread of its own: an app may run for weeks."""
+        if self._sweeping is None:
+            self._sweeping = threading.Thread(target=self._sweep_now_and_then, name="drops", daemon=True)
+            self._sweeping.start()
+
+    def _sweep_now_and_then(self) -> None:
+        while True:
+            try:
+                self.sweep()
+            except BatchError as error:  # the next look may find the disk well again
+                log.warning("nothing that was dropped could be removed: %s", error.code)
+            if self._ended.wait(SWEEP_EVERY_S):
+                return
 
     def sweep(self) -> int:
         """Delete what was dropped a day ago or earlier and never run over; return how many drops.
@@ -167,6 +187,9 @@ class BatchRuns:
 
     def close(self, timeout_s: float = 30.0) -> None:
         """End all runs so that they can be resumed."""
+        self._ended.set()
+        if self._sweeping is not None:
+            self._sweeping.join(timeout_s)
         with self._lock:
             self._is_closed = True
             runs = list(self._runs.values())

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from qwen_vl_app.batch import BatchPlan, BatchRuns
+from qwen_vl_app.batch import runs as runs_module
 from qwen_vl_app.batch.dropped import FORGOTTEN_AFTER_S, DroppedFiles
 from qwen_vl_app.errors import BatchError, UsageError
 from tests.batch.parts import AnsweringEngine
-from tests.hub_parts import WAIT_S, a_file, an_assistant
+from tests.hub_parts import WAIT_S, a_file, an_assistant, wait_until
 from tests.links import make_link
 
 ANN, BOB = "a" * 32, "b" * 32
@@ -148,3 +150,20 @@ def test_runs_do_not_go_over_the_apps_own_folder_of_runs(tmp_path: Path) -> None
         with pytest.raises(UsageError):
             runs.start(BatchPlan(inner, ("?",)))
         runs.close()
+
+
+def test_what_nobody_began_a_run_over_goes_while_the_app_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only when it is started: it may run for weeks."""
+    monkeypatch.setattr(runs_module, "SWEEP_EVERY_S", 0.01)
+    with an_assistant(AnsweringEngine(), tmp_path / "data") as assistant:
+        runs = BatchRuns(assistant)
+        runs.start_sweeping()
+        for drop_id in (DROP, "1" * 32):
+            runs.dropped.add(ANN, drop_id, "1.png", a_file())
+        old = runs.dropped.folder(ANN, "1" * 32)
+        then = old.stat().st_mtime - FORGOTTEN_AFTER_S - 60
+        os.utime(old, (then, then))
+        wait_until(lambda: not old.exists())
+        assert runs.dropped.look(ANN, DROP).count == 1
+        runs.close()
+    assert not any(thread.name == "drops" for thread in threading.enumerate())
