@@ -7,7 +7,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -68,13 +68,19 @@ def gate() -> threading.Semaphore:
     return threading.Semaphore(0)
 
 
-def page_of(assistant: Assistant, *, locale: str = "en-US", conversation: int | None = None, **address: str) -> AppTest:
+def page_of(
+    assistant: Assistant,
+    *,
+    locale: str = "en-US",
+    conversation: int | None = None,
+    address: Mapping[str, str] | None = None,
+) -> AppTest:
     """Return the page, run once, as a browser of that locale opens it at that address."""
     page = AppTest.from_function(_script, args=(assistant, []), default_timeout=WAIT_S)
     page.context = {"locale": locale, "timezone": "UTC"}
     if conversation is not None:
         page.query_params["c"] = str(conversation)
-    for name, said in address.items():
+    for name, said in (address or {}).items():
         page.query_params[name] = said
     return page.run()
 

@@ -232,11 +232,11 @@ def test_what_begins_privately_does_so_after_a_reload(make_assistant: MakeAssist
     """The browser brings back what was typed; the switch comes back with it, and nothing of it is kept."""
     assistant = make_assistant("A secret answer.")
     before = click(page_of(assistant), "private", on=1)
-    reloaded = page_of(assistant, **address_of(before))
+    reloaded = page_of(assistant, address=address_of(before))
     assert composer_of(reloaded)["private"] == "on"
     finish(assistant, ask(reloaded, "Whisper?"))
     assert assistant.conversations("local") == ()
-    assert composer_of(click(page_of(assistant, **address_of(before)), "private", on=0))["private"] == "choice"
+    assert composer_of(click(page_of(assistant, address=address_of(before)), "private", on=0))["private"] == "choice"
 
 
 def test_a_private_conversation_that_is_gone_leaves_its_tab_private(make_assistant: MakeAssistant) -> None:
@@ -244,7 +244,7 @@ def test_a_private_conversation_that_is_gone_leaves_its_tab_private(make_assista
     assistant = make_assistant("A secret answer.", "Another secret.")
     page = finish(assistant, ask(click(page_of(assistant), "private", on=1), "Whisper?"))
     assistant.private.end_all("local")
-    reloaded = page_of(assistant, **address_of(page))
+    reloaded = page_of(assistant, address=address_of(page))
     assert "no longer in the history" in words_on(reloaded)
     assert composer_of(reloaded)["private"] == "on"
     finish(assistant, ask(reloaded, "Again?"))
