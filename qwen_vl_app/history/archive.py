@@ -39,6 +39,9 @@ _PICTURE_COLUMNS = (
     "position", "picture_id", "name", "format", "width", "height", "seen_width", "seen_height", "seen_tokens",
     "seen_detail", "view_mime", "page", "page_count", "notes",
 )  # fmt: skip
+_SHOWN = ("image/jpeg", "image/png")
+"""What the app itself makes of pictures, to be shown."""
+_UPLOADED = frozenset((*MIME_SUFFIXES, "application/octet-stream"))
 _PICTURE_TEXTS = {"picture_id", "name", "format", "seen_detail", "view_mime", "notes"}
 
 
@@ -271,13 +274,19 @@ def _picture_row(
         content = _entry(archive, f"{name}/{_text(told['file'])}", largest_bytes=_LARGEST_PICTURE_BYTES)
         if hashlib.sha256(content).hexdigest() != told["sha256"]:
             raise HistoryError("history.not_an_archive")
+        mime = _text(told["mime"])
+        if mime not in (_UPLOADED if rendition == Rendition.UPLOAD else _SHOWN):
+            # A browser is told what it says: a page or a program of a stranger's would run as this app's own.
+            raise HistoryError("history.not_an_archive")
         key = PictureFiles.key_for(owner, content)
         contents[key] = content
-        renditions.append(RenditionRow(rendition=Rendition(rendition).value, file=key, mime=_text(told["mime"])))
+        renditions.append(RenditionRow(rendition=Rendition(rendition).value, file=key, mime=mime))
     values = {
         column: _text(picture[column]) if column in _PICTURE_TEXTS else int(picture[column])
         for column in _PICTURE_COLUMNS
     }
+    if values["view_mime"] not in _SHOWN:
+        raise HistoryError("history.not_an_archive")
     load_reasons(str(values["notes"]))
     clip = None if picture.get("clip") is None else _text(picture["clip"])
     load_clip(clip)

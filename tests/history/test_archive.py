@@ -185,6 +185,19 @@ def document(**changes: object) -> Callable[[str, bytes], bytes]:
     return change
 
 
+def media(mime: str, rendition: str) -> Callable[[str, bytes], bytes]:
+    """Let a form of a picture call itself something that a browser would run."""
+
+    def change(name: str, content: bytes) -> bytes:
+        if not name.endswith("conversation.json"):
+            return content
+        told = json.loads(content)
+        told["turns"][0]["pictures"][0]["renditions"][rendition]["mime"] = mime
+        return json.dumps(told).encode()
+
+    return change
+
+
 def picture_path(name: str, content: bytes) -> bytes:
     """Let a picture lie outside."""
     return content.replace(b"pictures/", b"../../pictures/") if name.endswith(".json") else content
@@ -210,6 +223,10 @@ def picture_path(name: str, content: bytes) -> bytes:
         lambda name, content: b"[" * 100_000 if name.endswith("conversation.json") else content,
         document(pictures=[{"renditions": []}]),
         document(id=float("inf")),
+        media("text/html", "view"),
+        media("text/javascript", "thumbnail"),
+        media("image/svg+xml", "upload"),
+        lambda name, content: content.replace(b'"view_mime": "image/jpeg"', b'"view_mime": "text/html"'),
         lambda name, content: content.replace(b"qwen-vl-history", b"something-else"),
     ],
 )
