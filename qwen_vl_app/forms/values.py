@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -183,14 +184,20 @@ def _cells(field: FormField, line: JsonValue) -> list[FieldValue]:
     if not isinstance(line, dict):
         return [FieldValue() for _ in field.columns]
     by_name = {_folded(str(name)): cell for name, cell in line.items()}
-    return [value_of(column, _found(column, by_name)) for column in field.columns]
+    asked = {_folded(column.asked_as(language)) for column in field.columns for language in ("en", "zh")}
+    # A key may be another column's name, as of one that was renamed: a row has keys, or it has names.
+    has_keys = by_name.keys() <= {_folded(column.key) for column in field.columns} and not by_name.keys() <= asked
+    return [value_of(column, _found(column, by_name, asked, has_keys=has_keys)) for column in field.columns]
 
 
-def _found(column: FormField, by_name: dict[str, JsonValue]) -> JsonValue:
-    for name in (column.asked_as("en"), column.asked_as("zh"), column.key):
+def _found(column: FormField, by_name: Mapping[str, JsonValue], asked: Collection[str], *, has_keys: bool) -> JsonValue:
+    key = _folded(column.key)
+    if has_keys:
+        return by_name.get(key)
+    for name in (column.asked_as("en"), column.asked_as("zh")):
         if _folded(name) in by_name:
             return by_name[_folded(name)]
-    return None
+    return by_name.get(key) if key not in asked else None
 
 
 def _unpacked(text: str) -> JsonValue:

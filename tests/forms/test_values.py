@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qwen_vl_app.chat import JsonValue
-from qwen_vl_app.forms import Choice, FieldType, FormField, value_of
+from qwen_vl_app.forms import Choice, FieldType, FormField, Names, value_of
 
 NUMBER = FormField("x", type=FieldType.NUMBER)
 
@@ -154,6 +154,15 @@ def test_tables_keep_their_rows_and_say_which_cell_is_wrong() -> None:
     )
     assert found.value == [{"item": "nut", "count": 4}, {"item": "bolt", "count": "x"}]
     assert found.problem is not None and dict(found.problem.facts) == {"row": 2, "column": "count"}
+
+
+def test_a_column_takes_nothing_that_another_was_asked_for() -> None:
+    """A renamed column keeps its key, which may be what another one is called now."""
+    columns = (FormField("date", Names("Order date")), FormField("date_2", Names("Date")))
+    field = FormField("x", type=FieldType.TABLE, columns=columns)
+    assert value_of(field, [{"Date": "B"}]).value == [{"date": None, "date_2": "B"}]
+    assert value_of(field, [{"Order date": "A", "date": "B"}]).value == [{"date": "A", "date_2": "B"}]
+    assert value_of(field, [{"date": "A", "date_2": "B"}]).value == [{"date": "A", "date_2": "B"}]  # as it is kept
 
 
 def test_a_table_tells_which_of_its_cells_can_be_read_two_ways() -> None:
