@@ -16,7 +16,7 @@ from qwen_vl_app.chat import JsonValue
 from qwen_vl_app.errors import Reason
 from qwen_vl_app.forms.dates import read_date, write_date
 from qwen_vl_app.forms.fields import FieldType, FormField
-from qwen_vl_app.forms.numbers import plain_decimal, read_number
+from qwen_vl_app.forms.numbers import plain_decimal, read_number, written_out
 from qwen_vl_app.forms.units import convert, unit_of
 
 MAX_TEXT = 4_000
@@ -65,7 +65,7 @@ def value_of(field: FormField, written: JsonValue) -> FieldValue:
             return _list(field, written)
         case FieldType.TABLE:
             return _table(field, written)
-    text = _as_text(written)
+    text = _as_text(written, decimal_mark=field.decimal_mark)
     if text.casefold() in _NOTHING and not _is_a_choice(field, text):
         return FieldValue()
     match field.type:
@@ -78,11 +78,13 @@ def value_of(field: FormField, written: JsonValue) -> FieldValue:
     return FieldValue(text, text, text)
 
 
-def _as_text(written: JsonValue) -> str:
+def _as_text(written: JsonValue, *, decimal_mark: str = "") -> str:
     if written is None:
         return ""
     if isinstance(written, bool):
         return "true" if written else "false"
+    if isinstance(written, float) and decimal_mark == ",":  # a number of JSON, whose mark is the point everywhere
+        return plain_decimal(Decimal(written_out(written)), decimal_mark=decimal_mark)
     text = written if isinstance(written, str) else json.dumps(written, ensure_ascii=False)
     return " ".join(text.split())[:MAX_TEXT]
 
@@ -108,9 +110,10 @@ def _number(field: FormField, text: str) -> FieldValue:
         return FieldValue(text, text, text, Reason("forms.value.no_number"))
     if field.type is FieldType.INTEGER and value != value.to_integral_value():
         return FieldValue(text, text, text, Reason("forms.value.no_integer"), tuple(notes))
-    shown = plain_decimal(value.to_integral_value() if field.type is FieldType.INTEGER else value)
+    number: int | float = int(value) if field.type is FieldType.INTEGER else float(value)
+    whole = value.to_integral_value() if field.type is FieldType.INTEGER else value
+    shown = plain_decimal(whole, decimal_mark=field.decimal_mark)  # a person corrects what is shown
     unit = field.unit or reading.unit
-    number: int | float = int(shown) if field.type is FieldType.INTEGER else float(shown)
     return FieldValue(text, number, f"{shown} {unit}".strip(), notes=tuple(notes))
 
 

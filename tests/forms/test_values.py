@@ -51,6 +51,17 @@ def test_a_mark_that_may_be_either_is_told() -> None:
     assert settled.value == 1.234 and not settled.notes
 
 
+@pytest.mark.parametrize("mark", ["", ".", ","])
+@pytest.mark.parametrize("number", [1.234, -0.125, 12.5, 1234.5, 1234567.0, 0.0000005])
+def test_what_is_shown_is_read_again_as_the_same(number: float, mark: str) -> None:
+    """A person corrects what the page shows, and a table's cells and a program's numbers come back without a mark of theirs."""
+    field = FormField("x", type=FieldType.NUMBER, unit="kg", decimal_mark=mark)
+    found = value_of(field, number)
+    assert (found.value, found.problem) == (number, None)
+    assert value_of(field, found.shown).value == number
+    assert ("," in found.shown) is (mark == "," and not number.is_integer())
+
+
 @pytest.mark.parametrize(
     ("text", "unit", "value", "shown"),
     [
