@@ -1,16 +1,28 @@
 """`python -m qwen_vl_app`: the command line.
 
-Knows that it may have been started by a Python without the app's libraries, and says so calmly.
+Knows that it may have been started by a Python without the app's libraries, and says so calmly; and that Ctrl-C may come
+while those are read, which within an import can become any error.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-
-from qwen_vl_app.logs import keep_words_out
-from qwen_vl_app.texts import Language, t
+from typing import NoReturn
 
 INTERRUPTED = 130
+
+
+def _end(*_: object) -> NoReturn:
+    os._exit(INTERRUPTED)
+
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, _end)
+
+from qwen_vl_app.logs import keep_words_out  # noqa: E402
+from qwen_vl_app.texts import Language, t  # noqa: E402
 
 
 def main() -> int:
@@ -24,9 +36,12 @@ def main() -> int:
         for language in Language:
             sys.stderr.write(t("cli.libraries_missing", language, library=missing) + "\n")
         return 1
-    except KeyboardInterrupt:  # while the libraries are read
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on each command ends in its own way
+    try:
+        return run()
+    except KeyboardInterrupt:  # before the command was there to hear it
         return INTERRUPTED
-    return run()
 
 
 if __name__ == "__main__":

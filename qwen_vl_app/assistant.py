@@ -156,7 +156,13 @@ class Assistant:
         """The questions that people saved under a name."""
         self.scratch = Scratch(settings.data_dir / SCRATCH_NAME)
         """Room for files that are made to be handed over."""
-        self.records = Records(history, halt=self._jobs.halt, let_go=self._let_go, private=self.private)
+        self.records = Records(
+            history,
+            halt=self._jobs.halt,
+            let_go=self._let_go,
+            drop_waiting=self.staging.discard_all,
+            private=self.private,
+        )
         """What is kept, for the doors: finding, branches, taking away, erasing."""
         self.records.erase_also(TASKS_NAME, self.own_tasks)
         self.replays = Replays(self.records, ask=self.ask, engine=engine)
@@ -376,10 +382,9 @@ class Assistant:
         return self.private.history if is_private_id(number) else self._history
 
     def _let_go(self, owner: str) -> tuple[Reason, ...]:
-        """Drop an owner's staged pictures and what the model holds of earlier questions; return what cannot be promised."""
+        """Drop an owner's files in the making and what the model holds of earlier questions; return what cannot be promised."""
         for let_go in tuple(self._let_go_also):
             let_go()
-        self.staging.discard_all(owner)
         self.scratch.empty(owner or None)  # the site's own erasures name nobody
         return self.model.forget()
 

@@ -60,7 +60,7 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """Where a marker was found; `unread` counts the files that this account may not read."""
+    """Where a marker was found; `unread` counts the files and folders that this account may not read."""
 
     files: tuple[Path, ...] = ()
     unread: int = 0
@@ -79,12 +79,15 @@ class Records:
         *,
         halt: Halt = lambda _owner, _conversations: None,
         let_go: LetGo = lambda _owner: (),
+        drop_waiting: Callable[[str], None] = lambda _owner: None,
         private: PrivateConversations | None = None,
     ) -> None:
+        """Prepare. `drop_waiting` drops an owner's pictures that wait for their question."""
         self._history = history
         self._private = private
         self._halt = halt
         self._let_go = let_go
+        self._drop_waiting = drop_waiting
         self._ended = threading.Event()
         self._expiring: threading.Thread | None = None
 
@@ -343,6 +346,9 @@ class Records:
         return self._with_promises(owner, receipt)
 
     def _with_promises(self, owner: str, receipt: ErasureReceipt) -> ErasureReceipt:
+        if receipt.scope in ("period", "everything"):
+            # One conversation's end takes nothing from the question that is being written in another.
+            self._drop_waiting(owner)
         return replace(receipt, caveats=(*receipt.caveats, *self._let_go(owner)))
 
     # 6. Records that stay, and checks

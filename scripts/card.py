@@ -2,7 +2,8 @@
 
 Single parts run on a processor as well: `--device cpu --parts callers --shapes 0.4b`. Speed at 7B and 3B shape, captured steps against plain ones, follow-ups read in one captured step, ways to attend over long memories, the vision tower's ways, several callers, memory predicted
 against taken, and faults under a cap. `--dry` does the same in small on the processor, to see that it would run: its
-figures mean nothing. Each part has a process of its own, and one that fails says so and leaves the others standing.
+figures mean nothing. Each part has a process of its own and a time of its own; one that fails or hangs says so, with what the
+engine said meanwhile, and leaves the others standing. The report is written anew after each part, so that whoever ends this keeps the others.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import multiprocessing
+import logging
 import random
 import shutil
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,8 +33,9 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTra
 from qwen_vl_app.chat import Message, SamplingParams, Size
 from qwen_vl_app.engine.base import FinishedStep, GenerationRequest, TokenStep
 from qwen_vl_app.engine.local import hardware
+from qwen_vl_app.engine.local.attending import leave_cudnn_out
 from qwen_vl_app.engine.local.attention import WAYS, choose_attention
-from qwen_vl_app.engine.local.bench import ratios, run_bench
+from qwen_vl_app.engine.local.bench import _in_child, ratios, run_bench
 from qwen_vl_app.engine.local.bench_arms import QUESTION, _picture, cap_memory
 from qwen_vl_app.engine.local.bench_models import SHAPES, make_model
 from qwen_vl_app.engine.local.chunks import SlabChunks
@@ -49,6 +52,10 @@ PEAKS = {"H200": (4800, 989), "H100": (3350, 989), "A100": (2039, 312), "RTX 409
 CALLERS = (1, 2, 4, 8)
 PARTS = ("steps", "follow_up", "attending", "vision", "callers", "mixes", "faults", "speed")
 TOWER = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584}
+PART_S = 150.0
+"""The longest that a part is waited for on a card; the benchmark's arms may take it twice."""
+MOST_SAID, SAID_LENGTH = 60, 300
+"""Lines that a part's report keeps of what the engine said, and their length."""
 HEADS, KV_HEADS, HEAD_SIZE, LAYERS = 28, 4, 128, 28
 """Of the 7B's text model."""
 TINY_TOWER = {"depth": 2, "hidden_size": 64, "intermediate_size": 96, "num_heads": 4, "out_hidden_size": 64}
@@ -65,6 +72,8 @@ class Job:
     precision: str = ""
     """Empty takes bf16, or under a cap what fits."""
     threads: int = 0
+    limit_s: float | None = None
+    """How long the part may take, where that is limited."""
 
     def engine(self, **options: Any) -> LocalEngine:
         """Return a loaded engine that answers to any length."""
@@ -77,6 +86,7 @@ class Job:
 
     def begin(self) -> None:
         """Set the cap, in the process that measures."""
+        leave_cudnn_out()  # as the engine does, for the parts without one
         if self.device != "cpu":
             cap_memory(self.cap_bytes)
 
@@ -165,7 +175,8 @@ def steps(job: Job) -> dict[str, Any]:
     job.begin()
     found: dict[str, Any] = {}
     said: dict[str, list[int]] = {}
-    for way in ("plain", "auto" if job.device == "cpu" else "graph"):
+    # Not "graph", which is an error where it does not work: what is taken instead, and why, is wanted as well.
+    for way in ("plain", "auto"):
         began = time.perf_counter()
         engine = job.engine(decode=way)
         load_s = time.perf_counter() - began
@@ -410,6 +421,7 @@ def speed(job: Job) -> dict[str, Any]:
     report = run_bench(
         model=job.folder, sizes=sizes, tokens=4 if job.is_dry else 64, rounds=1, repeats=1,
         threads=1, device=job.device, cap_bytes=job.cap_bytes, is_apart=not job.is_dry,
+        ends_at=None if job.limit_s is None else time.monotonic() + job.limit_s,
     )  # fmt: skip
     return {**report, "ratios": ratios(report)}
 
@@ -442,17 +454,59 @@ def projected(report: Mapping[str, Any], device: str, *, onto: str = "RTX 4090")
     }
 
 
-def _in_child(part: Callable[[Job], dict[str, Any]], job: Job) -> dict[str, Any]:
-    began = time.perf_counter()
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part and its job, for the process that measures."""
+
+    run: Callable[[Job], dict[str, Any]]
+    job: Job
+
+
+def _reported(part: _Part) -> dict[str, Any]:
+    """Return what a part found, or how it failed; and what the engine said meanwhile, which tells why it chose as it did."""
+    with _listening() as said:
+        try:
+            found = part.run(part.job)
+        except Exception as error:  # noqa: BLE001 - whatever breaks in one part is told, and the others still run
+            where = traceback.format_exc().splitlines()[-12:]
+            found = {"failed": f"{type(error).__name__}: {error}"[:400], "where": where}
+    return {**found, "said": said}
+
+
+@contextmanager
+def _listening() -> Iterator[list[str]]:
+    said: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if len(said) < MOST_SAID:
+                said.append(record.getMessage()[:SAID_LENGTH])
+
+    listener, loggers = Listener(), [logging.getLogger(name) for name in ("qwen_vl_app", "py.warnings")]
+    levels = [logger.level for logger in loggers]
+    logging.captureWarnings(True)
+    for logger in loggers:
+        logger.addHandler(listener)
+        logger.setLevel(logging.INFO)
     try:
-        if job.is_dry or part is speed:
-            # Not in a child of its own: here there is nothing to keep apart, or every arm has one already.
-            found = part(job)
-        else:
-            with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as child:
-                found = child.submit(part, job).result()
-    except Exception as error:  # noqa: BLE001 - whatever breaks in one part is told, and the others still run
-        found = {"failed": f"{type(error).__name__}: {error}"[:400]}
+        yield said
+    finally:
+        logging.captureWarnings(False)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.removeHandler(listener)
+            logger.setLevel(level)
+
+
+def _measured(part: _Part) -> dict[str, Any]:
+    began = time.perf_counter()
+    # Not in a child of its own where there is nothing to keep apart, or where every arm has one already.
+    if part.job.is_dry or part.run is speed:
+        found = _reported(part)
+    else:
+        try:
+            found = _in_child(_reported, part, limit_s=part.job.limit_s)
+        except Exception as error:  # noqa: BLE001 - a process that hung, or that the system or the driver ended
+            found = {"failed": f"{type(error).__name__}: {error}"[:400]}
     return {**found, "took_s": round(time.perf_counter() - began, 1)}
 
 
@@ -466,23 +520,27 @@ def measure(
     precision: str = "",
     threads: int = 0,
     parts: tuple[str, ...] = (),
+    keep: Callable[[Mapping[str, Any]], None] = lambda report: None,
 ) -> dict[str, Any]:
-    """Run every part, or those that are named, the most wanted first, until the time is up; return the report."""
+    """Run every part, or those that are named, the most wanted first, until the time is up; return the report.
+
+    `keep` gets the report after each part, with those that are done.
+    """
     began = time.perf_counter()
     report: dict[str, Any] = {
         "device": hardware.device_name(hardware.choose_device(device).device),
         "versions": {"torch": str(torch.__version__), "cuda": str(torch.version.cuda)},
         "is_dry": is_dry,
     }
-    jobs: dict[str, Job] = {}
-    for shape in shapes:
-        _say(f"making a random model of the shape {shape}")
-        make_model(shape, parent / f"random-{shape}")
-        jobs[shape] = Job(parent / f"random-{shape}", device, is_dry=is_dry, precision=precision, threads=threads)
+    jobs = {
+        shape: Job(parent / f"random-{shape}", device, is_dry=is_dry, precision=precision, threads=threads)
+        for shape in shapes
+    }
     first = jobs[shapes[0]]
     tight, tighter = replace(first, cap_bytes=24 * GB), replace(first, cap_bytes=12 * GB)
     plan: list[tuple[str, Callable[[Job], dict[str, Any]], Job]] = [
         ("steps", steps, first),
+        (f"speed {shapes[0]} at 24 GB", speed, tight),
         ("follow_up", follow_up, first),
         ("attending", attending, first),
         ("vision", vision, first),
@@ -490,20 +548,38 @@ def measure(
         ("mixes", mixes, first),
         ("faults at 24 GB", faults, tight),
         ("faults at 12 GB", faults, tighter),
-        (f"speed {shapes[0]} at 24 GB", speed, tight),
         *((f"speed {shape}", speed, job) for shape, job in jobs.items() if shape != shapes[0]),
     ]
     for name, part, job in plan:
         if parts and part.__name__ not in parts:
             continue
-        if time.perf_counter() - began > limit_s:
+        failed = None if time.perf_counter() - began > limit_s else _making(job)
+        left_s = limit_s - (time.perf_counter() - began)
+        if failed is None and left_s < 0:
             report[name] = {"left_out": "the time was up"}
             continue
-        _say(f"{time.perf_counter() - began:5.0f} s  {name}")
-        report[name] = _in_child(part, job)
+        _say(f"{limit_s - left_s:5.0f} s  {name}")
+        # A processor takes its time, and nobody pays for it by the minute.
+        longest_s = None if device == "cpu" else min(left_s, 2 * PART_S if part is speed else PART_S)
+        report[name] = failed or _measured(_Part(part, replace(job, limit_s=longest_s)))
+        keep(report)
     main_speed = report.get(f"speed {shapes[0]} at 24 GB", {})
     report["projection"] = projected(main_speed, report["device"]) if "arms" in main_speed else {}
     return {**report, "took_s": round(time.perf_counter() - began, 1)}
+
+
+def _making(job: Job) -> dict[str, Any] | None:
+    """Make the model of a job where there is none yet; return how that failed."""
+    if job.folder.exists():
+        return None
+    shape = job.folder.name.removeprefix("random-")
+    _say(f"making a random model of the shape {shape}")
+    try:
+        make_model(shape, job.folder)
+    except Exception as error:  # noqa: BLE001 - a disk that is full, or a library that cannot write
+        shutil.rmtree(job.folder, ignore_errors=True)
+        return {"failed": f"the model could not be made: {type(error).__name__}: {error}"[:400]}
+    return None
 
 
 def told(report: Mapping[str, Any], indent: str = "") -> Iterator[str]:
@@ -538,7 +614,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=0, help="on a processor; 0 takes its cores")
     parser.add_argument("--parts", default="", help=f"only these, with commas: {', '.join(PARTS)}")
     parser.add_argument("--dry", action="store_true", help="in small on the processor, to see that everything runs")
-    parser.add_argument("--minutes", type=float, default=9.0, help="no part begins after so long")
+    parser.add_argument(
+        "--minutes", type=float, default=9.0, help="no part begins after so long, or on a card is waited for"
+    )
     parser.add_argument("--json", type=Path, help="where to write the report")
     given = parser.parse_args(arguments)
     device = "cpu" if given.dry else given.device
@@ -553,6 +631,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"There is no part called {wrong[0]}. There are: {', '.join(PARTS)}.", file=sys.stderr)
         return 1
     parent = Path(tempfile.mkdtemp(prefix="qwen-vl-card-"))
+
+    def keep(report: Mapping[str, Any]) -> None:
+        if given.json is not None:
+            given.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
     try:
         report = measure(
             shapes,
@@ -563,11 +646,11 @@ def main(arguments: list[str] | None = None) -> int:
             precision=given.precision,
             threads=given.threads,
             parts=tuple(part for part in given.parts.split(",") if part),
+            keep=keep,
         )
     finally:
         shutil.rmtree(parent, ignore_errors=True)
-    if given.json is not None:
-        given.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    keep(report)
     for line in told(report):
         print(line)
     return 1 if any(isinstance(part, dict) and "failed" in part for part in report.values()) else 0

@@ -30,7 +30,7 @@ from scripts import environment
 from scripts.packages import SetupError, speak_anywhere
 
 NAME = "qwen-vl-app"
-TITLE, TITLE_ZH = "Visual assistant", "图像助手"
+TITLE, TITLE_ZH = "Visual assistant", "视觉助手"
 WINDOWS_NAME = f"{TITLE}.cmd"
 UNIT_NAME = f"{NAME}.service"
 

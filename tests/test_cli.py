@@ -22,7 +22,7 @@ from qwen_vl_app import __version__
 from qwen_vl_app.answer_job import AnswerJob
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.chat import FinishReason, Question
-from qwen_vl_app.cli import main, serve
+from qwen_vl_app.cli import files, main, serve
 from qwen_vl_app.cli.files import read_file
 from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.cli.terminal import harmless, one_line
@@ -297,6 +297,23 @@ class TestLook:
         assert first["tokens"] == first["seen_width"] * first["seen_height"] // 784
         assert first["notes"] == []
 
+    def test_stars_stand_for_files_also_where_no_shell_says_so(
+        self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """On Windows a program gets `*.png` as it was typed; a question may end with its mark all the same."""
+        monkeypatch.setattr(files, "SHELL_EXPANDS", False)
+        monkeypatch.chdir(tmp_path)
+        for name in ("b.png", "a.png", "c [1].png", "W"):
+            Path(name).write_bytes(a_file(40, 30))
+        ended = run(["look", "*.png", "c [1].png", "none*.jpg", "--json"])
+        named = [json.loads(line) for line in ended.out.splitlines()]
+        assert [line["file"] for line in named] == ["a.png", "b.png", "c [1].png", "c [1].png", "none*.jpg"]
+        assert ["error" in line for line in named] == [False, False, False, False, True]
+        told = run(["ask", "--json", "[ab].png", "?.png", "?"], FakeEngine(["Yes."]))
+        assert told.json["error"]["file"] == "[ab].png"
+        told = run(["ask", "--json", "?.png", "?"], FakeEngine(["Yes."]))
+        assert [picture["name"] for picture in told.json["pictures"]] == ["a.png", "b.png"]
+
     def test_good_files_alone_are_status_0_and_nothing_is_loaded_or_kept(
         self, run: Run, panel: str, tmp_path: Path
     ) -> None:
@@ -350,7 +367,7 @@ class TestLook:
 _LOOK_ON_FAKES = """
 import sys
 from pathlib import Path
-from qwen_vl_app.cli import main, serve
+from qwen_vl_app.cli import files, main, serve
 from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.engine.fake import FakeEngine
 from tests.hub_parts import an_assistant
@@ -614,6 +631,38 @@ class TestProgram:
         assert process.returncode == 1
         assert "scripts/run.py" in process.stderr
         assert "Traceback" not in process.stderr
+
+    @pytest.mark.parametrize("moment", ["qwen_vl_app.texts", "typer", "ready"])
+    def test_ctrl_c_in_the_first_moments_is_an_end_without_a_traceback(self, moment: str) -> None:
+        """Whether a library is being read, where it may become any error, or the command is about to begin."""
+        code = """
+import runpy, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            class Within:
+                def __set_name__(self, owner, name):
+                    signal.raise_signal(signal.SIGINT)
+            type("Anything", (), {"member": Within()})
+
+if sys.argv[1] == "ready":
+    import qwen_vl_app.cli.program as program
+    program.speak_utf8 = lambda: signal.raise_signal(signal.SIGINT)
+else:
+    sys.meta_path.insert(0, Interrupting())
+runpy.run_module("qwen_vl_app", run_name="__main__")
+"""
+        process = subprocess.run(
+            [sys.executable, "-c", code, moment],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            cwd=ROOT,
+            timeout=120,
+            check=False,
+        )
+        assert (process.returncode, process.stderr) == (130, "")
 
     def test_models_are_listed_whole_or_damaged(self, run: Run, tmp_path: Path) -> None:
         """A damaged folder is listed with what is wrong; no folder at all is a note."""

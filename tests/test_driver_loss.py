@@ -16,7 +16,7 @@ from qwen_vl_app.engine.base import DRIVER_LOST
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.engine.local import hardware
 from qwen_vl_app.engine.local.engine import LocalEngine
-from qwen_vl_app.errors import InferenceError, Reason
+from qwen_vl_app.errors import InferenceError, ModelError, Reason
 from scripts import run
 from tests.engine.harness import ask
 from tests.engine.tiny_models import make_qwen2_5_vl
@@ -46,6 +46,26 @@ def test_a_card_that_answers_no_more_is_told_from_an_answer_that_failed(
     assert caught.value.code == DRIVER_LOST
     assert engine.status.state.value == "failed"
     assert engine.status.error == Reason(DRIVER_LOST)
+
+
+def test_a_driver_that_falls_over_while_loading_does_not_leave_it_loading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a card does not even take its memory back; still the status says that loading failed, and a sentence why."""
+    make_qwen2_5_vl(tmp_path / "tiny")
+
+    def falls(*given: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", falls)
+    engine = LocalEngine(tmp_path, device="cpu", fault=falls)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ModelError) as caught:
+        engine.load()
+    assert caught.value.code == "engine.load.failed"
+    assert engine.status.state is EngineState.FAILED
+    assert engine.status.error == Reason("engine.load.failed", model="tiny")
 
 
 def test_the_card_is_asked_whether_it_still_answers(monkeypatch: pytest.MonkeyPatch) -> None:

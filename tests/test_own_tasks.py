@@ -109,6 +109,16 @@ def test_erasing_takes_everything_of_whom_it_is_meant_for(tmp_path: Path) -> Non
     assert tasks.settle()
 
 
+def test_half_a_file_goes_with_its_owner(tmp_path: Path) -> None:
+    """A kill within the very first save left it, and nothing beside it."""
+    tasks = OwnTasks(tmp_path)
+    tasks.save("a", [ONE])
+    (file,) = tmp_path.iterdir()
+    file.rename(file.with_suffix(".part"))
+    tasks.erase("a")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_is_held_open_goes_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And what was saved meanwhile stays."""
     tasks = OwnTasks(tmp_path)

@@ -26,6 +26,8 @@ _ENDINGS = {
 _PAGE = re.compile(r"^[ \t]*(?:<!doctype\s+html\b|<html\b)", re.I | re.M)
 _PAGE_END = re.compile(r"</html\s*>", re.I)
 _OPENER = re.compile(r"^( {0,3})(`{3,}|~{3,})([^\r\n]*)")
+_DATA_BEHIND = re.compile(r"[ \t]*(?:(json[a-z0-9]*)[ \t]*(?=[\[{])|(?=\[[ \t]*[\[{\"\d]|\{[ \t]*\"))(.*)", re.I)
+"""Data that begins on the line of its fence, where only a language should stand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,8 @@ def _blocks(text: str) -> Iterator[CodeBlock]:
             continue
         indent, fence = len(opener[1]), opener[2]
         closer = re.compile(rf"^ {{0,3}}{re.escape(fence[0])}{{{len(fence)},}}[ \t]*\r?\n?\r?$")
-        source: list[str] = []
+        behind = _DATA_BEHIND.match(opener[3])
+        source = [lines[at - 1][opener.start(3) + behind.start(2) :]] if behind else []
         is_closed = False
         while at < len(lines) and not is_closed:
             line = lines[at]
@@ -66,7 +69,7 @@ def _blocks(text: str) -> Iterator[CodeBlock]:
                 is_closed = True
             else:
                 source.append(re.sub(rf"^ {{0,{indent}}}", "", line) if indent else line)
-        words = opener[3].split()
+        words = (behind[1] or "").split() if behind else opener[3].split()
         language = words[0].strip("{}.").lower() if words else ""
         yield CodeBlock(language, "".join(source), is_closed, start, position)
 

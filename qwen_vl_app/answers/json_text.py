@@ -38,6 +38,13 @@ _AFTER_ITEM = re.compile(r"\s*(?:[,，\]}]|$|//|/\*|#)|[ \t]*[\r\n]")
 _AFTER_MEMBER = re.compile(
     r"\s*(?:[}\]]|$|//|/\*|#|[,，]\s*(?:[\"'“}\]/#]|$|[A-Za-z_]\w{0,40}\s*[:：]))|[ \t]*[\r\n]\s*[\"'“}]"
 )
+_MEMBER = re.compile(r"[\"“][^\"“”\\\r\n]{1,80}[\"”]\s*[:：]")
+"""A key with its colon: a list of plain values before it is over, whether or not anybody closed it."""
+_END = r"[ \t]{0,8}(?:[}\r\n]|[,，]\s{0,80}(?:[\"'“}/#]|$))"
+_AFTER_PLAIN = re.compile(r"\s*(?:[,，](?!\d)|[}\]\"'“]|$|//|/\*|#)|[ \t]*[\r\n]")
+_UNQUOTED = re.compile(rf"(?:[+-]?\.?\d|[-<>~$]|N/A|[^\x00-\x7f“”‘’，：])[^\"“”{{}}\[\]\r\n]{{0,200}}?(?={_END})", re.I)
+"""A text that should stand in quotation marks: a value with its unit, a date, an amount. Names of variables are none."""
+_UNTIL_THE_END = re.compile(r"[^,，}\]\r\n]{0,300}\Z")
 _WORDS: dict[str, JsonValue] = {"true": True, "false": False, "null": None}
 _PYTHON_WORDS: dict[str, JsonValue] = {"True": True, "False": False, "None": None, "undefined": None}
 _NOT_NUMBERS = frozenset({"nan", "infinity", "inf"})
@@ -72,6 +79,8 @@ class _Frame:
     value: list[JsonValue] | dict[str, JsonValue]
     closer: str
     key: str | None = None
+    is_quoted: bool = False
+    """Its key stands in quotation marks, as in data; `{margin: 0 auto}` is none."""
     needs_comma: bool = False
     holds_items: bool = False
     """It has complete containers, so that a cut after them still leaves something worth keeping."""
@@ -124,9 +133,13 @@ class _Reader:
                 frame.key = self.read_key()
             elif sign in "[{(":
                 self.open_or_fail()
+            elif self.is_left_open(frame):
+                self.mended("json_mended")
+                self.at -= 1  # `close` goes past a bracket
+                self.close()
             else:
                 start = self.at
-                value = self.read_scalar(isinstance(frame.value, dict))
+                value = self.read_scalar(frame)
                 if self.with_spans:
                     self.reading.spans[self.path()] = (start, self.at)
                 self.put(value)
@@ -176,6 +189,13 @@ class _Reader:
             raise _CannotRead(Ending.BROKEN)
         self.at += 1
 
+    def is_left_open(self, frame: _Frame) -> bool:
+        """Return whether a list of plain values ends here without its bracket, as in `{"bbox_2d": [1, 2, 3, 4, "label": "a"}`."""
+        if len(self.frames) < 2 or not isinstance(self.frames[-2].value, dict) or not isinstance(frame.value, list):
+            return False
+        is_plain = bool(frame.value) and not any(isinstance(item, list | dict) for item in frame.value)
+        return is_plain and _MEMBER.match(self.text, self.at) is not None
+
     def close(self) -> None:
         if self.frames[-1].key is not None:
             raise _CannotRead(Ending.BROKEN)
@@ -201,6 +221,7 @@ class _Reader:
 
     def read_key(self) -> str:
         sign = self.text[self.at]
+        self.frames[-1].is_quoted = sign in _QUOTES
         if sign in _QUOTES:
             key = self.read_string(_AFTER_KEY)
         else:
@@ -216,17 +237,20 @@ class _Reader:
         self.at += 1
         return key
 
-    def read_scalar(self, is_member: bool) -> JsonValue:
+    def read_scalar(self, frame: _Frame) -> JsonValue:
+        is_member = isinstance(frame.value, dict)
         if self.text[self.at] in _QUOTES:
             return self.read_string(_AFTER_MEMBER if is_member else _AFTER_ITEM)
         word = _WORD.match(self.text, self.at)
         number = _NUMBER.match(self.text, self.at)
         found = number or word
-        if found is None:
-            raise _CannotRead(Ending.BROKEN)
-        if found.end() >= len(self.text):
+        if found is not None and found.end() >= len(self.text):
             self.at = found.end()
             raise _CannotRead(Ending.CUT)  # the limit may have cut it in the middle: 12 of 1234
+        if is_member and (text := self.unquoted(number, may_be=frame.is_quoted)) is not None:
+            return text
+        if found is None:
+            raise _CannotRead(Ending.BROKEN)
         if number is not None:
             self.at = number.end()
             return self.number(number[0])
@@ -241,6 +265,21 @@ class _Reader:
             self.mended("json_not_numbers")
             return None
         raise _CannotRead(Ending.BROKEN)
+
+    def unquoted(self, number: re.Match[str] | None, *, may_be: bool) -> str | None:
+        """Read a member's value that should stand in quotation marks, as it stands; None where it is anything else.
+
+        The 12 of 12:30 and the 1 of 1,234.50 are no values of their own.
+        """
+        is_plain = number is not None and _AFTER_PLAIN.match(self.text, number.end()) is not None
+        found = _UNQUOTED.match(self.text, self.at) if may_be and not is_plain else None
+        if found is not None and found[0].strip().lower().lstrip("+-") not in _NOT_NUMBERS:
+            self.mended("json_mended")
+            self.at = found.end()
+            return _whole_characters(found[0].strip())
+        if number is not None and not is_plain:
+            raise _CannotRead(Ending.CUT if _UNTIL_THE_END.match(self.text, self.at) else Ending.BROKEN)
+        return None
 
     def number(self, written: str) -> JsonValue:
         """Return a number; what no number can hold exactly (00123, a thousand digits, 1e999) stays the text it is."""

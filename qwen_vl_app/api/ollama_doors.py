@@ -75,7 +75,7 @@ async def running(call: Call) -> Response:
 async def show(call: Call) -> Response:
     """Describe the loaded model by any of its names. Raises UsageError for a name it does not answer to."""
     wanted = await read_json(call.request, ShowRequest, limit_bytes=SHOW_LIMIT_BYTES)
-    name = wanted.model
+    name = wanted.model or wanted.name or ""
     status = call.assistant.status.engine
     known = {each.lower() for each in model_names(call.settings, status)} if status.model else set()
     if name.lower() not in known and name.lower().removesuffix(":latest") not in known:

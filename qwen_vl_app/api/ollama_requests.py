@@ -24,6 +24,7 @@ from qwen_vl_app.chat import SamplingParams
 
 One: TypeAlias = Annotated[float, Field(ge=1, le=1)]
 Base64: TypeAlias = Annotated[str, Field(min_length=1)]
+ModelName: TypeAlias = Annotated[str, Field(max_length=200)]
 KeepAlive: TypeAlias = Annotated[str, Field(max_length=40)] | float | None
 
 REFUSED = frozenset(
@@ -148,7 +149,13 @@ class ChatRequest(OllamaRequest):
 
 
 class ShowRequest(Strict):
-    """Asks about a model."""
+    """Asks about a model, by `model` or by `name`, as it was called before. Ollama's own program sends all of this."""
 
-    model: Name
+    model: ModelName | None = None
+    name: ModelName | None = None
+
+    # Ignored
     verbose: bool | None = None
+    system: str | None = None
+    template: str | None = None
+    options: dict[str, JsonValue] | None = None

@@ -35,8 +35,8 @@ class Request:
     detail: Detail | None = None
     max_new_tokens: int | None = None
     is_anew: bool = False
-    in_parts: bool = False
     """Ask the model also where the very same question was answered before."""
+    in_parts: bool = False
 
 
 class _FileRefusedError(Exception):

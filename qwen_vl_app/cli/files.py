@@ -5,8 +5,11 @@ Knows what else a path may lead to: folders, devices, pipes, files without end. 
 
 from __future__ import annotations
 
+import glob
 import os
 import stat
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from qwen_vl_app.errors import UsageError
@@ -19,6 +22,8 @@ _OPEN_FLAGS = (
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_BINARY", 0)
 )
+
+SHELL_EXPANDS = sys.platform != "win32"
 
 
 def read_file(path: str, *, max_bytes: int) -> bytes:
@@ -89,6 +94,20 @@ def is_file(path: str) -> bool:
         return Path(path).is_file()
     except (OSError, ValueError):  # a whole question is longer than a name may be
         return False
+
+
+def expanded(words: Sequence[str]) -> tuple[str, ...]:
+    """Return paths with `*` and `?` as the files that they stand for, in order, where no shell has done so (on Windows).
+
+    What stands for nothing, and what is itself a file's name, stays as it is.
+    """
+    if SHELL_EXPANDS:
+        return tuple(words)
+    found: list[str] = []
+    for word in words:
+        is_pattern = any(sign in word for sign in "*?") and not is_file(word)
+        found += (is_pattern and sorted(glob.glob(word))) or [word]  # noqa: PTH207 - a path as it was typed
+    return tuple(found)
 
 
 def name_of(path: str) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from qwen_vl_app.cli import forms
+from qwen_vl_app.cli.files import expanded
 from qwen_vl_app.cli.flags import Shared, taking
 from qwen_vl_app.cli.forms import Filling, Work
 from qwen_vl_app.forms import LookAt
@@ -74,7 +75,7 @@ def _fill(
     second_look: Annotated[LookAt, typer.Option("--look")] = LookAt.DEFAULT,
     page: Annotated[int, typer.Option("--page", min=1, metavar="N")] = 1,
 ) -> int:
-    work = partial(forms.fill, request=Filling(tuple(form_pictures), template, second_look, page - 1))
+    work = partial(forms.fill, request=Filling(expanded(form_pictures), template, second_look, page - 1))
     return _do(shared, work, opens=True)
 
 

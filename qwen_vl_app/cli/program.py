@@ -26,6 +26,7 @@ from qwen_vl_app.cli import checkup
 from qwen_vl_app.cli import look as looking
 from qwen_vl_app.cli import prove_offline as proving
 from qwen_vl_app.cli import serve as serving
+from qwen_vl_app.cli.files import expanded
 from qwen_vl_app.cli.flags import ANSWERING, Shared, taking
 from qwen_vl_app.cli.forms_program import forms_app
 from qwen_vl_app.cli.history_program import history_app
@@ -139,7 +140,7 @@ def _ask(
     detail: DetailFlag = None,
 ) -> int:
     request = asking.Request(
-        tuple(words[:-1]),
+        expanded(words[:-1]),
         words[-1],
         page=page - 1,
         detail=detail,
@@ -161,7 +162,7 @@ def _look(
     page: PageFlag = 1,
     detail: DetailFlag = None,
 ) -> int:
-    request = looking.Request(tuple(files), page=page - 1, detail=detail)
+    request = looking.Request(expanded(files), page=page - 1, detail=detail)
     return looking.look(
         shared.parts, request, overrides=shared.overrides, is_json=shared.is_json, is_verbose=shared.is_verbose
     )

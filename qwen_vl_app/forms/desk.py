@@ -188,7 +188,15 @@ class FormDesk:
         values = {each.field.key: each.decision.written for each in judged.fields if each.decision is not None}
         who = next((each.decision.who for each in judged.fields if each.decision is not None), "")
         case = TruthCase(
-            form.form_id, form.template, form.language, form.picture_name, values, form.page, who, form.owner
+            form.form_id,
+            form.template,
+            form.language,
+            form.picture_name,
+            values,
+            form.page,
+            who,
+            form.owner,
+            form.filled_at,
         )
         self.acceptance.add(case, self._filled.get(form_id, UPLOAD_FILE) or b"")
         return case

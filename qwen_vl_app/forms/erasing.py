@@ -16,6 +16,7 @@ from qwen_vl_app.chat import ErasedBeside
 from qwen_vl_app.errors import FormError
 from qwen_vl_app.forms.cabinet import Cabinet
 from qwen_vl_app.forms.filled import FilledForm, load_form
+from qwen_vl_app.forms.truth import CASE_NAME, TruthCase, load_case
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +37,8 @@ class FormErasing:
         self._erasing = threading.Lock()
 
     def erase(self, owner: str | None, *, since: datetime | None, until: datetime | None) -> ErasedBeside:
-        """Remove an owner's forms, everybody's for None, that were filled in a period."""
-        forms = files = file_bytes = 0
+        """Remove an owner's forms, everybody's for None, that were filled in a period, and their part of the truth set."""
+        forms = cases = files = file_bytes = 0
         with self._erasing:
             try:
                 for name in self._filled.drawers():
@@ -48,10 +49,13 @@ class FormErasing:
                         files, file_bytes = files + count, file_bytes + size
                         cabinet.remove(name)
                     forms += 1
-                if owner is None and since is None and until is None:
-                    for name in self._truth.drawers():  # cases whose form was deleted before
-                        self._truth.remove(name)
-                if forms:
+                for name in self._truth.drawers():  # cases whose form was deleted before
+                    if self._filled.has(name) or not _is_meant(self._case(name), owner, since, until):
+                        continue
+                    count, size = self._truth.size_of(name)
+                    files, file_bytes, cases = files + count, file_bytes + size, cases + 1
+                    self._truth.remove(name)
+                if forms or cases:
                     for name in self._results.drawers():
                         self._results.remove(name)
             except FormError as error:  # what is left is no drawer any more, or is there at the next try
@@ -71,6 +75,12 @@ class FormErasing:
         except FormError:
             return None
 
+    def _case(self, name: str) -> TruthCase | None:
+        try:
+            return load_case(self._truth.get(name, CASE_NAME) or b"")
+        except FormError:
+            return None
+
 
 def form_erasing(folder: Path) -> FormErasing:
     """Return what erases the forms below a folder, where no desk has them open."""
@@ -79,9 +89,13 @@ def form_erasing(folder: Path) -> FormErasing:
     )
 
 
-def _is_meant(form: FilledForm | None, owner: str | None, since: datetime | None, until: datetime | None) -> bool:
-    if form is None:  # damaged: nobody knows whose it is, so it goes with everybody's
+def _is_meant(
+    kept: FilledForm | TruthCase | None, owner: str | None, since: datetime | None, until: datetime | None
+) -> bool:
+    if kept is None:  # damaged: nobody knows whose it is, so it goes with everybody's
         return owner is None and since is None and until is None
-    if owner not in (None, form.owner):
+    if owner not in (None, kept.owner):
         return False
-    return (since is None or form.filled_at >= since) and (until is None or form.filled_at < until)
+    if kept.filled_at is None:  # an old case: nobody knows its day, so it goes with everything
+        return since is None and until is None
+    return (since is None or kept.filled_at >= since) and (until is None or kept.filled_at < until)

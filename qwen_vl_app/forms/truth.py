@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from qwen_vl_app.assistant import LOCAL_OWNER
 from qwen_vl_app.chat import JsonValue
@@ -20,7 +21,10 @@ PICTURE_NAME = "upload"
 
 @dataclass(frozen=True, slots=True)
 class TruthCase:
-    """A picture and what is on it. `values` are by field keys, as a person wrote them; None says that nothing is there."""
+    """A picture and what is on it. `values` are by field keys, as a person wrote them; None says that nothing is there.
+
+    `filled_at` is when its form was filled; None where that is not known any more.
+    """
 
     case_id: str
     template: FormTemplate
@@ -30,6 +34,7 @@ class TruthCase:
     page: int = 0
     who: str = ""
     owner: str = LOCAL_OWNER
+    filled_at: datetime | None = None
 
 
 def dump_case(case: TruthCase) -> bytes:
@@ -43,6 +48,7 @@ def dump_case(case: TruthCase) -> bytes:
         "page": case.page,
         "who": case.who,
         "owner": case.owner,
+        "filled_at": None if case.filled_at is None else case.filled_at.isoformat(),
     }
     return json.dumps(document).encode("ascii")
 
@@ -60,6 +66,7 @@ def load_case(document: bytes) -> TruthCase:
             page=int(kept["page"]),
             who=str(kept["who"]),
             owner=str(kept["owner"]),
+            filled_at=datetime.fromisoformat(told) if (told := kept.get("filled_at")) else None,
         )
     except (ValueError, KeyError, TypeError, RecursionError, FormError) as error:
         raise FormError("forms.damaged") from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import IO, Any
@@ -21,6 +22,7 @@ from qwen_vl_app.chat import Rendition, TurnState
 from qwen_vl_app.errors import HistoryError
 from qwen_vl_app.history.answer_json import load_answer, load_clip, load_reasons, load_sampling, load_schema
 from qwen_vl_app.history.conversations import own_conversation, path_to
+from qwen_vl_app.history.faults import translated
 from qwen_vl_app.history.folder import DataFolder, OpenFolder
 from qwen_vl_app.history.markdown import MIME_SUFFIXES, Taken, to_markdown
 from qwen_vl_app.history.picture_files import PictureFiles
@@ -95,8 +97,11 @@ def import_archive(folder: DataFolder, source: IO[bytes], *, owner: str) -> tupl
             if manifest["version"] > VERSION:
                 raise HistoryError("history.archive_newer")
             return tuple(_bring_in(folder, archive, str(name), owner=owner) for name in manifest["conversations"])
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, KeyError, ValueError, TypeError, NotImplementedError) as error:
-        # What a stranger's ZIP can be wrong in; encrypted entries raise RuntimeError below.
+    except (
+        zipfile.BadZipFile, zipfile.LargeZipFile, KeyError, ValueError, TypeError, AttributeError, OverflowError,
+        RuntimeError,
+    ) as error:  # fmt: skip
+        # What a stranger's ZIP can be wrong in; one that is nested too deep or packed in an unknown way is a RuntimeError.
         raise HistoryError("history.not_an_archive") from error
 
 
@@ -206,7 +211,8 @@ def _bring_in(folder: DataFolder, archive: zipfile.ZipFile, name: str, *, owner:
         last_turn_id=0,
     )
     with folder.writing() as opened:
-        fresh = opened.files.keep(contents)
+        with translated():
+            fresh = opened.files.keep(contents)
         try:
             with opened.database.writing() as session:
                 session.add(head)
@@ -290,7 +296,7 @@ def _entry(archive: zipfile.ZipFile, entry: str, *, largest_bytes: int) -> bytes
         with archive.open(entry) as stream:
             # Read up to the limit and no further, whatever size the archive says it has.
             content = stream.read(largest_bytes + 1)
-    except (RuntimeError, OSError, EOFError) as error:
+    except (RuntimeError, OSError, EOFError, zlib.error) as error:
         raise HistoryError("history.not_an_archive") from error
     if len(content) > largest_bytes:
         raise HistoryError("history.not_an_archive")

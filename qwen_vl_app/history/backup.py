@@ -12,6 +12,7 @@ import re
 import shutil
 import sqlite3
 import zipfile
+import zlib
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -24,14 +25,13 @@ from qwen_vl_app.history.durable import TEMPORARY_SUFFIX, move_file, sync_folder
 from qwen_vl_app.history.faults import translated
 from qwen_vl_app.history.folder import DataFolder
 from qwen_vl_app.history.lock import FolderLock
-from qwen_vl_app.history.opening import DATABASE_NAME, EVERYTHING, PICTURES_NAME, SNAPSHOT_NAME
+from qwen_vl_app.history.opening import DATABASE_NAME, EVERYTHING, PICTURES_NAME, RESTORING_NAME, SNAPSHOT_NAME
 from qwen_vl_app.history.picture_files import PictureFiles
 from qwen_vl_app.history.quarantine import set_aside
 from qwen_vl_app.history.schema import copy_database, known_versions, look_at
 
 FORMAT, VERSION = "qwen-vl-history-backup", 1
 _MANIFEST = "manifest.json"
-_RESTORING = "restoring"
 _KEY = re.compile(r"[0-9a-f]{64}")
 _PIECE_BYTES = 2**20
 _LARGEST_MANIFEST_BYTES = 2**30
@@ -120,13 +120,15 @@ def restore(folder: Path, source: Path) -> Reason | None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = FolderLock(folder)
         lock.acquire()
-        fresh = folder / _RESTORING
+        fresh = folder / RESTORING_NAME
         try:
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir(mode=0o700)
             try:
                 _unpack(source, fresh)
-            except (zipfile.BadZipFile, KeyError, ValueError, TypeError, RuntimeError, EOFError) as error:
+            except (
+                zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, AttributeError, RuntimeError, EOFError,
+            ) as error:  # fmt: skip
                 raise HistoryError("history.not_a_backup") from error
             replaced = None
             if any((folder / name).exists() for name in EVERYTHING):

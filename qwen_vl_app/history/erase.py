@@ -24,7 +24,7 @@ from qwen_vl_app.history.audit import AuditLog, Number
 from qwen_vl_app.history.conversations import newest_leaf, own_conversation, own_turn
 from qwen_vl_app.history.faults import translated
 from qwen_vl_app.history.folder import DataFolder, OpenFolder, give_up_reserve, refill_reserve
-from qwen_vl_app.history.opening import COPIES_NAME
+from qwen_vl_app.history.opening import COPIES_NAME, RESTORING_NAME
 from qwen_vl_app.history.search_index import first_turn, index_turns, purge
 from qwen_vl_app.history.tables import (
     CachedAnswerRow,
@@ -218,11 +218,11 @@ class Eraser:
                 "cached_answers": _count(session, CachedAnswerRow.turn_id),
             }
             files = session.scalars(_files_of_only_these()).all()
-            _bridge(session)
+            nearest = _bridge(session)
             session.execute(delete(TurnRow).where(TurnRow.id.in_(_DOOMED)))
             session.expire_all()
             session.execute(text("DELETE FROM turn_search WHERE rowid IN (SELECT id FROM doomed)"))
-            emptied = _mend(session, firsts)
+            emptied = _mend(session, firsts, nearest)
             purge(session)
             receipt = ReceiptRow(
                 owner=owner,
@@ -247,7 +247,7 @@ class Eraser:
 
     def _settle(self, opened: OpenFolder, *, patiently: bool = False) -> bool:
         """Remove files, copies and the log's old pages; complete the receipts where nothing is left."""
-        doomed = [opened.path / COPIES_NAME]
+        doomed = [opened.path / COPIES_NAME, opened.path / RESTORING_NAME]
         if self._is_aside_doomed:
             doomed += _set_aside_folders(opened.path)
         for folder in doomed:
@@ -311,8 +311,11 @@ def _files_of_only_these() -> Select[str]:
     )
 
 
-def _bridge(session: Session) -> None:
-    """Let turns that continue a doomed one continue the nearest turn before it that stays."""
+def _bridge(session: Session) -> dict[int, int | None]:
+    """Let turns that continue a doomed one continue the nearest turn before it that stays.
+
+    Return that turn for each conversation whose shown branch ends with a doomed one.
+    """
     chosen = session.execute(select(TurnRow.id, TurnRow.parent_id).where(TurnRow.id.in_(_DOOMED)))
     parents = {turn: parent for turn, parent in chosen}  # noqa: C416 - rows are no pairs to the type checker
     theirs = select(TurnRow.conversation_id).where(TurnRow.id.in_(_DOOMED)).distinct()
@@ -321,17 +324,24 @@ def _bridge(session: Session) -> None:
             TurnRow.conversation_id.in_(theirs), TurnRow.parent_id.in_(_DOOMED), TurnRow.id.not_in(_DOOMED)
         )
     )
+
+    def staying(turn: int | None) -> int | None:
+        while turn in parents:
+            turn = parents[turn]
+        return turn
+
     for child, doomed in children.all():
-        parent: int | None = doomed
-        while parent in parents:
-            parent = parents[parent]
-        session.execute(update(TurnRow).where(TurnRow.id == child).values(parent_id=parent))
+        session.execute(update(TurnRow).where(TurnRow.id == child).values(parent_id=staying(doomed)))
+    ends = session.execute(
+        select(ConversationRow.id, ConversationRow.active_turn_id).where(ConversationRow.active_turn_id.in_(_DOOMED))
+    )
+    return {conversation: staying(end) for conversation, end in ends.all()}
 
 
-def _mend(session: Session, firsts: Mapping[int, int | None]) -> int:
+def _mend(session: Session, firsts: Mapping[int, int | None], nearest: Mapping[int, int | None]) -> int:
     """Delete conversations that have no turns any more, mend titles and places of the others; return how many went.
 
-    `firsts` tells for each conversation which turn was its first.
+    `firsts` tells for each conversation which turn was its first, `nearest` where its shown branch now ends.
     """
     emptied = 0
     for conversation_id, former_first in firsts.items():
@@ -344,7 +354,9 @@ def _mend(session: Session, firsts: Mapping[int, int | None]) -> int:
             continue
         row.last_turn_id = last
         if row.active_turn_id is None or session.get(TurnRow, row.active_turn_id) is None:
-            row.active_turn_id = newest_leaf(session, session.get_one(TurnRow, last))
+            # What one was reading stays; from there on, whatever was asked in the place of what went.
+            end = session.get(TurnRow, nearest.get(conversation_id) or last) or session.get_one(TurnRow, last)
+            row.active_turn_id = newest_leaf(session, end)
         if first != former_first:
             if not row.is_renamed:
                 # The title is words of the first question, which went.

@@ -5,6 +5,7 @@ Knows which files make up a data folder. Does not know conversations. Runs under
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from qwen_vl_app.errors import HistoryError, Reason
@@ -18,6 +19,8 @@ PICTURES_NAME = "pictures"
 COPIES_NAME = "before-upgrade"
 SNAPSHOT_NAME = "history.db.snapshot"
 """The database's copy while a backup is made."""
+RESTORING_NAME = "restoring"
+"""The folder in which a backup is unpacked before it takes the history's place."""
 # The log goes before its database: a log left behind would be replayed into the next database of that name.
 EVERYTHING = (*(DATABASE_NAME + end for end in COMPANIONS), DATABASE_NAME, PICTURES_NAME)
 
@@ -33,6 +36,8 @@ def prepare(folder: Path, *, is_trusted: bool = False) -> tuple[Reason, ...]:
     with translated():
         notices: list[Reason] = []
         (folder / SNAPSHOT_NAME).unlink(missing_ok=True)
+        # What a kill left of a backup that was being put back; the backup itself lies elsewhere.
+        shutil.rmtree(folder / RESTORING_NAME, ignore_errors=True)
         file = folder / DATABASE_NAME
         if file.exists() and not file.is_file():
             raise HistoryError("history.folder_unusable")

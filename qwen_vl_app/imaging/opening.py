@@ -19,7 +19,6 @@ from PIL import (
     ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
-    TiffImagePlugin,
     WebPImagePlugin,
 )
 from pillow_heif.as_plugin import HeifImageFile
@@ -34,6 +33,7 @@ from qwen_vl_app.imaging.limits import Limits
 from qwen_vl_app.imaging.pdf_pages import render_page
 from qwen_vl_app.imaging.png_keys import mend_key, raw_mode
 from qwen_vl_app.imaging.tiff_greys import counts_from_white, mend_byte_order, teach_pillow
+from qwen_vl_app.imaging.tiff_planes import PlanarTiff
 
 ENOUGH_PIXELS = 17_000_000
 """No model sees more than 16,384 tokens of 32 x 32 pixels; a JPEG of several times this is decoded at a fraction."""
@@ -62,7 +62,7 @@ _DECODERS: dict[str, Callable[[io.BytesIO], Image.Image]] = {
     "HEIF": HeifImageFile,
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
-    "TIFF": TiffImagePlugin.TiffImageFile,
+    "TIFF": PlanarTiff,
     "WEBP": WebPImagePlugin.WebPImageFile,
 }
 
@@ -113,7 +113,8 @@ def open_picture(data: bytes, *, page: int, limits: Limits, ending: str = "") ->
     except Exception as error:  # decoders raise nearly anything over broken bytes
         if _says_truncated(error) or (kind == "WEBP" and webp_is_cut(data)):
             raise UnreadableImageError("image.truncated", format=kind) from error
-        raise UnreadableImageError("image.unreadable", format=kind) from error
+        code = "image.kind_unsupported" if _says_unsupported(error) else "image.unreadable"
+        raise UnreadableImageError(code, format=kind) from error
 
 
 def _open_pdf(data: bytes, page: int, limits: Limits) -> Opened:
@@ -156,6 +157,8 @@ def _open_image(data: bytes, kind: str, page: int, limits: Limits) -> Opened:
             full = image.size
             limits.check_size(*full, format=kind)  # some decoders learn the size only now
         orientation = _orientation(image, notes)
+        if kind == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+            image.putalpha(255)  # programs that name an alpha channel and never fill it; every viewer shows such files
         upright = to_rgb(image, notes, is_white_zero=counts_from_white(image))
         if upright is image:  # it must outlive the file
             upright = image.copy()
@@ -230,3 +233,11 @@ _TRUNCATED: tuple[Callable[[str], bool], ...] = (
 def _says_truncated(error: Exception) -> bool:
     text = str(error).lower()
     return any(test(text) for test in _TRUNCATED)
+
+
+def _says_unsupported(error: Exception) -> bool:
+    """Return whether a decoder knows what the file says of itself, and has no way to read it: floats in three colours, say."""
+    text = str(error).lower()
+    return any(
+        words in text for words in ("unsupported", "not supported", "cannot handle", "unknown pixel mode", "raw mode")
+    )

@@ -88,6 +88,10 @@ def _wants_password(error: pypdfium2.PdfiumError) -> bool:
 def _render(document: Any, page: int, pixels: int) -> Image.Image:
     opened = document[page]
     width, height = opened.get_size()
+    if not (width and height):  # its cut lies beside its paper: viewers show the paper
+        opened.set_cropbox(*opened.get_mediabox())
+        opened = document[page]
+        width, height = opened.get_size()
     if not (math.isfinite(width) and math.isfinite(height) and width > 0 and height > 0):
         raise UnreadableImageError("image.unreadable", format="PDF")
     check_shape(width, height)

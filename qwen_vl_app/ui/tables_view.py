@@ -108,8 +108,9 @@ def _show_editor(found: AnswerTable, mine: CorrectedTable | None, *, number: int
     names = _head(found, words)
     widget = f"edit-{key}-{generation}"
     st.caption(words("tables.hint"))
+    # As text: a grid of numbers takes neither the decimal point that the model missed, nor "n/a", nor the letter in a tag.
     st.data_editor(
-        _typed(draft.table, names),
+        {name: [row[at] for row in draft.table.rows] for at, name in enumerate(names)},
         num_rows="delete",
         hide_index=True,
         key=widget,

@@ -17,7 +17,7 @@ from qwen_vl_app.errors import AppError, HistoryError
 from qwen_vl_app.imaging import draw_regions
 from qwen_vl_app.imaging.report import ReportEntry, write_report
 from qwen_vl_app.ui.desk import CORRECTED, as_they_stand, is_corrected
-from qwen_vl_app.ui.markdown import without_data
+from qwen_vl_app.ui.markdown import without_data, without_tables
 from qwen_vl_app.ui.state import Problem
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
@@ -124,10 +124,16 @@ def _lines(turn: Turn, pictures: Sequence[TurnPicture], words: Words) -> Iterato
     if answer.error is not None:
         yield words.render(answer.error)
     text = without_data(answer.text) if answer.parsed.regions else answer.text
+    # What a person corrected stands in the place of the model's own words.
+    tables = answer.parsed.tables if is_corrected(answer) else ()
+    if tables:
+        text = without_tables(without_data(answer.text))
     if text.strip():
         yield text
     if is_corrected(answer):
         yield words.render(CORRECTED)
+    for table in tables:
+        yield "\n".join(" | ".join(row) for row in (table.columns, *table.rows))
     for at, picture in enumerate(pictures):
         own = [region for region in answer.parsed.regions if region.picture_index == at]
         for number, region in enumerate(own, 1):
@@ -153,16 +159,24 @@ def _sizes(picture: TurnPicture, words: Words) -> str:
 
 
 def as_json(conversation: Conversation, turns: Sequence[Turn]) -> str:
-    """Return a conversation as JSON; places are in pixels of the upright original."""
+    """Return a conversation as JSON; places are in pixels of the upright original.
+
+    A place names its picture by `picture_id` as well: a question without a picture is about the last ones before it.
+    """
+    taken: list[Mapping[str, Any]] = []
+    pictures: Sequence[TurnPicture] = ()
+    for turn in turns:
+        pictures = turn.pictures or pictures
+        taken.append(_turn(turn, pictures))
     said = {
         "title": conversation.title,
         "created_at": conversation.created_at.isoformat(),
-        "turns": [_turn(turn) for turn in turns],
+        "turns": taken,
     }
     return json.dumps(said, ensure_ascii=False, indent=2)
 
 
-def _turn(turn: Turn) -> Mapping[str, Any]:
+def _turn(turn: Turn, pictures: Sequence[TurnPicture]) -> Mapping[str, Any]:
     return {
         "asked_at": turn.asked_at.isoformat(),
         "state": turn.state.value,
@@ -178,11 +192,11 @@ def _turn(turn: Turn) -> Mapping[str, Any]:
             }
             for picture in turn.pictures
         ],
-        "answer": None if turn.answer is None else _answer(turn.answer, turn),
+        "answer": None if turn.answer is None else _answer(turn.answer, pictures),
     }
 
 
-def _answer(answer: Answer, turn: Turn) -> Mapping[str, Any]:
+def _answer(answer: Answer, pictures: Sequence[TurnPicture]) -> Mapping[str, Any]:
     return {
         "text": answer.text,
         "is_corrected": is_corrected(answer),
@@ -192,13 +206,15 @@ def _answer(answer: Answer, turn: Turn) -> Mapping[str, Any]:
         "prompt_tokens": answer.usage.prompt_tokens,
         "completion_tokens": answer.usage.completion_tokens,
         "data": answer.parsed.data if answer.parsed.has_data else None,
+        "tables": [{"columns": table.columns, "rows": table.rows} for table in answer.parsed.tables],
         "places": [
             {
                 "label": region.label,
                 "picture": region.picture_index,
-                "box_px": region.box.to_pixels(turn.pictures[region.picture_index].size),
+                "picture_id": pictures[region.picture_index].picture_id,
+                "box_px": region.box.to_pixels(pictures[region.picture_index].size),
             }
             for region in answer.parsed.regions
-            if region.picture_index < len(turn.pictures)
+            if region.picture_index < len(pictures)
         ],
     }

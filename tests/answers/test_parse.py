@@ -107,6 +107,60 @@ def test_mended_forms(text: str, data: object) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        ('{"total": 1,234.50, "no": 7}', {"total": "1,234.50", "no": 7}),
+        ('{"total": 12,5}', {"total": "12,5"}),
+        ('{"p": 3.7 kW, "u": 220V, "f": 50 Hz}', {"p": "3.7 kW", "u": "220V", "f": "50 Hz"}),
+        ('{"day": 2024-01-05, "at": 12:30, "share": 12%}', {"day": "2024-01-05", "at": "12:30", "share": "12%"}),
+        ('{"price": $12.50,\n "note": N/A,\n "none": -\n}', {"price": "$12.50", "note": "N/A", "none": "-"}),
+        ('{"型号": 温控器，"值": 25℃}', {"型号": "温控器", "值": "25℃"}),
+        ('{"low": -5, "nothing": -Infinity, "x": 1 /* so */}', {"low": -5, "nothing": None, "x": 1}),
+        ('{"seen": {"a": 1}, "t": 23.5 °', {"seen": {"a": 1}}),
+    ],
+)
+def test_a_value_without_quotation_marks_is_whole_or_not_there(text: str, data: object) -> None:
+    """A unit, a date or an amount that nobody quoted is kept as it stands: the 1 of 1,234.50 is not the total."""
+    assert parse(text).data == data
+
+
+@pytest.mark.parametrize(
+    ("head", "language"),
+    [("```json ", "json"), ("```json", "json"), ("~~~ JSON ", "json"), ("```", ""), ("  ``` ", "")],
+)
+@pytest.mark.parametrize("cut", ["", "\n"])
+def test_data_on_the_line_of_its_fence_is_read(head: str, language: str, cut: str) -> None:
+    """A model may go on behind the fence's language instead of on the next line; the box is there all the same."""
+    data = f'[{cut}{{"bbox_2d": [100, 50, 300, 250], "label": "valve"}}]' if language else GOLDEN["spotting"]
+    text = f"{head}{data}\n{head.strip()[:3]}\nThat is all."
+    assert [region.box for region in parse(text).regions] == [VALVE]
+    block = code_blocks(text)[0]
+    assert (block.language, block.source, block.is_closed) == (language, f"{data}\n", True)
+
+
+@pytest.mark.parametrize("info", ["python", "{python}", "{.python .numbers}", 'python title="[a]"', "json title"])
+def test_the_words_behind_a_fence_are_no_data(info: str) -> None:
+    """Languages and their options stay what they are."""
+    assert code_blocks(f"```{info}\nx = 1\n```")[0].source == "x = 1\n"
+
+
+@pytest.mark.parametrize("text", ["{margin: 0 auto}", '{"label": label, "x": x1}', '{"a": f(x)}'])
+def test_code_is_no_data(text: str) -> None:
+    """Styles and names of variables are not taken for values that lost their quotation marks."""
+    assert not parse(text).has_data
+
+
+def test_a_box_whose_bracket_is_missing_is_drawn() -> None:
+    """A list that nobody closed ends where the next key begins; nothing is lost without a word."""
+    parsed = parse(
+        '```json\n[{"bbox_2d": [100, 50, 300, 250, "label": "valve"},\n{"bbox_2d": [0, 0, 9, 9], "label": "a"}]\n```'
+    )
+    assert [region.label for region in parsed.regions] == ["valve", "a"]
+    assert parsed.regions[0].box == VALVE
+    assert "json_mended" in codes(parsed)
+
+
+@pytest.mark.parametrize(
     "text", ["42", "true", "see [1] and [the note](x)", "- [x] done\n- [ ] open", "f{x} {}", "", "[]("]
 )
 def test_prose_is_no_data(text: str) -> None:
@@ -297,7 +351,8 @@ def test_damaged_real_answers() -> None:
     "piece",
     ["[", "{", '{"a":', '["', "[{", "]", "(", '"', "\\", "'", "/*", "#", "```\n", "```json\n[", "~", "<!--", "<table", "<td>", '<p data-bbox="', "<a '",
      "|", "|-", "a|b\n-|-\n", "<points ", "x1=", "<|box_start|>(1,2),", "a(1,2),", "9", "-", "1,", "[1,", "[1 ", "[ ", " ", "\n", '" ', '{"a":" ', "“", "[“",
-     "Picture 1 [1,2]", "<table><td rowspan=9999 colspan=9999>", "\\u", '["\\', '[{"bbox_2d":[1,2,3,4]},', "{'a':1e9", "<td\"", "[//", "[/**/"],
+     "Picture 1 [1,2]", "<table><td rowspan=9999 colspan=9999>", "\\u", '["\\', '[{"bbox_2d":[1,2,3,4]},', "{'a':1e9", "<td\"", "[//", "[/**/",
+     '{"a":1 x', '"a":1 ', '{"a":-', '"a":温', '"a":1,2,', '[1,"a":', '{"a":[1,"b" '],
 )  # fmt: skip
 def test_long_hostile_text_is_done_soon(piece: str) -> None:
     """Two hundred thousand characters of one trap are read within the test's time limit, with no stack exhausted."""

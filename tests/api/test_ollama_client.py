@@ -38,6 +38,27 @@ def test_the_model_is_listed_shown_and_running(serve: Serve) -> None:
     assert [model.model for model in client.ps().models] == ["fake"]
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"name": "fake"},
+        {"model": "fake", "system": "", "template": "", "verbose": False, "options": None, "name": ""},
+        {"model": "", "name": "FAKE:latest", "options": {}},
+    ],
+)
+def test_a_model_is_shown_by_the_name_that_older_programs_give_it(serve: Serve, asked: dict[str, object]) -> None:
+    """Before `model` there was `name`; Ollama's own program sends both, and all else that there is, empty."""
+    shown = serve().client.post("/api/show", json=asked)
+    assert shown.status_code == 200, shown.text
+    assert shown.json()["model_info"]["general.basename"] == "fake"
+
+
+@pytest.mark.parametrize("asked", [{}, {"name": "other"}, {"model": "other", "name": "fake"}])
+def test_showing_no_model_of_ours_is_an_unknown_model(serve: Serve, asked: dict[str, str]) -> None:
+    """The name of today counts where both are given."""
+    assert serve().client.post("/api/show", json=asked).status_code == 404
+
+
 def test_the_version_is_the_apps_own(serve: Serve) -> None:
     """A client that asks for the version gets one."""
     assert serve().client.get("/api/version").json()["version"]

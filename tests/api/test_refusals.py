@@ -155,7 +155,8 @@ def test_an_address_is_refused_without_a_socket(serve: Serve, address: str) -> N
     [
         ("data:image/png,plain", "api.not_a_data_uri"),
         ("data:image/png;base64", "api.not_a_data_uri"),
-        ("data:image/png;base64,", "api.not_base64"),
+        ("data:image/png;base64,", "image.empty"),
+        ("data:image/png;base64,====", "api.not_base64"),
         ("data:image/png;base64,!!!!", "api.not_base64"),
         ("data:image/png;base64,AAAA", "image."),
     ],

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,37 @@ def test_what_does_not_fit_is_left_out_and_named(folder: Path, monkeypatch: pyte
     ends = bench.run_bench(model=folder, sizes=(Size(64, 64),), tokens=4, rounds=1, chosen="ends")
     assert ends["left_out"] == sorted((ARMS[0].name, ARMS[-1].name))
     assert bench.ratios(report) == {}
+
+
+def test_with_a_time_to_end_the_ends_come_first_and_one_that_breaks_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A measurement that is paid for by the minute gives what it can; a compiler's minutes come last."""
+    order: list[str] = []
+
+    def in_child(work: object, given: object, *, limit_s: float) -> object:
+        assert 0 < limit_s <= 3600
+        if not isinstance(given, Work):
+            return 20.0
+        order.append(given.arm.name)
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(bench, "_in_child", in_child)
+    monkeypatch.setattr(bench, "ARMS", bench.CARD_ARMS[:1] + bench.CARD_ARMS[5:])
+    sizes = (Size(64, 64),)
+    report = bench.run_bench(model=folder, sizes=sizes, tokens=4, rounds=1, ends_at=time.monotonic() + 3600)
+    assert order == ["stock bf16", "+ fp8 products, captured", "+ captured steps", "+ compiled steps"]
+    assert set(report["failed"]) == set(order) and "device-side" in report["failed"]["stock bf16"]
+    assert report["arms"] == report["left_out"] == []
+    monkeypatch.setattr(bench, "_in_child", lambda work, given, *, limit_s: 20.0)
+    late = bench.run_bench(model=folder, sizes=sizes, tokens=4, rounds=1, ends_at=time.monotonic() - 1)
+    assert set(late["left_out"]) == set(order) and not late["failed"]
+
+
+def test_a_child_that_hangs_is_ended() -> None:
+    """Coming back at all shows it: a process that still slept would be waited for on the way out."""
+    with pytest.raises(TimeoutError, match="not done after 1 s"):
+        bench._in_child(time.sleep, 3600, limit_s=1)
 
 
 def test_a_shape_that_is_not_there_is_told(tmp_path: Path) -> None:

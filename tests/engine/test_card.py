@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +92,49 @@ def test_a_part_that_fails_is_told_and_the_others_run(job: card.Job, monkeypatch
 
     for name in ("steps", "follow_up", "attending", "vision", "callers", "mixes", "faults", "speed"):
         monkeypatch.setattr(card, name, broken)
-    report = card.measure(("tiny",), job.folder.parent / "again", is_dry=True, limit_s=60)
+    kept: list[list[str]] = []
+    report = card.measure(
+        ("tiny",), job.folder.parent / "again", is_dry=True, limit_s=60, keep=lambda now: kept.append(list(now))
+    )
     assert "illegal memory access" in report["mixes"]["failed"]
+    assert any("broken" in line for line in report["mixes"]["where"])
+    # Whoever ends it in the middle has what was found until then.
+    assert [names[-1] for names in kept][:2] == ["steps", "speed tiny at 24 GB"] and len(kept) == 9
     late = card.measure(("tiny",), job.folder.parent / "late", is_dry=True, limit_s=-1)
     assert late["steps"] == {"left_out": "the time was up"}
     assert card.projected({}, "an unknown card")["left_out"]
+
+
+def test_what_the_engine_says_meanwhile_is_in_the_report(job: card.Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why a card's driver refused is in the log alone, and whoever measures has one chance to read it."""
+
+    def steps(job: card.Job) -> dict[str, Any]:
+        logging.getLogger("qwen_vl_app.engine.local.graphs").info("decode steps cannot be captured here: %s", "a mood")
+        warnings.warn("a kernel was not used", stacklevel=1)
+        return {"found": 1}
+
+    monkeypatch.setattr(card, "steps", steps)
+    before = logging.getLogger("qwen_vl_app").level
+    report = card.measure(("tiny",), job.folder.parent / "said", is_dry=True, limit_s=60, parts=("steps",))
+    said = report["steps"]["said"]
+    assert report["steps"]["found"] == 1 and said[0] == "decode steps cannot be captured here: a mood"
+    assert "a kernel was not used" in said[1]
+    assert logging.getLogger("qwen_vl_app").level == before
+
+
+def test_a_model_that_cannot_be_made_fails_its_parts_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk is told, and another shape's parts still run."""
+
+    def make(shape: str, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        if shape == "7b":
+            raise OSError("No space left on device")
+
+    monkeypatch.setattr(card, "make_model", make)
+    monkeypatch.setattr(card, "speed", lambda job: {"arms": []})
+    report = card.measure(("7b", "tiny"), tmp_path, is_dry=True, limit_s=60, parts=("steps", "<lambda>"))
+    assert "No space left" in report["steps"]["failed"] and "No space left" in report["speed 7b at 24 GB"]["failed"]
+    assert report["speed tiny"]["arms"] == [] and not (tmp_path / "random-7b").exists()
 
 
 def test_without_a_card_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

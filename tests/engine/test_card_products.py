@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ import torch
 from qwen_vl_app.chat import Message
 from qwen_vl_app.engine.local import assembling, hardware
 from qwen_vl_app.engine.local.assembling import Options, assemble, prepare
-from qwen_vl_app.engine.local.card_products import CARD_KINDS, LEAST_ROWS, works
+from qwen_vl_app.engine.local.card_products import CARD_KINDS, LEAST_ROWS, PIECE_ROWS, works
 from qwen_vl_app.engine.local.engine import LocalEngine
 from qwen_vl_app.engine.local.slab import SlabSize, StaticStepper
 from qwen_vl_app.engine.local.steps import GrowingStepper, Rounds
@@ -50,6 +51,27 @@ def test_a_product_is_near_the_plain_one_for_any_number_of_rows(name: str) -> No
             assert (found.shape, found.dtype) == (plain.shape, torch.bfloat16)
             off = (found.float() - bias.float() - plain).abs().amax(dim=1) / (plain.abs().amax(dim=1) + 0.1)
             assert (off < {"fp8": 0.1, "int8": 0.05, "nf4": 0.3}[name]).all(), (count, off)
+
+
+@pytest.mark.parametrize(("name", "kernel"), [("int8", "_int_mm"), ("fp8", "_scaled_mm")])
+def test_many_rows_are_multiplied_in_pieces(name: str, kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt's piece at once would need many times its own memory for sums; every row has its own scale, so nothing else changes."""
+    generator = torch.Generator().manual_seed(4)
+    weight = torch.randn(64, 32, generator=generator, dtype=torch.bfloat16)
+    product = CARD_KINDS[name].make(weight, torch.ones(64, dtype=torch.bfloat16), CPU)
+    rows = torch.randn(2 * PIECE_ROWS + 7, 32, generator=generator).to(torch.bfloat16)
+    real, at_once = getattr(torch, kernel), []
+
+    def noted(left: torch.Tensor, *rest: Any, **named: Any) -> torch.Tensor:
+        at_once.append(left.shape[0])
+        return cast(torch.Tensor, real(left, *rest, **named))
+
+    monkeypatch.setattr(torch, kernel, noted)
+    with torch.inference_mode():
+        found = product(rows)
+        alone = torch.cat([product(row) for row in rows.split(100)])
+    assert max(at_once) <= PIECE_ROWS
+    assert found.shape == (len(rows), 64) and (found.float() - alone.float()).abs().max() < 0.1
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -114,3 +115,37 @@ def test_compiling_needs_its_tools(pair: Pair, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(graphs, "can_compile", lambda: False)
     with pytest.raises(ModelError, match=r"engine\.steps\.no_compiler"):
         choice(pair, "compiled", EagerRecorder)
+
+
+def test_a_capture_that_fails_leaves_the_stream_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's own way out of a capture raises before it puts the stream back; what is computed later belongs on the old one."""
+    current = ["own"]
+
+    @contextmanager
+    def stream(name: str) -> Iterator[None]:
+        before, current[0] = current[0], name
+        yield
+        current[0] = before
+
+    class Capture:
+        def __init__(self, *given: Any, **named: Any) -> None: ...
+
+        def __enter__(self) -> None:
+            current[0] = "capture"
+
+        def __exit__(self, *unused: object) -> None:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    class Stream:
+        def wait_stream(self, other: object) -> None: ...
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", Capture)
+    monkeypatch.setattr(torch.cuda, "stream", lambda other: stream("aside"))
+    own = Stream()
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: own)
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda other: current.__setitem__(0, "own" if other is own else "?"))
+    with pytest.raises(RuntimeError, match="previous error"):
+        graphs.CudaRecorder().record(lambda: torch.zeros(1))
+    assert current == ["own"]

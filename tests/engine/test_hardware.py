@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from qwen_vl_app.engine.local import hardware
-from qwen_vl_app.errors import ModelError
+from qwen_vl_app.errors import ModelError, Reason
 from qwen_vl_app.texts import Language, catalogue, placeholders, render
 from tests.engine.harness import Pair
 
@@ -91,3 +91,21 @@ def test_the_choices_of_a_loaded_engine_are_sentences(pair: Pair) -> None:
         for language in Language:
             sentence = render(reason, language)
             assert "{" not in sentence and sentence != reason.code
+
+
+def test_a_card_that_is_found_and_does_not_compute_is_left_for_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too old for this torch, it has a name and memory and fails with its first sum; one that is full computes."""
+    errors: list[Exception] = []
+
+    def ones(*given: object, **named: object) -> object:
+        raise errors[-1]
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *given: "GTX 1080")
+    monkeypatch.setattr(torch, "ones", ones)
+    errors.append(RuntimeError("CUDA error: no kernel image is available for execution on the device"))
+    found = hardware.choose_device("auto")
+    assert found.device.type == "cpu" and found.reason == Reason("engine.choice.device.cuda_too_old", name="GTX 1080")
+    assert hardware.choose_device("cuda").device.type == "cuda"
+    errors.append(torch.OutOfMemoryError("CUDA out of memory"))
+    assert hardware.choose_device("auto").device.type == "cuda"

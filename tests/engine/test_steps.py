@@ -6,9 +6,11 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from qwen_vl_app.chat import FinishReason, Message, SamplingParams
 from qwen_vl_app.engine.base import FinishedStep, GenerationRequest, Step, TokenStep
@@ -257,6 +259,31 @@ def test_a_row_with_nothing_valid_behind_it_stays_clean(pair: Pair) -> None:
     seat = rounds.join(cache, 0)
     rounds.say(seat, 5)
     assert rounds.hear(seat).isfinite().all()
+
+
+def test_what_a_step_is_told_is_not_written_over_by_the_next(pair: Pair) -> None:
+    """A card takes it when it comes to it; a step that nobody waited for, since its answer was stopped, may not have begun."""
+    parts = pair.engine._parts
+    assert parts is not None
+    stepper = StaticStepper(parts.decoder.text, CPU, SlabSize(2, 64))
+    rounds = Rounds((stepper,))
+    seats = [rounds.join(KVCache(parts.decoder.layers), 0) for _ in range(2)]
+    given: list[tuple[torch.Tensor, list[list[int]]]] = []
+
+    class Noted(TorchDispatchMode):  # type: ignore[misc]
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is torch.ops.aten.copy_.default and args[0] is stepper._told:
+                given.append((args[1], args[1].tolist()))
+            return func(*args, **(kwargs or {}))
+
+    with Noted():  # type: ignore[no-untyped-call]
+        for token in (5, 6, 7):
+            rounds.say(seats[0], token)
+            rounds.hear(seats[0])
+    assert [was for _, was in given] == [
+        [[token, 0], [number, 0], [number, 0]] for number, token in enumerate((5, 6, 7))
+    ]
+    assert all(told.tolist() == was for told, was in given)
 
 
 def test_recording_everything_ahead_leaves_nothing_to_record(pair: Pair) -> None:

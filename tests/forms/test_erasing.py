@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,9 +14,11 @@ import pytest
 from qwen_vl_app.assistant import LOCAL_OWNER, Assistant
 from qwen_vl_app.errors import FormError
 from qwen_vl_app.forms import FORMS_NAME, FillPlan, FormDesk, form_erasing
-from qwen_vl_app.forms.cabinet import WRITTEN_WITHIN_S
-from qwen_vl_app.forms.erasing import FILLED_NAME, FORM_FILE
+from qwen_vl_app.forms import cabinet as cabinet_module
+from qwen_vl_app.forms.cabinet import WRITTEN_WITHIN_S, Cabinet
+from qwen_vl_app.forms.erasing import FILLED_NAME, FORM_FILE, TRUTH_NAME
 from qwen_vl_app.forms.filled import dump_form
+from qwen_vl_app.forms.truth import CASE_NAME
 from qwen_vl_app.records import find_traces
 from tests.forms.parts import TEMPLATE, PlateModel, form_assistant
 from tests.hub_parts import WAIT_S
@@ -81,6 +84,42 @@ def test_a_period_takes_what_was_filled_in_it(desk: FormDesk, assistant: Assista
     assert old != young
 
 
+def test_a_case_whose_form_was_deleted_goes_with_its_owner(desk: FormDesk, assistant: Assistant) -> None:
+    """It holds the picture and its values: it is gone with the day that it is of, and with everything of its owner."""
+    old, mine, theirs = (
+        filled(desk, assistant, 280, ago_days=3),
+        filled(desk, assistant, 308),
+        filled(desk, assistant, 336, owner=OTHER),
+    )
+    for form_id in (old, mine, theirs):
+        desk.delete(form_id)
+    assert len(desk.acceptance.cases()) == 3
+    now = datetime.now(UTC)
+    assistant.records.erase_period(LOCAL_OWNER, since=now - timedelta(days=4), until=now - timedelta(days=2))
+    assert {case.case_id for case in desk.acceptance.cases()} == {mine, theirs}
+    receipt = assistant.records.erase_everything(LOCAL_OWNER)
+    assert receipt.is_complete
+    assert receipt.files == 2
+    assert [case.case_id for case in desk.acceptance.cases()] == [theirs]
+    assistant.records.erase_everything(OTHER)
+    assert find_traces([assistant.settings.data_dir], MARKER).files == ()
+
+
+def test_a_case_of_before_has_no_day_and_goes_with_everything(desk: FormDesk, assistant: Assistant) -> None:
+    """Cases that an earlier version kept do not say when their form was filled."""
+    form_id = filled(desk, assistant, 280)
+    case_file = assistant.settings.data_dir / FORMS_NAME / TRUTH_NAME / form_id / CASE_NAME
+    told = json.loads(case_file.read_bytes())
+    del told["filled_at"]
+    case_file.write_text(json.dumps(told))
+    desk.delete(form_id)
+    now = datetime.now(UTC)
+    assistant.records.erase_period(LOCAL_OWNER, since=now - timedelta(days=1), until=now + timedelta(days=1))
+    assert len(desk.acceptance.cases()) == 1
+    assistant.records.erase_everything(LOCAL_OWNER)
+    assert desk.acceptance.cases() == ()
+
+
 def test_what_a_kill_left_behind_goes_and_damaged_forms_go_with_everybodys(
     desk: FormDesk, assistant: Assistant
 ) -> None:
@@ -104,3 +143,32 @@ def test_what_a_kill_left_behind_goes_and_damaged_forms_go_with_everybodys(
     assert (folder / form_id).is_dir()
     assert erasing.erase(None, since=None, until=None).forms == 1
     assert not (folder / form_id).exists()
+
+
+def test_a_form_half_made_by_a_kill_is_swept_or_made_anew(tmp_path: Path) -> None:
+    """It holds a picture and goes with the next erasure; a run that is resumed makes the same form again."""
+    cabinet = Cabinet(tmp_path)
+    for name in ("one", "two"):
+        left = tmp_path / f".{name}.part"
+        left.mkdir()
+        (left / "upload").write_bytes(b"a picture")
+        then = left.stat().st_mtime - WRITTEN_WITHIN_S - 60
+        os.utime(left, (then, then))
+    cabinet.add("one", {"form.json": b"{}"})
+    assert cabinet.names("one") == ("form.json",)
+    assert cabinet.sweep()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["one"]
+
+
+def test_a_form_that_is_being_made_is_not_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody may erase something else at that moment."""
+    cabinet = Cabinet(tmp_path)
+    really = cabinet_module._write
+
+    def write(path: Path, data: bytes) -> None:
+        really(path, data)
+        assert cabinet.sweep()
+
+    monkeypatch.setattr(cabinet_module, "_write", write)
+    cabinet.add("one", {"form.json": b"{}", "upload": b"a picture"})
+    assert cabinet.names("one") == ("form.json", "upload")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +26,7 @@ from qwen_vl_app.chat import (
     TurnState,
 )
 from qwen_vl_app.errors import HistoryError, Reason
-from qwen_vl_app.history import HistoryStore
+from qwen_vl_app.history import HistoryStore, picture_files
 from qwen_vl_app.texts import Language
 
 OWNER = "a-browser"
@@ -205,6 +207,9 @@ def picture_path(name: str, content: bytes) -> bytes:
         lambda name, content: content[:-1] + b"!" if name.endswith(".png") else content,
         lambda name, content: b"[]" if name.endswith(".json") else content,
         lambda name, content: b"{}" if name.endswith(".json") else content,
+        lambda name, content: b"[" * 100_000 if name.endswith("conversation.json") else content,
+        document(pictures=[{"renditions": []}]),
+        document(id=float("inf")),
         lambda name, content: content.replace(b"qwen-vl-history", b"something-else"),
     ],
 )
@@ -222,6 +227,37 @@ def test_a_damaged_archive_changes_nothing(
         store.import_archive(source, owner="b")
     assert refused.value.code == "history.not_an_archive"
     assert (store.conversations(OWNER), folder_files()) == (before, files)
+    assert store.conversations("b") == ()
+
+
+def test_broken_packing_is_a_damaged_archive(store: HistoryStore, picture: Callable[..., StagedPicture]) -> None:
+    """Bytes that a bad copy changed within packed text are no error of the app's own."""
+    converse(store, picture)
+    archive = exported(store)
+    entry = next(each for each in archive.infolist() if each.filename.endswith("conversation.json"))
+    assert archive.fp is not None
+    archive.fp.seek(0)
+    content = bytearray(archive.fp.read())
+    begin = entry.header_offset + 30 + len(entry.filename.encode())
+    content[begin : begin + 20] = b"\xff" * 20
+    with pytest.raises(HistoryError, match=r"history\.not_an_archive"):
+        store.import_archive(io.BytesIO(content), owner="b")
+
+
+def test_a_disk_that_fills_up_says_so(
+    store: HistoryStore, picture: Callable[..., StagedPicture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the pictures of an archive find no room, nothing of it stays, and the sentence is the disk's."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    converse(store, picture)
+    archive = exported(store)
+    assert archive.fp is not None
+    monkeypatch.setattr(picture_files, "write_file", full)
+    with pytest.raises(HistoryError, match=r"history\.disk_full"):
+        store.import_archive(archive.fp, owner="b")
     assert store.conversations("b") == ()
 
 

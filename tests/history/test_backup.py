@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import zipfile
 from collections.abc import Callable
@@ -218,6 +219,41 @@ def test_a_damaged_backup_changes_nothing(
     assert entries(tmp_path) == {"copy.zip", folder.name}
     store.open()
     assert store.turn(OWNER, turn.id).question == "kept"
+    store.close()
+
+
+def test_broken_packing_is_a_damaged_backup(store: HistoryStore, tmp_path: Path) -> None:
+    """Bytes that a bad copy changed within the packed database are no error of the app's own."""
+    copy = tmp_path / "copy.zip"
+    store.backup(copy)
+    with zipfile.ZipFile(copy) as archive:
+        entry = archive.getinfo("history.db")
+        begin = entry.header_offset + 30 + len(entry.filename) + 20  # its length is written in 64 bits
+    content = bytearray(copy.read_bytes())
+    content[begin : begin + 20] = b"\xff" * 20
+    copy.write_bytes(content)
+    with pytest.raises(HistoryError, match=r"history\.not_a_backup"):
+        HistoryStore.restore(tmp_path / "new", copy)
+
+
+def test_what_a_kill_left_of_a_backup_being_put_back_goes(
+    store: HistoryStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the next start; and where something held it open then, no erasure calls itself complete before it is gone."""
+    store.close()
+    left = folder / "restoring"
+    left.mkdir()
+    (left / "history.db").write_bytes(b"words of everybody")
+    with monkeypatch.context() as holding:
+        holding.setattr(shutil, "rmtree", lambda *_args, **_how: None)
+        store.open()
+        assert not store.erase_everything(OWNER).is_complete
+    assert store.settle()
+    assert not left.exists()
+    left.mkdir()
+    store.close()
+    store.open()
+    assert not left.exists()
     store.close()
 
 

@@ -105,7 +105,7 @@ def test_the_title_goes_with_the_question_it_is_made_of(store: HistoryStore, fol
 
 
 def test_erasing_the_shown_branch_shows_another(store: HistoryStore) -> None:
-    """Where the last turn of the shown branch goes, the newest branch that is left is shown; branches keep their parents."""
+    """Where the last turn of the shown branch goes, one that stands in its place is shown; branches keep their parents."""
     first = ask(store, "a")
     where = store.turn(OWNER, first).conversation_id
     second = ask(store, "b", into=where)
@@ -117,6 +117,21 @@ def test_erasing_the_shown_branch_shows_another(store: HistoryStore) -> None:
     assert (store.turn(OWNER, second).parent_id, store.turn(OWNER, third).parent_id) == (None, None)
     store.switch_branch(OWNER, second)
     assert [turn.question for turn in store.turns(OWNER, where)] == ["b"]
+
+
+def test_erasing_the_end_of_the_shown_branch_leaves_the_rest_of_it_shown(store: HistoryStore) -> None:
+    """Not another version of the whole conversation, be it newer."""
+    first = ask(store, "a")
+    where = store.turn(OWNER, first).conversation_id
+    second, third = ask(store, "b", into=where), ask(store, "c", into=where)
+    store.begin_turn(OWNER, Question("another a"), title="", beside=first)
+    store.switch_branch(OWNER, first)
+    store.erase_turn(OWNER, third)
+    assert [turn.question for turn in store.turns(OWNER, where)] == ["a", "b"]
+    store.erase_turn(OWNER, second)
+    assert [turn.question for turn in store.turns(OWNER, where)] == ["a"]
+    store.erase_turn(OWNER, first)
+    assert [turn.question for turn in store.turns(OWNER, where)] == ["another a"]
 
 
 def test_a_day_is_erased(store: HistoryStore, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

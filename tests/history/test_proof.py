@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from qwen_vl_app.chat import Question, StagedPicture
 from qwen_vl_app.errors import HistoryError
 from qwen_vl_app.history import HistoryStore, proof
+from qwen_vl_app.history.search_index import cut_into_words
 
 OWNER = "a-browser"
 
@@ -22,6 +25,7 @@ def test_a_marker_is_found_in_every_form(tmp_path: Path, monkeypatch: pytest.Mon
         "utf16": marker.encode("utf-16-le"),
         "big": marker.encode("utf-16-be"),
         "json": marker.encode("ascii", "backslashreplace"),
+        "index": cut_into_words(marker).encode(),
         "not": b"zurich",
         "none": b"",
     }
@@ -29,7 +33,7 @@ def test_a_marker_is_found_in_every_form(tmp_path: Path, monkeypatch: pytest.Mon
     for name, content in contents.items():
         (tmp_path / "below" / name).write_bytes(b"x" * 7 + content + b"y" * 7)
     (tmp_path / f"{marker}.txt").write_bytes(b"")
-    expected = (*(f"below/{name}" for name in ("big", "json", "utf16", "utf8")), f"{marker}.txt")
+    expected = (*(f"below/{name}" for name in ("big", "index", "json", "utf16", "utf8")), f"{marker}.txt")
     assert sorted(HistoryStore.find_traces(tmp_path, marker)) == sorted(expected)
     for size in (1, 5, 8):
         monkeypatch.setattr(proof, "_PIECE_BYTES", size)
@@ -42,6 +46,26 @@ def test_a_site_can_see_for_itself(store: HistoryStore, folder: Path, picture: C
     assert HistoryStore.find_traces(folder, "marker-发票-7") == ("history.db-wal",)
     store.erase_everything(OWNER)
     assert HistoryStore.find_traces(folder, "marker-发票-7") == ()
+
+
+def test_a_folder_that_may_not_be_read_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows what is in it: it is no proof that nothing was found."""
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    (closed / "kept").write_text("Marker-7")
+    really = os.scandir
+
+    def scandir(place: os.PathLike[str]) -> object:
+        if Path(place) == closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
+        return really(place)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    unread: list[Path] = []
+    assert HistoryStore.find_traces(tmp_path, "Marker-7", on_unread=unread.append) == ()
+    assert unread == [closed]
+    with pytest.raises(HistoryError, match=r"history\.read_only"):
+        HistoryStore.find_traces(tmp_path, "Marker-7")
 
 
 def test_a_short_marker_is_refused(folder: Path) -> None:

@@ -8,6 +8,7 @@ import random
 from typing import Any
 
 import pillow_heif
+import pypdfium2
 import pytest
 from PIL import Image, ImageCms, ImageDraw
 
@@ -310,6 +311,21 @@ def test_a_pdf_page_is_rendered_at_one_size_whatever_its_paper(
     assert facts.format == "PDF"
     assert 3_900_000 <= facts.size.pixels <= 4_100_000
     assert abs(facts.size.width / facts.size.height - width / height) < 0.02 * width / height
+
+
+@pytest.mark.parametrize("cut", [(300, 300, 400, 400), (200, 0, 400, 100)])
+def test_a_pdf_page_cut_to_a_place_beside_it_is_shown_whole(
+    decoder: PictureDecoder, cut: tuple[int, int, int, int]
+) -> None:
+    """Viewers then show the page as it is on its paper."""
+    document = pypdfium2.PdfDocument(encode(Image.new("RGB", (200, 100), RED), "PDF", resolution=72))
+    document[0].set_cropbox(*cut)
+    buffer = io.BytesIO()
+    document.save(buffer)
+    document.close()
+    picture = decoder.render(buffer.getvalue(), fit=lambda _: Size(56, 28))
+    assert abs(picture.size.width / picture.size.height - 2) < 0.02
+    assert is_near(pixel(decode(picture.seen_png), (28, 14)), RED)
 
 
 def test_the_seen_picture_is_the_upright_one_resized_by_bicubic(decoder: PictureDecoder) -> None:

@@ -217,3 +217,87 @@ def test_renditions_carry_nothing_of_the_camera(decoder: PictureDecoder) -> None
     exif[0x010F] = "SecretCamera"
     picture = decoder.render(encode(Image.new("RGB", (60, 40)), "JPEG", exif=exif.tobytes()), fit=same)
     assert all(b"SecretCamera" not in data for data in (picture.view, picture.thumbnail, picture.seen_png))
+
+
+def planes(order: str, *rows: bytes, bits: int, photometric: int, extra: int | None = None) -> bytes:
+    """A TIFF of one row of pixels whose samples stand in planes of their own, one strip a plane."""
+    count, width = len(rows), len(rows[0]) * 8 // bits
+    kept: list[tuple[int, str, list[int]]] = [
+        (256, "H", [width]), (257, "H", [1]), (258, "H", [bits] * count), (259, "H", [1]), (262, "H", [photometric]),
+        (273, "I", [0] * count), (277, "H", [count]), (278, "H", [1]), (279, "I", [len(row) for row in rows]), (284, "H", [2]),
+    ]  # fmt: skip
+    if extra is not None:
+        kept.append((338, "H", [extra]))
+    at = 8 + 2 + 12 * len(kept) + 4  # where what is too long for its entry begins, and behind it the pixels
+    long = sum(
+        len(values) * struct.calcsize(code) for _, code, values in kept if len(values) * struct.calcsize(code) > 4
+    )
+    starts = [at + long + sum(len(row) for row in rows[:number]) for number in range(count)]
+    entries, behind = b"", b""
+    for tag, code, values in kept:
+        body = struct.pack(f"{order}{len(values)}{code}", *(starts if tag == 273 else values))
+        entries += struct.pack(f"{order}HHI", tag, 3 if code == "H" else 4, len(values))
+        if len(body) > 4:
+            entries += struct.pack(f"{order}I", at + len(behind))
+            behind += body
+        else:
+            entries += body.ljust(4, b"\0")
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HIH", 42, 8, len(kept))
+    return head + entries + b"\0\0\0\0" + behind + b"".join(rows)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_deep_colours_in_planes_of_their_own_keep_their_place(decoder: PictureDecoder, order: str) -> None:
+    """Pillow reads such planes as if they had 8 bits: the first half of the row twice as wide."""
+    wanted = [(255, 0, 64), (0, 128, 255), (32, 32, 32), (0, 0, 255)]
+    rows = [struct.pack(f"{order}4H", *(pixel[band] * 257 for pixel in wanted)) for band in range(3)]
+    assert row(decoder, planes(order, *rows, bits=16, photometric=2)) == wanted
+    solid = struct.pack(f"{order}4H", *[65535] * 4)
+    assert row(decoder, planes(order, *rows, solid, bits=16, photometric=2, extra=2)) == wanted
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("photometric", [0, 1])
+@pytest.mark.parametrize("bits", [1, 4, 8, 16])
+def test_one_plane_alone_is_the_picture(decoder: PictureDecoder, order: str, photometric: int, bits: int) -> None:
+    """A scan that says "planes apart" of its only plane is neither refused nor turned round."""
+    body = {1: b"\x0f", 4: b"\0\0\xff\xff", 8: b"\0\0\xff\xff", 16: b"\0\0\0\0\xff\xff\xff\xff"}[bits]
+    shades = greys(decoder, planes(order, body, bits=bits, photometric=photometric))
+    black, white = (0, 255) if photometric else (255, 0)
+    half = len(shades) // 2
+    assert shades == [black] * half + [white] * half
+
+
+@pytest.mark.parametrize("alpha", [0, 255])
+@pytest.mark.parametrize("size", [108, 124])
+def test_an_alpha_that_a_bmp_names_and_never_fills_hides_nothing(
+    decoder: PictureDecoder, size: int, alpha: int
+) -> None:
+    """Screenshots kept from Windows' clipboard are so; browsers and viewers show them."""
+    pixels = bytes([0, 0, 255, alpha, 255, 0, 0, alpha])
+    head = struct.pack("<IiiHHIIiiII", size, 2, 1, 1, 32, 3, len(pixels), 2835, 2835, 0, 0)
+    head += struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    head = head.ljust(size, b"\0")
+    start = 14 + size
+    data = b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start) + head + pixels
+    picture = decoder.render(data, fit=same)
+    assert row(decoder, data) == [(255, 0, 0), (0, 0, 255)]
+    assert not picture.notes
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "BMP", "JPEG"])
+def test_a_rare_kind_is_not_simply_called_damaged(decoder: PictureDecoder, kind: str) -> None:
+    """Grey and alpha of 16 bits, 10 bits a colour, a JPEG of 12 bits: other programs open them."""
+    pixels = struct.pack("<2I", 0x3FF00000, 0x3FF)
+    masks = struct.pack("<3I", 0x3FF00000, 0xFFC00, 0x3FF)
+    head = struct.pack("<IiiHHIIiiII", 40, 2, 1, 1, 32, 3, 8, 2835, 2835, 0, 0)
+    jpeg = bytearray(encode(Image.new("RGB", (16, 16)), "JPEG"))
+    jpeg[jpeg.index(b"\xff\xc0") + 4] = 12
+    data = {
+        "TIFF": planes("<", b"\0\0\xff\xff", b"\xff\xff\xff\xff", bits=16, photometric=1, extra=2),
+        "BMP": b"BM" + struct.pack("<IHHI", 74, 0, 0, 66) + head + masks + pixels,
+        "JPEG": bytes(jpeg),
+    }[kind]
+    with pytest.raises(PictureError) as refused:
+        decoder.render(data, fit=same)
+    assert refused.value.reason == Reason("image.kind_unsupported", format=kind)

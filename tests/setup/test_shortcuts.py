@@ -37,7 +37,7 @@ def test_the_menu_s_entry_is_one_that_desktops_read(tmp_path: Path) -> None:
     entry.optionxform = str  # type: ignore[assignment,method-assign]
     entry.read_string(text)
     told = dict(entry["Desktop Entry"])
-    assert told["Name[zh_CN]"] == "图像助手"
+    assert told["Name[zh_CN]"] == "视觉助手"
     assert told["Exec"] == '"/usr/bin/python3" "/tmp/a folder/100%%/wi\\\\"th/do\\\\$lar/scripts/run.py"'
 
 

@@ -68,12 +68,14 @@ def gate() -> threading.Semaphore:
     return threading.Semaphore(0)
 
 
-def page_of(assistant: Assistant, *, locale: str = "en-US", conversation: int | None = None) -> AppTest:
-    """Return the page, run once, as a browser of that locale opens it."""
+def page_of(assistant: Assistant, *, locale: str = "en-US", conversation: int | None = None, **address: str) -> AppTest:
+    """Return the page, run once, as a browser of that locale opens it at that address."""
     page = AppTest.from_function(_script, args=(assistant, []), default_timeout=WAIT_S)
     page.context = {"locale": locale, "timezone": "UTC"}
     if conversation is not None:
         page.query_params["c"] = str(conversation)
+    for name, said in address.items():
+        page.query_params[name] = said
     return page.run()
 
 

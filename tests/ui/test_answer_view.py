@@ -56,6 +56,15 @@ def test_a_long_table_gets_a_grid_of_its_own(make_assistant: MakeAssistant) -> N
     assert not page.table
 
 
+def test_a_cell_of_a_column_of_numbers_takes_any_text(make_assistant: MakeAssistant) -> None:
+    """The model missed a decimal point or a letter; a grid of whole numbers would not let a person write it."""
+    assistant = make_assistant("| Tag | Bar |\n|---|---|\n| 101 | 15 |\n| 102 | 12 |")
+    page = finish(assistant, ask(page_of(assistant), "Table"))
+    page = page.button(key="open-table-1-table-0").click().run()
+    shown = page.dataframe[0].value
+    assert [list(row) for row in shown.to_numpy()] == [["101", "15"], ["102", "12"]]
+
+
 def test_other_data_is_a_tree(make_assistant: MakeAssistant) -> None:
     """JSON that is no table is shown as a tree."""
     assistant = make_assistant('{"panel": {"ok": true}}')

@@ -205,6 +205,29 @@ def test_a_private_conversation_is_in_no_list_and_ends_for_good(make_assistant: 
     assert "secret" not in words_on(page_of(assistant, conversation=number))
 
 
+def test_what_begins_privately_does_so_after_a_reload(make_assistant: MakeAssistant) -> None:
+    """The browser brings back what was typed; the switch comes back with it, and nothing of it is kept."""
+    assistant = make_assistant("A secret answer.")
+    before = click(page_of(assistant), "private", on=1)
+    reloaded = page_of(assistant, **address_of(before))
+    assert composer_of(reloaded)["private"] == "on"
+    finish(assistant, ask(reloaded, "Whisper?"))
+    assert assistant.conversations("local") == ()
+    assert composer_of(click(page_of(assistant, **address_of(before)), "private", on=0))["private"] == "choice"
+
+
+def test_a_private_conversation_that_is_gone_leaves_its_tab_private(make_assistant: MakeAssistant) -> None:
+    """A tab that comes back after the app was started anew does not keep what was typed for it."""
+    assistant = make_assistant("A secret answer.", "Another secret.")
+    page = finish(assistant, ask(click(page_of(assistant), "private", on=1), "Whisper?"))
+    assistant.private.end_all("local")
+    reloaded = page_of(assistant, **address_of(page))
+    assert "no longer in the history" in words_on(reloaded)
+    assert composer_of(reloaded)["private"] == "on"
+    finish(assistant, ask(reloaded, "Again?"))
+    assert assistant.conversations("local") == ()
+
+
 def test_a_site_that_keeps_records_offers_no_private_conversations(make_assistant: MakeAssistant) -> None:
     """There is no switch, and a click on one that is not there changes nothing."""
     assistant = make_assistant("Yes.")

@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from qwen_vl_app.chat import Question
 from qwen_vl_app.engine.fake import FakeEngine
+from qwen_vl_app.errors import UsageError
 from tests.ui.conftest import MakeAssistant, address_of, ask, click, finish, html_on, list_of, page_of, words_on
 from tests.ui.fakes import png
 
@@ -60,6 +61,22 @@ def test_a_conversation_that_goes_is_told_with_its_receipt(make_assistant: MakeA
     page = _with_two_turns(make_assistant)
     page = click(page, "delete", conversation=1).button(key="delete-sure").click().run()
     assert "Questions: 2, pictures: 1." in _told(page) and "Receipt 1" in _told(page)
+
+
+def test_pictures_of_the_question_being_written_stay(make_assistant: MakeAssistant) -> None:
+    """Who erases an old question or conversation meanwhile does not lose them; who erases everything does."""
+    page = _with_two_turns(make_assistant)
+    assert page.args is not None
+    assistant = page.args[0]
+    waiting = assistant.stage(png(width=300), "next.png")
+    assistant.staging.put("local", waiting)
+    page = click(page, "erase", turn=2).button(key="erase-turn-sure").click().run()
+    page = click(page, "delete", conversation=1).button(key="delete-sure").click().run()
+    assert assistant.conversations("local") == ()
+    assert assistant.staging.get("local", waiting.staged_id) is waiting
+    assistant.records.erase_everything("local")
+    with pytest.raises(UsageError, match=r"staging\.gone"):
+        assistant.staging.get("local", waiting.staged_id)
 
 
 def test_what_another_program_holds_open_is_said(make_assistant: MakeAssistant, tmp_path: Path) -> None:

@@ -11,8 +11,11 @@ import pypdfium2 as pdfium
 import pytest
 
 from qwen_vl_app.assistant import LOCAL_OWNER, Assistant
-from qwen_vl_app.chat import Conversation, Question
+from qwen_vl_app.chat import Conversation, Question, Table
+from qwen_vl_app.corrections import CorrectedTable, table_text
 from qwen_vl_app.texts import Language
+from qwen_vl_app.ui import takeaway
+from qwen_vl_app.ui.desk import as_they_stand
 from qwen_vl_app.ui.state import PageState
 from qwen_vl_app.ui.takeaway import as_json, as_pdf, as_zip
 from qwen_vl_app.ui.visit import Visit
@@ -70,6 +73,46 @@ def test_json_has_places_in_pixels_of_the_original(taken: tuple[Visit, Conversat
     assert [place["label"] for place in told["turns"][0]["answer"]["places"]] == ["lamp", "门"]
     assert [picture["name"] for picture in told["turns"][0]["pictures"]] == ["panel.png", "门.png"]
     assert told["turns"][2]["answer"]["finish_reason"] == "failed"
+
+
+def test_json_has_the_places_of_a_follow_up(make_assistant: MakeAssistant) -> None:
+    """They lie on the pictures before it, which each place names."""
+    assistant = make_assistant("A panel.", BOXES)
+    picture = assistant.stage(png(width=560, height=280), "panel.png")
+    job = assistant.ask(Question("What is it?", (picture,)))
+    assert job.wait(WAIT_S) is not None
+    assert job.conversation_id is not None
+    assert assistant.ask(Question("Where are the lamps?", conversation_id=job.conversation_id)).wait(WAIT_S)
+    conversation = assistant.conversation(LOCAL_OWNER, job.conversation_id)
+    told = json.loads(as_json(conversation, assistant.turns(LOCAL_OWNER, conversation.id)))
+    lamp, _ = told["turns"][1]["answer"]["places"]
+    assert lamp["picture_id"] == told["turns"][0]["pictures"][0]["picture_id"]
+    seen = picture.seen.size
+    assert lamp["box_px"] == [
+        round(56 / seen.width * 560),
+        round(28 / seen.height * 280),
+        round(168 / seen.width * 560),
+        round(84 / seen.height * 280),
+    ]
+
+
+@pytest.mark.parametrize("said", ["| Tag | Bar |\n|---|---|\n| P-1 | 15 |", '[{"Tag": "P-1", "Bar": "15"}]'])
+def test_a_corrected_table_is_taken_away_as_it_stands(make_assistant: MakeAssistant, said: str) -> None:
+    """The report has what a person put right in the place of what was misread; the JSON has it beside the model's text."""
+    assistant = make_assistant(said)
+    job = assistant.ask(Question("Read the table."))
+    assert job.wait(WAIT_S) is not None
+    assert job.turn_id is not None and job.conversation_id is not None
+    model = Table(("Tag", "Bar"), (("P-1", "15"),))
+    right = CorrectedTable(Table(model.columns, (("P-1", "1.5"),)), (0,))
+    assistant.records.correct(LOCAL_OWNER, job.turn_id, table_text(0, right, model=model, language=Language.ENGLISH))
+    visit = Visit(assistant, LOCAL_OWNER, PageState(), Words(Language.ENGLISH))
+    turns = as_they_stand(visit, assistant.turns(LOCAL_OWNER, job.conversation_id))
+    (entry,) = takeaway._entries(visit, turns)
+    lines = "\n".join(entry.lines)
+    assert "P-1 | 1.5" in lines and "15" not in lines and "corrected by a person" in lines
+    told = json.loads(as_json(assistant.conversation(LOCAL_OWNER, job.conversation_id), turns))
+    assert told["turns"][0]["answer"]["tables"] == [{"columns": ["Tag", "Bar"], "rows": [["P-1", "1.5"]]}]
 
 
 def test_nothing_is_written_for_it(

@@ -17,6 +17,7 @@ from qwen_vl_app.chat import EngineState, EngineStatus, SizePlan
 from qwen_vl_app.engine.families import Family, Shape
 from qwen_vl_app.engine.folders import ModelFolder, fingerprint, list_models
 from qwen_vl_app.engine.local import hardware
+from qwen_vl_app.engine.local.attending import leave_cudnn_out
 from qwen_vl_app.engine.local.attention import choose_attention
 from qwen_vl_app.engine.local.chunk_choice import choose_chunks
 from qwen_vl_app.engine.local.decoding import Decoder
@@ -192,6 +193,7 @@ def assemble(
     )
     # 4. Weights.
     fault("load")
+    leave_cudnn_out()
     model = load_model(
         folder,
         device=device,
@@ -259,6 +261,7 @@ def assemble(
         choices=(
             *prepared.status.choices,
             attention.reason,
+            *decoder.reasons,
             steps.reason,
             *(() if chunks.reason is None else (chunks.reason,)),
             grammars.reason,

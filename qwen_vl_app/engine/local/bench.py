@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -61,6 +62,7 @@ def run_bench(
     cap_bytes: int = 0,
     quality: tuple[Path, Path] | None = None,
     is_apart: bool = True,
+    ends_at: float | None = None,
     on_progress: Progress = lambda reason: None,
 ) -> dict[str, Any]:
     """Measure every arm at every size and return the report, ready for JSON.
@@ -69,6 +71,8 @@ def run_bench(
     again. Each round runs all arms, every second one backwards, so that a machine that warms up or slows down does so to
     all of them; the best of all rounds counts. `quality` is a model's folder and a folder of held-out pictures, of which
     each precision is asked, on the processor. `cap_bytes` is what an arm may have of a graphics card, 0 for all. Without `is_apart` arms run in this process, which is quick and measures no peak of memory. Arms that do not fit into memory are left out and named in the report.
+    With `ends_at`, on `time.monotonic`, no arm begins or is waited for behind that, the first and the last are measured
+    first, and one that breaks is named under `failed` while the others go on.
     `chosen` is one of CHOICES: all arms, the `ends` (stock as it comes and ours at its best), or `ours` at its best alone.
     Raises ModelFolderError.
     """
@@ -85,11 +89,15 @@ def run_bench(
         fitted = tuple(smart_resize(size, factor, min_pixels=factor**2, max_pixels=16384 * factor**2) for size in sizes)
         graded = [] if quality is None else _quality(*quality, threads=threads, on_progress=on_progress)
         reading = Reading(threads, where.type)
-        limit = _in_child(measure_bandwidth, reading) if is_apart else measure_bandwidth(reading)
+        limit = _in_child(measure_bandwidth, reading, **_until(ends_at)) if is_apart else measure_bandwidth(reading)
         arms: dict[str, dict[str, Any]] = {}
         left_out: list[str] = []
+        failed: dict[str, str] = {}
         for number in range(rounds):
-            for arm in choices if number % 2 == 0 else choices[::-1]:
+            for arm in _hurried(choices) if ends_at is not None else choices if number % 2 == 0 else choices[::-1]:
+                if ends_at is not None and time.monotonic() > ends_at:
+                    left_out.append(arm.name)
+                    continue
                 needed = _needed_bytes(known, arm.precision, is_cpu=where.type == "cpu")
                 if needed > min(hardware.free_bytes(where), cap_bytes or needed):
                     left_out.append(arm.name)
@@ -97,10 +105,15 @@ def run_bench(
                 on_progress(Reason("engine.bench.arm", arm=arm.name, round=number + 1, rounds=rounds))
                 work = Work(arm, folder, fitted, tokens, repeats, threads, number, where.type, cap_bytes)
                 try:
-                    found = _in_child(measure_arm, work) if is_apart else measure_arm(work)
+                    found = _in_child(measure_arm, work, **_until(ends_at)) if is_apart else measure_arm(work)
                 except ModelError as error:  # a precision or a way to decode that this card cannot do
                     on_progress(error.reason)
                     left_out.append(arm.name)
+                    continue
+                except Exception as error:
+                    if ends_at is None:
+                        raise
+                    failed[arm.name] = f"{type(error).__name__}: {error}"[:400]
                     continue
                 arms[arm.name] = _better(arms.get(arm.name), found)
         return {
@@ -116,6 +129,7 @@ def run_bench(
             "cap_bytes": cap_bytes,
             "machine": _machine(),
             "left_out": sorted(set(left_out)),
+            "failed": failed,
             "quality": graded,
             "arms": [_report(arms[arm.name], limit) for arm in choices if arm.name in arms],
         }
@@ -155,10 +169,30 @@ def sweep_leftovers() -> int:
     return swept
 
 
-def _in_child(work: Callable[[Any], Any], given: Any) -> Any:
+def _hurried(arms: tuple[Arm, ...]) -> list[Arm]:
+    # What all are compared with and ours at its best come first; a compiler takes minutes, and comes last.
+    ends = [*arms[:1], *arms[1:][-1:]]
+    return sorted((*ends, *(arm for arm in arms if arm not in ends)), key=lambda arm: arm.decode == "compiled")
+
+
+def _until(ends_at: float | None) -> dict[str, float]:
+    return {} if ends_at is None else {"limit_s": max(0.0, ends_at - time.monotonic())}
+
+
+def _in_child(work: Callable[[Any], Any], given: Any, *, limit_s: float | None = None) -> Any:
+    """Return what `work` makes of `given` in a process of its own. Raises TimeoutError, and ends it, after `limit_s`."""
     start = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=start, initializer=end_with_parent) as child:
-        return child.submit(work, given).result()
+        waited = child.submit(work, given)
+        processes = tuple(child._processes.values())
+        try:
+            return waited.result(timeout=limit_s)
+        except TimeoutError:
+            if waited.done():  # what it raised itself
+                raise
+            for process in processes:
+                process.kill()
+            raise TimeoutError(f"not done after {limit_s:.0f} s") from None
 
 
 def _needed_bytes(folder: ModelFolder, precision: str, *, is_cpu: bool) -> int:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 import torch
 
-from qwen_vl_app.engine.local.attending import SequenceAttending
+from qwen_vl_app.engine.local.attending import CARD_WAYS, SequenceAttending, choose_many
 from qwen_vl_app.engine.local.kv import KVCache
 from qwen_vl_app.engine.local.loading import LoadedModel
 from qwen_vl_app.engine.local.prompt import Prompt
 from qwen_vl_app.engine.local.text import TextModel
 from qwen_vl_app.engine.local.vision import PictureFeatures, Stopped
+from qwen_vl_app.errors import Reason
 
 ReadEnd = Callable[[Sequence[int], torch.Tensor], torch.Tensor | None]
 """Takes the last tokens of a prompt, all of them text, and their positions (3, tokens); returns the next token's logits, or
@@ -38,6 +39,13 @@ class Decoder:
         self._model = model
         self._text = TextModel(model.module, products=model.products)
         self._chunk_tokens = chunk_tokens
+        heads = self._text.heads
+        self._way = choose_many(model.device, self._text.dtype, heads=heads.query, shared=heads.shared, size=heads.size)
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """What has to be said of how prompts are read here."""
+        return (Reason("engine.choice.reading.repeated"),) if self._way is CARD_WAYS[-1] else ()
 
     @property
     def text(self) -> TextModel:
@@ -157,7 +165,7 @@ class Decoder:
         deepstack: tuple[torch.Tensor, ...] = (),
     ) -> torch.Tensor:
         count = hidden.shape[0]
-        attending = SequenceAttending(cache, count, hidden.device)
+        attending = SequenceAttending(cache, count, hidden.device, way=self._way)
         rotary = self._text.rotary(positions)
         for number, layer in enumerate(self._text.layers):
             if should_stop():

@@ -405,4 +405,9 @@ def _is_out_of_memory(error: BaseException) -> bool:
 def _free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.empty_cache()
+        try:
+            torch.cuda.empty_cache()
+        except (
+            RuntimeError
+        ):  # a driver that has fallen over: what it held is gone, and what failed before is to be told
+            log.warning("the graphics card did not take its memory back", exc_info=True)

@@ -51,6 +51,14 @@ class CudaRecorder:
 
     def record(self, body: Body) -> Body:
         """See `Recorder.record`. Raises what capturing raises: a host read within the step, memory, a driver's mood."""
+        here = torch.cuda.current_stream()
+        try:
+            return self._recorded(body)
+        finally:
+            # torch leaves the stream of a capture that fails as the current one, and everything later would run there.
+            torch.cuda.set_stream(here)
+
+    def _recorded(self, body: Body) -> Body:
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):

@@ -5,6 +5,7 @@ Knows processors, cgroup limits and CUDA. Does not know models beyond a count of
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from qwen_vl_app.engine.driver import ask_driver
 from qwen_vl_app.engine.local.card_products import CARD_KINDS, works
 from qwen_vl_app.engine.local.products import CPU_INT8, DENSE, ProductKind, int8_works
 from qwen_vl_app.errors import ModelError, Reason
+
+log = logging.getLogger(__name__)
 
 CGROUP = Path("/sys/fs/cgroup")
 SMALL_MODEL_PARAMETERS = 100_000_000
@@ -45,15 +48,31 @@ class PrecisionChoice:
 
 
 def choose_device(wanted: str) -> DeviceChoice:
-    """Return the device for `auto`, `cpu` or `cuda`. Raises ModelError where CUDA is asked for and there is none."""
+    """Return the device for `auto`, `cpu` or `cuda`; `auto` takes a card only where it computes.
+
+    Raises ModelError where CUDA is asked for and there is none.
+    """
     has_cuda = torch.cuda.is_available()
     if wanted == "cuda" and not has_cuda:
         raise ModelError("engine.device.no_cuda")
     if has_cuda and wanted != "cpu":
         name = torch.cuda.get_device_name(0)
+        if wanted == "auto" and not _computes(torch.device("cuda", 0)):
+            return DeviceChoice(torch.device("cpu"), Reason("engine.choice.device.cuda_too_old", name=name))
         return DeviceChoice(torch.device("cuda", 0), Reason("engine.choice.device.cuda", name=name))
     code = "engine.choice.device.cpu_wanted" if wanted == "cpu" else "engine.choice.device.cpu"
     return DeviceChoice(torch.device("cpu"), Reason(code))
+
+
+def _computes(card: torch.device) -> bool:
+    # A card that is too old for this build of torch is found, named and given memory; only its first sum fails.
+    try:
+        return float(torch.ones(2, device=card).sum()) == 2
+    except torch.OutOfMemoryError:
+        return True
+    except Exception as error:  # noqa: BLE001 - what a driver raises has many names, and each of them only means: not here
+        log.warning("the graphics card does not compute: %s: %s", type(error).__name__, error)
+        return False
 
 
 def free_bytes(device: torch.device) -> int:

@@ -61,7 +61,8 @@ class Sampler:
                 token = torch.tensor(logits.numpy().argmax())
             else:
                 token = logits.argmax() if self._generator is None else self._drawn(logits)
-            logprob = logits[token] - logits.logsumexp(dim=-1)
+            # Not `logits[token]`, for which torch asks the card what number that is.
+            logprob = logits.gather(0, token.view(1))[0] - logits.logsumexp(dim=-1)
             # Both numbers come from a graphics card at once: each waiting for it costs as much as a dozen of its kernels.
             chosen, likelihood = torch.stack((token.double(), logprob.double())).tolist()
             return Choice(int(chosen), likelihood)

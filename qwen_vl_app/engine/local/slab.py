@@ -115,7 +115,7 @@ class StaticStepper:
         self._keys, self._values = (list(part) for part in self._whole)
         self._told = torch.zeros((3, size.rows), dtype=torch.long, device=device)
         """Tokens, lengths and positions of the rows."""
-        self._host = torch.zeros((3, size.rows), dtype=torch.long, pin_memory=device.type == "cuda")
+        self._is_on_card = device.type == "cuda"
         self._seats: list[Seat] = []
         """By row, without gaps."""
         self._steps: dict[tuple[int, int], Body] = {}
@@ -151,11 +151,12 @@ class StaticStepper:
         count = next(batch for batch in self._batches if batch >= len(self._seats))
         longest = max(seat.length for seat in self._seats)
         bucket = next(length for length in self._buckets if length > longest)
-        self._host.zero_()
-        for seat in self._seats:
-            # A row that says nothing now writes behind its own end, where its next token will overwrite it.
-            self._host[:, seat.row] = torch.tensor([seat.token or 0, seat.length, seat.position])
-        self._told.copy_(self._host, non_blocking=True)
+        # A row that says nothing now writes behind its own end, where its next token will overwrite it.
+        rows = [(seat.token or 0, seat.length, seat.position) for seat in self._seats]
+        rows.extend((0, 0, 0) for _ in range(self._size.rows - len(rows)))
+        # Anew each time: a step that nobody waited for may not have been told yet, and torch keeps such memory until then.
+        told = torch.tensor(list(zip(*rows, strict=True)), pin_memory=self._is_on_card)
+        self._told.copy_(told, non_blocking=True)
         logits = self._prepared(count, bucket)()
         # A replayed step writes its next result into the same memory.
         return torch.stack([logits[seat.row] for seat in seats])

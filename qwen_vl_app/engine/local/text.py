@@ -93,6 +93,13 @@ def _rotated(heads: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]) -> 
     return heads * cos + torch.cat((-right, left), dim=-1) * sin
 
 
+def _give_back(device: torch.device) -> None:
+    # Two weights that became one leave places into which no later one fits: half a model's size in all, if torch keeps them.
+    # A full card makes it let go on Linux; Windows lays the last layers into the host's memory instead, where they stay.
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
 class TextModel:
     """The layers in their order, the norm behind them, and the head that makes logits."""
 
@@ -107,9 +114,10 @@ class TextModel:
         self.dtype = products.activations or self._embedding.dtype
         self._norm = text.norm.weight.detach().to(self.dtype)
         self._quick_head = products.make(self._head, None, self._head.device) if products.has_quick_head else None
-        self.layers: list[TextLayer] = [
-            TextLayer(layer, self.heads, eps=self._eps, products=products) for layer in text.layers
-        ]
+        self.layers: list[TextLayer] = []
+        for layer in text.layers:
+            self.layers.append(TextLayer(layer, self.heads, eps=self._eps, products=products))
+            _give_back(self._norm.device)
 
     @property
     def token_bytes(self) -> int:

@@ -1,0 +1,32 @@
+"""The choice of a token, as far as a graphics card has to be asked for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from qwen_vl_app.chat import SamplingParams
+from qwen_vl_app.engine.local.sampling import Sampler
+
+
+class _HostReads(TorchDispatchMode):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(func._schema.name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_host_reads_a_choice_once() -> None:
+    """A number and its probability are fetched together; to ask in between would wait for the card a second time."""
+    logits = torch.randn(200, generator=torch.Generator().manual_seed(1))
+    sampler = Sampler(SamplingParams(temperature=0.8, seed=4), torch.device("cpu"))
+    with _HostReads() as reads:  # type: ignore[no-untyped-call]
+        chosen = sampler.choose(logits)
+    assert "aten::multinomial" in reads.names
+    assert not {"aten::item", "aten::_local_scalar_dense"} & set(reads.names)
+    assert chosen is not None and abs(chosen.logprob - float(logits.log_softmax(dim=0)[chosen.token])) < 1e-5
