@@ -156,7 +156,7 @@ def test_a_run_is_taken_away_though_its_folder_is_gone(run: Run, photos: Path, t
         (["photos", "--resume", "x"], "Leave out"),
         (["photos", "--take-away", "x"], "Leave out"),
         (["--take-away", "x"], "--out"),
-        (["photos", "--prompt", "?", "--detail", "enormous"], "enormous"),
+        (["photos", "--prompt", "?", "--detail", "enormous"], "--detail can be one of these"),
     ],
 )
 def test_what_cannot_be_meant_is_status_2(
