@@ -120,6 +120,7 @@ def test_compiling_needs_its_tools(pair: Pair, monkeypatch: pytest.MonkeyPatch) 
 def test_a_capture_that_fails_leaves_the_stream_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch's own way out of a capture raises before it puts the stream back; what is computed later belongs on the old one."""
     current = ["own"]
+    monkeypatch.setattr(graphs.CudaRecorder, "_aside", None)
 
     @contextmanager
     def stream(name: str) -> Iterator[None]:
@@ -149,3 +150,46 @@ def test_a_capture_that_fails_leaves_the_stream_as_it_was(monkeypatch: pytest.Mo
     with pytest.raises(RuntimeError, match="previous error"):
         graphs.CudaRecorder().record(lambda: torch.zeros(1))
     assert current == ["own"]
+
+
+def test_all_captures_share_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each stream with a product on it keeps a workspace of the card's memory for good, and a load makes a hundred recordings."""
+    made: list[object] = []
+    captured: list[object] = []
+
+    class Stream:
+        def __init__(self) -> None:
+            made.append(self)
+
+        def wait_stream(self, other: object) -> None: ...
+
+    class Graph:
+        def pool(self) -> object:
+            return 1, 0
+
+        def replay(self) -> None: ...
+
+    @contextmanager
+    def capture(graph: object, *, stream: object, **named: Any) -> Iterator[None]:
+        captured.append(stream)
+        yield
+
+    warmed: list[object] = []
+
+    @contextmanager
+    def on(stream: object) -> Iterator[None]:
+        warmed.append(stream)
+        yield
+
+    own = Stream()
+    monkeypatch.setattr(graphs.CudaRecorder, "_aside", None)
+    for name, value in (
+        ("Stream", Stream), ("CUDAGraph", Graph), ("graph", capture), ("stream", on),
+        ("current_stream", lambda: own), ("set_stream", lambda stream: None),
+    ):  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, value)
+    for _ in range(3):
+        recorder = graphs.CudaRecorder()
+        for _ in range(2):
+            assert float(recorder.record(lambda: torch.ones(1))()) == 1
+    assert len(made) == 2 and captured == warmed == [made[1]] * 6
