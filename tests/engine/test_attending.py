@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,15 +97,18 @@ def test_a_way_that_fails_or_differs_is_left_for_the_next() -> None:
         return torch.full((query.shape[0], query.shape[1] * query.shape[2]), float("nan"))
 
     bad = [ManyWay(attend.__name__, GROUPED.mask, attend) for attend in (breaks, upper_left, nothing)]
-    sizes = {"heads": HEADS, "shared": KV_HEADS, "size": SIZE}
+
+    def chosen(device: torch.device, dtype: torch.dtype, ways: Sequence[ManyWay] = CARD_WAYS) -> ManyWay:
+        return choose_many(device, dtype, heads=HEADS, shared=KV_HEADS, size=SIZE, ways=ways)
+
     for dtype in (torch.float32, torch.bfloat16):
-        assert choose_many(CPU, dtype, ways=(*bad, GROUPED, REPEATED), **sizes) is GROUPED
-        assert choose_many(CPU, dtype, ways=(*bad, REPEATED), **sizes) is REPEATED
+        assert chosen(CPU, dtype, (*bad, GROUPED, REPEATED)) is GROUPED
+        assert chosen(CPU, dtype, (*bad, REPEATED)) is REPEATED
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # Here there is no card: its test fails, and the last way, which needs nothing special, is taken untried.
-        assert choose_many(CARD, torch.bfloat16, **sizes) in CARD_WAYS
-    assert choose_many(CPU, torch.bfloat16, **sizes) is SHARED
+        assert chosen(CARD, torch.bfloat16) in CARD_WAYS
+    assert chosen(CPU, torch.bfloat16) is SHARED
 
 
 def test_a_loaded_engine_has_cudnn_attend_to_nothing(models_dir: Path) -> None:
