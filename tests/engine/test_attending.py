@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from qwen_vl_app.chat import Message
 from qwen_vl_app.engine.local import attending
 from qwen_vl_app.engine.local.attending import (
     CARD_WAYS,
@@ -22,6 +23,7 @@ from qwen_vl_app.engine.local.attending import (
 )
 from qwen_vl_app.engine.local.engine import LocalEngine
 from qwen_vl_app.engine.local.kv import KVCache
+from tests.engine.harness import Pair, ask
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda")
 HEADS, KV_HEADS, SIZE = 14, 2, 16
@@ -119,3 +121,22 @@ def test_a_loaded_engine_has_cudnn_attend_to_nothing(models_dir: Path) -> None:
     assert not torch.backends.cuda.cudnn_sdp_enabled()
     assert torch.backends.cuda.flash_sdp_enabled() and torch.backends.cuda.mem_efficient_sdp_enabled()
     engine.close()
+
+
+@pytest.mark.parametrize("way", CARD_WAYS, ids=lambda way: way.name)
+def test_a_prompt_in_many_pieces_is_answered_as_by_the_library(
+    pair: Pair, way: ManyWay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a picture across several pieces, and a follow-up behind what is held, read as on a card."""
+    parts = pair.engine._parts
+    assert parts is not None
+    monkeypatch.setattr(parts.decoder, "_way", way)
+    monkeypatch.setattr(parts.decoder, "_chunk_tokens", 7)
+    first = Message("user", "What is in the picture?", (pair.picture(61),))
+    said = ask(pair.engine, first, key=way.name)
+    assert said.ids == pair.expected(first)
+    turns = (first, Message("assistant", said.text), Message("user", "And the third gauge, which value has it?"))
+    ids = list(pair.engine._prompt(parts, turns, way.name).token_ids)
+    later = ask(pair.engine, *turns, key=way.name)
+    assert later.finish.usage.cached_tokens > 0
+    assert later.ids == pair.expected(*turns, ids=ids)
