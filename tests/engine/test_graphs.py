@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
 from qwen_vl_app.engine.local import graphs
 from qwen_vl_app.engine.local.graphs import choose_steps, self_test
@@ -193,3 +195,23 @@ def test_all_captures_share_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
         for _ in range(2):
             assert float(recorder.record(lambda: torch.ones(1))()) == 1
     assert len(made) == 2 and captured == warmed == [made[1]] * 6
+
+
+def test_every_step_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the ninth, for a longer memory: the compiler takes all of them for one function that changes too often."""
+    compiled = CompileCounter()  # type: ignore[no-untyped-call]
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=compiled))
+
+    class Runs:
+        def record(self, body: Body) -> Body:
+            body()
+            return body
+
+    def step(length: int) -> Body:
+        keys = torch.ones(length)
+        return lambda: keys + 1
+
+    recorder = graphs.CompilingRecorder(Runs())
+    for length in range(3, 15):
+        assert recorder.record(step(length))().shape == (length,)
+    assert compiled.frame_count == 12

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 WARM_UPS = 2
 TESTED_TOKENS = 12
+MOST_COMPILED = 128
+"""Steps for each number of rows and each length, more than there can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,11 @@ class CompilingRecorder:
 
     def record(self, body: Body) -> Body:
         """See `Recorder.record`. The first call of a compiled step takes a minute for a large model."""
-        return self._inner.record(torch.compile(body, dynamic=False))
+        from torch._dynamo import config  # noqa: PLC0415 - it takes seconds to import, and few machines compile
+
+        # All steps are one function to the compiler, which gives up on it after eight and says so in a warning alone.
+        with config.patch(recompile_limit=MOST_COMPILED):
+            return self._inner.record(torch.compile(body, dynamic=False))
 
 
 def can_compile() -> bool:
