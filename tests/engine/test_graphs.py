@@ -30,6 +30,13 @@ class Broken:
         raise RuntimeError("operation not permitted when stream is capturing")
 
 
+class Full:
+    """A card whose memory ends while steps are captured."""
+
+    def record(self, body: Body) -> Body:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
 class Wrong:
     """A capture that gives other numbers, as one of a step with a host read would."""
 
@@ -75,6 +82,7 @@ def test_the_self_test_tells_right_from_wrong(pair: Pair) -> None:
     ("make_recorder", "slab", "code"),
     [
         (Broken, SLAB, "engine.choice.steps.failed"),
+        (Full, SLAB, "engine.choice.steps.memory"),
         (Wrong, SLAB, "engine.choice.steps.differs"),
         (EagerRecorder, None, "engine.choice.steps.memory"),
     ],

@@ -152,6 +152,9 @@ def choose_steps(
         with torch.inference_mode():
             static.prepare()
         off = self_test(static, plain, layers=len(text.layers))
+    except torch.OutOfMemoryError:
+        log.info("captured decode steps do not fit into memory")
+        return _without(wanted, plain, "engine.choice.steps.memory")
     except Exception as error:  # noqa: BLE001 - capturing fails in many ways, and each of them only means: not this one
         log.info("decode steps cannot be captured here: %s: %s", type(error).__name__, error)
         return _without(wanted, plain, "engine.choice.steps.failed")
