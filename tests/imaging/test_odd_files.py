@@ -8,7 +8,7 @@ import zlib
 
 import pillow_heif
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from qwen_vl_app.errors import PictureError, Reason
 from qwen_vl_app.imaging import PictureDecoder
@@ -301,3 +301,30 @@ def test_a_rare_kind_is_not_simply_called_damaged(decoder: PictureDecoder, kind:
     with pytest.raises(PictureError) as refused:
         decoder.render(data, fit=same)
     assert refused.value.reason == Reason("image.kind_unsupported", format=kind)
+
+
+def linear_profile(name: str) -> bytes:
+    """The colours of sRGB with light counted in equal steps, under any name."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    count = struct.unpack_from(">I", srgb, 128)[0]
+    entries = [struct.unpack_from(">4sII", srgb, 132 + 12 * at) for at in range(count)]
+    bodies: dict[bytes, bytes] = {tag: srgb[start : start + length] for tag, start, length in entries}
+    bodies |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), b"curv" + bytes(8))
+    words = name.encode("utf-16-be")
+    bodies[b"desc"] = b"mluc" + bytes(4) + struct.pack(">II4sII", 1, 12, b"enUS", len(words), 28) + words
+    table, data = b"", b""
+    for tag, body in bodies.items():
+        table += struct.pack(">4sII", tag, 132 + 12 * len(bodies) + len(data), len(body))
+        data += body + bytes(-len(body) % 4)
+    whole = srgb[:128] + struct.pack(">I", len(bodies)) + table + data
+    return struct.pack(">I", len(whole)) + whole[4:]
+
+
+@pytest.mark.parametrize("name", ["Linear sRGB", "Linear"])
+@pytest.mark.parametrize("mode", ["RGB", "P"])
+def test_linear_light_is_not_dark_whatever_its_profile_is_called(decoder: PictureDecoder, mode: str, name: str) -> None:
+    """Image editors call it "Linear sRGB", which is not the sRGB that screens show; a palette's colours are colours, too."""
+    picture = Image.new("RGB", (8, 8), (55, 55, 55))
+    picture = picture.quantize(2) if mode == "P" else picture
+    first = row(decoder, encode(picture, "PNG", icc_profile=linear_profile(name)))[0]
+    assert all(abs(value - 128) <= 1 for value in first)
