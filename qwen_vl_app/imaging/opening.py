@@ -27,7 +27,7 @@ from qwen_vl_app.chat import Size
 from qwen_vl_app.errors import AppError, Reason, UnreadableImageError
 from qwen_vl_app.imaging.colours import to_rgb
 from qwen_vl_app.imaging.formats import PDF, ends_in_a_box, name_stranger, sniff, webp_canvas, webp_is_cut
-from qwen_vl_app.imaging.jpeg_end import ends_too_early
+from qwen_vl_app.imaging.jpeg_end import closed, ends_too_early, stops_in_its_data
 from qwen_vl_app.imaging.jpeg_intervals import has_gaps
 from qwen_vl_app.imaging.limits import Limits
 from qwen_vl_app.imaging.pdf_pages import render_page
@@ -126,10 +126,7 @@ def _open_pdf(data: bytes, page: int, limits: Limits) -> Opened:
 
 def _open_image(data: bytes, kind: str, page: int, limits: Limits) -> Opened:
     notes: list[Reason] = []
-    if kind == "WEBP" and (canvas := webp_canvas(data)) is not None:
-        limits.check_size(*canvas, format=kind)
-    if kind in ("HEIF", "AVIF") and ends_in_a_box(data):
-        raise UnreadableImageError("image.truncated", format=kind)
+    data = _examined(data, kind, limits)
     with _open_header(data, kind) as image:
         limits.check_size(*image.size, format=kind)
         frames = _count_frames(image)
@@ -170,6 +167,19 @@ def _open_image(data: bytes, kind: str, page: int, limits: Limits) -> Opened:
         notes.append(Reason("image.turned_upright"))
     upright.info = {}
     return Opened(kind, Size(*full), upright, page, page_count, tuple(notes))
+
+
+def _examined(data: bytes, kind: str, limits: Limits) -> bytes:
+    """Return a file after what has to be asked of its bytes before its decoder; a JPEG with the sign of its end."""
+    if kind == "WEBP" and (canvas := webp_canvas(data)) is not None:
+        limits.check_size(*canvas, format=kind)
+    if kind in ("HEIF", "AVIF") and ends_in_a_box(data):
+        raise UnreadableImageError("image.truncated", format=kind)
+    if kind != "JPEG" or not stops_in_its_data(data):
+        return data
+    with _open_header(data, kind) as image:
+        limits.check_size(*image.size, format=kind)
+    return closed(data)
 
 
 def _open_header(data: bytes, kind: str) -> Image.Image:
