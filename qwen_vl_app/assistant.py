@@ -31,7 +31,7 @@ from qwen_vl_app.config import Settings
 from qwen_vl_app.engine.base import Engine
 from qwen_vl_app.engine.exchange import EngineExchange
 from qwen_vl_app.engine.folders import ModelFolder
-from qwen_vl_app.errors import HistoryError, InferenceError, Reason, UsageError
+from qwen_vl_app.errors import HistoryError, Reason, UsageError
 from qwen_vl_app.history import HistoryStore, KeepingMode, PictureBytes
 from qwen_vl_app.imaging import ClipDecoder, PictureDecoder
 from qwen_vl_app.intake import Intake
@@ -43,7 +43,8 @@ from qwen_vl_app.own_tasks import TASKS_NAME, OwnTasks
 from qwen_vl_app.present_model import PLAN_TIMEOUT_S, PresentModel
 from qwen_vl_app.private import PrivateConversations
 from qwen_vl_app.private import is_private as is_private_id
-from qwen_vl_app.records import Records, ReplayResult, compare, refuse_replay
+from qwen_vl_app.records import Records
+from qwen_vl_app.replays import Replays
 from qwen_vl_app.run_width import RunWidth, width_of
 from qwen_vl_app.samples import Sample
 from qwen_vl_app.scratch import SCRATCH_NAME, Scratch
@@ -158,6 +159,8 @@ class Assistant:
         self.records = Records(history, halt=self._jobs.halt, let_go=self._let_go, private=self.private)
         """What is kept, for the doors: finding, branches, taking away, erasing."""
         self.records.erase_also(TASKS_NAME, self.own_tasks)
+        self.replays = Replays(self.records, ask=self.ask, engine=engine)
+        """Kept turns run again and compared with what was answered then."""
 
     # 1. Its life
 
@@ -329,32 +332,6 @@ class Assistant:
     def is_running(self, owner: str, conversation_id: int) -> bool:
         """True while a conversation has an answer in the making."""
         return bool(self.running(owner, conversation_id))
-
-    def replay(self, owner: str, turn_id: int) -> ReplayResult:
-        """Run a kept turn again on the pictures that the model saw then, and compare; nothing of it is kept.
-
-        Waits for the model. Raises UsageError where the turn was not finished or its answer was left to chance,
-        HistoryError, and the errors of a question that fails.
-        """
-        return self.compare_replay(owner, turn_id, self.start_replay(owner, turn_id))
-
-    def start_replay(self, owner: str, turn_id: int) -> AnswerJob:
-        """Begin to run a kept turn again; the job is for `compare_replay`. Raises as `replay`, and QueueFullError."""
-        if (refusal := refuse_replay(self._history_of(turn_id).turn(owner, turn_id))) is not None:
-            raise refusal
-        return self.ask(self.records.question_of(owner, turn_id), owner=owner, is_kept=False, beside=turn_id)
-
-    def compare_replay(self, owner: str, turn_id: int, job: AnswerJob) -> ReplayResult:
-        """Wait for a turn that was begun again and compare it with what was kept. Raises AppError where it failed."""
-        answer = job.wait()
-        assert answer is not None  # noqa: S101 - there was no time-out
-        if answer.error is not None:
-            raise InferenceError(answer.error.code, **answer.error.facts)
-        if answer.finish_reason is FinishReason.STOPPED:
-            raise UsageError("records.replay_stopped")
-        status = self._engine.status
-        turn = self._history_of(turn_id).turn(owner, turn_id)
-        return compare(turn, answer, fingerprint=status.fingerprint, precision=status.dtype)
 
     # 5. What is kept
 

@@ -17,21 +17,18 @@ from typing import IO, TypeAlias
 
 from qwen_vl_app.answers import without_remote_links
 from qwen_vl_app.chat import (
-    Answer,
     CacheFigures,
     Conversation,
     Correction,
     ErasureReceipt,
-    FinishReason,
     Question,
     Rendition,
     SearchPage,
     StagedPicture,
     Turn,
     TurnPicture,
-    TurnState,
 )
-from qwen_vl_app.errors import AppError, HistoryError, Reason, UsageError
+from qwen_vl_app.errors import HistoryError, Reason
 from qwen_vl_app.history import AuditReport, HistoryStore, Keeping, KeepingMode, OtherRecords, PictureBytes
 from qwen_vl_app.private import PrivateConversations, is_private
 from qwen_vl_app.texts import Language
@@ -67,20 +64,6 @@ class Traces:
 
     files: tuple[Path, ...] = ()
     unread: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayResult:
-    """A kept turn beside the answer that it gets now. `differs_at` is the first character that differs."""
-
-    turn: Turn
-    answer: Answer
-    is_same: bool
-    is_same_model: bool
-    is_same_precision: bool
-    model: str
-    precision: str
-    differs_at: int | None = None
 
 
 class Records:
@@ -425,37 +408,3 @@ def day_of(day: date, *, zone: tzinfo | None = None) -> tuple[datetime, datetime
     # Without a zone the time is this machine's own.
     since, until = (end.astimezone(UTC) for end in ends)
     return since, until
-
-
-def refuse_replay(turn: Turn) -> AppError | None:
-    """Return why a turn cannot be played again and compared, or None where it can."""
-    if turn.state is not TurnState.DONE or turn.answer is None:
-        return UsageError("records.replay_unfinished")
-    if turn.answer.finish_reason not in (FinishReason.STOP, FinishReason.LENGTH, FinishReason.REPETITION):
-        return UsageError("records.replay_unfinished")
-    if turn.sampling.temperature > 0 and turn.sampling.seed is None:
-        return UsageError("records.replay_left_to_chance")
-    return None
-
-
-def compare(turn: Turn, answer: Answer, *, fingerprint: str, precision: str) -> ReplayResult:
-    """Compare a kept turn with the answer that the same question got now from these weights."""
-    before = turn.answer.text if turn.answer is not None else ""
-    is_same = before == answer.text and turn.answer is not None and turn.answer.finish_reason is answer.finish_reason
-    return ReplayResult(
-        turn=turn,
-        answer=answer,
-        is_same=is_same,
-        is_same_model=turn.fingerprint == fingerprint,
-        is_same_precision=turn.precision == precision,
-        model=answer.model,
-        precision=precision,
-        differs_at=None if is_same else _first_difference(before, answer.text),
-    )
-
-
-def _first_difference(left: str, right: str) -> int:
-    for at, (one, other) in enumerate(zip(left, right, strict=False)):
-        if one != other:
-            return at
-    return min(len(left), len(right))

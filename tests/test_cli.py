@@ -538,6 +538,35 @@ class TestProgram:
         assert "--nonsense" in ended.json["error"]["message"]
         assert "--nonsense" in ended.err
 
+    @pytest.mark.parametrize(
+        ("typed", "english", "chinese"),
+        [
+            ("ask ? --nonsense", "There is no --nonsense here.", "没有 --nonsense"),
+            ("ask ? --max-token 3", "Is --max-tokens what was meant?", "--max-tokens"),
+            ("ask ? --page 0", "--page takes a number, 1 or more.", "不小于 1"),
+            ("ask ? --max-tokens x", "--max-tokens takes a number from 1 to 32768.", "1 到 32768"),
+            ("look", "FILE is missing.", "缺少 FILE"),
+            ("look a.png --detail huge", "low_memory, fast, balanced, detail, document", "只能是以下之一"),
+            ("look a.png --json=3", "--json takes no value.", "--json 后面不带值"),
+            ("look a.png --page", "--page needs a value behind it.", "--page 后面需要一个值"),
+            ("dance", "There is no command dance.", "没有 dance"),
+            ("history dance", "There is no command dance.", "没有 dance"),
+            ("doctor now or never", "more than the command takes: now or never", "now or never"),
+        ],
+    )
+    def test_what_was_mistyped_is_told_in_the_language_that_was_asked_for(
+        self, run: Run, typed: str, english: str, chinese: str
+    ) -> None:
+        """One sentence and where to look it up, nothing of the parser's own."""
+        first, *others = typed.split()
+        for language, sentence in (("en", english), ("zh", chinese)):
+            asked = [f"--language={language}"]
+            # A command of commands takes no flags itself; behind a flag without its value this one would be the value.
+            ended = run([first, *others, *asked] if first == "history" else [first, *asked, *others])
+            assert ended.status == 2
+            assert sentence in ended.err
+            assert "Error" not in ended.err and "Input" not in ended.err
+
     def test_a_mistake_of_ours_is_calm(self, run: Run, panel: str) -> None:
         """Status 1 and a sentence that says how to see more."""
 

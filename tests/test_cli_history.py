@@ -422,7 +422,7 @@ def test_a_folder_in_use_is_backed_up_all_the_same(run: Run, kept: list[int], fo
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_every_command_and_flag_has_its_help(run: Run, monkeypatch: pytest.MonkeyPatch, language: str) -> None:
     """In both languages, without a code that was left as it is."""
-    monkeypatch.setattr("qwen_vl_app.cli.program.system_language", lambda: language)
+    monkeypatch.setattr("qwen_vl_app.cli.usage.system_language", lambda: language)
     commands = (
         "list",
         "show",

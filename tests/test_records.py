@@ -159,7 +159,7 @@ class TestReplay:
         picture = assistant.stage(a_file(), "a.png")
         first = asked(assistant, "First?", picture)
         second = asked(assistant, "Second?", conversation_id=first.conversation_id)
-        result = assistant.replay(OWNER, turn_id(second))
+        result = assistant.replays.run(OWNER, turn_id(second))
         assert (result.is_same, result.is_same_model, result.is_same_precision) == (True, True, True)
         assert result.differs_at is None
         assert engine.requests[-1].messages == engine.requests[-2].messages
@@ -170,8 +170,8 @@ class TestReplay:
         """The first character that differs is named; so is a text that only goes on."""
         assistant = open_assistant(FakeEngine(["00427.5", "00421.5", "00427.5 kWh"]))
         job = asked(assistant, "Read.")
-        assert (assistant.replay(OWNER, turn_id(job)).differs_at, job.text) == (4, "00427.5")
-        result = assistant.replay(OWNER, turn_id(job))
+        assert (assistant.replays.run(OWNER, turn_id(job)).differs_at, job.text) == (4, "00427.5")
+        result = assistant.replays.run(OWNER, turn_id(job))
         assert (result.is_same, result.differs_at) == (False, 7)
 
     def test_another_model_is_told(self, open_assistant: Opener, folder: Path) -> None:
@@ -179,7 +179,7 @@ class TestReplay:
         with an_assistant(FakeEngine(["one"], model="small"), folder) as before:
             before.wait_until_loaded(WAIT_S)
             job = asked(before, "Read.")
-        result = open_assistant(FakeEngine(["one"], model="large")).replay(OWNER, turn_id(job))
+        result = open_assistant(FakeEngine(["one"], model="large")).replays.run(OWNER, turn_id(job))
         assert (result.is_same, result.is_same_model, result.model) == (True, False, "large")
 
     def test_what_was_left_to_chance_is_refused(self, open_assistant: Opener) -> None:
@@ -187,9 +187,9 @@ class TestReplay:
         assistant = open_assistant(FakeEngine(["one", "two", "two"]))
         job = asked(assistant, "Say something.", sampling=SamplingParams(temperature=0.7))
         with pytest.raises(UsageError, match=r"records\.replay_left_to_chance"):
-            assistant.replay(OWNER, turn_id(job))
+            assistant.replays.run(OWNER, turn_id(job))
         seeded = asked(assistant, "Say something.", sampling=SamplingParams(temperature=0.7, seed=3))
-        assert assistant.replay(OWNER, turn_id(seeded)).is_same
+        assert assistant.replays.run(OWNER, turn_id(seeded)).is_same
 
     def test_a_failed_turn_is_refused_and_a_failing_replay_says_why(self, open_assistant: Opener) -> None:
         """Neither is compared with anything."""
@@ -197,10 +197,10 @@ class TestReplay:
         assistant = open_assistant(engine)
         failed = asked(assistant, "Read.")
         with pytest.raises(UsageError, match=r"records\.replay_unfinished"):
-            assistant.replay(OWNER, turn_id(failed))
+            assistant.replays.run(OWNER, turn_id(failed))
         job = asked(assistant, "Read.")
         with pytest.raises(InferenceError, match=r"engine\.run_failed"):
-            assistant.replay(OWNER, turn_id(job))
+            assistant.replays.run(OWNER, turn_id(job))
 
 
 class TestAnswersFromStorage:
@@ -413,11 +413,11 @@ class TestErasing:
         engine = FakeEngine(["one", ["one", "more"]], gate=gate)
         assistant = open_assistant(engine)
         job = asked(assistant, "Secret?")
-        again = assistant.start_replay(OWNER, turn_id(job))
+        again = assistant.replays.start(OWNER, turn_id(job))
         assistant.records.erase_turn(OWNER, turn_id(job))
         assert again.state is JobState.STOPPED
         with pytest.raises(UsageError, match=r"records\.replay_stopped"):
-            assistant.compare_replay(OWNER, turn_id(job), again)
+            assistant.replays.compare(OWNER, turn_id(job), again)
 
     def test_other_conversations_and_owners_go_on(self, open_assistant: Opener) -> None:
         """Erasing one thing stops nothing else."""

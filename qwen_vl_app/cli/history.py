@@ -221,7 +221,7 @@ def replay(parts: Parts, terminal: Terminal, settings: Settings, *, profile: Pro
         problem = assistant.status.history_problem
         if problem is not None:
             raise HistoryError(problem.code, **problem.facts)
-        result = assistant.replay(profile.owner, turn_id)
+        result = assistant.replays.run(profile.owner, turn_id)
     if terminal.is_json:
         terminal.json(
             {

@@ -33,7 +33,8 @@ from qwen_vl_app.cli.history_program import history_app
 from qwen_vl_app.cli.models_program import models_app
 from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.cli.status import DONE, FAILED, INTERRUPTED
-from qwen_vl_app.cli.terminal import Terminal, one_line, speak_utf8, system_language
+from qwen_vl_app.cli.terminal import Terminal, speak_utf8
+from qwen_vl_app.cli.usage import language_asked, where_to_look, wrong_usage
 from qwen_vl_app.errors import Reason
 from qwen_vl_app.forms import LookAt
 from qwen_vl_app.texts import Language, t
@@ -61,13 +62,13 @@ DetailFlag = Annotated[Detail | None, typer.Option("--detail")]
 def main(arguments: Sequence[str] | None = None, *, parts: Parts | None = None) -> int:
     """Run one command and return its exit status. `parts` are the real ones unless a test brings its own."""
     speak_utf8()
-    is_verbose = any(word in ("-v", "--verbose") for word in (sys.argv[1:] if arguments is None else arguments))
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    is_verbose = "-v" in words or "--verbose" in words
     logging.basicConfig(
         level=logging.INFO if is_verbose else logging.CRITICAL, format="%(levelname)s %(name)s: %(message)s"
     )
-    language = system_language()
+    language = language_asked(words)
     command = spoken(language)
-    words = list(sys.argv[1:] if arguments is None else arguments)
     is_json = "--json" in words and words[0] != "bench"  # there it names a file
     try:
         # Not by itself, or what was mistyped could not be told as JSON as well.
@@ -75,12 +76,7 @@ def main(arguments: Sequence[str] | None = None, *, parts: Parts | None = None) 
             args=words, prog_name="python -m qwen_vl_app", obj=parts or Parts(), standalone_mode=False
         )
     except TyperException as error:
-        if is_json:
-            Terminal(language=language, is_json=True).json(
-                {"error": {"code": "cli.usage", "message": one_line(error.format_message())}}
-            )
-        error.show()  # type: ignore[attr-defined]  # all that its parser raises can: usage and message
-        return error.exit_code
+        return _show_usage(error, Terminal(language=language, is_json=is_json))
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except Exception:  # a stranger's error: a person at a terminal gets a calm sentence, `--verbose` shows the rest
@@ -88,6 +84,22 @@ def main(arguments: Sequence[str] | None = None, *, parts: Parts | None = None) 
         Terminal(language=language, is_json=is_json).fail(Reason("app.unexpected_command"))
         return FAILED
     return status if isinstance(status, int) else DONE
+
+
+def _show_usage(error: Any, terminal: Terminal) -> int:
+    """Tell what is wrong with the words of a command, and return its status."""
+    if (
+        type(error).__name__ == "NoArgsIsHelpError"
+    ):  # nothing is wrong: who types a command alone wants to see what it takes
+        error.show()
+        return int(error.exit_code)
+    sentence = wrong_usage(error, terminal.language)
+    if terminal.is_json:
+        terminal.json({"error": {"code": "cli.usage", "message": sentence}})
+    terminal.tell(sentence)
+    if hint := where_to_look(error, terminal.language):
+        terminal.tell(hint)
+    return int(error.exit_code)
 
 
 def spoken(language: Language) -> Any:
