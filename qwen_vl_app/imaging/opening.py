@@ -7,7 +7,7 @@ MemoryError.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pillow_heif
@@ -43,6 +43,8 @@ DECODER_THREADS = 4
 MAX_TEXT_BYTES = 16 * 2**20
 """A comment or colour profile in a PNG may unpack to this; Pillow takes a picture for broken over one megabyte."""
 _ORIENTATION = 0x0112
+_KIND, _MADE_SMALLER, _PICTURES_WITHIN = 254, 1, 330
+"""Of a TIFF: what a picture is, that it is a smaller one of another, and where further ones lie that are no pages."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -137,10 +139,7 @@ def _open_image(data: bytes, kind: str, page: int, limits: Limits) -> Opened:
         if is_document and page:
             image.seek(page)
             limits.check_size(*image.size, format=kind)
-        if is_document and page_count > 1:
-            notes.append(Reason("image.page_of", page=page + 1, count=page_count))
-        elif not is_document and frames > 1:
-            notes.append(Reason("image.first_frame", count=frames))
+        notes += _told_of(image, frames, page=page, page_count=page_count)
         full = image.size
         _draft(image)
         stored = _stored_orientation(image)
@@ -202,6 +201,22 @@ def _count_frames(image: Image.Image) -> int:
     except Exception:  # noqa: BLE001 - decoders raise nearly anything over broken bytes
         return 1
     return max(count, 1)
+
+
+def _told_of(image: Image.Image, frames: int, *, page: int, page_count: int) -> Iterator[Reason]:
+    """Yield which of several pictures in a file this is."""
+    if image.format != "TIFF":
+        if frames > 1:
+            yield Reason("image.first_frame", count=frames)
+        return
+    if page_count > 1:
+        yield Reason("image.page_of", page=page + 1, count=page_count)
+    tags = getattr(image, "tag_v2", {})
+    kind = tags.get(_KIND, 0)
+    if (
+        isinstance(kind, int) and kind & _MADE_SMALLER and _PICTURES_WITHIN in tags
+    ):  # NEF, ARW and DNG are TIFF files that begin so
+        yield Reason("image.raw_preview", width=image.width, height=image.height)
 
 
 def _draft(image: Image.Image) -> None:

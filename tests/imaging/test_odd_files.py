@@ -8,7 +8,7 @@ import zlib
 
 import pillow_heif
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, TiffImagePlugin
 
 from qwen_vl_app.errors import PictureError, Reason
 from qwen_vl_app.imaging import PictureDecoder
@@ -328,3 +328,19 @@ def test_linear_light_is_not_dark_whatever_its_profile_is_called(decoder: Pictur
     picture = picture.quantize(2) if mode == "P" else picture
     first = row(decoder, encode(picture, "PNG", icc_profile=linear_profile(name)))[0]
     assert all(abs(value - 128) <= 1 for value in first)
+
+
+def test_the_preview_in_a_cameras_raw_file_is_called_so(decoder: PictureDecoder) -> None:
+    """Such files (NEF, ARW, DNG) are TIFF files whose first picture is a small one; the large one within stays unread."""
+    small = Image.new("RGB", (160, 120), (200, 30, 40))
+    stored = io.BytesIO()
+    small.save(stored, "TIFF", tiffinfo={254: 1})
+    assert not decoder.inspect(stored.getvalue()).notes
+    camera = io.BytesIO()
+    within = TiffImagePlugin.ImageFileDirectory_v2()
+    within[254] = 1
+    within[330] = 8
+    within.tagtype[330] = 4
+    small.save(camera, "TIFF", tiffinfo=within)
+    facts = decoder.inspect(camera.getvalue())
+    assert facts.notes == (Reason("image.raw_preview", width=160, height=120),)
