@@ -142,7 +142,7 @@ def _open_image(data: bytes, kind: str, page: int, limits: Limits) -> Opened:
         notes += _told_of(image, frames, page=page, page_count=page_count)
         full = image.size
         _draft(image)
-        stored = _stored_orientation(image)
+        stored = _stored_orientation(image, data)
         raw = raw_mode(image) if kind == "PNG" else ""
         mend_byte_order(image)
         image.load()
@@ -227,10 +227,11 @@ def _draft(image: Image.Image) -> None:
         image.draft(None, (-(-width // divisor), -(-height // divisor)))
 
 
-def _stored_orientation(image: Image.Image) -> int | None:
+def _stored_orientation(image: Image.Image, data: bytes) -> int | None:
     """Return the orientation that a TIFF's or HEIF's decoder undoes by itself; None for upright ones and other formats."""
     if image.format == "HEIF":
-        value = image.info.get("original_orientation")
+        # Camera data alone turns nothing there: the file has a box for it.
+        value = image.info.get("original_orientation") if b"irot" in data or b"imir" in data else None
     else:
         tags = getattr(image, "tag_v2", None)
         value = tags.get(_ORIENTATION) if tags is not None else None

@@ -10,6 +10,7 @@ import pillow_heif
 import pytest
 from PIL import Image, ImageCms, TiffImagePlugin
 
+from qwen_vl_app.chat import Size
 from qwen_vl_app.errors import PictureError, Reason
 from qwen_vl_app.imaging import PictureDecoder
 
@@ -209,6 +210,17 @@ def test_phones_pictures_are_turned_once_and_say_so(decoder: PictureDecoder, nam
     assert isinstance(corner, tuple) and isinstance(other, tuple)
     assert corner[0] > 180 and other[0] < 40
     assert (Reason("image.turned_upright") in picture.notes) is (orientation != 1)
+
+
+def test_a_heic_that_only_its_camera_data_would_turn_is_not_said_to_be_turned(decoder: PictureDecoder) -> None:
+    """By its standard such a picture stays as it lies, and so does the word about it."""
+    pillow_heif.register_heif_opener()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying = encode(Image.new("RGB", (64, 48), (220, 0, 0)), "HEIF", exif=exif)
+    assert b"irot" not in lying
+    facts = decoder.inspect(lying)
+    assert (facts.size, facts.notes) == (Size(64, 48), ())
 
 
 def test_renditions_carry_nothing_of_the_camera(decoder: PictureDecoder) -> None:
