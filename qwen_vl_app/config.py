@@ -174,17 +174,31 @@ class Settings(BaseModel):
     @field_validator("batch_folders")
     @classmethod
     def _are_absolute(cls, folders: tuple[Path, ...]) -> tuple[Path, ...]:
-        expanded = [folder.expanduser() for folder in folders]
+        expanded = [_at_home(folder) for folder in folders]
         if not all(folder.is_absolute() for folder in expanded):
             raise ValueError("whole paths only")
         return tuple(expanded)
+
+    @field_validator("models_dir", "data_dir", mode="before")
+    @classmethod
+    def _is_named(cls, folder: object) -> object:
+        if isinstance(folder, str) and not folder.strip():
+            raise ValueError("a folder, not nothing")  # an empty path means the app's own folder, which nobody meant
+        return folder
 
     @field_validator("models_dir", "data_dir", "api_file_folder")
     @classmethod
     def _is_absolute(cls, folder: Path | Literal[""]) -> Path | Literal[""]:
         if folder == "":
             return ""
-        return folder.expanduser() if folder.is_absolute() else ROOT / folder.expanduser()
+        return ROOT / _at_home(folder)
+
+
+def _at_home(folder: Path) -> Path:
+    try:
+        return folder.expanduser()
+    except RuntimeError as error:
+        raise ValueError("nobody of this name has a home here") from error
 
 
 def load_settings(

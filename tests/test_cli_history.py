@@ -195,6 +195,14 @@ class TestTakingAway:
         assert file.read_bytes() == b"mine"
         assert run(["history", "export", str(tmp_path / "absent" / "a.zip")]).status == 2
 
+    def test_half_a_download_beside_an_export_stays(self, run: Run, kept: list[int], tmp_path: Path) -> None:
+        """A browser calls what it has not finished so."""
+        other = tmp_path / "all.zip.part"
+        other.write_bytes(b"somebody's")
+        assert run(["history", "export", str(tmp_path / "all.zip")]).status == 0
+        assert other.read_bytes() == b"somebody's"
+        assert sorted(entry.name for entry in tmp_path.glob("*.zip*")) == ["all.zip", "all.zip.part"]
+
     def test_backup_and_restore(self, run: Run, kept: list[int], tmp_path: Path) -> None:
         """Everybody's records come back; what was there is set aside, and said."""
         file = tmp_path / "backup.zip"

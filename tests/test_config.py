@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,14 @@ def test_a_bad_variable_is_named_as_the_variable(file: Path) -> None:
     """The sentence names what the person set."""
     error = refusal(file, environment={"QWEN_VL_MAX_NEW_TOKENS": "many"})
     assert dict(error.facts) == {"key": "QWEN_VL_MAX_NEW_TOKENS", "source": "environment"}
+
+
+@pytest.mark.parametrize("key", ["data_dir", "models_dir"])
+@pytest.mark.parametrize("value", ["", " ", *(() if sys.platform == "win32" else ("~nobody-of-this-name/x",))])
+def test_a_folder_that_is_none_is_refused(file: Path, key: str, value: str) -> None:
+    """A variable that a service sets to nothing must not put everybody's pictures into the app's own folder."""
+    error = refusal(file, environment={f"QWEN_VL_{key.upper()}": value})
+    assert (error.code, error.facts["key"]) == ("settings.bad_value", f"QWEN_VL_{key.upper()}")
 
 
 def test_a_file_with_a_byte_order_mark_still_reads(file: Path) -> None:

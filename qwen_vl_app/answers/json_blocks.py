@@ -55,6 +55,7 @@ def _values(source: str, repairs: Counter[str], *, is_json: bool) -> list[tuple[
     """Return each value and where it begins."""
     values: list[tuple[int, JsonValue]] = []
     position = 0
+    is_lost = False
     while (found := _OPENING.search(source, position)) is not None:
         reading = read_json(source, found.start())
         if reading.ending is Ending.TOO_DEEP:
@@ -67,7 +68,10 @@ def _values(source: str, repairs: Counter[str], *, is_json: bool) -> list[tuple[
             values.append((found.start(), reading.value))
         elif reading.ending is Ending.CUT:
             repairs["json_cut"] += 1
+        else:
+            is_lost = True  # nothing of it was whole, and what stands behind it is read as if it had not been there
         position = reading.end
+    repairs["json_broken"] += bool(values) and is_lost
     return values
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -123,8 +123,15 @@ def _run(terminal: Terminal, assistant: Assistant, runs: BatchRuns, *, request: 
     if not terminal.is_json:
         terminal.note(Reason("cli.batch.begun", run=run_id, folder=runs.plan(run_id).folder.name))
     progress = _follow(terminal, runs, run_id)
-    if progress.state is RunState.FINISHED or request.is_watching:
-        _take_away(terminal, runs, run_id, request=request)
+    try:
+        if progress.state is RunState.FINISHED or request.is_watching:
+            _take_away(terminal, runs, run_id, request=request)
+    except (
+        AppError
+    ) as error:  # hours of answers are kept: what came of them is told all the same, and how to get at them
+        _tell(terminal, replace(progress, error=error.reason))
+        terminal.note(Reason("cli.batch.take_away_with", run=run_id))
+        return status_of(error)
     return _tell(terminal, progress)
 
 

@@ -166,9 +166,11 @@ def search(terminal: Terminal, records: Records, *, profile: Profile, words: str
 def export(terminal: Terminal, records: Records, *, profile: Profile, conversation_id: int | None, target: Path) -> int:
     """Write a ZIP under its name once it is complete. An existing file is not replaced."""
     _refuse_existing(target)
-    partial = target.with_name(target.name + ".part")
+    with _disk(target):  # under a name of its own: a file of that name may be somebody's download
+        descriptor, name = tempfile.mkstemp(prefix=f"{target.name}.", suffix=".part", dir=target.absolute().parent)
+    partial = Path(name)
     try:
-        with _disk(target), partial.open("xb") as stream:
+        with _disk(target), os.fdopen(descriptor, "wb") as stream:
             count = records.export(
                 stream, owner=profile.owner, conversation_id=conversation_id, language=terminal.language
             )

@@ -13,7 +13,7 @@ import math
 import secrets
 import time
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -277,9 +277,10 @@ def _readings(plan: FillPlan, data: Mapping[str, JsonValue], answer: Answer) -> 
     scores = value_scores(answer.text, answer.tokens)
     own_accord = _own_accord(answer, scores)
     by_name = {_folded(name): name for name in data}
+    asked = {_folded(field.asked_as(plan.language)) for field in plan.template.fields}
     readings = []
     for field in plan.template.fields:
-        name = _name_in(field, by_name, plan.language)
+        name = _name_in(field, by_name, plan.language, asked)
         written = None if name is None else data[name]
         own = [score.least for path, score in scores.items() if name is not None and name in path[:2]]
         accord = min((own_accord[path] for path in own_accord if name is not None and name in path[:2]), default=1.0)
@@ -310,12 +311,16 @@ def _own_accord(answer: Answer, scores: Mapping[Path, ValueScore]) -> dict[Path,
     return found
 
 
-def _name_in(field: FormField, by_name: Mapping[str, str], language: str) -> str | None:
-    other = "en" if language == "zh" else "zh"
-    for name in (field.asked_as(language), field.key, field.asked_as(other)):
-        if _folded(name) in by_name:
-            return by_name[_folded(name)]
-    return None
+def _name_in(field: FormField, by_name: Mapping[str, str], language: str, asked: Collection[str]) -> str | None:
+    """Return the name under which the model answered a field: the one it was asked for, or one of its own others.
+
+    A key that is another field's name, as of one that was renamed, is that field's.
+    """
+    own = _folded(field.asked_as(language))
+    if own in by_name:
+        return by_name[own]
+    others = map(_folded, (field.key, field.asked_as("en" if language == "zh" else "zh")))
+    return next((by_name[name] for name in others if name in by_name and name not in asked), None)
 
 
 def _has_a_place(field: FormField, reading: FieldReading, look_at: LookAt) -> bool:

@@ -113,10 +113,10 @@ def _is_grouped(whole: str, mark: str) -> bool:
     return 1 <= len(first) <= 3 and all(len(group) == 3 for group in rest)
 
 
-def plain_decimal(value: Decimal) -> str:
-    """Return a number without an exponent, with the decimals it was written with."""
+def plain_decimal(value: Decimal, *, decimal_mark: str = "") -> str:
+    """Return a number without an exponent, with the decimals it was written with, as `read_number` reads it again."""
     text = f"{value:f}"
-    return text if text != "-0" else "0"
+    return text.replace(".", decimal_mark or ".") if text != "-0" else "0"
 
 
 def written_out(number: float) -> str:

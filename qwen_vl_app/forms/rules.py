@@ -19,6 +19,7 @@ from qwen_vl_app.forms.checksums import holds
 from qwen_vl_app.forms.fields import FieldType, FormField
 from qwen_vl_app.forms.numbers import written_out
 from qwen_vl_app.forms.template import FormRule, FormTemplate, RuleKind
+from qwen_vl_app.forms.units import convert
 from qwen_vl_app.forms.values import FieldValue
 from qwen_vl_app.texts import Language, t
 
@@ -145,9 +146,20 @@ def _sum(rule: FormRule, values: Mapping[str, FieldValue]) -> Breach | None:
 def _equal(rule: FormRule, values: Mapping[str, FieldValue]) -> Breach | None:
     known = [(key, values[key]) for key in rule.fields if key in values and not values[key].is_null]
     for (key, first), (other, second) in pairwise(known):
-        if first.compared != second.compared:
+        if not _is_same(first, second):
             return Breach((key, other), Reason("forms.rule.equal", first=key, second=other))
     return None
+
+
+def _is_same(first: FieldValue, second: FieldValue) -> bool:
+    """True for 12.50 kg and 12.5 kg, for one date in two formats, and for words that are written alike."""
+    one, other = _comparable(first), _comparable(second)
+    if not isinstance(one, Decimal) or not isinstance(other, Decimal):
+        return first.compared == second.compared or (one is not None and one == other)
+    units = [value.shown.partition(" ")[2] for value in (first, second)]
+    if all(units) and units[0] != units[1]:
+        return convert(other, units[1], units[0]) == one
+    return one == other
 
 
 def _numbers(key: str, values: Mapping[str, FieldValue]) -> list[Decimal] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -15,7 +16,7 @@ from qwen_vl_app.chat import JsonValue
 from qwen_vl_app.errors import Reason
 from qwen_vl_app.forms.dates import read_date, write_date
 from qwen_vl_app.forms.fields import FieldType, FormField
-from qwen_vl_app.forms.numbers import plain_decimal, read_number
+from qwen_vl_app.forms.numbers import plain_decimal, read_number, written_out
 from qwen_vl_app.forms.units import convert, unit_of
 
 MAX_TEXT = 4_000
@@ -64,7 +65,7 @@ def value_of(field: FormField, written: JsonValue) -> FieldValue:
             return _list(field, written)
         case FieldType.TABLE:
             return _table(field, written)
-    text = _as_text(written)
+    text = _as_text(written, decimal_mark=field.decimal_mark)
     if text.casefold() in _NOTHING and not _is_a_choice(field, text):
         return FieldValue()
     match field.type:
@@ -77,11 +78,13 @@ def value_of(field: FormField, written: JsonValue) -> FieldValue:
     return FieldValue(text, text, text)
 
 
-def _as_text(written: JsonValue) -> str:
+def _as_text(written: JsonValue, *, decimal_mark: str = "") -> str:
     if written is None:
         return ""
     if isinstance(written, bool):
         return "true" if written else "false"
+    if isinstance(written, float) and decimal_mark == ",":  # a number of JSON, whose mark is the point everywhere
+        return plain_decimal(Decimal(written_out(written)), decimal_mark=decimal_mark)
     text = written if isinstance(written, str) else json.dumps(written, ensure_ascii=False)
     return " ".join(text.split())[:MAX_TEXT]
 
@@ -107,9 +110,10 @@ def _number(field: FormField, text: str) -> FieldValue:
         return FieldValue(text, text, text, Reason("forms.value.no_number"))
     if field.type is FieldType.INTEGER and value != value.to_integral_value():
         return FieldValue(text, text, text, Reason("forms.value.no_integer"), tuple(notes))
-    shown = plain_decimal(value.to_integral_value() if field.type is FieldType.INTEGER else value)
+    number: int | float = int(value) if field.type is FieldType.INTEGER else float(value)
+    whole = value.to_integral_value() if field.type is FieldType.INTEGER else value
+    shown = plain_decimal(whole, decimal_mark=field.decimal_mark)  # a person corrects what is shown
     unit = field.unit or reading.unit
-    number: int | float = int(shown) if field.type is FieldType.INTEGER else float(shown)
     return FieldValue(text, number, f"{shown} {unit}".strip(), notes=tuple(notes))
 
 
@@ -183,14 +187,20 @@ def _cells(field: FormField, line: JsonValue) -> list[FieldValue]:
     if not isinstance(line, dict):
         return [FieldValue() for _ in field.columns]
     by_name = {_folded(str(name)): cell for name, cell in line.items()}
-    return [value_of(column, _found(column, by_name)) for column in field.columns]
+    asked = {_folded(column.asked_as(language)) for column in field.columns for language in ("en", "zh")}
+    # A key may be another column's name, as of one that was renamed: a row has keys, or it has names.
+    has_keys = by_name.keys() <= {_folded(column.key) for column in field.columns} and not by_name.keys() <= asked
+    return [value_of(column, _found(column, by_name, asked, has_keys=has_keys)) for column in field.columns]
 
 
-def _found(column: FormField, by_name: dict[str, JsonValue]) -> JsonValue:
-    for name in (column.asked_as("en"), column.asked_as("zh"), column.key):
+def _found(column: FormField, by_name: Mapping[str, JsonValue], asked: Collection[str], *, has_keys: bool) -> JsonValue:
+    key = _folded(column.key)
+    if has_keys:
+        return by_name.get(key)
+    for name in (column.asked_as("en"), column.asked_as("zh")):
         if _folded(name) in by_name:
             return by_name[_folded(name)]
-    return None
+    return by_name.get(key) if key not in asked else None
 
 
 def _unpacked(text: str) -> JsonValue:

@@ -17,6 +17,8 @@ _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
 _USUAL_BITS = (8, 12, 16)
 """What sensors and programs put into 16 bits."""
+_ROUNDING = 3
+"""By how much the profiles that mean sRGB differ from one another."""
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _VISIBLE_ALPHA = 64
 _LIGHTEST_INK = 235
@@ -39,7 +41,8 @@ def to_rgb(image: Image.Image, notes: list[Reason], *, is_white_zero: bool = Fal
     if image.mode in _WITH_ALPHA or (image.mode in ("1", "L", "P", "RGB") and "transparency" in image.info):
         image = _over_white(image, notes)
     if isinstance(profile, bytes) and profile:
-        image = _to_srgb(image, profile)
+        # A profile is about colours, and not about their numbers in a palette.
+        image = _to_srgb(image.convert("RGB") if image.mode == "P" else image, profile)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -145,14 +148,28 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     """Return the picture in sRGB by its own colour profile; a broken profile, or one for other colours, is ignored."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if image.mode == "1" or "sRGB" in (ImageCms.getProfileDescription(source) or ""):
+        if image.mode == "1":
             return image
         space = source.profile.xcolor_space.strip()
         if space != {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}.get(image.mode):
             return image
         transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), image.mode, "RGB")
+        if "sRGB" in (ImageCms.getProfileDescription(source) or "") and _changes_nothing(transform, image.mode):
+            return image
         return ImageCms.applyTransform(image, transform) or image
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 - a profile is an ornament: the picture is good without it
         return image
+
+
+def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
+    """Return whether greys stay what they are but for rounding. A "Linear sRGB" is called sRGB, and is something else."""
+    greys = Image.frombytes("L", (256, 1), bytes(range(256)))
+    changed = ImageCms.applyTransform(greys.convert(mode), transform)
+    difference = ImageChops.difference(greys.convert("RGB"), changed) if changed is not None else None
+    return difference is not None and all(most <= _ROUNDING for _, most in _bands(difference))
+
+
+def _bands(image: Image.Image) -> tuple[tuple[int, int], ...]:
+    return image.getextrema()  # type: ignore[return-value]  # three bands, so three pairs of numbers

@@ -1,7 +1,7 @@
 """Whether a JPEG's data ended before its picture did. Knows JPEG markers; decodes through Pillow.
 
 Pillow notices a file that just stops. One that was cut and closed again decodes without a word, and libjpeg leaves what
-is missing in plain middle grey.
+is missing in plain middle grey. Of a file without the sign at its end, which some cameras leave out, nothing may be missing.
 """
 
 from __future__ import annotations
@@ -16,9 +16,14 @@ _MIDDLE_GREY = 128
 _CORNER = 8
 """Pixels along one side of a JPEG block."""
 _END_OF_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+_SEQUENTIAL = (0xC0, 0xC1)
 _START_OF_SCAN = 0xDA
 _END_OF_IMAGE = 0xD9
+_MOST_PIXELS = 25_000_000
+_CLOSING = b"\xff\xd9"
 _FILLER = bytes(random.Random(1).choices(range(1, 255), k=512))  # noqa: S311 - any bits that are no marker will do
+_FILLERS = (_FILLER, bytes(255 - byte for byte in _FILLER))
+"""Two that have no bit in common: one alone may by chance say the very thing that libjpeg makes up."""
 
 
 def ends_too_early(image: Image.Image, data: bytes) -> bool:
@@ -32,16 +37,62 @@ def ends_too_early(image: Image.Image, data: bytes) -> bool:
     end = _end_of_data(data)
     if end is None:
         return False
+    return _shows_filler(image, data[:end]) is True
+
+
+def closed(data: bytes) -> bytes:
+    """Return a JPEG that stops in its data with the sign of its end, where that alone is missing; else as it is.
+
+    Very large ones are not looked at: it takes two whole pictures.
+    """
+    whole = data.rstrip(b"\xff")  # the first half of the sign
     try:
-        with JpegImagePlugin.JpegImageFile(io.BytesIO(data[:end] + _FILLER + b"\xff\xd9")) as again:
-            if again.size != image.size:
-                again.draft(None, image.size)
-            again.load()
-            if (again.size, again.mode) != (image.size, image.mode):
-                return False
-            return ImageChops.difference(image.convert(again.mode), again).getbbox() is not None
-    except (OSError, ValueError, SyntaxError):  # then the suspicion stands unproven
+        with JpegImagePlugin.JpegImageFile(io.BytesIO(whole + _CLOSING)) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                return data
+            image.load()
+            return whole + _CLOSING if _shows_filler(image, whole) is False else data
+    except (OSError, ValueError, SyntaxError):  # it is told as what it is by who opens it next
+        return data
+
+
+def _shows_filler(image: Image.Image, data: bytes) -> bool | None:
+    """Return whether other bits behind the data change the decoded picture; None where that cannot be told."""
+    found: bool | None = False
+    for filler in _FILLERS:
+        try:
+            with JpegImagePlugin.JpegImageFile(io.BytesIO(data + filler + _CLOSING)) as again:
+                if again.size != image.size:
+                    again.draft(None, image.size)
+                again.load()
+                if (again.size, again.mode) != (image.size, image.mode):
+                    return None
+                if ImageChops.difference(image.convert(again.mode), again).getbbox() is not None:
+                    return True
+        except (OSError, ValueError, SyntaxError):  # then the suspicion stands unproven
+            found = None
+    return found
+
+
+def stops_in_its_data(data: bytes) -> bool:
+    """Return whether a JPEG has no sign of its end; False for one in several passes, of which the last may be missing."""
+    if data.endswith(_CLOSING):
         return False
+    at, components = 2, 0
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # padding
+            at += 1
+            continue
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker in _SEQUENTIAL:
+            components = data[at + 9] if at + 9 < len(data) else 0
+        if marker == _START_OF_SCAN:
+            return (
+                bool(components) and data[at + 4] == components and _END_OF_SCAN.search(data, at + 2 + length) is None
+            )
+        at += 2 + length
+    return False
 
 
 def _has_grey_corner(image: Image.Image) -> bool:

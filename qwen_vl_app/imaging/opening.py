@@ -7,7 +7,7 @@ MemoryError.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pillow_heif
@@ -27,7 +27,7 @@ from qwen_vl_app.chat import Size
 from qwen_vl_app.errors import AppError, Reason, UnreadableImageError
 from qwen_vl_app.imaging.colours import to_rgb
 from qwen_vl_app.imaging.formats import PDF, ends_in_a_box, name_stranger, sniff, webp_canvas, webp_is_cut
-from qwen_vl_app.imaging.jpeg_end import ends_too_early
+from qwen_vl_app.imaging.jpeg_end import closed, ends_too_early, stops_in_its_data
 from qwen_vl_app.imaging.jpeg_intervals import has_gaps
 from qwen_vl_app.imaging.limits import Limits
 from qwen_vl_app.imaging.pdf_pages import render_page
@@ -43,6 +43,8 @@ DECODER_THREADS = 4
 MAX_TEXT_BYTES = 16 * 2**20
 """A comment or colour profile in a PNG may unpack to this; Pillow takes a picture for broken over one megabyte."""
 _ORIENTATION = 0x0112
+_KIND, _MADE_SMALLER, _PICTURES_WITHIN = 254, 1, 330
+"""Of a TIFF: what a picture is, that it is a smaller one of another, and where further ones lie that are no pages."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -126,10 +128,7 @@ def _open_pdf(data: bytes, page: int, limits: Limits) -> Opened:
 
 def _open_image(data: bytes, kind: str, page: int, limits: Limits) -> Opened:
     notes: list[Reason] = []
-    if kind == "WEBP" and (canvas := webp_canvas(data)) is not None:
-        limits.check_size(*canvas, format=kind)
-    if kind in ("HEIF", "AVIF") and ends_in_a_box(data):
-        raise UnreadableImageError("image.truncated", format=kind)
+    data = _examined(data, kind, limits)
     with _open_header(data, kind) as image:
         limits.check_size(*image.size, format=kind)
         frames = _count_frames(image)
@@ -140,13 +139,10 @@ def _open_image(data: bytes, kind: str, page: int, limits: Limits) -> Opened:
         if is_document and page:
             image.seek(page)
             limits.check_size(*image.size, format=kind)
-        if is_document and page_count > 1:
-            notes.append(Reason("image.page_of", page=page + 1, count=page_count))
-        elif not is_document and frames > 1:
-            notes.append(Reason("image.first_frame", count=frames))
+        notes += _told_of(image, frames, page=page, page_count=page_count)
         full = image.size
         _draft(image)
-        stored = _stored_orientation(image)
+        stored = _stored_orientation(image, data)
         raw = raw_mode(image) if kind == "PNG" else ""
         mend_byte_order(image)
         image.load()
@@ -172,6 +168,19 @@ def _open_image(data: bytes, kind: str, page: int, limits: Limits) -> Opened:
     return Opened(kind, Size(*full), upright, page, page_count, tuple(notes))
 
 
+def _examined(data: bytes, kind: str, limits: Limits) -> bytes:
+    """Return a file after what has to be asked of its bytes before its decoder; a JPEG with the sign of its end."""
+    if kind == "WEBP" and (canvas := webp_canvas(data)) is not None:
+        limits.check_size(*canvas, format=kind)
+    if kind in ("HEIF", "AVIF") and ends_in_a_box(data):
+        raise UnreadableImageError("image.truncated", format=kind)
+    if kind != "JPEG" or not stops_in_its_data(data):
+        return data
+    with _open_header(data, kind) as image:
+        limits.check_size(*image.size, format=kind)
+    return closed(data)
+
+
 def _open_header(data: bytes, kind: str) -> Image.Image:
     """Read a file's header by the one decoder for its kind.
 
@@ -194,6 +203,22 @@ def _count_frames(image: Image.Image) -> int:
     return max(count, 1)
 
 
+def _told_of(image: Image.Image, frames: int, *, page: int, page_count: int) -> Iterator[Reason]:
+    """Yield which of several pictures in a file this is."""
+    if image.format != "TIFF":
+        if frames > 1:
+            yield Reason("image.first_frame", count=frames)
+        return
+    if page_count > 1:
+        yield Reason("image.page_of", page=page + 1, count=page_count)
+    tags = getattr(image, "tag_v2", {})
+    kind = tags.get(_KIND, 0)
+    if (
+        isinstance(kind, int) and kind & _MADE_SMALLER and _PICTURES_WITHIN in tags
+    ):  # NEF, ARW and DNG are TIFF files that begin so
+        yield Reason("image.raw_preview", width=image.width, height=image.height)
+
+
 def _draft(image: Image.Image) -> None:
     """Let the JPEG decoder skip detail where far more is there than anybody will see."""
     width, height = image.size
@@ -202,10 +227,11 @@ def _draft(image: Image.Image) -> None:
         image.draft(None, (-(-width // divisor), -(-height // divisor)))
 
 
-def _stored_orientation(image: Image.Image) -> int | None:
+def _stored_orientation(image: Image.Image, data: bytes) -> int | None:
     """Return the orientation that a TIFF's or HEIF's decoder undoes by itself; None for upright ones and other formats."""
     if image.format == "HEIF":
-        value = image.info.get("original_orientation")
+        # Camera data alone turns nothing there: the file has a box for it.
+        value = image.info.get("original_orientation") if b"irot" in data or b"imir" in data else None
     else:
         tags = getattr(image, "tag_v2", None)
         value = tags.get(_ORIENTATION) if tags is not None else None

@@ -11,9 +11,9 @@ from typing import Any
 import streamlit as st
 
 from qwen_vl_app.chat import JsonValue
-from qwen_vl_app.forms import FieldState, FieldType, FormDesk, JudgedField, JudgedForm
+from qwen_vl_app.forms import FieldState, FieldType, FormDesk, JudgedField, JudgedForm, value_of
 from qwen_vl_app.forms.evidence import doubt_texts, name_of
-from qwen_vl_app.ui.forms_rows import as_cell, choose_field, show_badges
+from qwen_vl_app.ui.forms_rows import choose_field, show_badges
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.state import FormsState
 from qwen_vl_app.ui.visit import Visit
@@ -72,7 +72,11 @@ def _show_input(visit: Visit, each: JudgedField, token: str) -> JsonValue:
     if field.type is FieldType.TABLE:
         rows = each.value.value if isinstance(each.value.value, list) else []
         titles = {column.key: column.names.of(visit.words.language) or column.key for column in field.columns}
-        shown = [{key: as_cell(row.get(key)) for key in titles} for row in rows if isinstance(row, dict)]
+        shown = [
+            {column.key: value_of(column, row.get(column.key)).shown for column in field.columns}
+            for row in rows
+            if isinstance(row, dict)
+        ]
         edited: Any = st.data_editor(
             shown or [dict.fromkeys(titles, "")],
             column_config=titles,
@@ -91,7 +95,10 @@ def _show_input(visit: Visit, each: JudgedField, token: str) -> JsonValue:
 def _decide(visit: Visit, desk: FormDesk, judged: JudgedForm, each: JudgedField, written: JsonValue) -> None:
     """Keep what a person said; what is as it was is an acceptance. Then draw the page with the next field."""
     form_id, key, who = judged.form.form_id, each.field.key, visit.state.forms.who
-    is_same = written == each.value.value if isinstance(written, list) else (written or "") == each.value.shown
+    if isinstance(written, list):  # a cell comes back as its text, and an empty one as none
+        is_same = value_of(each.field, written).value == each.value.value
+    else:
+        is_same = (written or "") == each.value.shown
 
     def act() -> None:
         if is_same:

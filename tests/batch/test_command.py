@@ -65,6 +65,28 @@ def test_json_is_one_object(run: Run, photos: Path) -> None:
     assert err == ""
 
 
+def test_a_run_whose_results_find_no_room_tells_its_id(
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fills up while pictures are asked about: what came of them is told, and the command that writes them later."""
+
+    def full(*_: object) -> bytes:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr("qwen_vl_app.batch.exports.to_csv", full)
+        status, out, err = run([photos, "--prompt", "?", "--out", tmp_path / "out", "--json"])
+        told = json.loads(out)
+        assert (status, told["state"], told["answered"]) == (1, "finished", 3)
+        assert told["error"]["code"] == "batch.target_unwritable"
+        assert f"--take-away {told['run_id']}" in err
+        status, out, err = run([photos, "--prompt", "?", "--out", tmp_path / "out"])
+        assert (status, out) == (1, "finished: 3 answered, 0 failed, 0 duplicates, 0 skipped.\n")
+        assert "could not be written" in err
+    assert run(["--take-away", told["run_id"], "--out", tmp_path / "out"])[0] == 0
+    assert (tmp_path / "out" / f"{told['run_id']}.csv").exists()
+
+
 def test_a_run_is_resumed_listed_and_compared(run: Run, photos: Path, tmp_path: Path) -> None:
     """The id that was told works again; what changed since an earlier run is a file."""
     first = json.loads(run([photos, "--prompt", "?", "--json"], AnsweringEngine(lambda _: '{"bar": 4}'))[1])["run_id"]
@@ -134,7 +156,7 @@ def test_a_run_is_taken_away_though_its_folder_is_gone(run: Run, photos: Path, t
         (["photos", "--resume", "x"], "Leave out"),
         (["photos", "--take-away", "x"], "Leave out"),
         (["--take-away", "x"], "--out"),
-        (["photos", "--prompt", "?", "--detail", "enormous"], "enormous"),
+        (["photos", "--prompt", "?", "--detail", "enormous"], "--detail can be one of these"),
     ],
 )
 def test_what_cannot_be_meant_is_status_2(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from qwen_vl_app.chat import Message
 from qwen_vl_app.engine.local import attending
 from qwen_vl_app.engine.local.attending import (
     CARD_WAYS,
@@ -21,6 +23,7 @@ from qwen_vl_app.engine.local.attending import (
 )
 from qwen_vl_app.engine.local.engine import LocalEngine
 from qwen_vl_app.engine.local.kv import KVCache
+from tests.engine.harness import Pair, ask
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda")
 HEADS, KV_HEADS, SIZE = 14, 2, 16
@@ -96,15 +99,18 @@ def test_a_way_that_fails_or_differs_is_left_for_the_next() -> None:
         return torch.full((query.shape[0], query.shape[1] * query.shape[2]), float("nan"))
 
     bad = [ManyWay(attend.__name__, GROUPED.mask, attend) for attend in (breaks, upper_left, nothing)]
-    sizes = {"heads": HEADS, "shared": KV_HEADS, "size": SIZE}
+
+    def chosen(device: torch.device, dtype: torch.dtype, ways: Sequence[ManyWay] = CARD_WAYS) -> ManyWay:
+        return choose_many(device, dtype, heads=HEADS, shared=KV_HEADS, size=SIZE, ways=ways)
+
     for dtype in (torch.float32, torch.bfloat16):
-        assert choose_many(CPU, dtype, ways=(*bad, GROUPED, REPEATED), **sizes) is GROUPED
-        assert choose_many(CPU, dtype, ways=(*bad, REPEATED), **sizes) is REPEATED
+        assert chosen(CPU, dtype, (*bad, GROUPED, REPEATED)) is GROUPED
+        assert chosen(CPU, dtype, (*bad, REPEATED)) is REPEATED
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # Here there is no card: its test fails, and the last way, which needs nothing special, is taken untried.
-        assert choose_many(CARD, torch.bfloat16, **sizes) in CARD_WAYS
-    assert choose_many(CPU, torch.bfloat16, **sizes) is SHARED
+        assert chosen(CARD, torch.bfloat16) in CARD_WAYS
+    assert chosen(CPU, torch.bfloat16) is SHARED
 
 
 def test_a_loaded_engine_has_cudnn_attend_to_nothing(models_dir: Path) -> None:
@@ -115,3 +121,22 @@ def test_a_loaded_engine_has_cudnn_attend_to_nothing(models_dir: Path) -> None:
     assert not torch.backends.cuda.cudnn_sdp_enabled()
     assert torch.backends.cuda.flash_sdp_enabled() and torch.backends.cuda.mem_efficient_sdp_enabled()
     engine.close()
+
+
+@pytest.mark.parametrize("way", CARD_WAYS, ids=lambda way: way.name)
+def test_a_prompt_in_many_pieces_is_answered_as_by_the_library(
+    pair: Pair, way: ManyWay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a picture across several pieces, and a follow-up behind what is held, read as on a card."""
+    parts = pair.engine._parts
+    assert parts is not None
+    monkeypatch.setattr(parts.decoder, "_way", way)
+    monkeypatch.setattr(parts.decoder, "_chunk_tokens", 7)
+    first = Message("user", "What is in the picture?", (pair.picture(61),))
+    said = ask(pair.engine, first, key=way.name)
+    assert said.ids == pair.expected(first)
+    turns = (first, Message("assistant", said.text), Message("user", "And the third gauge, which value has it?"))
+    ids = list(pair.engine._prompt(parts, turns, way.name).token_ids)
+    later = ask(pair.engine, *turns, key=way.name)
+    assert later.finish.usage.cached_tokens > 0
+    assert later.ids == pair.expected(*turns, ids=ids)

@@ -53,6 +53,26 @@ def test_a_product_is_near_the_plain_one_for_any_number_of_rows(name: str) -> No
             assert (off < {"fp8": 0.1, "int8": 0.05, "nf4": 0.3}[name]).all(), (count, off)
 
 
+@pytest.mark.skipif(not HAS_BITSANDBYTES, reason="bitsandbytes is not there")
+def test_several_answers_read_four_bit_weights_once() -> None:
+    """The pinned library takes some rows at once as it takes one; row by row, each would read all weights again."""
+    generator = torch.Generator().manual_seed(6)
+    product: Any = CARD_KINDS["nf4"].make(torch.randn(64, 128, generator=generator, dtype=torch.bfloat16), None, CPU)
+    real, calls = product._library, []
+
+    class Counting:
+        @staticmethod
+        def matmul_4bit(rows: torch.Tensor, *rest: Any, **named: Any) -> torch.Tensor:
+            calls.append(rows.shape[0])
+            return cast(torch.Tensor, real.matmul_4bit(rows, *rest, **named))
+
+    product._library = Counting
+    with torch.inference_mode():
+        for count in (1, 2, 4, 8):
+            product(torch.randn(count, 128, generator=generator).to(torch.bfloat16))
+    assert calls == [1, 2, 4, 8]
+
+
 @pytest.mark.parametrize(("name", "kernel"), [("int8", "_int_mm"), ("fp8", "_scaled_mm")])
 def test_many_rows_are_multiplied_in_pieces(name: str, kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A prompt's piece at once would need many times its own memory for sums; every row has its own scale, so nothing else changes."""

@@ -224,7 +224,14 @@ def test_stop_strings_end_the_answer_before_themselves(pair: Pair) -> None:
 @pytest.mark.parametrize("point", ["encode", "prefill", "decode"])
 @pytest.mark.parametrize(
     "error",
-    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory: 1")],
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: 1"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:117] data. DefaultCPUAllocator: not enough memory: you tried to allocate 9"
+        ),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
 )
 def test_out_of_memory_is_cleaned_up_and_told(pair: Pair, point: str, error: Exception) -> None:
     """Whatever was held is let go, the error is ours, and the next question works."""

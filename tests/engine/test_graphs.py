@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
 from qwen_vl_app.engine.local import graphs
 from qwen_vl_app.engine.local.graphs import choose_steps, self_test
@@ -26,6 +28,13 @@ class Broken:
 
     def record(self, body: Body) -> Body:
         raise RuntimeError("operation not permitted when stream is capturing")
+
+
+class Full:
+    """A card whose memory ends while steps are captured."""
+
+    def record(self, body: Body) -> Body:
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 class Wrong:
@@ -73,6 +82,7 @@ def test_the_self_test_tells_right_from_wrong(pair: Pair) -> None:
     ("make_recorder", "slab", "code"),
     [
         (Broken, SLAB, "engine.choice.steps.failed"),
+        (Full, SLAB, "engine.choice.steps.memory"),
         (Wrong, SLAB, "engine.choice.steps.differs"),
         (EagerRecorder, None, "engine.choice.steps.memory"),
     ],
@@ -120,6 +130,7 @@ def test_compiling_needs_its_tools(pair: Pair, monkeypatch: pytest.MonkeyPatch) 
 def test_a_capture_that_fails_leaves_the_stream_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch's own way out of a capture raises before it puts the stream back; what is computed later belongs on the old one."""
     current = ["own"]
+    monkeypatch.setattr(graphs.CudaRecorder, "_aside", None)
 
     @contextmanager
     def stream(name: str) -> Iterator[None]:
@@ -149,3 +160,66 @@ def test_a_capture_that_fails_leaves_the_stream_as_it_was(monkeypatch: pytest.Mo
     with pytest.raises(RuntimeError, match="previous error"):
         graphs.CudaRecorder().record(lambda: torch.zeros(1))
     assert current == ["own"]
+
+
+def test_all_captures_share_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each stream with a product on it keeps a workspace of the card's memory for good, and a load makes a hundred recordings."""
+    made: list[object] = []
+    captured: list[object] = []
+
+    class Stream:
+        def __init__(self) -> None:
+            made.append(self)
+
+        def wait_stream(self, other: object) -> None: ...
+
+    class Graph:
+        def pool(self) -> object:
+            return 1, 0
+
+        def replay(self) -> None: ...
+
+    @contextmanager
+    def capture(graph: object, *, stream: object, **named: Any) -> Iterator[None]:
+        captured.append(stream)
+        yield
+
+    warmed: list[object] = []
+
+    @contextmanager
+    def on(stream: object) -> Iterator[None]:
+        warmed.append(stream)
+        yield
+
+    own = Stream()
+    monkeypatch.setattr(graphs.CudaRecorder, "_aside", None)
+    for name, value in (
+        ("Stream", Stream), ("CUDAGraph", Graph), ("graph", capture), ("stream", on),
+        ("current_stream", lambda: own), ("set_stream", lambda stream: None),
+    ):  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, value)
+    for _ in range(3):
+        recorder = graphs.CudaRecorder()
+        for _ in range(2):
+            assert float(recorder.record(lambda: torch.ones(1))()) == 1
+    assert len(made) == 2 and captured == warmed == [made[1]] * 6
+
+
+def test_every_step_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the ninth, for a longer memory: the compiler takes all of them for one function that changes too often."""
+    compiled = CompileCounter()  # type: ignore[no-untyped-call]
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=compiled))
+
+    class Runs:
+        def record(self, body: Body) -> Body:
+            body()
+            return body
+
+    def step(length: int) -> Body:
+        keys = torch.ones(length)
+        return lambda: keys + 1
+
+    recorder = graphs.CompilingRecorder(Runs())
+    for length in range(3, 15):
+        assert recorder.record(step(length))().shape == (length,)
+    assert compiled.frame_count == 12

@@ -11,7 +11,7 @@ from qwen_vl_app.chat import SamplingParams
 from qwen_vl_app.engine.local.sampling import Sampler
 
 
-class _HostReads(TorchDispatchMode):  # type: ignore[misc]
+class _HostReads(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.names: list[str] = []
@@ -25,7 +25,7 @@ def test_the_host_reads_a_choice_once() -> None:
     """A number and its probability are fetched together; to ask in between would wait for the card a second time."""
     logits = torch.randn(200, generator=torch.Generator().manual_seed(1))
     sampler = Sampler(SamplingParams(temperature=0.8, seed=4), torch.device("cpu"))
-    with _HostReads() as reads:  # type: ignore[no-untyped-call]
+    with _HostReads() as reads:
         chosen = sampler.choose(logits)
     assert "aten::multinomial" in reads.names
     assert not {"aten::item", "aten::_local_scalar_dense"} & set(reads.names)

@@ -270,13 +270,16 @@ def test_what_a_step_is_told_is_not_written_over_by_the_next(pair: Pair) -> None
     seats = [rounds.join(KVCache(parts.decoder.layers), 0) for _ in range(2)]
     given: list[tuple[torch.Tensor, list[list[int]]]] = []
 
-    class Noted(TorchDispatchMode):  # type: ignore[misc]
+    class Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __init__(self) -> None:
+            super().__init__()  # type: ignore[no-untyped-call]
+
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if func is torch.ops.aten.copy_.default and args[0] is stepper._told:
                 given.append((args[1], args[1].tolist()))
             return func(*args, **(kwargs or {}))
 
-    with Noted():  # type: ignore[no-untyped-call]
+    with Noted():
         for token in (5, 6, 7):
             rounds.say(seats[0], token)
             rounds.hear(seats[0])

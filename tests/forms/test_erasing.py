@@ -194,9 +194,10 @@ def test_what_a_kill_left_behind_goes_and_damaged_forms_go_with_everybodys(
     (half / "upload").write_bytes(b"a picture")
     erasing = form_erasing(folder.parent)
     assert erasing.erase(LOCAL_OWNER, since=None, until=None).forms == 0
+    made = half.stat().st_mtime
+    os.utime(half, (made + 3600, made + 3600))
     assert not erasing.settle()  # a command may be writing it
-    then = half.stat().st_mtime - WRITTEN_WITHIN_S - 60
-    os.utime(half, (then, then))
+    os.utime(half, (made - WRITTEN_WITHIN_S - 60, made - WRITTEN_WITHIN_S - 60))
     assert erasing.settle()
     assert not left.exists()
     assert not half.exists()

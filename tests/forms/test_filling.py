@@ -78,6 +78,14 @@ def test_the_question_brings_a_schema_that_forces_no_value(assistant: Assistant)
     assert all("null" in (each["type"] if "type" in each else each["anyOf"]) for each in schema["properties"].values())
 
 
+def test_a_field_takes_nothing_that_another_was_asked_for(assistant: Assistant, model: PlateModel) -> None:
+    """A renamed field keeps its key, which may be what another one is called now: what is not on the picture is null."""
+    model.form = {"Date": "2026-01-02"}
+    template = FormTemplate("order", (FormField("date", Names("Order date")), FormField("date_2", Names("Date"))))
+    judged = filled(assistant, look=LookAt.NONE, template=template)
+    assert [each.value.value for each in judged.fields] == [None, "2026-01-02"]
+
+
 def test_a_second_reading_that_differs_comes_first(assistant: Assistant, model: PlateModel) -> None:
     """A misread digit is caught and stands at the top, with what was read then."""
     model.again["Load"] = "80"

@@ -74,6 +74,24 @@ def test_dates_in_order() -> None:
     assert codes(template, a="2026-01-02") == []
 
 
+def test_what_is_the_same_may_be_written_in_two_ways() -> None:
+    """A number's last zero, another unit, a date's format: none of them makes it another value."""
+    fields = (
+        FormField("a", type=FieldType.NUMBER, unit="kg"),
+        FormField("b", type=FieldType.NUMBER, unit="t", decimal_mark=","),
+        FormField("c", type=FieldType.DATE, format="DD.MM.YYYY"),
+        FormField("d", type=FieldType.DATE),
+        FormField("e"),
+        FormField("f"),
+    )
+    rules = tuple(FormRule(RuleKind.EQUAL, keys) for keys in (("a", "b"), ("c", "d"), ("e", "f")))
+    template = FormTemplate("t", fields, rules=rules)
+    assert codes(template, a="12.50", b="12,5 kg", c="01.02.2026", d="2026-02-01", e="Ab 1", f="AB 1") == []
+    assert (
+        codes(template, a="12.5", b="12,5 t", c="01.02.2026", d="2026-01-02", e="A", f="B") == ["forms.rule.equal"] * 3
+    )
+
+
 def test_sums_over_fields_and_columns() -> None:
     """A total beside its parts, a table's column among them; an unknown part judges nothing."""
     columns = (FormField("n", type=FieldType.NUMBER), FormField("name"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qwen_vl_app.chat import JsonValue
-from qwen_vl_app.forms import Choice, FieldType, FormField, value_of
+from qwen_vl_app.forms import Choice, FieldType, FormField, Names, value_of
 
 NUMBER = FormField("x", type=FieldType.NUMBER)
 
@@ -49,6 +49,17 @@ def test_a_mark_that_may_be_either_is_told() -> None:
     assert found.value == 1234 and [note.code for note in found.notes] == ["forms.value.ambiguous_number"]
     settled = value_of(FormField("x", type=FieldType.NUMBER, decimal_mark=","), "1,234")
     assert settled.value == 1.234 and not settled.notes
+
+
+@pytest.mark.parametrize("mark", ["", ".", ","])
+@pytest.mark.parametrize("number", [1.234, -0.125, 12.5, 1234.5, 1234567.0, 0.0000005])
+def test_what_is_shown_is_read_again_as_the_same(number: float, mark: str) -> None:
+    """A person corrects what the page shows, and a table's cells and a program's numbers come back without a mark of theirs."""
+    field = FormField("x", type=FieldType.NUMBER, unit="kg", decimal_mark=mark)
+    found = value_of(field, number)
+    assert (found.value, found.problem) == (number, None)
+    assert value_of(field, found.shown).value == number
+    assert ("," in found.shown) is (mark == "," and not number.is_integer())
 
 
 @pytest.mark.parametrize(
@@ -154,6 +165,15 @@ def test_tables_keep_their_rows_and_say_which_cell_is_wrong() -> None:
     )
     assert found.value == [{"item": "nut", "count": 4}, {"item": "bolt", "count": "x"}]
     assert found.problem is not None and dict(found.problem.facts) == {"row": 2, "column": "count"}
+
+
+def test_a_column_takes_nothing_that_another_was_asked_for() -> None:
+    """A renamed column keeps its key, which may be what another one is called now."""
+    columns = (FormField("date", Names("Order date")), FormField("date_2", Names("Date")))
+    field = FormField("x", type=FieldType.TABLE, columns=columns)
+    assert value_of(field, [{"Date": "B"}]).value == [{"date": None, "date_2": "B"}]
+    assert value_of(field, [{"Order date": "A", "date": "B"}]).value == [{"date": "A", "date_2": "B"}]
+    assert value_of(field, [{"date": "A", "date_2": "B"}]).value == [{"date": "A", "date_2": "B"}]  # as it is kept
 
 
 def test_a_table_tells_which_of_its_cells_can_be_read_two_ways() -> None:

@@ -8,8 +8,9 @@ import zlib
 
 import pillow_heif
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms, TiffImagePlugin
 
+from qwen_vl_app.chat import Size
 from qwen_vl_app.errors import PictureError, Reason
 from qwen_vl_app.imaging import PictureDecoder
 
@@ -211,6 +212,17 @@ def test_phones_pictures_are_turned_once_and_say_so(decoder: PictureDecoder, nam
     assert (Reason("image.turned_upright") in picture.notes) is (orientation != 1)
 
 
+def test_a_heic_that_only_its_camera_data_would_turn_is_not_said_to_be_turned(decoder: PictureDecoder) -> None:
+    """By its standard such a picture stays as it lies, and so does the word about it."""
+    pillow_heif.register_heif_opener()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying = encode(Image.new("RGB", (64, 48), (220, 0, 0)), "HEIF", exif=exif)
+    assert b"irot" not in lying
+    facts = decoder.inspect(lying)
+    assert (facts.size, facts.notes) == (Size(64, 48), ())
+
+
 def test_renditions_carry_nothing_of_the_camera(decoder: PictureDecoder) -> None:
     """Place and maker stay in the upload."""
     exif = Image.Exif()
@@ -301,3 +313,46 @@ def test_a_rare_kind_is_not_simply_called_damaged(decoder: PictureDecoder, kind:
     with pytest.raises(PictureError) as refused:
         decoder.render(data, fit=same)
     assert refused.value.reason == Reason("image.kind_unsupported", format=kind)
+
+
+def linear_profile(name: str) -> bytes:
+    """The colours of sRGB with light counted in equal steps, under any name."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    count = struct.unpack_from(">I", srgb, 128)[0]
+    entries = [struct.unpack_from(">4sII", srgb, 132 + 12 * at) for at in range(count)]
+    bodies: dict[bytes, bytes] = {tag: srgb[start : start + length] for tag, start, length in entries}
+    bodies |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), b"curv" + bytes(8))
+    words = name.encode("utf-16-be")
+    bodies[b"desc"] = b"mluc" + bytes(4) + struct.pack(">II4sII", 1, 12, b"enUS", len(words), 28) + words
+    table, data = b"", b""
+    for tag, body in bodies.items():
+        table += struct.pack(">4sII", tag, 132 + 12 * len(bodies) + len(data), len(body))
+        data += body + bytes(-len(body) % 4)
+    whole = srgb[:128] + struct.pack(">I", len(bodies)) + table + data
+    return struct.pack(">I", len(whole)) + whole[4:]
+
+
+@pytest.mark.parametrize("name", ["Linear sRGB", "Linear"])
+@pytest.mark.parametrize("mode", ["RGB", "P"])
+def test_linear_light_is_not_dark_whatever_its_profile_is_called(decoder: PictureDecoder, mode: str, name: str) -> None:
+    """Image editors call it "Linear sRGB", which is not the sRGB that screens show; a palette's colours are colours, too."""
+    picture = Image.new("RGB", (8, 8), (55, 55, 55))
+    picture = picture.quantize(2) if mode == "P" else picture
+    first = row(decoder, encode(picture, "PNG", icc_profile=linear_profile(name)))[0]
+    assert all(abs(value - 128) <= 1 for value in first)
+
+
+def test_the_preview_in_a_cameras_raw_file_is_called_so(decoder: PictureDecoder) -> None:
+    """Such files (NEF, ARW, DNG) are TIFF files whose first picture is a small one; the large one within stays unread."""
+    small = Image.new("RGB", (160, 120), (200, 30, 40))
+    stored = io.BytesIO()
+    small.save(stored, "TIFF", tiffinfo={254: 1})
+    assert not decoder.inspect(stored.getvalue()).notes
+    camera = io.BytesIO()
+    within = TiffImagePlugin.ImageFileDirectory_v2()
+    within[254] = 1
+    within[330] = 8
+    within.tagtype[330] = 4
+    small.save(camera, "TIFF", tiffinfo=within)
+    facts = decoder.inspect(camera.getvalue())
+    assert facts.notes == (Reason("image.raw_preview", width=160, height=120),)

@@ -143,6 +143,19 @@ def test_a_jpeg_cut_and_closed_again_is_refused(decoder: PictureDecoder, mode: s
     assert refusal(decoder, cut).code == "image.truncated"
 
 
+@pytest.mark.parametrize("options", [{}, {"restart_marker_rows": 1}, {"quality": 98, "subsampling": 0}])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_that_lacks_nothing_but_the_sign_of_its_end_is_taken(
+    decoder: PictureDecoder, mode: str, options: dict[str, int]
+) -> None:
+    """Some cameras leave it out, and every viewer shows their pictures; a few bytes less are a cut picture."""
+    data = encode(noise().convert(mode), "JPEG", **options)
+    whole = decoder.render(data, fit=lambda size: size)
+    for missing in (1, 2):
+        assert decoder.render(data[:-missing], fit=lambda size: size).picture_id == whole.picture_id
+    assert refusal(decoder, data[:-12]).code == "image.truncated"
+
+
 @pytest.mark.parametrize("progressive", [False, True])
 def test_a_jpeg_that_really_is_grey_below_is_taken(decoder: PictureDecoder, progressive: bool) -> None:
     """A picture on middle grey ground is whole, though it looks like a broken one."""

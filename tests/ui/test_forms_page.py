@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.batch import BatchRuns
-from qwen_vl_app.forms import FieldState, FillPlan, FormDesk, FormField, FormTemplate, Names, desk_of
+from qwen_vl_app.forms import FieldState, FieldType, FillPlan, FormDesk, FormField, FormTemplate, Names, desk_of
 from qwen_vl_app.ui.forms_builder import NEW, _choose
 from qwen_vl_app.ui.forms_draft import TemplateDraft, fields_of, template_of
 from qwen_vl_app.ui.state import PageState
@@ -79,6 +79,28 @@ def test_a_form_is_reviewed_on_the_page(assistant: Assistant, desk: FormDesk, mo
     page.button(key="forms-accept-rest").click().run()
     assert desk.judged(form.form_id).is_reviewed and "nothing left to review" in words_on(page)
     assert len(desk.acceptance.cases()) == 1
+
+
+def test_a_table_that_nobody_touched_is_accepted(assistant: Assistant, desk: FormDesk, model: PlateModel) -> None:
+    """Numbers and empty cells, too: who looked and agreed has corrected nothing."""
+    columns = (
+        FormField("item", Names("Item")),
+        FormField("count", Names("Count"), FieldType.NUMBER),
+        FormField("mass", Names("Mass"), FieldType.NUMBER, unit="kg", decimal_mark=","),
+    )
+    template = FormTemplate("note", (FormField("parts", Names("Parts"), FieldType.TABLE, columns=columns),))
+    model.form = {"Parts": [{"Item": "nut", "Count": "4", "Mass": "1,234 kg"}, {"Item": "bolt"}]}
+    form = desk.fill(FillPlan(template), assistant.stage(png(width=280, height=140), "note.png")).form
+    page = forms_page_of(assistant)
+    page.text_input(key="forms-who").set_value("Ann").run()
+    page.button(key=key_of(page, "button", "forms-accept-" + form.form_id)).click().run()
+    parts = desk.judged(form.form_id).judged("parts")
+    assert parts.state is FieldState.ACCEPTED
+    assert parts.value.value == [
+        {"item": "nut", "count": 4.0, "mass": 1.234},
+        {"item": "bolt", "count": None, "mass": None},
+    ]
+    assert not desk.acceptance.cases()
 
 
 def test_another_browsers_forms_are_not_shown(assistant: Assistant, desk: FormDesk) -> None:

@@ -184,7 +184,7 @@ def _in_child(work: Callable[[Any], Any], given: Any, *, limit_s: float | None =
     start = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=start, initializer=end_with_parent) as child:
         waited = child.submit(work, given)
-        processes = tuple(child._processes.values())
+        processes = tuple((child._processes or {}).values())
         try:
             return waited.result(timeout=limit_s)
         except TimeoutError:

@@ -18,8 +18,6 @@ log = logging.getLogger(__name__)
 
 LEAST_ROWS = 32
 """The integer kernels of cuBLAS take more than sixteen rows; fewer are filled up with zeros, which cost no reading."""
-GEMV_ROWS = 4
-"""Up to so many rows are multiplied one by one with the four-bit weights, which are otherwise unpacked first."""
 PIECE_ROWS = 512
 """So many rows are turned to eight bits and multiplied at a time: the sums of a prompt's piece of two thousand would take a
 gigabyte beside a 7B model, and every number would stand there four times."""
@@ -109,9 +107,8 @@ class Nf4Product:
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """Multiply."""
-        pieces = torch.split(rows, 1) if rows.shape[0] <= GEMV_ROWS else (rows,)
-        product = [self._library.matmul_4bit(piece, self._small.t(), quant_state=self._state) for piece in pieces]
-        done: torch.Tensor = product[0] if len(product) == 1 else torch.cat(product)
+        # A few rows are multiplied without unpacking, all of them with one reading of the weights.
+        done: torch.Tensor = self._library.matmul_4bit(rows, self._small.t(), quant_state=self._state)
         return done if self._bias is None else done + self._bias
 
 

@@ -396,9 +396,13 @@ def _told(chosen: Choice, text: str, tokens: TextTokens) -> TokenStep:
     return TokenStep(text, chosen.token, chosen.logprob, tokens.bytes_of(chosen.token), chosen.allowed, likely)
 
 
+_TOLD_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "STATUS_ALLOC_FAILED")
+"""A card that is asked past torch, an allocation on a processor and the same on Windows, a library of products on a card."""
+
+
 def _is_out_of_memory(error: BaseException) -> bool:
-    # A CPU allocation that fails is a bare RuntimeError whose text is all there is to know it by.
-    told = isinstance(error, RuntimeError) and ("out of memory" in str(error) or "can't allocate memory" in str(error))
+    # All but torch's own are a bare RuntimeError whose text is all there is to know them by.
+    told = isinstance(error, RuntimeError) and any(text in str(error) for text in _TOLD_OF_MEMORY)
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or told
 
 

@@ -13,7 +13,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 WARM_UPS = 2
 TESTED_TOKENS = 12
+MOST_COMPILED = 128
+"""Steps for each number of rows and each length, more than there can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,13 @@ class StepsChoice:
 
 
 class CudaRecorder:
-    """Captures a step as a CUDA graph. All graphs share one pool of memory, since only one runs at a time."""
+    """Captures a step as a CUDA graph. All graphs share one pool of memory, since only one runs at a time.
+
+    All recorders warm up and capture on one stream: for each stream that multiplied something, torch may keep a workspace
+    of cuBLAS for good, of 8 MiB on most cards and 32 MiB on an H100, and streams of their own would be thirty-two.
+    """
+
+    _aside: ClassVar[Any] = None
 
     def __init__(self) -> None:
         self._pool: Any = None
@@ -59,7 +67,9 @@ class CudaRecorder:
             torch.cuda.set_stream(here)
 
     def _recorded(self, body: Body) -> Body:
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        if CudaRecorder._aside is None:
+            CudaRecorder._aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside = CudaRecorder._aside
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             # Libraries choose kernels and take workspace at their first calls, which a capture must not see.
@@ -68,7 +78,7 @@ class CudaRecorder:
         torch.cuda.current_stream().wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
         # Other threads may ask the card how much memory is free meanwhile, which must not end the capture.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=self._pool, stream=aside, capture_error_mode="thread_local"):
             out = body()
         self._pool = self._pool or graph.pool()
 
@@ -87,7 +97,11 @@ class CompilingRecorder:
 
     def record(self, body: Body) -> Body:
         """See `Recorder.record`. The first call of a compiled step takes a minute for a large model."""
-        return self._inner.record(torch.compile(body, dynamic=False))
+        from torch._dynamo import config  # noqa: PLC0415 - it takes seconds to import, and few machines compile
+
+        # All steps are one function to the compiler, which gives up on it after eight and says so in a warning alone.
+        with config.patch(recompile_limit=MOST_COMPILED):
+            return self._inner.record(torch.compile(body, dynamic=False))
 
 
 def can_compile() -> bool:
@@ -138,6 +152,9 @@ def choose_steps(
         with torch.inference_mode():
             static.prepare()
         off = self_test(static, plain, layers=len(text.layers))
+    except torch.OutOfMemoryError:
+        log.info("captured decode steps do not fit into memory")
+        return _without(wanted, plain, "engine.choice.steps.memory")
     except Exception as error:  # noqa: BLE001 - capturing fails in many ways, and each of them only means: not this one
         log.info("decode steps cannot be captured here: %s: %s", type(error).__name__, error)
         return _without(wanted, plain, "engine.choice.steps.failed")
