@@ -134,10 +134,12 @@ class OwnTasks:
 
 def _erased(file: Path) -> int | None:
     """Remove a file and what a write that was cut short left of it; return its bytes, None where it was not removed."""
+    partial = file.with_suffix(".part")
     try:
+        if partial != file:
+            partial.unlink(missing_ok=True)  # it may be there alone
         size_bytes = file.stat().st_size
         file.unlink()
-        file.with_suffix(".part").unlink(missing_ok=True)
     except OSError:
         return None
     return size_bytes

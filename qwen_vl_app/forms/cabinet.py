@@ -21,7 +21,7 @@ from qwen_vl_app.errors import FormError
 
 log = logging.getLogger(__name__)
 
-_DOOMED = ".erasing-"
+_DOOMED, _PARTIAL = ".erasing-", ".part"
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 
 
@@ -31,6 +31,7 @@ class Cabinet:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
+        self._being_made: set[Path] = set()
 
     @property
     def folder(self) -> Path:
@@ -51,8 +52,11 @@ class Cabinet:
     def add(self, drawer: str, files: Mapping[str, bytes]) -> None:
         """Put a new drawer there with all its files, or nothing. Raises FormError `forms.unwritable`."""
         target = self._drawer(drawer)
-        partial = target.with_name(f".{drawer}.part")
+        partial = target.with_name(f".{drawer}{_PARTIAL}")
+        with self._lock:
+            self._being_made.add(partial)
         try:
+            shutil.rmtree(partial, ignore_errors=True)  # what a kill left of the same one
             partial.mkdir(mode=0o700, parents=True)
             for name, data in files.items():
                 _write(partial / _checked(name), data)
@@ -61,11 +65,14 @@ class Cabinet:
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise FormError("forms.unwritable") from error
+        finally:
+            with self._lock:
+                self._being_made.discard(partial)
 
     def put(self, drawer: str, name: str, data: bytes) -> None:
         """Write one file of a drawer, which may be new, over what was there. Raises FormError `forms.unwritable`."""
         folder = self._drawer(drawer)
-        partial = folder / f".{_checked(name)}.{threading.get_ident()}.part"
+        partial = folder / f".{_checked(name)}.{threading.get_ident()}{_PARTIAL}"
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             _write(partial, data)
@@ -151,14 +158,19 @@ class Cabinet:
         return len(contents), sum(map(len, contents))
 
     def sweep(self) -> bool:
-        """Remove what a kill left of drawers; return whether nothing of it is left."""
-        try:
-            left = [entry for entry in self._folder.iterdir() if entry.name.startswith(_DOOMED)]
-        except OSError:
-            return True
-        for entry in left:
-            shutil.rmtree(entry, ignore_errors=True)
-        return not any(entry.exists() for entry in left)
+        """Remove what a kill left of drawers, half made or half removed; return whether nothing of it is left."""
+        with self._lock:
+            try:
+                left = [entry for entry in self._folder.iterdir() if self._is_left(entry)]
+            except OSError:
+                return True
+            for entry in left:
+                shutil.rmtree(entry, ignore_errors=True)
+            return not any(entry.exists() for entry in left)
+
+    def _is_left(self, entry: Path) -> bool:
+        is_half_made = entry.name.startswith(".") and entry.name.endswith(_PARTIAL) and entry not in self._being_made
+        return is_half_made or entry.name.startswith(_DOOMED)
 
     def has(self, drawer: str) -> bool:
         """True where there is such a drawer."""
