@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import IO, Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
-from qwen_vl_app.chat import Rendition, TurnState
+from qwen_vl_app.chat import ParsedAnswer, Rendition, TurnState
 from qwen_vl_app.errors import HistoryError
 from qwen_vl_app.history.answer_json import load_answer, load_clip, load_reasons, load_sampling, load_schema
 from qwen_vl_app.history.conversations import own_conversation, path_to
@@ -246,8 +247,8 @@ def _turn_row(turn: Mapping[str, Any], pictures: list[PictureRow]) -> TurnRow:
     try:
         load_sampling(sampling)
         load_schema(sampling)
-        if answer is not None:
-            load_answer(answer, answer_text or "")
+        if answer is not None and not _is_whole(load_answer(answer, answer_text or "").parsed):
+            raise HistoryError("history.not_an_archive")
     except HistoryError as error:
         raise HistoryError("history.not_an_archive") from error
     state = TurnState(turn["state"])
@@ -264,6 +265,20 @@ def _turn_row(turn: Mapping[str, Any], pictures: list[PictureRow]) -> TurnRow:
         precision=_text(turn["precision"]),
         pictures=pictures,
     )
+
+
+def _is_whole(parsed: ParsedAnswer) -> bool:
+    """True where places have numbers, and names and cells are text: what no answer of ours ever is otherwise."""
+    return all(
+        isinstance(region.label, str)
+        and isinstance(region.picture_index, int)
+        and region.picture_index >= 0
+        and all(
+            isinstance(edge, int | float) and math.isfinite(edge)
+            for edge in (region.box.x1, region.box.y1, region.box.x2, region.box.y2)
+        )
+        for region in parsed.regions
+    ) and all(isinstance(cell, str) for table in parsed.tables for row in (table.columns, *table.rows) for cell in row)
 
 
 def _picture_row(

@@ -185,6 +185,21 @@ def document(**changes: object) -> Callable[[str, bytes], bytes]:
     return change
 
 
+def parsed(**changes: object) -> Callable[[str, bytes], bytes]:
+    """Let the first answer hold something that no answer of the app's does."""
+
+    def change(name: str, content: bytes) -> bytes:
+        if not name.endswith("conversation.json"):
+            return content
+        told = json.loads(content)
+        answer = json.loads(told["turns"][0]["answer"])
+        answer["parsed"].update(changes)
+        told["turns"][0]["answer"] = json.dumps(answer)
+        return json.dumps(told).encode()
+
+    return change
+
+
 def media(mime: str, rendition: str) -> Callable[[str, bytes], bytes]:
     """Let a form of a picture call itself something that a browser would run."""
 
@@ -223,6 +238,10 @@ def picture_path(name: str, content: bytes) -> bytes:
         lambda name, content: b"[" * 100_000 if name.endswith("conversation.json") else content,
         document(pictures=[{"renditions": []}]),
         document(id=float("inf")),
+        parsed(regions=[{"box": [float("nan"), 0, 1, 1], "label": "x", "picture_index": 0}]),
+        parsed(regions=[{"box": [0, 0, 1, "1"], "label": "x", "picture_index": 0}]),
+        parsed(regions=[{"box": [0, 0, 1, 1], "label": None, "picture_index": 0}]),
+        parsed(tables=[{"columns": ["a"], "rows": [[1]]}]),
         media("text/html", "view"),
         media("text/javascript", "thumbnail"),
         media("image/svg+xml", "upload"),
