@@ -118,8 +118,9 @@ def test_a_loaded_engine_has_cudnn_attend_to_nothing(models_dir: Path) -> None:
     torch.backends.cuda.enable_cudnn_sdp(True)
     engine = LocalEngine(models_dir, model="qwen3_vl", device="cpu", precision="fp32")
     engine.load()
-    assert not torch.backends.cuda.cudnn_sdp_enabled()
-    assert torch.backends.cuda.flash_sdp_enabled() and torch.backends.cuda.mem_efficient_sdp_enabled()
+    backends = torch.backends.cuda
+    assert not backends.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+    assert backends.flash_sdp_enabled() and backends.mem_efficient_sdp_enabled()  # type: ignore[no-untyped-call]
     engine.close()
 
 

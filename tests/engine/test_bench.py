@@ -159,7 +159,7 @@ def test_with_a_time_to_end_the_ends_come_first_and_one_that_breaks_is_named(
         raise RuntimeError("CUDA error: device-side assert triggered")
 
     monkeypatch.setattr(bench, "_in_child", in_child)
-    monkeypatch.setattr(bench, "ARMS", bench.CARD_ARMS[:1] + bench.CARD_ARMS[5:])
+    monkeypatch.setattr(bench, "ARMS", bench_arms.CARD_ARMS[:1] + bench_arms.CARD_ARMS[5:])
     sizes = (Size(64, 64),)
     report = bench.run_bench(model=folder, sizes=sizes, tokens=4, rounds=1, ends_at=time.monotonic() + 3600)
     assert order == ["stock bf16", "+ fp8 products, captured", "+ captured steps", "+ compiled steps"]

@@ -207,7 +207,7 @@ def test_all_captures_share_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_step_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also the ninth, for a longer memory: the compiler takes all of them for one function that changes too often."""
-    compiled = CompileCounter()  # type: ignore[no-untyped-call]
+    compiled = CompileCounter()
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=compiled))
 
     class Runs:

@@ -108,7 +108,7 @@ def _grouped(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask
     # Each head of keys is a batch of its own, whose query heads see it through a view: a kernel with shared heads is not asked for.
     seen = (shared, heads // shared, length, size)
     done = scaled_dot_product_attention(
-        query.transpose(0, 1).unflatten(0, seen[:2]),
+        query.transpose(0, 1).reshape(*seen[:2], -1, size),
         keys[0][:, None].expand(seen),
         values[0][:, None].expand(seen),
         attn_mask=mask,
