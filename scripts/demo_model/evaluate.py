@@ -24,7 +24,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT))  # run as a file, the project's root is not on the path
 
 from scripts.demo_model import relative
-from scripts.demo_model.examination import Paper, papers, skill_papers
+from scripts.demo_model.examination import Paper, crop_papers, papers, skill_papers
 from scripts.demo_model.families import RELATIVE, Family, of_model_type
 from scripts.demo_model.scoring import Marks, Reply, is_honest, mark, mark_wide
 
@@ -268,6 +268,7 @@ def main() -> None:
     parser.add_argument(
         "--photos", type=Path, help="a folder of pictures not drawn here: how many answers claim nothing"
     )
+    parser.add_argument("--crops", action="store_true", help="parts of plates, each cut out of a large file")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the app")
     parser.add_argument(
         "--afresh", action="store_true", help="let the model forget all it has read before each question"
@@ -277,6 +278,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.photos is not None:
         asked = []
+    elif arguments.crops:
+        asked = crop_papers(arguments.seed, arguments.pictures)
     elif arguments.skills or arguments.wide:
         asked = skill_papers(
             arguments.seed,
@@ -292,7 +295,7 @@ def main() -> None:
     settings = dict(given.split("=", 1) for given in arguments.set)
     model = arguments.model.resolve()
     if family_of(model) is RELATIVE and not arguments.photos:
-        if arguments.wide or arguments.unseen_fonts or arguments.large:
+        if arguments.wide or arguments.unseen_fonts or arguments.large or arguments.crops:
             parser.error("a model of boxes in thousandths was taught its own papers only")
         drawn = relative.skill_papers if arguments.skills else relative.papers
         asked = drawn(arguments.seed, arguments.pictures)
@@ -311,7 +314,7 @@ def main() -> None:
             marks = examine(
                 ask,
                 asked,
-                wide=arguments.skills or arguments.wide,
+                wide=arguments.skills or arguments.wide or arguments.crops,
                 show_wrong=arguments.wrong,
                 together=arguments.together,
             )

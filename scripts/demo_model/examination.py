@@ -12,6 +12,7 @@ import numpy as np
 
 from scripts.demo_model import cell_plates, outside, panels, questions, scenes, surfaces, wide_questions
 from scripts.demo_model.cell_plates import slight_turn
+from scripts.demo_model.crops import cropped
 from scripts.demo_model.curriculum import Split, generator
 from scripts.demo_model.drawing import HELD_OUT_FONTS, TAUGHT_FONTS, Picture
 from scripts.demo_model.drawn_lessons import WIDEST_PLACE, pair_lesson, random_grid
@@ -150,6 +151,28 @@ def skill_papers(
         made.append(makers[i % len(makers)](rng, how))
         if i % len(makers) == 0:
             made.append(_talk_paper(rng))
+    return made
+
+
+def crop_papers(seed: int, pictures: int) -> list[Paper]:
+    """Draw papers of plates of which a part alone arrives: the file is some of the rows, cut out of a large picture."""
+    made = []
+    for i in range(pictures):
+        rng = generator(Split.EXAMINATION, seed + 2_000_000, i)
+        columns, lines = random_grid(rng, known=0.5)
+        chinese, scale = bool(rng.random() < 0.4), _scale(rng, LARGE[1], is_large=True)
+        whole = cell_plates.draw_cell_panel(rng, columns, lines, scale=scale, chinese=chinese, most_rows=4)
+        count = int(rng.integers(1, max(2, len(whole.rows))))
+        first = int(rng.integers(0, len(whole.rows) - count + 1))
+        picture = cropped(whole, first, first + count - 1)
+        language = wide_questions.language_for(rng, picture)
+        asked = (
+            wide_questions.read_all,
+            wide_questions.one_field,
+            wide_questions.fields_as_json,
+            wide_questions.row_box,
+        )
+        made.append(_paper(rng, picture, [(ask(rng, picture, language),) for ask in asked]))
     return made
 
 

@@ -90,7 +90,7 @@ def vision(model: Qwen2_5_VLForConditionalGeneration, patches: Tensor, *, lines:
     heads = tower.config.num_heads
     count, length, _ = patches.shape
     weight = tower.patch_embed.proj.weight.sum(dim=2).flatten(1)
-    x = patches @ weight.T if not torch.is_autocast_enabled("cpu") else F.linear(patches, weight)
+    x = patches @ weight.T if not torch.is_autocast_enabled(patches.device.type) else F.linear(patches, weight)
     cos, sin = vision_angles(lines, columns, x.shape[-1] // heads)
     windows = _windows(lines, columns)
     x = x.float()

@@ -8,8 +8,9 @@ It knows tokens and layout. It does not know how a loss is made of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,6 +92,12 @@ class Batch:
     tallies: Tensor
     tally_shares: Tensor
     differing: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the same with its tensors on a device."""
+        all_fields = {each.name: getattr(self, each.name) for each in fields(self)}
+        moved: dict[str, Any] = {name: v.to(device) for name, v in all_fields.items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True)

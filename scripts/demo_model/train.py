@@ -13,6 +13,8 @@ import os
 import signal
 import sys
 import time
+from collections import deque
+from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -174,7 +176,7 @@ def step_losses(
     model: AnyModel, heads: TrainingHeads, batch: Batch, stage: Stage, *, letters: bool
 ) -> dict[str, Tensor]:
     """Return every part of a step's loss, and under "loss" their weighted sum."""
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(batch.tokens.device.type, dtype=torch.bfloat16):
         if letters:
             parts = vision_losses(model, heads, seen_by(model, batch), batch)
             total = stage.align * (parts["align"] + parts["second"])
@@ -193,8 +195,12 @@ def step_losses(
 class Run:
     """One training run in one of the processes: model, optimisers, and where it stands."""
 
-    def __init__(self, out: Path, seed: int, *, family: Family = PIXELS, grow_from: Path | None = None) -> None:
+    def __init__(
+        self, out: Path, seed: int, *, family: Family = PIXELS, grow_from: Path | None = None, drawers: int = 0
+    ) -> None:
+        """Begin. `drawers` further processes draw what the next steps take; without any, each step draws its own."""
         self.out, self.seed, self.family = out, seed, family
+        self.device = torch.get_default_device()
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         self.model: AnyModel
@@ -220,6 +226,10 @@ class Run:
         self.stage, self.step, self.drawn, self.spent, self.pictures = 0, 0, 0, 0.0, 0
         self.limit_s = 3600.0
         self.started = self.saved = time.monotonic()
+        spawned = multiprocessing.get_context("spawn")
+        self.pool = ProcessPoolExecutor(drawers, mp_context=spawned, initializer=_draw_alone) if drawers else None
+        self.ahead: deque[tuple[bool, list[Future[list[Batch]]]]] = deque()
+        self.depth = max(1, 2 * drawers)
 
     def save(self) -> None:
         """Write the checkpoint, complete or not at all."""
@@ -264,16 +274,39 @@ class Run:
         self.adam.load_state_dict(state["adam"])
         self.stage, self.step, self.drawn, self.spent = (state[k] for k in ("stage", "step", "drawn", "spent"))
 
-    def batches(self, kind: str, *, larger: float) -> list[Batch]:
-        """Draw this process's share of the next step, in parts that are packed each by itself."""
+    def drawn_next(self, stage: Stage) -> tuple[bool, list[Batch]]:
+        """Return whether the next step teaches vision alone, and this process's share of it on the run's device.
+
+        With further processes it was asked for some steps ago, and told by where the stage stood then.
+        """
+        while len(self.ahead) < (self.depth if self.pool else 1):
+            self.ahead.append(self._asked(stage))
+        letters, asked = self.ahead.popleft()
+        return letters, [batch.to(self.device) for share in asked for batch in share.result()]
+
+    def _asked(self, stage: Stage) -> tuple[bool, list[Future[list[Batch]]]]:
+        letters = stage.name in LETTER_STAGES
+        if stage.letters:
+            # Drawn from what every process knows, so that all take the same kind of step.
+            chance = stage.letters_share(self.progress(stage))
+            letters = np.random.default_rng((self.seed, self.drawn)).random() < chance
+        kind = stage.alone_kind if letters and stage.letters else stage.name
         most = relative.PICTURES_A_STEP if self.family is RELATIVE else PICTURES_PER_SHARE
-        first = self.drawn + self.rank * most
-        if self.family is RELATIVE:
-            parts = relative.make_lessons(kind, self.seed, first)
-        else:
-            parts = [make_lessons(kind, self.seed, first, larger=larger)]
-        self.drawn += most * self.world
-        return [pack(lessons) for lessons in parts]
+        asked: list[Future[list[Batch]]] = []
+        for _ in range(1 if self.family is RELATIVE else max(1, SHARES // self.world)):
+            share = (kind, self.seed, self.drawn + self.rank * most, stage.larger, self.family is RELATIVE)
+            if self.pool is not None:
+                asked.append(self.pool.submit(drawn_share, *share))
+            else:
+                asked.append(Future())
+                asked[-1].set_result(drawn_share(*share))
+            self.drawn += most * self.world
+        return letters, asked
+
+    def close(self) -> None:
+        """End the processes that draw."""
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
 
     def progress(self, stage: Stage) -> float:
         """Return how much of a stage is done, 0 to 1."""
@@ -293,16 +326,7 @@ class Run:
 
     def train_step(self, stage: Stage) -> dict[str, float]:
         """Run one step and return its figures, those of this process."""
-        letters = stage.name in LETTER_STAGES
-        if stage.letters:
-            # Drawn from what every process knows, so that all take the same kind of step.
-            chance = stage.letters_share(self.progress(stage))
-            letters = np.random.default_rng((self.seed, self.drawn)).random() < chance
-        shares = 1 if self.family is RELATIVE else max(1, SHARES // self.world)
-        parts = []
-        for _ in range(shares):
-            kind = stage.alone_kind if letters and stage.letters else stage.name
-            parts += self.batches(kind, larger=stage.larger)
+        letters, parts = self.drawn_next(stage)
         self.pictures = sum(len(batch.patches) for batch in parts)
         figures: dict[str, float] = {}
         for batch in parts:
@@ -324,6 +348,20 @@ class Run:
         for p in self.parameters:
             p.grad = None
         return figures
+
+
+def drawn_share(kind: str, seed: int, first: int, larger: float, is_relative: bool) -> list[Batch]:
+    """Draw one share of a step, in parts that are packed each by itself; `first` is the number of its first picture."""
+    parts = (
+        relative.make_lessons(kind, seed, first) if is_relative else [make_lessons(kind, seed, first, larger=larger)]
+    )
+    with torch.device("cpu"):
+        return [pack(lessons) for lessons in parts]
+
+
+def _draw_alone() -> None:
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run ends them
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -384,15 +422,27 @@ def train(
     grow_from: Path | None,
     later: str,
     family: Family,
+    device: str = "cpu",
+    drawers: int = 0,
 ) -> None:
     """Run the stages in one of `world` processes: the first ones, or the later ones when growing an earlier run."""
     torch.set_num_threads(1)
+    torch.set_default_device(device)
     if world > 1:
         dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     stages: tuple[Stage, ...] = FIRST_STAGES if grow_from is None else LATER_STAGES[later]
     if family is RELATIVE:
         stages = relative.RELATIVE_STAGES
-    run = Run(out, seed, family=family, grow_from=grow_from)
+    run = Run(out, seed, family=family, grow_from=grow_from, drawers=drawers)
+    try:
+        _go_through(run, stages, stop_at=stop_at, start_from=start_from)
+    finally:
+        run.close()
+
+
+def _go_through(run: Run, stages: tuple[Stage, ...], *, stop_at: float, start_from: Path | None) -> None:
+    """Go on where a run stands, through all stages or until the time is up."""
+    out, rank, world = run.out, run.rank, run.world
     if (out / "run.pt").exists():
         run.load(out / "run.pt")
     elif start_from is not None:
@@ -417,6 +467,7 @@ def train(
                     run.save()
                 return
         run.stage, run.step, run.spent = run.stage + 1, 0, 0.0
+        run.ahead.clear()  # lessons of the stage that is over
         if rank == 0:
             run.save()
 
@@ -448,7 +499,15 @@ def main() -> None:
         default=PIXELS.name,
         help="architecture: boxes in pixels, or in thousandths",
     )
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="a graphics card where there is one"
+    )
     arguments = parser.parse_args()
+    device = arguments.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    # A card takes all of a step, and waits for drawing: that is what the processors are for there.
+    processes, drawers = (arguments.processes, 0) if device == "cpu" else (1, max(1, (os.cpu_count() or 2) - 1))
     if arguments.family == RELATIVE.name and (arguments.grow_from or arguments.teach != "skills"):
         parser.error(f"{RELATIVE.name} has one row of stages; --start-from begins with the last of them")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # or the processes it started would go on without it
@@ -463,13 +522,15 @@ def main() -> None:
         arguments.grow_from,
         arguments.teach,
         FAMILIES[arguments.family],
+        device,
+        drawers,
     )
-    if arguments.processes == 1:
+    if processes == 1:
         train(0, 1, *shared)
         return
     context = multiprocessing.get_context("spawn")
-    ranks = range(arguments.processes)
-    workers = [context.Process(target=train, args=(rank, arguments.processes, *shared), daemon=True) for rank in ranks]
+    ranks = range(processes)
+    workers = [context.Process(target=train, args=(rank, processes, *shared), daemon=True) for rank in ranks]
     for worker in workers:
         worker.start()
     while any(worker.is_alive() for worker in workers):

@@ -36,6 +36,29 @@ def test_a_wider_head_begins_with_what_the_narrower_one_knew(tmp_path: Path) -> 
     assert bool((run.heads.classes.weight == 7.0).all())
 
 
+def test_processes_that_draw_draw_the_same_steps(tmp_path: Path) -> None:
+    """A card waits for drawing, so that others draw ahead for it: the very lessons that a step draws for itself."""
+    stage = replace(SCALE_STAGES[0], alone=0.0, letters=0.5)
+    alone, helped = Run(tmp_path, 3), Run(tmp_path, 3, drawers=1)
+    try:
+        for _ in range(3):
+            (letters, mine), (others_letters, others) = alone.drawn_next(stage), helped.drawn_next(stage)
+            assert letters == others_letters and len(mine) == len(others)
+            for one, other in zip(mine, others, strict=True):
+                assert torch.equal(one.patches, other.patches) and torch.equal(one.tokens, other.tokens)
+    finally:
+        helped.close()
+
+
+def test_a_step_goes_where_the_run_is(tmp_path: Path) -> None:
+    """Everything of a lesson lies on the run's device; nothing of it stays behind."""
+    batch = Run(tmp_path, 1).drawn_next(SCALE_STAGES[0])[1][0]
+    moved = batch.to(torch.device("meta"))
+    tensors = [value for value in vars(moved).values() if isinstance(value, torch.Tensor)]
+    assert len(tensors) >= 15 and all(value.device.type == "meta" for value in tensors)
+    assert (moved.lines, moved.columns) == (batch.lines, batch.columns)
+
+
 def test_the_share_of_vision_alone_falls() -> None:
     """All of it at the beginning, then a share that ends at nothing."""
     stage = SCALE_STAGES[0]
