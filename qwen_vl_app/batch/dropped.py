@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ class DroppedFiles:
         self._clock = clock
         self._room_left_bytes = room_left_bytes
         self._max_files = max_files
+        self._adding = threading.Lock()
 
     def add(self, owner: str, drop_id: str, name: str, data: bytes) -> Dropped:
         """Put a file into a drop, under its path within what was dropped; return what lies there now.
@@ -64,16 +66,19 @@ class DroppedFiles:
             raise UsageError("batch.drop.no_picture", name=clean_name(name))
         try:
             drop.mkdir(mode=0o700, parents=True, exist_ok=True)
-            there = self.look(owner, drop_id)
-            if there.count >= self._max_files:
-                raise UsageError("batch.drop.too_many", limit=self._max_files)
-            if shutil.disk_usage(drop).free < len(data) + self._room_left_bytes:
-                raise BatchError("batch.drop.no_room")
-            target = _free(drop.joinpath(*(clean_name(part) for part in parts[:-1][:MAX_DEPTH]), clean_name(parts[-1])))
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            partial = target.with_name(f".{target.name}.part")
-            partial.write_bytes(data)
-            partial.replace(target)
+            with self._adding:  # files come several at a time
+                there = self.look(owner, drop_id)
+                if there.count >= self._max_files:
+                    raise UsageError("batch.drop.too_many", limit=self._max_files)
+                if shutil.disk_usage(drop).free < len(data) + self._room_left_bytes:
+                    raise BatchError("batch.drop.no_room")
+                target = _free(
+                    drop.joinpath(*(clean_name(part) for part in parts[:-1][:MAX_DEPTH]), clean_name(parts[-1]))
+                )
+                target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                partial = target.with_name(f".{target.name}.part")
+                partial.write_bytes(data)
+                partial.replace(target)
         except OSError as error:
             raise BatchError("batch.drop.unwritable") from error
         return Dropped(there.count + 1, there.size_bytes + len(data))

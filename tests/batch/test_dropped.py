@@ -37,6 +37,25 @@ def test_files_keep_their_place_and_their_names(dropped: DroppedFiles) -> None:
     assert (dropped.look(ANN, DROP).count, dropped.look(ANN, DROP).size_bytes) == (2, 6)
 
 
+def test_files_that_come_at_once_are_all_kept_and_counted(tmp_path: Path) -> None:
+    """A browser sends several at a time; the last to arrive tells how many there are."""
+    dropped, at_once = DroppedFiles(tmp_path / "batches", room_left_bytes=0), 8
+    together, counts = threading.Barrier(at_once), list[int]()
+
+    def add(number: int) -> None:
+        together.wait(WAIT_S)
+        counts.append(dropped.add(ANN, DROP, "pump.png", bytes([number])).count)
+
+    threads = [threading.Thread(target=add, args=(number,)) for number in range(at_once)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT_S)
+    assert sorted(counts) == list(range(1, at_once + 1))
+    kept = {file.read_bytes() for file in dropped.folder(ANN, DROP).iterdir()}
+    assert kept == {bytes([number]) for number in range(at_once)}
+
+
 @pytest.mark.parametrize(
     "name",
     ["../../outside.png", "/etc/outside.png", "..\\..\\outside.png", "a/../../../outside.png", "C:\\x\\outside.png"],
