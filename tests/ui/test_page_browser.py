@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pypdfium2
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
+from tests.chromium import WAIT_MS
 from tests.ui.browsing import CHIP, TEXT_AREA, Visitor
 from tests.ui.fakes import png
 
 pytestmark = pytest.mark.browser
+
+COMPOSERS_FILE = "**/app/parts/composer-*"
 
 
 def test_first_minutes_in_english(browser: Browser, address: str, tmp_path: Path) -> None:
@@ -50,6 +53,28 @@ def test_first_minutes_in_english(browser: Browser, address: str, tmp_path: Path
     expect(page.get_by_text("Stopped. What was there is kept.")).to_be_visible()
     expect(page.get_by_role("button", name="Ask again").last).to_be_visible()
     visitor.leave()
+
+
+def test_a_click_that_comes_before_the_page_can_hear_is_not_lost(browser: Browser, address: str) -> None:
+    """The cards stand before the composer's file is there: an early click does what it says, once, and no later one is made up."""
+    with browser.new_context() as context:
+        context.set_default_timeout(WAIT_MS)
+        page = context.new_page()
+        held: list[Route] = []
+        page.route(COMPOSERS_FILE, lambda route: held.append(route))  # noqa: PLW0108 - playwright marks what it calls
+        with page.expect_request(COMPOSERS_FILE):
+            page.goto(address)
+            page.locator("button[data-act=task]").first.click()
+        expect(page.get_by_test_id(TEXT_AREA)).to_have_count(0)
+        for each in held:
+            each.continue_()
+        expect(page.get_by_role("dialog")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        expect(page.get_by_test_id(TEXT_AREA)).to_be_enabled()
+        page.get_by_role("button", name="Status and settings").click()
+        expect(page.get_by_role("heading", name="Status and settings")).to_be_visible()
+        expect(page.get_by_role("dialog")).to_have_count(0)
 
 
 def test_paste_and_drop_in_chinese(browser: Browser, address: str, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ const JUMP_WITHIN_MS = 5000;
 const HOLD_MS = 10000;
 const HELD_ACTS = ["look", "edit"]; // these draw a turn anew in its place
 
-const store = (window.qvlComposer ??= { text: "", chips: [], detail: "", restored: 0, jumped: 0, nextKey: 1, isRead: false });
+const store = (window.qvlComposer ??= { text: "", chips: [], detail: "", restored: 0, jumped: 0, nextKey: 1, isRead: false, hears: false });
 const instances = new WeakMap();
 
 export default function composer(component) {
@@ -22,6 +22,8 @@ export default function composer(component) {
   }
   shown.update(component.data, component.setTriggerValue);
   shown.attach();
+  if (!store.hears) setTimeout(() => shown.hearEarlier());
+  store.hears = true;
   return () => shown.detach();
 }
 
@@ -548,6 +550,17 @@ class Composer {
     if (!button) return;
     event.preventDefault();
     event.stopPropagation();
+    this.do(button);
+  }
+
+  /* The page stands before this file is there. A button that was clicked meanwhile still has the focus that the pointer gave it; one that
+   * is pressed this moment will be heard as any other. */
+  hearEarlier() {
+    const button = document.activeElement;
+    if (button?.matches("button[data-act]:not(:focus-visible, :active)")) this.do(button);
+  }
+
+  do(button) {
     if (HELD_ACTS.includes(button.dataset.act)) this.hold(button.dataset.turn);
     if (button.dataset.act === "earlier") this.hold(document.querySelector("[data-turn-place]")?.dataset.turnPlace);
     if (button.dataset.act === "copy") this.copy(button);
