@@ -25,6 +25,7 @@ from scripts.demo_model.drawn_lessons import (
 )
 from scripts.demo_model.lessons import Lesson
 from scripts.demo_model.magnified import seen_grid
+from scripts.demo_model.part_lessons import part_lesson, part_letters, random_part
 
 PICTURES_PER_SHARE = 12
 SHARES = 2
@@ -50,6 +51,7 @@ class SizeShares:
     """How lessons of several sizes are shared out: the rungs of the plan, the rest between them.
 
     `free` is the part of those above the usual size whose characters stand anywhere, `surfaces` that of other lessons that show surfaces.
+    `parts` comes before all that: the part of all lessons that show parts of plates, which are seen larger by themselves.
     """
 
     usual: float
@@ -57,6 +59,7 @@ class SizeShares:
     document: float
     free: float
     surfaces: float = 0.2
+    parts: float = 0.0
 
     def chances(self) -> tuple[float, float, float, float]:
         """Return the chance of each rung, from the usual one up, and of any size between them."""
@@ -66,7 +69,10 @@ class SizeShares:
 SIZE_SHARES = {
     "scales": SizeShares(usual=0.22, detail=0.22, document=0.34, free=0.36),
     "sizes": SizeShares(usual=0.34, detail=0.3, document=0.22, free=0.2, surfaces=0.28),
+    "parts": SizeShares(usual=0.36, detail=0.34, document=0.2, free=0.2, surfaces=0.3, parts=0.16),
 }
+PARTS_ABOVE = 0.25
+"""The part of parts of plates that the first rung above the usual one shows."""
 
 
 def generator(split: Split, seed: int, index: int) -> np.random.Generator:
@@ -84,8 +90,8 @@ def make_lessons(stage: str, seed: int, first: int, *, larger: float = 0.0) -> l
         return _skill_lessons(rngs)
     if stage in SIZE_SHARES:
         return _scale_lessons(rngs, SIZE_SHARES[stage])
-    if stage == "scales letters":
-        return _scale_lessons(rngs, SIZE_SHARES["scales"], letters=True)
+    if (kind := stage.removesuffix(" letters")) in SIZE_SHARES:
+        return _scale_lessons(rngs, SIZE_SHARES[kind], letters=True)
     if not stage.startswith("wide"):
         return [make_lesson(stage, rng) for rng in rngs]
     rng = rngs[0]
@@ -110,12 +116,14 @@ def _skill_lessons(rngs: list[np.random.Generator]) -> list[Lesson]:
 def _scale_lessons(rngs: list[np.random.Generator], shares: SizeShares, *, letters: bool = False) -> list[Lesson]:
     """Draw lessons that share a grid: the usual one, one of a higher rung, or any between."""
     rng = rngs[0]
+    if shares.parts and rng.random() < shares.parts:
+        return _part_lessons(rngs, letters=letters)
     columns, lines = random_grid(rng, known=0.3)
     between = int(rng.integers(WIDE_TOKENS[1], RUNGS[1] + 1))
     most = int(rng.choice((0, *RUNGS, between), p=shares.chances()))
     seen = seen_grid(columns, lines, most)
     cells = seen[0] * seen[1]
-    fewer = rngs[: max(4, round(PICTURES_PER_SHARE * min(1.0, (WIDE_TOKENS[1] / cells) ** 0.8)))]
+    fewer = _as_many_as_fit(rngs, cells)
     is_free = rng.random() < shares.free and most != 0
     if letters:
         return [scaled_letters(r, (columns, lines), seen, is_free=is_free) for r in fewer]
@@ -126,3 +134,19 @@ def _scale_lessons(rngs: list[np.random.Generator], shares: SizeShares, *, lette
     if is_free:
         return [shortened(roomy_lesson(r, *seen), limit) for r in fewer]
     return [shortened(skill_lesson(r, columns, lines, seen=seen, surfaces=shares.surfaces), limit) for r in fewer]
+
+
+def _part_lessons(rngs: list[np.random.Generator], *, letters: bool) -> list[Lesson]:
+    """Draw lessons about parts of plates that are all cut out and seen alike."""
+    rng = rngs[0]
+    part = random_part(rng, RUNGS[0] if rng.random() < PARTS_ABOVE else WIDE_TOKENS[1])
+    cells = part.seen[0] * part.seen[1]
+    fewer = _as_many_as_fit(rngs, cells)
+    if letters:
+        return [part_letters(r, part) for r in fewer]
+    return [shortened(part_lesson(r, part), LONGEST + max(0, cells - WIDE_TOKENS[1])) for r in fewer]
+
+
+def _as_many_as_fit(rngs: list[np.random.Generator], cells: int) -> list[np.random.Generator]:
+    """Take fewer pictures of more visual tokens, so that a share takes about the same time."""
+    return rngs[: max(4, round(PICTURES_PER_SHARE * min(1.0, (WIDE_TOKENS[1] / cells) ** 0.8)))]

@@ -30,9 +30,14 @@ WIDEST_PLACE, WIDEST_SCALED = 40.0, 60.0
 """Pixels between the middles of two characters, at most: on the larger sizes, and on higher rungs."""
 
 
+def alphabet_of_a_script(rng: np.random.Generator, *, chinese: float) -> str:
+    """Choose the characters of a plate for vision alone: Chinese ones with the chance `chinese`."""
+    return LETTERS_CHINESE if rng.random() < chinese else LETTERS_LATIN
+
+
 def scaled_letters(rng: np.random.Generator, grid: tuple[int, int], seen: tuple[int, int], *, is_free: bool) -> Lesson:
     """Draw a lesson for vision alone, of a plate of one `grid` that is `seen` with another, or with characters anywhere."""
-    alphabet = LETTERS_CHINESE if rng.random() < 0.5 else LETTERS_LATIN
+    alphabet = alphabet_of_a_script(rng, chinese=0.5)
     if is_free:
         places = free_places(rng, *seen, widest=WIDEST_SCALED)
         return Lesson((cell_plates.draw_cell_letters(rng, *seen, alphabet=alphabet, places=places),), ())
@@ -49,12 +54,12 @@ def roomy_lesson(rng: np.random.Generator, columns: int, lines: int) -> Lesson:
     chinese = rng.random() < CHINESE_SHARE
     if rng.random() < 0.25 and across >= 7 and down >= 3:
         picture = cell_plates.draw_cell_table(rng, columns, lines, scale=scale, chinese=chinese, places=places)
-        return Lesson((picture,), tuple(wide_questions.about_table(rng, picture)), _alone(rng))
+        return Lesson((picture,), tuple(wide_questions.about_table(rng, picture)), beside(rng))
     angle = float(rng.uniform(-2, 2)) if places and rng.random() < 0.3 else 0.0
     picture = cell_plates.draw_cell_panel(
         rng, columns, lines, scale=scale, angle=angle, chinese=chinese, places=places, most_rows=6
     )
-    return Lesson((picture,), tuple(wide_questions.about_plate(rng, picture)), _alone(rng))
+    return Lesson((picture,), tuple(wide_questions.about_plate(rng, picture)), beside(rng))
 
 
 def skill_lesson(
@@ -106,7 +111,7 @@ def skill_lesson(
         conversations = wide_questions.about_outside(rng, picture)
     if rng.random() < 0.08:
         conversations.insert(1, (wide_questions.beyond(rng, picture, wide_questions.language_for(rng, picture)),))
-    return Lesson((picture,), tuple(conversations), _alone(rng))
+    return Lesson((picture,), tuple(conversations), beside(rng))
 
 
 def shortened(lesson: Lesson, longest: int) -> Lesson:
@@ -175,7 +180,7 @@ def random_grid(
 
 def letters_lesson(rng: np.random.Generator, columns: int, lines: int, *, is_free: bool = False) -> Lesson:
     """Draw a lesson for vision alone; characters stand anywhere when it `is_free`."""
-    alphabet = LETTERS_CHINESE if rng.random() < 0.65 else LETTERS_LATIN
+    alphabet = alphabet_of_a_script(rng, chinese=0.65)
     places = free_places(rng, columns, lines, widest=WIDEST_PLACE) if is_free else None
     return Lesson((cell_plates.draw_cell_letters(rng, columns, lines, alphabet=alphabet, places=places),), ())
 
@@ -189,7 +194,7 @@ def wide_lesson(rng: np.random.Generator, columns: int, lines: int, *, is_free: 
             return lesson
         picture = lesson.pictures[0]
         talk = wide_questions.about_plate if picture.rows else wide_questions.about_surface
-        return Lesson((picture,), tuple(talk(rng, picture)), _alone(rng))
+        return Lesson((picture,), tuple(talk(rng, picture)), beside(rng))
     places, angle = None, 0.0
     if is_free:
         places = free_places(rng, columns, lines, widest=WIDEST_PLACE)
@@ -213,10 +218,11 @@ def wide_lesson(rng: np.random.Generator, columns: int, lines: int, *, is_free: 
     else:
         picture = outside.draw_outside(rng, columns, lines)
         conversations = wide_questions.about_outside(rng, picture)
-    return Lesson((picture,), tuple(conversations), _alone(rng))
+    return Lesson((picture,), tuple(conversations), beside(rng))
 
 
-def _alone(rng: np.random.Generator) -> tuple[Conversation, ...]:
+def beside(rng: np.random.Generator) -> tuple[Conversation, ...]:
+    """Choose what is said without the picture, seldom anything."""
     if rng.random() > 0.1:
         return ()
     return ((wide_questions.about(rng, "en" if rng.random() < 0.5 else "zh"),),)

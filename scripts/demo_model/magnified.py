@@ -32,10 +32,10 @@ def seen_grid(columns: int, lines: int, most_tokens: int) -> tuple[int, int]:
 def magnified(rng: np.random.Generator, picture: Picture, columns: int, lines: int) -> Picture:
     """Return a picture as it is seen with `columns` by `lines` visual tokens, worn anew, with its truth.
 
-    It must not have fewer tokens either way than before, so that no two characters come into one.
+    It must not become smaller either way, so that no two characters come into one token.
     """
-    across, down = columns / picture.columns, lines / picture.lines
     width, height = columns * CELL, lines * CELL
+    across, down = width / picture.image.width, height / picture.image.height
 
     def moved(box: Box) -> Box:
         corners = (box.left * across, box.top * down, box.right * across, box.bottom * down)

@@ -77,11 +77,19 @@ SCALE_STAGES = (
 """The same, seen with up to four times as many visual tokens: first vision alone, until characters anywhere are read."""
 SIZES_STAGES = (replace(SCALE_STAGES[0], name="sizes", letters=0.35, alone=0.06),)
 """Once characters anywhere are read: every rung alike, more surfaces, and little of vision alone."""
+PARTS_STAGES = (replace(SIZES_STAGES[0], name="parts", alone_kind="parts letters"),)
+"""The same with parts of plates among them, cut out of large files and seen alone."""
 WIDE_STAGES = (
     Stage(
         "wide", 0, muon=0.004, adam=0.0012, last=0.03, guide=0.3, align=0.5, letters=0.25, larger=0.1, to_the_end=True
     ),
 )
 """Chinese plates, more kinds of things, other shapes and sizes as well. Two contended cores were not enough to finish it."""
-LATER_STAGES = {"skills": SKILL_STAGES, "scales": SCALE_STAGES, "sizes": SIZES_STAGES, "wide": WIDE_STAGES}
+LATER_STAGES = {
+    "skills": SKILL_STAGES,
+    "scales": SCALE_STAGES,
+    "sizes": SIZES_STAGES,
+    "parts": PARTS_STAGES,
+    "wide": WIDE_STAGES,
+}
 """What an earlier run may be taught."""

@@ -15,7 +15,7 @@ from scripts.demo_model import cell_plates, panels, scenes
 from scripts.demo_model.checkpoint import new_model
 from scripts.demo_model.curriculum import PICTURES_PER_SHARE, RUNGS, SIZE_SHARES, Split, generator, make_lessons
 from scripts.demo_model.drawing import CELL, Box, Cell, Picture
-from scripts.demo_model.examination import crop_papers, skill_papers
+from scripts.demo_model.examination import skill_papers
 from scripts.demo_model.export import write_folder
 from scripts.demo_model.lessons import pack
 from scripts.demo_model.magnified import magnified, seen_grid
@@ -91,7 +91,7 @@ def test_a_rung_holds_what_a_large_file_is_seen_with(columns: int, lines: int, m
     assert 0.75 < (across / down) / (columns / lines) < 1.35
 
 
-@pytest.mark.parametrize("kind", ["scales", "scales letters", "sizes"])
+@pytest.mark.parametrize("kind", ["scales", "scales letters", "sizes", "parts", "parts letters"])
 def test_lessons_of_several_sizes_can_be_packed(kind: str) -> None:
     """All pictures of a share have one grid; the larger it is, the fewer there are."""
     grids = set()
@@ -102,18 +102,6 @@ def test_lessons_of_several_sizes_can_be_packed(kind: str) -> None:
         assert len(lessons) <= PICTURES_PER_SHARE and batch.lines * batch.columns <= RUNGS[-1]
         grids.add((batch.columns, batch.lines))
     assert len(grids) > 1
-
-
-def test_a_part_of_a_plate_keeps_its_rows() -> None:
-    """Its file shows just those rows, and the answers and boxes are theirs."""
-    for paper in crop_papers(7, 6):
-        picture = paper.picture
-        assert picture.large.height < picture.large.width and picture.rows
-        for row in picture.rows:
-            assert 0 <= row.box.left < row.box.right <= picture.image.width
-            assert 0 <= row.box.top < row.box.bottom <= picture.image.height
-        read = next(exchange for exchange in paper.exchanges if exchange.skill == "read_all")
-        assert read.answer.splitlines() == [f"{row.label} {row.value}" for row in picture.rows]
 
 
 def test_papers_for_the_higher_rungs_come_as_large_files() -> None:
