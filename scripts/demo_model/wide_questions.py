@@ -314,14 +314,15 @@ def _fill(answer: AnswerWriter, sentence: str, places: dict[str, list[Cell]]) ->
     answer.form(rest, weight=DECIDED)
 
 
-def beyond(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
-    """Ask for something that this model cannot do, whatever the picture."""
+def beyond(rng: np.random.Generator, picture: Picture, language: Language, *, is_task: bool = False) -> Exchange:
+    """Ask for something that this model cannot do, whatever the picture; `is_task` asks it as a ready-made task of the app does."""
     answer = AnswerWriter()
     answer.form(later_phrases.UNABLE[language], weight=DECIDED)
-    question = pick(rng, later_phrases.BEYOND[language])
-    return answer.exchange(
-        "beyond", language, vary(rng, question).replace("{words}", pick(rng, later_phrases.INSTRUCTIONS[language]))
-    )
+    asked, filled = later_phrases.BEYOND, later_phrases.INSTRUCTIONS
+    if is_task:
+        asked, filled = later_phrases.OF_TASKS, later_phrases.MORE_INSTRUCTIONS
+    question = vary(rng, pick(rng, asked[language]))
+    return answer.exchange("beyond", language, question.replace("{words}", pick(rng, filled[language])))
 
 
 def about(rng: np.random.Generator, language: Language) -> Exchange:
