@@ -305,6 +305,11 @@ class TestLook:
         named = [json.loads(line) for line in ended.out.splitlines()]
         assert [line["file"] for line in named] == ["a.png", "b.png", "c [1].png", "c [1].png", "none*.jpg"]
         assert ["error" in line for line in named] == [False, False, False, False, True]
+        for folder in ("scans [2024]", "scans 4"):
+            Path(folder).mkdir()
+            Path(folder, "a.png").write_bytes(a_file(40, 30))
+        ended = run(["look", "scans [2024]/*.png", "--json"])
+        assert [Path(json.loads(line)["file"]).parent.name for line in ended.out.splitlines()] == ["scans [2024]"]
         told = run(["ask", "--json", "[ab].png", "?.png", "?"], FakeEngine(["Yes."]))
         assert told.json["error"]["file"] == "[ab].png"
         told = run(["ask", "--json", "?.png", "?"], FakeEngine(["Yes."]))
@@ -424,6 +429,7 @@ class TestProgram:
             ("look a.png --page", "--page needs a value behind it.", "--page 后面需要一个值"),
             ("dance", "There is no command dance.", "没有 dance"),
             ("history dance", "There is no command dance.", "没有 dance"),
+            ("history erase --day 31.12.", "--day takes a day such as 2026-03-14.", "2026-03-14"),
             ("doctor now or never", "more than the command takes: now or never", "now or never"),
         ],
     )
