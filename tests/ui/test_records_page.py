@@ -114,7 +114,7 @@ class TestErasing:
         said = words_on(page)
         assert "Erased. Receipt 1" in said
         assert "Questions with their answers: 2" in said
-        assert "1 pictures" in said
+        assert "Pictures: 1, files: " in said
         assert "c" not in address_of(page)
         assert page.dataframe[0].value.shape[0] == 1
 
