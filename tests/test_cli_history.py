@@ -120,6 +120,14 @@ class TestReading:
         assert "Second \\x1b[31mquestion" in first
         assert "turns: 1  What does the meter read?" in second
 
+    def test_an_empty_list_says_so(self, run: Run, tmp_path: Path) -> None:
+        """And where the others are; a program gets nothing."""
+        ended = run(["history", "list"])
+        assert (ended.status, ended.out) == (0, "")
+        assert "--all-owners" in ended.err
+        told = run(["history", "list", "--json"])
+        assert (told.status, told.out, told.err) == (0, "", "")
+
     def test_another_profile_and_everybody(self, run: Run, kept: list[int]) -> None:
         """A browser's records are there for the person who names its profile, or everybody's."""
         (line,) = run(["history", "list", "--owner", BROWSER, "--json"]).json
