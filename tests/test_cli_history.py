@@ -355,6 +355,7 @@ class TestChecking:
         store = HistoryStore(tmp_path / "data")
         store.open()
         ended = run(["history", "prove-erased", "METER READ", "absent marker"])
+        assert str(tmp_path / "temporary") in ended.err
         store.close()
         assert ended.status == 1
         assert "METER READ: " in ended.out

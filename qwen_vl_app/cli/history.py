@@ -291,6 +291,8 @@ def verify(terminal: Terminal, records: Records) -> int:
 def prove_erased(terminal: Terminal, settings: Settings, *, markers: Sequence[str], is_hex: bool = False) -> int:
     """Look for texts or bytes in every file of the data folder and of the temporary folder. Returns 1 where one is found."""
     folders = (settings.data_dir, Path(tempfile.gettempdir()))
+    if not terminal.is_json:
+        terminal.note(Reason("cli.history.looking", folder=str(folders[-1])))
     found: list[tuple[str, Path]] = []
     unread = 0
     for marker in markers:
