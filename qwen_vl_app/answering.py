@@ -191,7 +191,13 @@ class Answering:
             notes = (*notes, Reason("inference.wrote_nothing"))
         parsed = ParsedAnswer()
         if text:
-            parsed = parse_answer(text, space=status.coordinates, seen=run.seen, clip_seconds=run.clip_seconds)
+            parsed = parse_answer(
+                text,
+                space=status.coordinates,
+                seen=run.seen,
+                clip_seconds=run.clip_seconds,
+                question=run.question.text,
+            )
         if parsed.has_data and run.question.schema is not None and not run.question.is_schema_exact:
             parsed = replace(parsed, data=with_absent(parsed.data, run.question.schema))
         answer = Answer(

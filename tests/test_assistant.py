@@ -106,6 +106,16 @@ class TestAsking:
         assert assistant.picture(OWNER, kept_picture.id, Rendition.UPLOAD).data == a_file(5600, 2800)
         assert answer.usage.picture_tokens == picture.seen.tokens
 
+    def test_four_numbers_under_a_name_are_a_box_where_places_were_asked_for(self, open_assistant: Opener) -> None:
+        """The question says what they are: the same answer to another one is data alone."""
+        engine = FakeEngine(['{"meter": [0, 0, 280, 140]}', '{"meter": [0, 0, 280, 140]}'])
+        assistant = open_assistant(engine)
+        picture = assistant.stage(a_file(5600, 2800), "panel.png")
+        where = answered(assistant.ask(Question("Where is the meter?", (picture,)), owner=OWNER))
+        assert [region.label for region in where.parsed.regions] == ["meter"]
+        what = answered(assistant.ask(Question("Which four numbers does the meter show?", (picture,)), owner=OWNER))
+        assert what.parsed.has_data and what.parsed.regions == ()
+
     def test_an_empty_answer_says_so(self, open_assistant: Opener) -> None:
         """A model that wrote nothing leaves a sentence, not an empty place."""
         assistant = open_assistant(FakeEngine([["", "\n "], "Words."]))
