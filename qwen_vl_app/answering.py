@@ -150,6 +150,15 @@ class Answering:
                     self.finish(run, reason, usage=usage)
             yield
 
+    def is_stored(self, run: Run) -> bool:
+        """Tell whether storage has the answer of a question that is not kept yet."""
+        try:
+            run.read_earlier()
+        except HistoryError:
+            return False
+        run.cache_key = self._stored.key_of(run, self._status())
+        return self._stored.find(run) is not None
+
     def look_up_now(self, run: Run) -> bool:
         """Answer at once, without waiting for the model, where storage has the answer."""
         try:
