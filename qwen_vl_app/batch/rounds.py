@@ -266,7 +266,7 @@ def number_in(value: JsonValue) -> float | None:
 def _form(value: JsonValue) -> str:
     """Return a value with its number left out, but for leading zeros: those belong to serial numbers."""
     plain = plain_signs(_shown(value))
-    return _NUMBER.sub(lambda found: re.match(r"[-+]?0*(?=\d)", found[0])[0] + "#", plain)  # type: ignore[index]
+    return _NUMBER.sub(lambda found: re.sub(r"([-+]?0*)\d.*", r"\1#", found[0]), plain)
 
 
 def _shown(value: JsonValue) -> str:

@@ -218,9 +218,8 @@ def _told_of(image: Image.Image, frames: int, *, page: int, page_count: int) -> 
         yield Reason("image.page_of", page=page + 1, count=page_count)
     tags = getattr(image, "tag_v2", {})
     kind = tags.get(_KIND, 0)
-    if (
-        isinstance(kind, int) and kind & _MADE_SMALLER and _PICTURES_WITHIN in tags
-    ):  # NEF, ARW and DNG are TIFF files that begin so
+    # NEF, ARW and DNG are TIFF files that begin so.
+    if isinstance(kind, int) and kind & _MADE_SMALLER and _PICTURES_WITHIN in tags:
         yield Reason("image.raw_preview", width=image.width, height=image.height)
 
 
