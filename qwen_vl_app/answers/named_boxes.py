@@ -44,10 +44,12 @@ PLACE_KEYS = frozenset((
 ))  # fmt: skip
 """Keys that mean a box only where the question asked for one."""
 _CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))
+_OPPOSITE = (("top_left", "bottom_right"), ("topleft", "bottomright"), ("左上", "右下"), ("左上角", "右下角"))
 _TINY = 3
 _BEYOND = 1.02
 """Models write edges a little outside."""
 _LABEL_BEFORE = re.compile(r"^[\s*\-+•·>#]*(?:\d{1,3}[.)、]\s*)?([^\n:：]{1,60}?)\s*[*_`]*[:：][*_`]*\s*$")
+_BOXES_BEFORE = re.compile(r"(?:\[[^\[\]]{0,60}\]\s{0,4}(?:[,;，；、]|and|和)?\s{0,4})+$")
 _OF_A_PICTURE = re.compile(r"picture|image|photo|图|照片", re.I)
 
 
@@ -127,7 +129,8 @@ def boxes_of_list(value: list[JsonValue], *, label: str, within: Size) -> list[N
 
 def label_before(text: str, position: int) -> str:
     """Return the name that stands before bare numbers on their line: `- valve: [x1, y1, x2, y2]`."""
-    line = text[max(text.rfind("\n", 0, position) + 1, position - 120) : position]
+    line = text[max(text.rfind("\n", 0, position) + 1, position - 200) : position]
+    line = _BOXES_BEFORE.sub("", line)  # one name may have several
     found = _LABEL_BEFORE.match(line)
     name = name_of_things(found[1].strip("*_`\"'“” ")) if found else ""
     return "" if asks_for_places(name) or _OF_A_PICTURE.search(name) else name
@@ -176,7 +179,16 @@ def _corners(value: dict[str, JsonValue]) -> tuple[float, float, float, float] |
     for names in _CORNERS:
         if all(name in lower for name in names):
             return _box([lower[name] for name in names])
+    for first, second in _OPPOSITE:
+        if first in lower and second in lower:
+            return _box([*_point(lower[first]), *_point(lower[second])])
     return None
+
+
+def _point(item: JsonValue) -> list[JsonValue]:
+    if isinstance(item, dict):
+        return [item.get("x"), item.get("y")]
+    return item if isinstance(item, list) else []
 
 
 def _box_with_name(item: JsonValue) -> NamedBox | None:

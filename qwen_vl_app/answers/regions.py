@@ -40,6 +40,7 @@ _BOX_KEYS = frozenset((
 _POINT_KEYS = frozenset(["point2d", "point", "points2d", "points", "keypoint"])
 """As `_key` writes them."""
 _LABEL_KEYS = ("label", "text_content", "text", "name", "category", "class", "ref", "description")
+_LISTS_OF_LABELS = ("labels", "names", "classes", "categories", "label")
 _CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))
 _MAX_LABEL = 500
 _FIGURE = r"[-+]?\d{1,9}(?:\.\d{1,9})?"
@@ -245,7 +246,10 @@ def _children(value: dict[str, JsonValue], part: _Part, names: PictureNames) -> 
             hint = picture_key(key)
             picture = part.picture if hint is None else names.resolve(hint)
             # Where all a key has is things, it is their name.
-            label = name_of_things(key) if is_by_name and hint is None and place not in _BOX_KEYS | _POINT_KEYS else ""
+            if place in _BOX_KEYS | _POINT_KEYS:
+                label = _label(value)
+            else:
+                label = name_of_things(key) if is_by_name and hint is None else ""
             children.append(_Part(item, picture, label or part.label))
     return children
 
@@ -256,12 +260,14 @@ def _key(name: str) -> str:
 
 
 def _of_object(value: dict[str, JsonValue], part: _Part) -> Iterator[_Located]:
-    label = _label(value) or _short(part.label)
+    own = _label(value) or _short(part.label)
     for key, item in value.items():
         name = _key(key)
         sides = 4 if name in _BOX_KEYS else 2 if name in _POINT_KEYS else 0
         groups = _groups(item, sides=sides) if sides else None
-        for group in groups or ():
+        each_label = _labels(value, len(groups or ()))
+        for at, group in enumerate(groups or ()):
+            label = each_label[at] if each_label else own
             numbers = tuple(_number(each) for each in group)
             known = tuple(number for number in numbers if number is not None)
             problem = (
@@ -311,6 +317,15 @@ def _label(value: dict[str, JsonValue]) -> str:
         if isinstance(found, int | float) and not isinstance(found, bool):
             return str(found)
     return ""
+
+
+def _labels(value: dict[str, JsonValue], count: int) -> list[str]:
+    """Return the names of several boxes that stand in a list beside theirs; none where there is no such list."""
+    for key in _LISTS_OF_LABELS:
+        found = value.get(key)
+        if isinstance(found, list) and len(found) == count and all(isinstance(name, str) for name in found):
+            return [_short(str(name)) for name in found]
+    return []
 
 
 def _short(text: str) -> str:

@@ -47,10 +47,11 @@ def _texts(field: FormField, written: JsonValue) -> Iterator[tuple[FormField, st
     elif field.type is FieldType.TABLE:
         by_name = {name: column for column in field.columns for name in _names(column)}
         for row in written if isinstance(written, list) else ():
+            cells: list[tuple[FormField | None, JsonValue]] = []
             if isinstance(row, dict):
                 cells = [(by_name.get(str(name)), cell) for name, cell in row.items()]
-            else:
-                cells = [*zip(field.columns, row, strict=False)] if isinstance(row, list) else []
+            elif isinstance(row, list):
+                cells = [*zip(field.columns, row, strict=False)]
             for column, cell in cells:
                 if column is not None and column.type in _NUMBERS and isinstance(cell, str):
                     yield column, cell

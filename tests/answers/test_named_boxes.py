@@ -41,6 +41,8 @@ LAYOUTS = {
     "named lists": f'[["person", 100, 50, 300, 250], [{TWO}, "car"]]',
     "lines": f"- **person**: {ONE}\n- car： {TWO}",
     "spelt keys": f'[{{"label": "person", "Bounding Box": {ONE}}}, {{"label": "car", "boundingBox": {TWO}}}]',
+    "opposite corners": '[{"label": "person", "bounding_box": {"top_left": [100, 50], "bottom_right": [300, 250]}}, {"car": {"topLeft": {"x": 400, "y": 100}, "bottomRight": {"x": 900, "y": 300}}}]',
+    "side by side": f'{{"labels": ["person", "car"], "boxes": [{ONE}, {TWO}]}}',
     "key within": f'{{"person": {{"bbox_2d": {ONE}}}, "car": [{{"bbox_2d": {TWO}}}]}}',
 }
 
@@ -65,7 +67,14 @@ def test_boxes_without_a_name_are_drawn_without_one(text: str) -> None:
     assert found(parse(text)) == [("", FIRST), ("", SECOND)]
 
 
-@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name not in ("spelt keys", "key within")])
+def test_several_boxes_on_the_line_of_one_name_have_it() -> None:
+    """As a sentence lists them."""
+    assert found(parse(f"- valve: {ONE}, {TWO}")) == [("valve", FIRST), ("valve", SECOND)]
+
+
+@pytest.mark.parametrize(
+    "layout", [name for name in LAYOUTS if name not in ("spelt keys", "key within", "side by side")]
+)
 @pytest.mark.parametrize(
     "question",
     [
@@ -165,7 +174,7 @@ def test_which_questions_ask_for_places(question: str, is_asked: bool) -> None:
 )
 def test_long_hostile_text_is_done_soon(piece: str) -> None:
     """As an answer and as a question."""
-    text = piece * (200_000 // len(piece))
+    text = piece * (50_000 // len(piece))
     assert parse(text).notes is not None
     assert asks_for_places(text) in (True, False)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -61,8 +63,16 @@ def test_no_file_costs_a_look_at_all_the_others(tmp_path: Path, monkeypatch: pyt
     """Twenty thousand files that each count what lies there would look two hundred million times."""
     looked: list[Path] = []
     exists, is_file = Path.exists, Path.is_file
-    monkeypatch.setattr(Path, "exists", lambda path: looked.append(path) or exists(path))
-    monkeypatch.setattr(Path, "is_file", lambda path: looked.append(path) or is_file(path))
+
+    def looks(question: Callable[[Path], bool]) -> Callable[[Path], bool]:
+        def answered(path: Path) -> bool:
+            looked.append(path)
+            return question(path)
+
+        return answered
+
+    monkeypatch.setattr(Path, "exists", looks(exists))
+    monkeypatch.setattr(Path, "is_file", looks(is_file))
     dropped = DroppedFiles(tmp_path / "batches", room_left_bytes=0)
     counts = [
         dropped.add(ANN, DROP, name, b"xy").count for name in ["a/image.png"] * 40 + [f"{at}.png" for at in range(40)]
@@ -93,8 +103,12 @@ def test_a_file_that_could_not_be_written_is_not_counted(
     dropped: DroppedFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next one is the first."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     with monkeypatch.context() as broken:
-        broken.setattr(Path, "write_bytes", lambda *_: (_ for _ in ()).throw(OSError(28, "no room")))
+        broken.setattr(Path, "write_bytes", full)
         with pytest.raises(BatchError):
             dropped.add(ANN, DROP, "1.png", b"x")
     assert dropped.add(ANN, DROP, "1.png", b"x") == Dropped(1, 1)
