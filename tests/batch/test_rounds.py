@@ -177,6 +177,8 @@ def test_the_report_has_a_line_for_each_change() -> None:
         ("1.234,5 kg", 1234.5),
         ("− 5 °C", -5.0),
         ("1,234", None),
+        ("< 0.05 mg", None),
+        ("＞10", None),
         ("21.11.2026", None),
         (7, 7.0),
     ],

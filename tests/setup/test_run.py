@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import http.server
+import subprocess
 import sys
 import threading
 import webbrowser
@@ -132,6 +133,31 @@ def test_a_failed_set_up_is_a_sentence_and_an_exit_status(
     monkeypatch.setattr(environment, "ensure", is_stopped)
     assert run.main([]) == 130
     assert "goes on where it stopped" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("moment", ["argparse", "scripts.environment", "ready"])
+def test_ctrl_c_in_the_first_moments_leaves_no_traceback(moment: str) -> None:
+    """Pressed while a module is read, in whose midst it can become any error, or before there is anything to be stopped."""
+    press = f"""
+import runpy, signal, sys
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == {moment!r}:
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Finder)
+sys.modules.pop("argparse", None)
+if {moment!r} == "ready":
+    sys.path.insert(0, ".")
+    from scripts import run
+    import scripts.packages
+    scripts.packages.speak_anywhere = lambda: signal.raise_signal(signal.SIGINT)
+sys.argv = ["run.py", "--help"]
+runpy.run_path("scripts/run.py", run_name="__main__")
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", press], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
 
 
 def test_the_mark_on_the_replies_is_the_one_that_is_looked_for() -> None:
