@@ -333,10 +333,7 @@ def _end(app: subprocess.Popen[bytes], told: KeyboardInterrupt) -> int:
 def _from_the_command_line() -> int:
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as under nohup
         signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on each part ends in its own way
-    try:
-        return main()
-    except KeyboardInterrupt as told:  # where there is nothing to be put in order
-        return children.status_of(told)
+    return children.calmly(main)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,12 @@ _HEAD, _PIXELS, _END = b"IHDR", b"IDAT", b"IEND"
 _ANIMATION = frozenset({b"acTL", b"fcTL", b"fdAT"})
 _ABOUT_COLOURS = frozenset({b"tRNS", b"iCCP"})
 _ABOUT_CAMERA = frozenset({b"eXIf"})
+_TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+_PILLOWS_OWN = frozenset((
+    b"aspect", b"background", b"bbox", b"blend", b"chromaticity", b"default_image", b"disposal", b"dpi", b"duration", b"exif", b"gamma",
+    b"icc_profile", b"interlace", b"loop", b"srgb", b"timestamp", b"transparency",
+))  # fmt: skip
+"""Names under which Pillow keeps what it found out: a text that is called so would take its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,11 @@ def without_damaged_parts(data: bytes) -> SoundPng:
     chunks = list(islice(_chunks(data), _MOST + 1))
     if len(chunks) > _MOST:
         return SoundPng(data)
-    damaged = {chunk for chunk in chunks if chunk.is_ancillary and not _has_its_checksum(data, chunk)}
+    damaged = {
+        chunk
+        for chunk in chunks
+        if chunk.is_ancillary and (not _has_its_checksum(data, chunk) or _is_text_in_the_way(data, chunk))
+    }
     damaged |= _unreadable(data, [chunk for chunk in chunks if chunk not in damaged])
     if not damaged:
         return SoundPng(data)
@@ -91,6 +101,10 @@ def _chunks(data: bytes) -> Iterator[_Chunk]:
 def _has_its_checksum(data: bytes, chunk: _Chunk) -> bool:
     told = int.from_bytes(data[chunk.end - 4 : chunk.end])
     return zlib.crc32(memoryview(data)[chunk.start + 4 : chunk.end - 4]) == told
+
+
+def _is_text_in_the_way(data: bytes, chunk: _Chunk) -> bool:
+    return chunk.kind in _TEXTS and data[chunk.start + 8 : chunk.end - 4].partition(b"\0")[0] in _PILLOWS_OWN
 
 
 def _unreadable(data: bytes, chunks: list[_Chunk]) -> set[_Chunk]:

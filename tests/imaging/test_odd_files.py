@@ -205,6 +205,15 @@ def test_what_a_png_cannot_do_without_is_still_checked(decoder: PictureDecoder, 
     assert error.value.code == "image.unreadable"
 
 
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt"])
+@pytest.mark.parametrize("name", [b"transparency", b"bbox", b"interlace", b"icc_profile"])
+def test_a_text_is_not_taken_for_what_pillow_found_out(decoder: PictureDecoder, kind: bytes, name: bytes) -> None:
+    """Both stand under one name there; a text of such a name is left out, and the picture is as it was."""
+    text = b"bright" if kind == b"tEXt" else b"\0" + zlib.compress(b"bright")
+    data = png(4, b"\0\x80\x80\x80\x80", bits=8, before=chunk(kind, name + b"\0" + text))
+    assert greys(decoder, data) == [0x80] * 4
+
+
 def test_a_png_broken_before_its_camera_data_is_not_taken_for_whole(decoder: PictureDecoder) -> None:
     """Pillow looks for late camera data by decoding, and half a picture would pass when it is loaded again."""
     rows = b"".join(b"\0" + bytes(100) for _ in range(100))

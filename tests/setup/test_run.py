@@ -135,28 +135,37 @@ def test_a_failed_set_up_is_a_sentence_and_an_exit_status(
     assert "goes on where it stopped" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("moment", ["argparse", "scripts.environment", "ready"])
-def test_ctrl_c_in_the_first_moments_leaves_no_traceback(moment: str) -> None:
-    """Pressed while a module is read, in whose midst it can become any error, or before there is anything to be stopped."""
-    press = f"""
+PRESSING = """
 import runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests were started to ignore
+script, moment = sys.argv[1:]
 class Finder:
     def find_spec(name, path=None, target=None):
-        if name == {moment!r}:
+        if name == moment:
             signal.raise_signal(signal.SIGINT)
 sys.meta_path.insert(0, Finder)
 sys.modules.pop("argparse", None)
-if {moment!r} == "ready":
+if moment == "ready":
     sys.path.insert(0, ".")
-    from scripts import run
     import scripts.packages
     scripts.packages.speak_anywhere = lambda: signal.raise_signal(signal.SIGINT)
-sys.argv = ["run.py", "--help"]
-runpy.run_path("scripts/run.py", run_name="__main__")
+sys.argv = [script, "--help"]
+runpy.run_path("scripts/" + script, run_name="__main__")
 """
-    ended = subprocess.run(
-        [sys.executable, "-c", press], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
+
+
+@pytest.mark.parametrize(
+    ("script", "moment"),
+    [
+        ("run.py", "argparse"),
+        ("run.py", "scripts.environment"),
+        *((script, "ready") for script in ("run.py", "shortcuts.py", "uninstall.py", "record_model.py")),
+    ],
+)
+def test_ctrl_c_in_the_first_moments_leaves_no_traceback(script: str, moment: str) -> None:
+    """Pressed while a module is read, in whose midst it can become any error, or before there is anything to be stopped."""
+    command = [sys.executable, "-c", PRESSING, script, moment]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
 
 
