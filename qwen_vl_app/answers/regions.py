@@ -196,17 +196,17 @@ def _from_json(values: Sequence[JsonBlock], names: PictureNames, text: str, with
             part = waiting.pop()
             if isinstance(part.value, list):
                 waiting.extend(replace(part, value=item) for item in reversed(part.value) if _is_container(item))
-            elif isinstance(part.value, dict):
-                hint = as_picture_hint(part.value)
+            elif isinstance(value := part.value, dict):
+                hint = as_picture_hint(value)
                 if hint is not None:
                     part = replace(part, picture=names.resolve(hint))
-                own = list(_of_object(part.value, part))
-                named = None if own or within is None else _named(part, part.value, within)
+                own = list(_of_object(value, part))
+                named = None if own or within is None else _named(part, value, within)
                 if named is not None:
                     yield from _as_located(named, part.picture)
                     continue
                 yield from own
-                waiting.extend(_children(part.value, part, names))
+                waiting.extend(_children(value, part, names))
 
 
 @dataclass(frozen=True, slots=True)
