@@ -9,12 +9,13 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.chromium import WAIT_MS
-from tests.ui.browsing import CHIP, TEXT_AREA
+from tests.ui.browsing import CHIP, TEXT_AREA, drop
 from tests.ui.fakes import png
 from tests.ui.line import Line
 
 pytestmark = pytest.mark.browser
 
+COMPOSERS_FILE = "**/app/parts/composer-*"
 STAGED = "**/app/uploads?ids=*"
 UPLOAD = "**/app/uploads?name=*"
 
@@ -128,3 +129,17 @@ def test_what_waits_for_an_upload_is_asked_nowhere_else(page: Page, address: str
     expect(lost).to_be_visible()
     expect(chip.filter(has_text="560 × 280")).to_have_count(1)
     expect(page.locator(".qvl-bubble")).to_have_text(["An old question"])
+
+
+def test_a_file_that_is_dropped_before_the_composer_is_there_is_taken(page: Page, address: str, picture: Path) -> None:
+    """The browser does not open it in the page's place; and the composer comes though its file could not be had at first."""
+    held: list[Route] = []
+    page.route(COMPOSERS_FILE, lambda route: held.append(route), times=1)  # noqa: PLW0108
+    with page.expect_request(COMPOSERS_FILE):
+        page.goto(address)
+        page.locator(".qvl-card").first.wait_for()
+    drop(page, picture)
+    held.pop().abort()
+    expect(page.get_by_test_id(CHIP)).to_contain_text("560 × 280")
+    expect(page.get_by_test_id(CHIP)).to_have_count(1)
+    assert len(page.context.pages) == 1
