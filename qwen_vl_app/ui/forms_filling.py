@@ -11,10 +11,10 @@ import streamlit as st
 
 from qwen_vl_app.batch import BatchPlan, BatchRuns, RowOutcome
 from qwen_vl_app.batch.columns import notes_text
-from qwen_vl_app.errors import AppError, BatchError, UsageError
+from qwen_vl_app.errors import AppError, BatchError
 from qwen_vl_app.forms import FillPlan, FormDesk, FormTemplate, LookAt
 from qwen_vl_app.ui.batch_run import state_line
-from qwen_vl_app.ui.dropped import FILLED, dropped_now, show_dropped
+from qwen_vl_app.ui.dropped import FILLED, show_dropped, whole_drop
 from qwen_vl_app.ui.labels import key_of, labels_of
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.state import Problem, value_of
@@ -80,9 +80,7 @@ def _start(visit: Visit, desk: FormDesk, runs: BatchRuns, key: str) -> None:
 
 
 def _plan(visit: Visit, desk: FormDesk, runs: BatchRuns, key: str) -> BatchPlan:
-    drop_id = dropped_now(FILLED).drop_id
-    if not drop_id:
-        raise UsageError("batch.page.nothing_dropped")
+    drop_id = whole_drop(FILLED).drop_id
     desk.acceptance.refuse_worse()
     template = desk.templates.get(str(value_of(key)))
     visit.state.forms.template = template.name

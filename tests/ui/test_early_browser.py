@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.browser
 COMPOSERS_FILE = "**/app/parts/composer-*"
 STAGED = "**/app/uploads?ids=*"
 UPLOAD = "**/app/uploads?name=*"
+DROP = "**/app/drops/*"
 
 
 @pytest.fixture
@@ -113,11 +115,13 @@ def test_what_waits_for_an_upload_is_asked_nowhere_else(page: Page, address: str
     page.route(UPLOAD, lambda route: held.append(route))  # noqa: PLW0108 - playwright marks what it calls
     with page.expect_request(UPLOAD):
         page.locator("input[type=file]").set_input_files(picture)
+    page.get_by_role("combobox", name="Picture detail for this question").select_option("low_memory")
     composer.fill("About the new picture")
     composer.press("Enter")
     page.get_by_test_id("conversation").click()
     expect(page.locator(".qvl-bubble")).to_have_text(["An old question"])
-    held.pop().continue_()
+    with page.expect_request(lambda request: '"low_memory"' in (request.post_data or "")):
+        held.pop().continue_()
     expect(chip).to_contain_text("560 × 280")
     expect(composer).to_have_value("About the new picture")
     expect(page.get_by_text("Sent as soon as")).to_have_count(0)
@@ -143,3 +147,25 @@ def test_a_file_that_is_dropped_before_the_composer_is_there_is_taken(page: Page
     expect(page.get_by_test_id(CHIP)).to_contain_text("560 × 280")
     expect(page.get_by_test_id(CHIP)).to_have_count(1)
     assert len(page.context.pages) == 1
+
+
+def test_a_run_waits_for_all_that_is_dropped(page: Page, address: str, picture: Path) -> None:
+    """Started while a file is on its way, it would leave that out without a word: a sentence says so, and nothing begins."""
+    page.goto(f"{address}?view=batch")
+    files, told = page.get_by_test_id("drop-files"), page.get_by_test_id("drop-told")
+    files.set_input_files(picture)
+    expect(told).to_contain_text("1 file")
+    held: list[Route] = []
+    page.route(DROP, lambda route: held.append(route), times=1)  # noqa: PLW0108
+    second = picture.with_name("second.png")
+    second.write_bytes(png(width=300, height=200))
+    with page.expect_request(DROP):
+        files.set_input_files(second)
+    start = page.get_by_role("button", name="Start")
+    start.click()
+    expect(page.get_by_text("Some of the pictures are still on their way")).to_be_visible()
+    held.pop().continue_()
+    expect(told).to_contain_text("2 files")
+    start.click()
+    expect(page).to_have_url(re.compile("run="))
+    expect(page.get_by_text("2 of 2")).to_be_visible()

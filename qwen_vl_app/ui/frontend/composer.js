@@ -252,6 +252,7 @@ class Composer {
 
   /* Ask the server about a chip; it then is what the server says, or says why not. */
   async ask(chip, address, request) {
+    const { detail } = store;
     try {
       const reply = await fetch(address, { credentials: "same-origin", ...request });
       const said = await reply.json();
@@ -265,6 +266,7 @@ class Composer {
       this.refuse(chip, this.data.labels.unreachable);
     }
     if (!store.chips.includes(chip) && chip.id) this.forget(chip.id); // removed while it was on its way
+    else if (chip.state === "ready" && detail !== store.detail && !chip.problem) this.edit(chip, {}); // another was chosen meanwhile
     this.keep();
     this.refresh();
   }
@@ -667,8 +669,15 @@ class Composer {
   /* The page around: its buttons, and following the end while one reads there. */
 
   onPageClick(event) {
-    const button = event.target.closest?.("button[data-act]");
+    const button = event.target.closest?.("button");
+    const before = this.clicked;
+    this.clicked = button;
     if (!button) return;
+    if (!button.dataset.act) {
+      // The second click of two whose first has drawn the page anew: what lies under it now is not what was meant.
+      if (event.detail > 1 && before && !before.isConnected) swallow(event);
+      return;
+    }
     event.preventDefault();
     event.stopPropagation();
     this.do(button);
@@ -690,10 +699,12 @@ class Composer {
 
   /* A button in a dialog loses the focus while its file is made; then Escape is heard by nobody. */
   onPageKey(event) {
+    // A key that is held a little too long must not decide what comes next, too.
+    if (event.repeat && event.key === "Enter" && !event.composedPath()[0].matches?.("textarea")) return swallow(event);
     if (event.key !== "Escape" || document.activeElement !== document.body || !event.isTrusted) return;
     const dialog = document.querySelector('[data-testid="stDialog"] [role="dialog"]');
     dialog?.focus();
-    dialog?.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", code: "Escape", bubbles: true, cancelable: true }));
+    return dialog?.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", code: "Escape", bubbles: true, cancelable: true }));
   }
 
   async copy(button) {
@@ -816,6 +827,11 @@ class Composer {
 function whenIdle(act) {
   if (window.requestIdleCallback) requestIdleCallback(act, { timeout: 300 });
   else setTimeout(act, 30);
+}
+
+function swallow(event) {
+  event.preventDefault();
+  event.stopImmediatePropagation();
 }
 
 function isBusy() {
