@@ -117,6 +117,8 @@ def _show_question(words: Words) -> None:
 
 
 def _start(visit: Visit, runs: BatchRuns) -> None:
+    if visit.state.run_id:
+        return  # the second click of two, on a page that does not show the run yet
     begun: list[str] = []
     if visit.state.attempt(lambda: begun.append(runs.start(_plan(visit, runs)))):
         visit.state.open_run(begun[0])

@@ -73,6 +73,8 @@ def titled(template: FormTemplate, visit: Visit) -> str:
 
 
 def _start(visit: Visit, desk: FormDesk, runs: BatchRuns, key: str) -> None:
+    if visit.state.forms.run_id:
+        return  # the second click of two, on a page that does not show the run yet
     begun: list[str] = []
     if visit.state.attempt(lambda: begun.append(runs.start(_plan(visit, desk, runs, key)))):
         visit.state.forms.run_id = begun[0]

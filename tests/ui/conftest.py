@@ -132,6 +132,16 @@ def tell(page: AppTest, *said: Told) -> AppTest:
     return page.run()
 
 
+def twice(act: Callable[..., object]) -> Callable[..., None]:
+    """Return what two clicks do that arrive before the page shows anything of the first."""
+
+    def clicked(*args: object, **more: object) -> None:
+        for _ in range(2):
+            act(*args, **more)
+
+    return clicked
+
+
 def search(page: AppTest, text: str) -> AppTest:
     """Type into the side bar's search."""
     _handed(page)[1].append(lambda visit: setattr(visit.state, "search", text))

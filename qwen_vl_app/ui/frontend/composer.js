@@ -424,7 +424,7 @@ class Composer {
     const ids = store.chips.filter((chip) => chip.state === "ready").map((chip) => chip.id);
     const text = this.text.value.trim();
     if (!text && !ids.length) return;
-    this.say("sent", { text, ids, conversation: this.data.conversation });
+    this.say("sent", { text, ids, conversation: this.data.conversation }, store.chips);
     store.text = this.text.value = "";
     store.chips = [];
     this.isAtEnd = true;
@@ -449,9 +449,9 @@ class Composer {
   /* Python hears what is told here sooner or later, once. While it is busy, Streamlit keeps only the latest that a part of the page tells,
    * and nothing while the connection is away: so all that was not heard is told again with the next, and after the connection is back. */
 
-  say(kind, value) {
+  say(kind, value, chips = []) {
     if (isAway()) store.unheard = store.unheard.filter((each) => each.kind !== kind || !isUntold(each)); // of many clicks, the last
-    store.unheard.push({ number: ++store.number, kind, value });
+    store.unheard.push({ number: ++store.number, kind, value, chips });
     this.deliver();
     this.refresh();
   }
@@ -468,11 +468,12 @@ class Composer {
     const left = store.unheard.filter((each) => !isLost(each) && each.number > data.heard);
     if (left.length === store.unheard.length) return;
     store.unheard = left;
-    for (const { value } of lost.filter((each) => each.kind === "sent")) {
+    for (const { value, chips } of lost.filter((each) => each.kind === "sent")) {
       store.text = joined(value.text, store.text);
-      this.fetchChips(value.ids);
+      store.chips.push(...chips);
     }
     this.keep();
+    if (lost.length) this.bringChips();
   }
 
   onLine() {
@@ -674,8 +675,8 @@ class Composer {
     this.clicked = button;
     if (!button) return;
     if (!button.dataset.act) {
-      // The second click of two whose first has drawn the page anew: what lies under it now is not what was meant.
-      if (event.detail > 1 && before && !before.isConnected) swallow(event);
+      // The second click of two: what it decides is decided, and where the page was drawn anew, what lies under it now was not meant.
+      if (event.detail > 1 && ((before && !before.isConnected) || button.matches('[data-testid^="stBaseButton-primary"]'))) swallow(event);
       return;
     }
     event.preventDefault();
