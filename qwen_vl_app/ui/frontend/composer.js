@@ -262,7 +262,7 @@ class Composer {
         this.refuse(chip, said.problem);
       }
     } catch {
-      chip.isUnsent = !chip.id;
+      chip.isUnsent = !chip.id && Boolean(chip.file);
       this.refuse(chip, this.data.labels.unreachable);
     }
     if (!store.chips.includes(chip) && chip.id) this.forget(chip.id); // removed while it was on its way
