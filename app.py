@@ -26,6 +26,7 @@ from qwen_vl_app.api.guard import make_middleware  # noqa: E402
 from qwen_vl_app.api.parts import part_routes  # noqa: E402
 from qwen_vl_app.api.records_doors import records_routes  # noqa: E402
 from qwen_vl_app.api.routes import make_routes  # noqa: E402
+from qwen_vl_app.api.slashes import slash_middleware  # noqa: E402
 from qwen_vl_app.api.uploads import upload_routes  # noqa: E402
 from qwen_vl_app.api.views import view_routes  # noqa: E402
 from qwen_vl_app.config import configured_port  # noqa: E402
@@ -66,7 +67,7 @@ app = st.App(
         *part_routes(PARTS, part_scripts()),
         *dropped_routes(bootstrap.current, bootstrap.current_batches),
     ],
-    middleware=make_middleware(),
+    middleware=[*make_middleware(), *slash_middleware()],
     lifespan=lifespan,
 )
 

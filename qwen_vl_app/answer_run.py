@@ -40,6 +40,8 @@ class Run:
     is_anew: bool = False
     is_private: bool = False
     """True where storage may neither answer it nor keep its answer for others: using an entry leaves a trace, too."""
+    will_be_kept: bool = False
+    """True for one that has no turn yet and is about to get it."""
     is_background: bool = False
     """True where nobody waits for it."""
     is_looked_up: bool = False

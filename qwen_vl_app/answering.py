@@ -150,6 +150,15 @@ class Answering:
                     self.finish(run, reason, usage=usage)
             yield
 
+    def is_stored(self, run: Run) -> bool:
+        """Tell whether storage has the answer of a question that is not kept yet."""
+        try:
+            run.read_earlier()
+        except HistoryError:
+            return False
+        run.cache_key = self._stored.key_of(run, self._status())
+        return self._stored.find(run) is not None
+
     def look_up_now(self, run: Run) -> bool:
         """Answer at once, without waiting for the model, where storage has the answer."""
         try:
@@ -191,7 +200,13 @@ class Answering:
             notes = (*notes, Reason("inference.wrote_nothing"))
         parsed = ParsedAnswer()
         if text:
-            parsed = parse_answer(text, space=status.coordinates, seen=run.seen, clip_seconds=run.clip_seconds)
+            parsed = parse_answer(
+                text,
+                space=status.coordinates,
+                seen=run.seen,
+                clip_seconds=run.clip_seconds,
+                question=run.question.text,
+            )
         if parsed.has_data and run.question.schema is not None and not run.question.is_schema_exact:
             parsed = replace(parsed, data=with_absent(parsed.data, run.question.schema))
         answer = Answer(

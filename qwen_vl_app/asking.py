@@ -14,10 +14,10 @@ from qwen_vl_app.answer_job import AnswerJob
 from qwen_vl_app.answer_run import Run
 from qwen_vl_app.answering import Answering
 from qwen_vl_app.answers import is_schema
-from qwen_vl_app.chat import FinishReason, Question, Turn
+from qwen_vl_app.chat import FinishReason, Question
 from qwen_vl_app.errors import HistoryError, QueueFullError, Reason, UsageError
 from qwen_vl_app.history import HistoryStore
-from qwen_vl_app.jobs import JobQueue, Priority
+from qwen_vl_app.jobs import JobQueue, Place, Priority
 from qwen_vl_app.open_jobs import OpenJobs
 from qwen_vl_app.private import PrivateConversations
 from qwen_vl_app.private import is_private as is_private_id
@@ -75,7 +75,8 @@ class Asking:
         answered from storage, which a note `history.from_cache` says, unless it `is_anew`.
 
         Raises UsageError for a question that is none, QueueFullError, and HistoryError only where the conversation that
-        it continues is not this owner's. A history that cannot write does not stop the question: the answer says so.
+        it continues is not this owner's: then nothing of it is kept. A history that cannot write does not stop the question:
+        the answer says so.
         """
         question = self._usable(question)
         continued = question.conversation_id if beside is None else beside
@@ -83,7 +84,6 @@ class Asking:
             is_private = is_private_id(continued)
         history = self._history_of(continued)
         not_kept: Reason | None = self._history_problem() if is_kept and not is_private else None
-        turn: Turn | None = None
         if beside is not None:
             conversation_id = history.turn(owner, beside).conversation_id
             if question.conversation_id not in (None, conversation_id):
@@ -91,10 +91,52 @@ class Asking:
             question = replace(question, conversation_id=conversation_id)
         elif question.conversation_id is not None:
             history.conversation(owner, question.conversation_id)
-        if is_kept and not_kept is None:
-            begin = self._private.begin_turn if is_private else history.begin_turn
+        unkept = Run(
+            job=AnswerJob(owner=owner, turn_id=None, conversation_id=None, pictures=question.pictures),
+            question=question,
+            history=self._private.history if is_private else history,
+            not_kept=not_kept,
+            turn=None,
+            beside=beside,
+            is_anew=is_anew,
+            is_private=is_private,
+            will_be_kept=is_kept and not_kept is None,
+            is_background=priority is Priority.BATCH,
+        )
+        place = self._place_for(unkept, priority)
+        try:
+            run = self._kept(unkept, is_kept=is_kept)
+            told_of = run.turn.conversation_id if run.turn else question.conversation_id
+            # Only an answer of this owner's own that is still being made could change what storage knows.
+            is_alone = self._jobs.add(run.job, told_of)
+            if not (is_alone and self._is_ready() and self._answering.look_up_now(run)):
+                self._queue_up(run, priority, place)
+        finally:
+            if place is not None:
+                self._queue.leave(place)
+        return run.job
+
+    def _place_for(self, run: Run, priority: Priority) -> Place | None:
+        """Return a place in the queue for a question before anything of it is kept; None where storage has its answer.
+
+        Raises QueueFullError.
+        """
+        try:
+            return self._queue.reserve(run.job.owner, priority=priority)
+        except QueueFullError as error:
+            is_alone = all(job.owner != run.job.owner for job in self._jobs.all())
+            if error.code == "queue.closed" or not (is_alone and self._is_ready() and self._answering.is_stored(run)):
+                raise
+            return None
+
+    def _kept(self, run: Run, *, is_kept: bool) -> Run:
+        """Return what a question carries along, with its turn where it could be kept. Raises HistoryError, UsageError."""
+        question, owner = run.question, run.job.owner
+        turn, not_kept = run.turn, run.not_kept
+        if run.will_be_kept:
+            begin = self._private.begin_turn if run.is_private else run.history.begin_turn
             try:
-                turn = begin(owner, question, title=_title(question.text), beside=beside)
+                turn = begin(owner, question, title=_title(question.text), beside=run.beside)
             except HistoryError as error:
                 if error.code == "history.not_found":
                     raise
@@ -104,28 +146,13 @@ class Asking:
             owner=owner,
             turn_id=turn.id if turn else None,
             # What is played again beside a turn and not kept belongs on no page.
-            conversation_id=told_of if is_kept or beside is None else None,
+            conversation_id=told_of if is_kept or run.beside is None else None,
             pictures=question.pictures,
         )
-        # Only an answer of this owner's own that is still being made could change what storage knows.
-        is_alone = self._jobs.add(job, told_of)
-        run = Run(
-            job=job,
-            question=question,
-            history=self._private.history if is_private else history,
-            not_kept=not_kept,
-            turn=turn,
-            beside=beside,
-            is_anew=is_anew,
-            is_private=is_private,
-            is_background=priority is Priority.BATCH,
-        )
-        if not (is_alone and self._is_ready() and self._answering.look_up_now(run)):
-            self._queue_up(run, priority)
-        return job
+        return replace(run, job=job, turn=turn, not_kept=not_kept, will_be_kept=False, answered=(), cache_key=None)
 
-    def _queue_up(self, run: Run, priority: Priority) -> None:
-        """Let a question wait for the model. Raises QueueFullError, after its job was finished."""
+    def _queue_up(self, run: Run, priority: Priority, place: Place | None) -> None:
+        """Let a question wait for the model. Raises QueueFullError where its place is gone, after its job was finished."""
         job, question = run.job, run.question
         group: object = job.conversation_id
         if priority is Priority.BATCH and group is None and question.pictures:
@@ -139,6 +166,7 @@ class Asking:
                 group=group,
                 cost=tokens_of(question),
                 has_to_end=lambda: job.is_cancelled,
+                place=place,
             )
         except QueueFullError as error:
             self._answering.finish(run, FinishReason.FAILED, error=error.reason)

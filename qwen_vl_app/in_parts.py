@@ -62,7 +62,7 @@ def ask_in_parts(
                     reason = ended if ended is not FinishReason.STOP else reason
             yield
         text = "".join(said)
-        found = parse_answer(text, space=status.coordinates, seen=(image.size,)).regions
+        found = parse_answer(text, space=status.coordinates, seen=(image.size,), question=run.question.text).regions
         looked.append(Part(box, mapped(found, box), text))
         if reason is FinishReason.STOPPED:
             break

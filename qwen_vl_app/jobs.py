@@ -79,6 +79,14 @@ class Ticket:
         return self.priority is Priority.BATCH
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """Room for a job that is about to come. Compared by identity."""
+
+    owner: str
+    is_batch: bool
+
+
 class JobQueue:
     """Runs jobs on its own thread, one at a time: by priority, and among equals taking owners in turn.
 
@@ -104,6 +112,7 @@ class JobQueue:
         self._lanes = lanes
         self._turns = turns
         self._batch_share = batch_share or (lambda: BatchShare(turns))
+        self._places: list[Place] = []
         self._running: dict[Ticket, float] = {}
         """What runs, and since when."""
         self._durations_s: deque[float] = deque(maxlen=RECENT_JOBS)
@@ -150,23 +159,19 @@ class JobQueue:
         is_alone: bool = False,
         cost: int = 0,
         has_to_end: Callable[[], bool] = lambda: False,
+        place: Place | None = None,
     ) -> Ticket:
-        """Queue work for an owner. Raises QueueFullError.
+        """Queue work for an owner, in the `place` that was reserved for it. Raises QueueFullError.
 
         Where several run at a time, two of one `group` never do: the second is about what the first ends with. One that
         `is_alone` begins when nothing runs, and nothing begins beside it. `cost` counts against the room of `BatchShare`;
         a job that rests goes on once it `has_to_end`.
         """
         with self._changed:
-            is_batch = priority is Priority.BATCH
-            waiting = self.waiting - self.waiting_in_line if is_batch else self.waiting_in_line
-            if self._closed:
-                raise QueueFullError("queue.closed")
-            if waiting >= self._limit:
-                raise QueueFullError("queue.full", waiting=waiting)
-            owned = sum(len(owners.get(owner, ())) for owners in self._waiting.values())
-            if owned >= self._limit_per_owner and not is_batch:
-                raise QueueFullError("queue.full_for_you", waiting=owned)
+            if place is not None and place in self._places and not self._closed:
+                self._places.remove(place)
+            else:
+                self._refuse_where_full(owner, is_batch=priority is Priority.BATCH)
             equals = self._waiting[priority]
             is_newcomer = owner not in equals
             ticket = Ticket(owner, work, priority, group, is_alone, cost, has_to_end)
@@ -176,6 +181,33 @@ class JobQueue:
                     equals.move_to_end(running.owner)  # who is being served has had their turn
             self._changed.notify_all()
             return ticket
+
+    def reserve(self, owner: str, *, priority: Priority = Priority.PAGE) -> Place:
+        """Keep room for a job of an owner's until it is submitted, or `leave`. Raises QueueFullError."""
+        place = Place(owner, priority is Priority.BATCH)
+        with self._changed:
+            self._refuse_where_full(owner, is_batch=place.is_batch)
+            self._places.append(place)
+        return place
+
+    def leave(self, place: Place) -> None:
+        """Give room back that nobody needs; where it was taken, or left before, nothing happens."""
+        with self._changed:
+            if place in self._places:
+                self._places.remove(place)
+
+    def _refuse_where_full(self, owner: str, *, is_batch: bool) -> None:
+        """Raise QueueFullError where there is no room for one more; with the lock."""
+        if self._closed:
+            raise QueueFullError("queue.closed")
+        waiting = self.waiting - self.waiting_in_line if is_batch else self.waiting_in_line
+        waiting += sum(place.is_batch is is_batch for place in self._places)
+        if waiting >= self._limit:
+            raise QueueFullError("queue.full", waiting=waiting)
+        owned = sum(len(owners.get(owner, ())) for owners in self._waiting.values())
+        owned += sum(place.owner == owner for place in self._places)
+        if owned >= self._limit_per_owner and not is_batch:
+            raise QueueFullError("queue.full_for_you", waiting=owned)
 
     def aside(self, action: Callable[[], None]) -> threading.Event:
         """Have something short done on the queue's thread, before its next step; return an event set once it is over.

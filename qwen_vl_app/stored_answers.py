@@ -36,7 +36,7 @@ class StoredAnswers:
         A server of somebody else's may change its model under the same name, so its answers have none.
         """
         if (
-            run.turn is None
+            (run.turn is None and not run.will_be_kept)
             or run.is_private
             or run.question.in_parts  # storage knows a question by the whole picture alone
             or not self._settings.cache_answers

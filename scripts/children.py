@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 ENDINGS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
@@ -36,6 +36,14 @@ class ToldToEnd(KeyboardInterrupt):
 def status_of(interrupt: KeyboardInterrupt) -> int:
     """Return the exit status that says by what a process was interrupted."""
     return 128 + (interrupt.number if isinstance(interrupt, ToldToEnd) else signal.SIGINT)
+
+
+def calmly(main: Callable[[], int]) -> int:
+    """Run a script that has nothing to put in order; return its exit status, also where it was interrupted."""
+    try:
+        return main()
+    except KeyboardInterrupt as told:
+        return status_of(told)
 
 
 @contextmanager

@@ -1,13 +1,16 @@
-"""Write the reference part of `docs/cli.md` from the commands themselves: python -m scripts.cli_reference
+"""Write the reference part of `docs/cli.md` from the commands themselves: python scripts/cli_reference.py
 
 Knows typer's commands and the mark in the document. Does not know what any command does.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from qwen_vl_app.cli.program import spoken
 from qwen_vl_app.texts import Language

@@ -21,6 +21,7 @@ from qwen_vl_app.engine.folders import inspect_folder, list_models
 from qwen_vl_app.engine.manifest import MANIFEST_NAME, record_manifest
 from qwen_vl_app.errors import ModelFolderError
 from qwen_vl_app.texts import render
+from scripts import children
 from scripts.packages import speak_anywhere
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
@@ -57,4 +58,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(children.calmly(main))

@@ -12,13 +12,18 @@ if sys.version_info < (3, 11):  # noqa: UP036 - an older Python gets a sentence,
         "for example: python3.11 scripts/run.py".format(*sys.version_info[:2])
     )
 
+import os
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Within an import, Ctrl-C can become any error.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
+
 import argparse
 import contextlib
 import http.client
 import json
 import math
-import os
-import signal
 import socket
 import subprocess
 import time
@@ -325,5 +330,11 @@ def _end(app: subprocess.Popen[bytes], told: KeyboardInterrupt) -> int:
     return 0
 
 
+def _from_the_command_line() -> int:
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on each part ends in its own way
+    return children.calmly(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_from_the_command_line())

@@ -26,7 +26,7 @@ from pathlib import Path, PurePath
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import environment
+from scripts import children, environment
 from scripts.packages import SetupError, speak_anywhere
 
 NAME = "qwen-vl-app"
@@ -301,4 +301,4 @@ ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64"><rect widt
 """
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(children.calmly(main))

@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import environment, run, shortcuts
+from scripts import children, environment, run, shortcuts
 from scripts.packages import speak_anywhere
 
 DATA_MARK = "history.lock"
@@ -102,4 +102,4 @@ def _remove(folder: Path) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(children.calmly(main))

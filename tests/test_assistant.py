@@ -106,6 +106,16 @@ class TestAsking:
         assert assistant.picture(OWNER, kept_picture.id, Rendition.UPLOAD).data == a_file(5600, 2800)
         assert answer.usage.picture_tokens == picture.seen.tokens
 
+    def test_four_numbers_under_a_name_are_a_box_where_places_were_asked_for(self, open_assistant: Opener) -> None:
+        """The question says what they are: the same answer to another one is data alone."""
+        engine = FakeEngine(['{"meter": [0, 0, 280, 140]}', '{"meter": [0, 0, 280, 140]}'])
+        assistant = open_assistant(engine)
+        picture = assistant.stage(a_file(5600, 2800), "panel.png")
+        where = answered(assistant.ask(Question("Where is the meter?", (picture,)), owner=OWNER))
+        assert [region.label for region in where.parsed.regions] == ["meter"]
+        what = answered(assistant.ask(Question("Which four numbers does the meter show?", (picture,)), owner=OWNER))
+        assert what.parsed.has_data and what.parsed.regions == ()
+
     def test_an_empty_answer_says_so(self, open_assistant: Opener) -> None:
         """A model that wrote nothing leaves a sentence, not an empty place."""
         assistant = open_assistant(FakeEngine([["", "\n "], "Words."]))
@@ -362,20 +372,45 @@ class TestFailing:
         loading.set()
         assert answered(job).text == "Now."
 
-    def test_a_full_queue_refuses_and_keeps_the_refused_as_failed(self, open_assistant: Opener) -> None:
-        """The person is told, and the history does not show a question that waits for ever."""
+    @pytest.mark.parametrize("is_private", [False, True])
+    def test_of_a_question_that_a_full_queue_refuses_nothing_is_kept(
+        self, open_assistant: Opener, *, is_private: bool
+    ) -> None:
+        """The person is told and has their words back: no conversation begins with it, none goes on, and no job is left."""
         gate = threading.Semaphore(0)
-        engine = FakeEngine(["One.", "Two."], gate=gate)
+        engine = FakeEngine(["One.", "Two.", "Three."], gate=gate)
         assistant = open_assistant(engine, settings=with_queue(1, 1))
+        gate.release()
+        before = assistant.ask(Question("0?"), owner="another", is_private=is_private)
+        answered(before)
         running = assistant.ask(Question("1?"), owner=OWNER)
         until(running, JobState.READING)
         waiting = assistant.ask(Question("2?"), owner=OWNER)
-        with pytest.raises(QueueFullError) as refused:
-            assistant.ask(Question("3?"), owner="another")
-        assert refused.value.code == "queue.full"
-        (conversation,) = assistant.conversations("another")
-        (turn,) = assistant.turns("another", conversation.id)
-        assert turn.state is TurnState.FAILED
+        begun = len(assistant.conversations("another"))
+        for continued, beside in ((None, None), (before.conversation_id, None), (None, before.turn_id)):
+            question = Question("3?", (assistant.stage(a_file(), "a.png"),), conversation_id=continued)
+            with pytest.raises(QueueFullError) as refused:
+                assistant.ask(question, owner="another", is_private=is_private, beside=beside)
+            assert refused.value.code == "queue.full"
+        assert len(assistant.conversations("another")) == begun
+        assert before.conversation_id is not None
+        (turn,) = assistant.turns("another", before.conversation_id)
+        assert (turn.question, turn.state) == ("0?", TurnState.DONE)
+        assert assistant.status.unanswered == 2
+        gate.release(2)
+        assert answered(waiting).text == "Three."
+
+    def test_what_storage_knows_is_answered_before_a_full_queue(self, open_assistant: Opener) -> None:
+        """It takes nobody's place, and is kept as any other question."""
+        gate = threading.Semaphore(0)
+        engine = FakeEngine(["Known.", "One.", "Two."], gate=gate)
+        assistant = open_assistant(engine, settings=with_queue(1, 1))
+        gate.release()
+        assert answered(assistant.ask(Question("Known?"), owner="another")).text == "Known."
+        until(assistant.ask(Question("1?"), owner=OWNER), JobState.READING)
+        waiting = assistant.ask(Question("2?"), owner=OWNER)
+        again = assistant.ask(Question("Known?"), owner="another")
+        assert answered(again).text == "Known." and again.turn_id is not None
         gate.release(2)
         assert answered(waiting).text == "Two."
 

@@ -159,6 +159,39 @@ def test_the_queue_is_full_for_one_before_it_is_full_for_all(bench: Bench) -> No
     release.set()
 
 
+def test_a_reserved_place_counts_until_it_is_taken_or_left(bench: Bench) -> None:
+    """Nobody else gets it, whoever comes first; what comes for it is let in, and what was left is free."""
+    release = bench.hold("x")
+    places = [bench.queue.reserve("a") for _ in range(4)]
+    with pytest.raises(QueueFullError) as refused:
+        bench.submit("a", "one too many")
+    assert (refused.value.code, dict(refused.value.facts)) == ("queue.full_for_you", {"waiting": 4})
+    others = [bench.queue.reserve(owner) for owner in ("b", "c")]
+    with pytest.raises(QueueFullError) as refused:
+        bench.queue.reserve("d")
+    assert (refused.value.code, dict(refused.value.facts)) == ("queue.full", {"waiting": 6})
+    assert bench.queue.waiting == 0
+    bench.queue.submit("b", bench.work("b1"), place=others[0])
+    bench.queue.leave(others[0])  # as everybody does in the end, whether or not it was taken
+    with pytest.raises(QueueFullError):
+        bench.submit("d", "d1")
+    bench.queue.leave(places[0])
+    bench.submit("d", "d1")
+    with pytest.raises(QueueFullError):  # a place is for one
+        bench.queue.submit("b", bench.work("b2"), place=others[0])
+    release.set()
+    assert bench.wait_for(2) == ["b1", "d1"]
+
+
+def test_a_place_is_worth_nothing_once_the_queue_is_closed(bench: Bench) -> None:
+    """What comes for it is told that the app ends."""
+    place = bench.queue.reserve("a")
+    bench.queue.close()
+    with pytest.raises(QueueFullError) as refused:
+        bench.queue.submit("a", bench.work("a1"), place=place)
+    assert refused.value.code == "queue.closed"
+
+
 def test_a_job_that_raises_does_not_stop_the_next(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     """A mistake in a job, at its start or between two steps, is logged; the thread goes on."""
 

@@ -12,9 +12,18 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qwen_vl_app.answers.json_blocks import JsonBlock
+from qwen_vl_app.answers.named_boxes import (
+    NamedBox,
+    boxes_of_list,
+    boxes_of_place_keys,
+    boxes_under_names,
+    label_before,
+    name_of_things,
+    reach,
+)
 from qwen_vl_app.answers.pictures import PictureNames, as_picture_hint, picture_key
 from qwen_vl_app.chat import Box, CoordinateSpace, JsonValue, LeftOut, Region, Size
 
@@ -23,9 +32,15 @@ MAX_LISTED = 100
 _TINY_PX = 3
 """Seen pixels along a side below which a box is smaller than what the model can tell apart."""
 _MAX_WRITTEN = 120
-_BOX_KEYS = ("bbox_2d", "bbox", "box_2d", "box", "bbox2d", "box2d", "bounding_box", "boundingbox", "bboxes", "boxes")
-_POINT_KEYS = ("point_2d", "point", "point2d", "points_2d", "points", "keypoint")
+_BOX_KEYS = frozenset((
+    "bbox2d", "bbox", "box2d", "box", "boundingbox", "boundingbox2d", "bboxes", "bboxes2d", "boxes", "boundingboxes",
+    "bboxcoordinates", "boxcoordinates", "boundingboxcoordinates", "bboxxyxy", "bndbox",
+    "边界框", "检测框", "目标框", "矩形框",
+))  # fmt: skip
+_POINT_KEYS = frozenset(["point2d", "point", "points2d", "points", "keypoint"])
+"""As `_key` writes them."""
 _LABEL_KEYS = ("label", "text_content", "text", "name", "category", "class", "ref", "description")
+_LISTS_OF_LABELS = ("labels", "names", "classes", "categories", "label")
 _CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))
 _MAX_LABEL = 500
 _FIGURE = r"[-+]?\d{1,9}(?:\.\d{1,9})?"
@@ -67,13 +82,23 @@ class Places:
 
 
 def find_regions(
-    text: str, values: Sequence[JsonBlock], *, space: CoordinateSpace, seen: Sequence[Size], repairs: Counter[str]
+    text: str,
+    values: Sequence[JsonBlock],
+    *,
+    space: CoordinateSpace,
+    seen: Sequence[Size],
+    repairs: Counter[str],
+    is_asked_for: bool = False,
 ) -> Places:
-    """Return every box and point that can be drawn. `seen` are the sizes that the model saw, in the question's order."""
+    """Return every box and point that can be drawn. `seen` are the sizes that the model saw, in the question's order.
+
+    `is_asked_for` tells that the question asked for places, so that four numbers without a box's key may be one.
+    """
     if not seen:
         return Places()
     names = PictureNames(text, values, len(seen))
-    located = [*_from_json(values, names), *_from_marks(text, names)]
+    within = reach(space, seen) if is_asked_for else None
+    located = [*_from_json(values, names, text, within), *_from_marks(text, names)]
     if len(located) > MAX_REGIONS:
         repairs["boxes_too_many"] += len(located) - MAX_REGIONS
         located = located[:MAX_REGIONS]
@@ -153,53 +178,106 @@ def to_fractions(numbers: Sequence[float], *, space: CoordinateSpace, seen: Size
     return box
 
 
-def _from_json(values: Sequence[JsonBlock], names: PictureNames) -> Iterator[_Located]:
+def _from_json(values: Sequence[JsonBlock], names: PictureNames, text: str, within: Size | None) -> Iterator[_Located]:
+    """Yield what the data locates; with `within`, how far coordinates reach, also boxes that have no key of their own."""
     for number, block in enumerate(values):
-        waiting: list[tuple[JsonValue, int | None]] = [(block.value, names.of_block(number))]
-        if isinstance(block.value, list) and names.is_list_of_pictures(block.value) and len(values) == 1:
-            waiting = [(item, index) for index, item in reversed(list(enumerate(block.value)))]
+        first = _Part(block.value, names.of_block(number))
+        waiting = [first]
+        if isinstance(block.value, list):
+            if within is not None:
+                label = label_before(text, block.start)
+                bare = boxes_of_list(block.value, label=label, within=within)
+                if bare is not None:
+                    yield from _as_located(bare, first.picture)
+                    continue
+            if names.is_list_of_pictures(block.value) and len(values) == 1:
+                waiting = [_Part(item, index) for index, item in reversed(list(enumerate(block.value)))]
         while waiting:
-            value, picture = waiting.pop()
-            if isinstance(value, list):
-                waiting.extend((item, picture) for item in reversed(value) if isinstance(item, list | dict))
-            elif isinstance(value, dict):
-                hint = as_picture_hint(value)
-                own = names.resolve(hint) if hint is not None else picture
-                yield from _of_object(value, own)
-                waiting.extend(_children(value, own, names))
+            part = waiting.pop()
+            if isinstance(part.value, list):
+                waiting.extend(replace(part, value=item) for item in reversed(part.value) if _is_container(item))
+            elif isinstance(part.value, dict):
+                hint = as_picture_hint(part.value)
+                if hint is not None:
+                    part = replace(part, picture=names.resolve(hint))
+                own = list(_of_object(part.value, part))
+                named = None if own or within is None else _named(part, part.value, within)
+                if named is not None:
+                    yield from _as_located(named, part.picture)
+                    continue
+                yield from own
+                waiting.extend(_children(part.value, part, names))
 
 
-def _children(
-    value: dict[str, JsonValue], picture: int | None, names: PictureNames
-) -> list[tuple[JsonValue, int | None]]:
-    children: list[tuple[JsonValue, int | None]] = []
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A piece of data, the picture that it speaks about, and the name that it stands under."""
+
+    value: JsonValue
+    picture: int | None
+    label: str = ""
+
+
+def _named(part: _Part, value: dict[str, JsonValue], within: Size) -> list[NamedBox] | None:
+    if any(picture_key(key) is not None for key in value):
+        return None  # what stands under pictures is walked with them
+    label = _label(value) or part.label
+    return boxes_under_names(value, label=label, within=within) or boxes_of_place_keys(
+        value, label=label, within=within
+    )
+
+
+def _as_located(boxes: Sequence[NamedBox], picture: int | None) -> Iterator[_Located]:
+    return (_Located(box.numbers, _short(box.label), picture) for box in boxes)
+
+
+def _is_container(item: JsonValue) -> bool:
+    return isinstance(item, list | dict)
+
+
+def _children(value: dict[str, JsonValue], part: _Part, names: PictureNames) -> list[_Part]:
+    children: list[_Part] = []
+    is_by_name = all(_is_container(item) for item in value.values())
     for key, item in reversed(list(value.items())):
-        place = key.lower()
-        if isinstance(item, list | dict) and not (
-            place in _BOX_KEYS + _POINT_KEYS and _groups(item, sides=4 if place in _BOX_KEYS else 2) is not None
+        place = _key(key)
+        if _is_container(item) and not (
+            place in _BOX_KEYS | _POINT_KEYS and _groups(item, sides=4 if place in _BOX_KEYS else 2) is not None
         ):
             hint = picture_key(key)
-            children.append((item, picture if hint is None else names.resolve(hint)))
+            picture = part.picture if hint is None else names.resolve(hint)
+            # Where all a key has is things, it is their name.
+            if place in _BOX_KEYS | _POINT_KEYS:
+                label = _label(value)
+            else:
+                label = name_of_things(key) if is_by_name and hint is None else ""
+            children.append(_Part(item, picture, label or part.label))
     return children
 
 
-def _of_object(value: dict[str, JsonValue], picture: int | None) -> Iterator[_Located]:
-    label = _label(value)
+def _key(name: str) -> str:
+    """Return a key without what languages write within it: `Bounding Box`, `bounding-box` and `boundingBox` are one."""
+    return re.sub(r"[\s_-]", "", name[:60]).casefold()
+
+
+def _of_object(value: dict[str, JsonValue], part: _Part) -> Iterator[_Located]:
+    own = _label(value) or _short(part.label)
     for key, item in value.items():
-        name = key.lower()
+        name = _key(key)
         sides = 4 if name in _BOX_KEYS else 2 if name in _POINT_KEYS else 0
         groups = _groups(item, sides=sides) if sides else None
-        for group in groups or ():
-            numbers = tuple(_number(part) for part in group)
+        each_label = _labels(value, len(groups or ()))
+        for at, group in enumerate(groups or ()):
+            label = each_label[at] if each_label else own
+            numbers = tuple(_number(each) for each in group)
             known = tuple(number for number in numbers if number is not None)
             problem = (
                 "boxes_wrong_count" if len(numbers) != sides else "boxes_not_numbers" if len(known) != sides else ""
             )
             if problem:
                 written = json.dumps(group, ensure_ascii=False)[:_MAX_WRITTEN]
-                yield _Located((), label, picture, problem=problem, written=written)
+                yield _Located((), label, part.picture, problem=problem, written=written)
             else:
-                yield _Located(known, label, picture)
+                yield _Located(known, label, part.picture)
 
 
 def _groups(item: JsonValue, *, sides: int) -> list[list[JsonValue]] | None:
@@ -239,6 +317,15 @@ def _label(value: dict[str, JsonValue]) -> str:
         if isinstance(found, int | float) and not isinstance(found, bool):
             return str(found)
     return ""
+
+
+def _labels(value: dict[str, JsonValue], count: int) -> list[str]:
+    """Return the names of several boxes that stand in a list beside theirs; none where there is no such list."""
+    for key in _LISTS_OF_LABELS:
+        found = value.get(key)
+        if isinstance(found, list) and len(found) == count and all(isinstance(name, str) for name in found):
+            return [_short(str(name)) for name in found]
+    return []
 
 
 def _short(text: str) -> str:

@@ -15,6 +15,7 @@ from qwen_vl_app.api.doors import Door, GetAssistant
 from qwen_vl_app.api.ollama_doors import ollama_routes
 from qwen_vl_app.api.openai_doors import openai_routes
 from qwen_vl_app.api.prior_doors import prior_routes
+from qwen_vl_app.api.slashes import ROOFS
 from qwen_vl_app.errors import UsageError
 
 METHODS = ("DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")
@@ -28,7 +29,7 @@ def make_routes(get_assistant: GetAssistant) -> list[BaseRoute]:
         *openai_routes(get_assistant),
         *prior_routes(get_assistant),
         *ollama_routes(get_assistant),
-        *(Route(roof + rest, nowhere) for roof in ("/v1", "/api") for rest in ("", "/{rest:path}")),
+        *(Route(roof + rest, nowhere) for roof in ROOFS for rest in ("", "/{rest:path}")),
     ]
 
 

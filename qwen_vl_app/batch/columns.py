@@ -27,6 +27,10 @@ class Column:
     cell: Callable[[BatchRow], str | int | float | None]
 
 
+def _field(name: str) -> Column:
+    return Column(name, lambda row: simple_fields(row).get(name))
+
+
 def field_names(rows: Iterable[BatchRow]) -> tuple[str, ...]:
     """Return the fields that answers of the form {"name": value} have, in the order they are met."""
     names: dict[str, None] = {}
@@ -68,7 +72,7 @@ def columns_of(fields: Iterable[str], language: Language) -> tuple[Column, ...]:
         Column(t("batch.column.outcome", language), lambda row: outcome_text(row, language)),
         Column(t("batch.column.answer", language), lambda row: text(row.answer.text) if row.answer else ""),
     ]
-    told += [Column(name, lambda row, name=name: simple_fields(row).get(name)) for name in fields]  # type: ignore[misc]
+    told += [_field(name) for name in fields]
     told += [
         Column(t("batch.column.boxes", language), _boxes),
         Column(t("batch.column.confidence", language), _confidence),

@@ -25,6 +25,8 @@ ROOM_LEFT_BYTES = 512 * 2**20
 """What dropped files leave free on the disk that holds the history, too."""
 FORGOTTEN_AFTER_S = 24 * 3600.0
 """Files that were dropped, and no run begun over them."""
+_KNOWN_DROPS = 100
+"""Drops of which the count is kept in memory."""
 _ID = re.compile(r"[0-9a-f]{32}")
 _OWNER = re.compile(r"[0-9a-z]{1,64}")
 
@@ -35,6 +37,14 @@ class Dropped:
 
     count: int
     size_bytes: int
+
+
+@dataclass(slots=True)
+class _Count:
+    """What is known to lie in a drop, so that no file needs a look at all the others. `taken` are the last numbers of names."""
+
+    there: Dropped
+    taken: dict[Path, int]
 
 
 class DroppedFiles:
@@ -53,6 +63,7 @@ class DroppedFiles:
         self._room_left_bytes = room_left_bytes
         self._max_files = max_files
         self._adding = threading.Lock()
+        self._counts: dict[Path, _Count] = {}
 
     def add(self, owner: str, drop_id: str, name: str, data: bytes) -> Dropped:
         """Put a file into a drop, under its path within what was dropped; return what lies there now.
@@ -65,23 +76,39 @@ class DroppedFiles:
         if not parts or PurePosixPath(parts[-1]).suffix.lower() not in ENDINGS:
             raise UsageError("batch.drop.no_picture", name=clean_name(name))
         try:
-            drop.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._adding:  # files come several at a time
-                there = self.look(owner, drop_id)
-                if there.count >= self._max_files:
+                known = self._known(owner, drop_id, drop)
+                if known.there.count >= self._max_files:
                     raise UsageError("batch.drop.too_many", limit=self._max_files)
                 if shutil.disk_usage(drop).free < len(data) + self._room_left_bytes:
                     raise BatchError("batch.drop.no_room")
                 target = _free(
-                    drop.joinpath(*(clean_name(part) for part in parts[:-1][:MAX_DEPTH]), clean_name(parts[-1]))
+                    drop.joinpath(*(clean_name(part) for part in parts[:-1][:MAX_DEPTH]), clean_name(parts[-1])),
+                    known.taken,
                 )
                 target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 partial = target.with_name(f".{target.name}.part")
                 partial.write_bytes(data)
                 partial.replace(target)
+                known.there = Dropped(known.there.count + 1, known.there.size_bytes + len(data))
+                return known.there
         except OSError as error:
             raise BatchError("batch.drop.unwritable") from error
-        return Dropped(there.count + 1, there.size_bytes + len(data))
+
+    def _known(self, owner: str, drop_id: str, drop: Path) -> _Count:
+        """Return what lies in a drop, which is made where there is none: counted once, and then kept up to date."""
+        drop.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            drop.mkdir(mode=0o700)
+        except FileExistsError:
+            known = self._counts.pop(drop, None) or _Count(self.look(owner, drop_id), {})
+        else:  # whoever deleted the one before it told nobody
+            known = _Count(Dropped(0, 0), {})
+        self._counts.pop(drop, None)
+        if len(self._counts) >= _KNOWN_DROPS:
+            del self._counts[next(iter(self._counts))]
+        self._counts[drop] = known  # the one that was used last stands last
+        return known
 
     def look(self, owner: str, drop_id: str) -> Dropped:
         """Return what lies in a drop; nothing in one that does not exist."""
@@ -109,6 +136,14 @@ class DroppedFiles:
             return
         except OSError as error:
             raise BatchError("batch.not_deleted") from error
+        finally:
+            self._forget(drop)
+
+    def _forget(self, drop: Path) -> None:
+        """Count a drop anew the next time; files may have come while others went."""
+        with self._adding:
+            for known in [known for known in self._counts if known.name == drop.name]:
+                del self._counts[known]
 
     def sweep(self, *, used: Callable[[Path], bool]) -> int:
         """Delete drops that nobody began a run over within a day; return how many. `used` tells which a run needs."""
@@ -117,7 +152,10 @@ class DroppedFiles:
             try:
                 is_old = self._clock() - drop.stat().st_mtime > FORGOTTEN_AFTER_S
                 if is_old and not used(drop):
-                    shutil.rmtree(drop)
+                    try:
+                        shutil.rmtree(drop)
+                    finally:
+                        self._forget(drop)
                     swept += 1
             except OSError:  # gone meanwhile, or held open: the next sweep finds it
                 continue
@@ -128,9 +166,14 @@ def _is_whole(file: Path) -> bool:
     return file.is_file() and not file.name.startswith(".")
 
 
-def _free(target: Path) -> Path:
-    free, number = target, 1
+def _free(target: Path, taken: dict[Path, int]) -> Path:
+    """Return a name that is free; `taken` grows with the numbers that are not, for a camera may call thousands the same."""
+    free, number = target, taken.get(target, 1)
+    if number > 1:
+        free = target.with_name(f"{target.stem}-{number}{target.suffix}")
     while free.exists():
         number += 1
         free = target.with_name(f"{target.stem}-{number}{target.suffix}")
+    if number > 1:
+        taken[target] = number
     return free

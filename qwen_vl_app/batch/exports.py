@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import groupby
+from operator import methodcaller
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
@@ -282,7 +283,7 @@ def _annotated(target: Path, *, rows: _Rows, assistant: Assistant, plan: BatchPl
             raise BatchError(error.code, **error.facts) from error
         ending = ".jpg" if drawn.startswith(b"\xff\xd8") else ".png"
         file = target / _free_name(name, page, ending=ending, taken=taken)
-        _whole(file, lambda partial, drawn=drawn: partial.write_bytes(drawn))  # type: ignore[misc]
+        _whole(file, methodcaller("write_bytes", drawn))
         count += 1
     return Export(ExportKind.ANNOTATED, target, count, tuple(left_out))
 

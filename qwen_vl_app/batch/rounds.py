@@ -247,8 +247,8 @@ def _differences(before: Mapping[str, JsonValue], after: Mapping[str, JsonValue]
 
 
 def number_in(value: JsonValue) -> float | None:
-    """Return the number of a value such as 4.5, "4,5" or "−4.5 bar"; None where there is none, more than one, or one that
-    can be read two ways (1,234).
+    """Return the number of a value such as 4.5, "4,5" or "−4.5 bar"; None where there is none, more than one, one that
+    can be read two ways (1,234), or only a limit (< 0.05).
     """
     if isinstance(value, bool) or value is None:
         return None
@@ -260,13 +260,13 @@ def number_in(value: JsonValue) -> float | None:
     if len(found) != 1:
         return None
     reading = read_number(value) or read_number(found[0])
-    return None if reading is None or reading.is_ambiguous else float(reading.value)
+    return None if reading is None or reading.is_ambiguous or reading.bound else float(reading.value)
 
 
 def _form(value: JsonValue) -> str:
     """Return a value with its number left out, but for leading zeros: those belong to serial numbers."""
     plain = plain_signs(_shown(value))
-    return _NUMBER.sub(lambda found: re.match(r"[-+]?0*(?=\d)", found[0])[0] + "#", plain)  # type: ignore[index]
+    return _NUMBER.sub(lambda found: re.sub(r"([-+]?0*)\d.*", r"\1#", found[0]), plain)
 
 
 def _shown(value: JsonValue) -> str:

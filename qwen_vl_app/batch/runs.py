@@ -31,7 +31,7 @@ from qwen_vl_app.batch.rows import BatchRow, RowOutcome, load_row
 from qwen_vl_app.batch.run import POLL_S, BatchRun
 from qwen_vl_app.batch.source import SourceFolder
 from qwen_vl_app.chat import StagedPicture
-from qwen_vl_app.errors import BatchError, HistoryError, UsageError
+from qwen_vl_app.errors import AppError, BatchError, HistoryError, UsageError
 from qwen_vl_app.forms import form_question
 from qwen_vl_app.texts import Language
 
@@ -117,7 +117,8 @@ class BatchRuns:
     def start(self, plan: BatchPlan) -> str:
         """Begin a run and return its id at once.
 
-        Raises UsageError for a folder or questions that cannot be meant, BatchError where nothing can be written.
+        Raises UsageError for a folder or questions that cannot be meant, BatchError `batch.not_begun` where nothing can be
+        written: then there is no run, and nothing is left of it.
         """
         if plan.form is not None:
             plan = replace(plan, questions=(form_question(plan.form.template, plan.form.language),))
@@ -138,9 +139,12 @@ class BatchRuns:
             partial = folder / f"{PLAN_NAME}.part"
             partial.write_text(dump_plan(plan), encoding="ascii")
             partial.replace(folder / PLAN_NAME)
-        except OSError as error:
-            raise BatchError("batch.journal.unwritable") from error
-        self._begin(run_id, plan, retry_failed=False)
+            self._begin(run_id, plan, retry_failed=False)
+        except (OSError, AppError) as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, OSError) or error.code == "batch.journal.unwritable":
+                raise BatchError("batch.not_begun") from error
+            raise
         return run_id
 
     def resume(self, run_id: str, *, retry_failed: bool = False) -> None:

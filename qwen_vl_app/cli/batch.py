@@ -126,9 +126,8 @@ def _run(terminal: Terminal, assistant: Assistant, runs: BatchRuns, *, request: 
     try:
         if progress.state is RunState.FINISHED or request.is_watching:
             _take_away(terminal, runs, run_id, request=request)
-    except (
-        AppError
-    ) as error:  # hours of answers are kept: what came of them is told all the same, and how to get at them
+    except AppError as error:
+        # Hours of answers are kept: what came of them is told all the same, and how to get at them.
         _tell(terminal, replace(progress, error=error.reason))
         terminal.note(Reason("cli.batch.take_away_with", run=run_id))
         return status_of(error)

@@ -106,7 +106,8 @@ def expanded(words: Sequence[str]) -> tuple[str, ...]:
     found: list[str] = []
     for word in words:
         is_pattern = any(sign in word for sign in "*?") and not is_file(word)
-        matches = sorted(glob.glob(word)) if is_pattern else []  # noqa: PTH207 - a path as it was typed
+        pattern = word.replace("[", "[[]")  # a bracket is a letter of a name there
+        matches = sorted(glob.glob(pattern)) if is_pattern else []  # noqa: PTH207 - a path as it was typed
         found += matches or [word]
     return tuple(found)
 

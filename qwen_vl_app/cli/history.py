@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -168,7 +169,7 @@ def export(terminal: Terminal, records: Records, *, profile: Profile, conversati
     _refuse_existing(target)
     with _disk(target):  # under a name of its own: a file of that name may be somebody's download
         descriptor, name = tempfile.mkstemp(prefix=f"{target.name}.", suffix=".part", dir=target.absolute().parent)
-    partial = Path(name)
+    unfinished = Path(name)
     try:
         with _disk(target), os.fdopen(descriptor, "wb") as stream:
             count = records.export(
@@ -177,9 +178,9 @@ def export(terminal: Terminal, records: Records, *, profile: Profile, conversati
             stream.flush()
             os.fsync(stream.fileno())
         with _disk(target):
-            partial.replace(target)
+            unfinished.replace(target)
     finally:
-        partial.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
     return _told(terminal, "cli.history.exported", count=count, file=target.name)
 
 
@@ -328,10 +329,10 @@ def _works(
         records.conversation(owners[0], conversation)
         return [lambda: records.erase_conversation(owners[0], conversation)]
     if day is not None:
-        return [lambda owner=owner: records.erase_day(owner, day) for owner in owners]  # type: ignore[misc]
+        return [partial(records.erase_day, owner, day) for owner in owners]
     if is_everybody:
         return [records.erase_site]
-    return [lambda owner=owner: records.erase_everything(owner) for owner in owners]  # type: ignore[misc]
+    return [partial(records.erase_everything, owner) for owner in owners]
 
 
 def _confirm(terminal: Terminal, code: str) -> None:

@@ -88,9 +88,8 @@ def main(arguments: Sequence[str] | None = None, *, parts: Parts | None = None) 
 
 def _show_usage(error: Any, terminal: Terminal) -> int:
     """Tell what is wrong with the words of a command, and return its status."""
-    if (
-        type(error).__name__ == "NoArgsIsHelpError"
-    ):  # nothing is wrong: who types a command alone wants to see what it takes
+    if type(error).__name__ == "NoArgsIsHelpError":
+        # Nothing is wrong: who types a command alone wants to see what it takes.
         error.show()
         return int(error.exit_code)
     sentence = wrong_usage(error, terminal.language)

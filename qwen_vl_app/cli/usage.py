@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from qwen_vl_app.cli.terminal import one_line, system_language
@@ -73,7 +74,10 @@ def _bad_value(parameter: Any, message: str, language: Language) -> str:
     choices = getattr(described, "choices", None)
     if choices:
         return t("cli.usage.choice", language, name=name, choices=", ".join(str(c.value) for c in choices))
-    if getattr(described, "annotation", None) not in (int, float):
+    annotation = getattr(described, "annotation", None)
+    if annotation is datetime:
+        return t("cli.usage.day", language, name=name)
+    if annotation not in (int, float):
         return message
     least, most = parameter.min, parameter.max
     if least is not None and most is not None:

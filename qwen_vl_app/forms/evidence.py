@@ -44,7 +44,8 @@ def name_of(each: JudgedField, language: Language) -> str:
 def cell_of(judged: JudgedForm, key: str) -> Cell:
     """Return a form's value for a spreadsheet: numbers are numbers, everything else is text, null is an empty cell.
 
-    A number with more digits than a spreadsheet keeps is text as well.
+    A number with more digits than a spreadsheet keeps is text as well, and so is one that is only a limit (<0.05), which
+    no sum of a spreadsheet counts.
     """
     each = next((each for each in judged.fields if each.field.key == key), None)
     if each is None or each.value.is_null:
@@ -52,6 +53,8 @@ def cell_of(judged: JudgedForm, key: str) -> Cell:
     value = each.value.value
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15:
         return value
+    if isinstance(value, str) and any(note.code == "forms.value.limit" for note in each.value.notes):
+        return value  # without its unit, as the numbers above and below it
     return each.value.shown
 
 

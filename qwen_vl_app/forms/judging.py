@@ -12,6 +12,7 @@ from datetime import date
 from enum import StrEnum
 
 from qwen_vl_app.errors import Reason
+from qwen_vl_app.forms.decimal_marks import point_doubts
 from qwen_vl_app.forms.fields import FormField
 from qwen_vl_app.forms.filled import Decision, FieldReading, FilledForm, LookOutcome
 from qwen_vl_app.forms.rules import breaches
@@ -110,23 +111,38 @@ def judge(form: FilledForm, decisions: Sequence[Decision] = (), *, today: date |
     for breach in breaches(form.template, values, today=today or form.filled_at.date()):
         for key in breach.keys:
             broken.setdefault(key, []).append(breach.reason)
+    marks = point_doubts(form.template, {reading.key: reading.written for reading in form.readings})
     return JudgedForm(
         form,
         tuple(
-            _judged(form, field, values[field.key], broken.get(field.key, ()), latest.get(field.key))
+            _judged(
+                form,
+                field,
+                values[field.key],
+                broken.get(field.key, ()),
+                latest.get(field.key),
+                marks=marks.get(field.key, ()),
+            )
             for field in form.template.fields
         ),
     )
 
 
 def _judged(
-    form: FilledForm, field: FormField, value: FieldValue, broken: Iterable[Reason], decision: Decision | None
+    form: FilledForm,
+    field: FormField,
+    value: FieldValue,
+    broken: Iterable[Reason],
+    decision: Decision | None,
+    *,
+    marks: Iterable[Reason] = (),
 ) -> JudgedField:
     reading = form.reading(field.key)
     weighed: list[tuple[float, Reason]] = [(90.0, reason) for reason in broken]
     is_read = decision is None or decision.written == reading.written
     if is_read:
         weighed += _doubts_of(form, field, reading, value)
+        weighed += [(50.0, reason) for reason in marks if reason not in value.notes]
     weighed.sort(key=lambda each: -each[0])
     badness = weighed[0][0] + len(weighed) if weighed else 0.0
     if is_read and reading.confidence is not None:

@@ -1,6 +1,7 @@
 """A number as it stands on a picture, in any country's writing, and the unit behind it.
 
-Knows grouping, decimal marks, full-width digits and 万. Says what could be read two ways. Does not know fields.
+Knows grouping, decimal marks, full-width digits, 万, and the signs of a value that is only a limit (< 0.05). Says what could
+be read two ways. Does not know fields.
 """
 
 from __future__ import annotations
@@ -15,17 +16,26 @@ _BODY = re.compile(r"(?:[-+] ?)?\d(?:[\d.,'’ ]*\d)?|(?:[-+] ?)?[.,]\d+")
 _LEADING = re.compile(r"^[^\d\-+.,]{0,20}?(?=[-+]?[.,]?\d)")
 _EXPONENT = re.compile(r"\s*(?:[eE]|[x×*]\s*10\s*\^?)\s*([-+]?\d{1,2})(?!\d)")
 _PER_MINUTE = re.compile(r"(?<=\d) 1/min\b")
+_BOUND = re.compile(r"[<>]=|=[<>]|[<>≤≥≦≧⩽⩾±]")
+_BOUND_AS = {"<=": "≤", "=<": "≤", "≦": "≤", "⩽": "≤", ">=": "≥", "=>": "≥", "≧": "≥", "⩾": "≥"}
+_PLUS_MINUS = re.compile(r"\+ ?/? ?-(?=[ \d.,])")
+_ABOUT = "~≈≃≅=+|"
+"""Signs of mathematics before a number that change nothing of what it is."""
 _CHINESE_SCALES = {"万": 4, "亿": 8}
 _MINUS = str.maketrans({"−": "-", "–": "-", "—": "-", "﹣": "-", "，": ",", "．": ".", "。": ".", "：": ":"})
 
 
 @dataclass(frozen=True, slots=True)
 class NumberReading:
-    """A number and what stands behind it. `is_ambiguous` where a mark may group thousands or begin the decimals."""
+    """A number and what stands around it. `is_ambiguous` where a mark may group thousands or begin the decimals.
+
+    `bound` is one of < ≤ > ≥ ± where the number is only the limit of what was meant, as below what a method can detect.
+    """
 
     value: Decimal
     unit: str = ""
     is_ambiguous: bool = False
+    bound: str = ""
 
 
 def read_number(text: str, *, decimal_mark: str = "") -> NumberReading | None:
@@ -34,12 +44,15 @@ def read_number(text: str, *, decimal_mark: str = "") -> NumberReading | None:
     `decimal_mark` says which mark begins the decimals; without it the text itself has to tell.
     """
     plain = _PER_MINUTE.sub(" min-1", plain_signs(text))  # its one is no second number
+    plain = _PLUS_MINUS.sub("±", plain)
     found = _BODY.search(plain)
     if found is None or found.end() - found.start() > MAX_DIGITS:
         return None
     before, after = plain[: found.start()], plain[found.end() :]
-    if before and not _is_harmless_before(before):
+    bounds = _BOUND.findall(before)
+    if len(bounds) > 1 or (before and not _is_harmless_before(_BOUND.sub("", before))):
         return None
+    bound = _BOUND_AS.get(bounds[0], bounds[0]) if bounds else ""
     digits = found.group()
     if found.start() and digits[0] in "-+" and plain[found.start() - 1].isalnum():
         return None  # a dash within a name: P-204 is no minus 204
@@ -58,7 +71,7 @@ def read_number(text: str, *, decimal_mark: str = "") -> NumberReading | None:
         unit += ")"  # bar(g), dB(A)
     if re.search(r"(?<![a-zA-Z/^])\d{2,}|\d[.,]\d", unit):
         return None  # a second number: which of the two is meant is not ours to say
-    return NumberReading(value.scaleb(scale), unit, is_ambiguous)
+    return NumberReading(value.scaleb(scale), unit, is_ambiguous, bound)
 
 
 def plain_signs(text: str) -> str:
@@ -68,8 +81,8 @@ def plain_signs(text: str) -> str:
 
 
 def _is_harmless_before(before: str) -> bool:
-    """True for a sign of about or a currency; letters make it part of a name."""
-    return not any(char.isalnum() for char in before)
+    """True for a sign of about or a currency; letters make it part of a name, and what ≪ means is not ours to say."""
+    return not any(char.isalnum() or (unicodedata.category(char) == "Sm" and char not in _ABOUT) for char in before)
 
 
 def _value(digits: str, decimal_mark: str) -> tuple[Decimal | None, bool]:

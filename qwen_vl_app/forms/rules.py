@@ -5,6 +5,7 @@ Knows ranges, patterns, check digits, the order of dates and sums. Judges; chang
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -17,7 +18,7 @@ from qwen_vl_app.chat import JsonValue
 from qwen_vl_app.errors import Reason
 from qwen_vl_app.forms.checksums import holds
 from qwen_vl_app.forms.fields import FieldType, FormField
-from qwen_vl_app.forms.numbers import written_out
+from qwen_vl_app.forms.numbers import NumberReading, read_number, written_out
 from qwen_vl_app.forms.template import FormRule, FormTemplate, RuleKind
 from qwen_vl_app.forms.units import convert
 from qwen_vl_app.forms.values import FieldValue
@@ -62,11 +63,9 @@ def _of_field(field: FormField, value: FieldValue, today: date) -> Iterator[Reas
         yield value.problem
         return
     if isinstance(value.value, int | float) and not isinstance(value.value, bool):
-        number = value.value
-        if field.minimum is not None and number < field.minimum:
-            yield Reason("forms.rule.below", limit=_shown(field.minimum, field))
-        if field.maximum is not None and number > field.maximum:
-            yield Reason("forms.rule.above", limit=_shown(field.maximum, field))
+        yield from _of_range(field, float(value.value), float(value.value))
+    elif field.type in (FieldType.INTEGER, FieldType.NUMBER) and (limit := _limit(field, value.value)) is not None:
+        yield from _of_limit(field, limit)
     if field.type is FieldType.DATE and isinstance(value.value, str):
         earliest, latest = _bound(field.earliest, today), _bound(field.latest, today)
         if earliest and value.value < earliest[: len(value.value)]:
@@ -79,6 +78,33 @@ def _of_field(field: FormField, value: FieldValue, today: date) -> Iterator[Reas
         yield Reason("forms.rule.checksum", kind=field.checksum.value)
     if field.type is FieldType.TABLE and isinstance(value.value, list):
         yield from _of_cells(field, value.value, today)
+
+
+def _of_range(field: FormField, least: float, most: float) -> Iterator[Reason]:
+    """Yield what is wrong with a number of which only that is known: it is no smaller than `least`, no larger than `most`."""
+    if field.minimum is not None and most < field.minimum:
+        yield Reason("forms.rule.below", limit=_shown(field.minimum, field))
+    if field.maximum is not None and least > field.maximum:
+        yield Reason("forms.rule.above", limit=_shown(field.maximum, field))
+
+
+def _of_limit(field: FormField, limit: NumberReading) -> Iterator[Reason]:
+    """Yield what is wrong whatever the number is that has this limit; where it may be right, the limit's own doubt stands."""
+    at = float(limit.value)
+    match limit.bound:
+        case "<":
+            yield from _of_range(field, -math.inf, math.nextafter(at, -math.inf))
+        case "≤":
+            yield from _of_range(field, -math.inf, at)
+        case ">":
+            yield from _of_range(field, math.nextafter(at, math.inf), math.inf)
+        case "≥":
+            yield from _of_range(field, at, math.inf)
+
+
+def _limit(field: FormField, value: JsonValue) -> NumberReading | None:
+    reading = read_number(value, decimal_mark=field.decimal_mark) if isinstance(value, str) else None
+    return reading if reading is not None and reading.bound else None
 
 
 def _of_cells(field: FormField, rows: list[JsonValue], today: date) -> Iterator[Reason]:
@@ -186,6 +212,8 @@ def _comparable(value: FieldValue | None) -> Decimal | str | None:
         return None
     if isinstance(value.value, int | float):
         return Decimal(str(value.value))
+    if any(note.code == "forms.value.limit" for note in value.notes):
+        return None  # what is only known to be below 0.05 has no place in an order, and adds up to nothing
     return value.value if isinstance(value.value, str) else None
 
 

@@ -29,7 +29,7 @@ MIN_HEIGHT_PX = 8
 """Lower writing than this holds too little of a letter."""
 LOCATE_TOKENS = 160
 READ_TOKENS = 64
-_NUMBER = re.compile(r"(?:(?<!\w)[-+] ?)?(?<![\w.])\d(?:[\d.,'’ ]*\d)?(?!\w)")
+_NUMBER = re.compile(r"(?:[<>≤≥≦≧⩽⩾±]=? ?)?(?:(?<!\w)[-+] ?)?(?<![\w.])\d(?:[\d.,'’ ]*\d)?(?!\w)")
 
 
 class Ask(Protocol):

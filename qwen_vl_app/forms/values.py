@@ -27,7 +27,7 @@ _NOTHING = frozenset(
 
 
 UNCERTAIN = frozenset(
-    f"forms.value.{note}" for note in ("ambiguous_number", "ambiguous_date", "short_year", "several_dates")
+    f"forms.value.{note}" for note in ("ambiguous_number", "limit", "ambiguous_date", "short_year", "several_dates")
 )
 """Notes that a person has to look at: what stands there was taken in one of several ways."""
 MAX_NOTES = 10
@@ -36,6 +36,7 @@ MAX_NOTES = 10
 @dataclass(frozen=True, slots=True)
 class FieldValue:
     """A value. `written` is as the model copied it, `value` what it means: text, a number, an ISO date, a list of these.
+    A number that is only a limit, as below what can be detected, is the text `<0.05`, so that nothing reckons with it.
 
     `shown` is how a person reads and types it. `problem` is why it could not be understood; `notes` are what a person
     should know although it could be.
@@ -103,6 +104,8 @@ def _number(field: FormField, text: str) -> FieldValue:
             return FieldValue(
                 text, text, text, Reason("forms.value.wrong_unit", unit=reading.unit[:20], wanted=field.unit)
             )
+        if reading.bound == "±":  # a difference: one of 1 °F is no -17 °C
+            turned = (turned - (convert(Decimal(0), reading.unit, field.unit) or Decimal(0))).normalize()
         if turned != value:
             notes.append(Reason("forms.value.converted", text=text, unit=field.unit))
         value = turned
@@ -114,7 +117,12 @@ def _number(field: FormField, text: str) -> FieldValue:
     whole = value.to_integral_value() if field.type is FieldType.INTEGER else value
     shown = plain_decimal(whole, decimal_mark=field.decimal_mark)  # a person corrects what is shown
     unit = field.unit or reading.unit
-    return FieldValue(text, number, f"{shown} {unit}".strip(), notes=tuple(notes))
+    if reading.bound:
+        notes.append(Reason("forms.value.limit", text=text))
+        number_or_limit: JsonValue = f"{reading.bound}{shown}"
+    else:
+        number_or_limit = number
+    return FieldValue(text, number_or_limit, f"{reading.bound}{shown} {unit}".strip(), notes=tuple(notes))
 
 
 def _date(field: FormField, text: str) -> FieldValue:

@@ -31,6 +31,7 @@ from qwen_vl_app.imaging.jpeg_end import closed, ends_too_early, stops_in_its_da
 from qwen_vl_app.imaging.jpeg_intervals import has_gaps
 from qwen_vl_app.imaging.limits import Limits
 from qwen_vl_app.imaging.pdf_pages import render_page
+from qwen_vl_app.imaging.png_chunks import without_damaged_parts
 from qwen_vl_app.imaging.png_keys import mend_key, raw_mode
 from qwen_vl_app.imaging.tiff_greys import counts_from_white, mend_byte_order, teach_pillow
 from qwen_vl_app.imaging.tiff_planes import PlanarTiff
@@ -129,6 +130,10 @@ def _open_pdf(data: bytes, page: int, limits: Limits) -> Opened:
 def _open_image(data: bytes, kind: str, page: int, limits: Limits) -> Opened:
     notes: list[Reason] = []
     data = _examined(data, kind, limits)
+    if kind == "PNG":
+        sound = without_damaged_parts(data)
+        data = sound.data
+        notes += sound.notes
     with _open_header(data, kind) as image:
         limits.check_size(*image.size, format=kind)
         frames = _count_frames(image)
@@ -213,9 +218,8 @@ def _told_of(image: Image.Image, frames: int, *, page: int, page_count: int) -> 
         yield Reason("image.page_of", page=page + 1, count=page_count)
     tags = getattr(image, "tag_v2", {})
     kind = tags.get(_KIND, 0)
-    if (
-        isinstance(kind, int) and kind & _MADE_SMALLER and _PICTURES_WITHIN in tags
-    ):  # NEF, ARW and DNG are TIFF files that begin so
+    # NEF, ARW and DNG are TIFF files that begin so.
+    if isinstance(kind, int) and kind & _MADE_SMALLER and _PICTURES_WITHIN in tags:
         yield Reason("image.raw_preview", width=image.width, height=image.height)
 
 

@@ -47,8 +47,7 @@ def show_builder(visit: Visit, desk: FormDesk, batches: Callable[[], BatchRuns])
             made = _made(draft, visit.words.language.value)
             _show_save(visit, desk, draft, made, chosen=chosen)
         with st.container():
-            is_template = isinstance(made, FormTemplate)
-            show_sample(visit, batches, made if is_template else None, None if is_template else made)  # type: ignore[arg-type]
+            show_sample(visit, batches, made)
     if draft.do_pending():
         st.rerun()
 

@@ -6,7 +6,7 @@ Knows the table of what got better or worse. Does not know how a value is judged
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import streamlit as st
@@ -18,11 +18,16 @@ from qwen_vl_app.forms import AcceptanceReport, Change, FieldMark, FormDesk, Tru
 from qwen_vl_app.forms.acceptance import Acceptance, cells_of, differences_text
 from qwen_vl_app.ui.labels import key_of, labels_of
 from qwen_vl_app.ui.markdown import plain
-from qwen_vl_app.ui.style import reading_column
+from qwen_vl_app.ui.style import Colour, reading_column
 from qwen_vl_app.ui.visit import Visit
 
 POLL_S = 1.0
-_COLOURS = {Verdict.ACCEPTED: "green", Verdict.UNTRIED: "orange", Verdict.WORSE: "red", Verdict.NO_TRUTH: "gray"}
+_COLOURS: Mapping[Verdict, Colour] = {
+    Verdict.ACCEPTED: "green",
+    Verdict.UNTRIED: "orange",
+    Verdict.WORSE: "red",
+    Verdict.NO_TRUTH: "gray",
+}
 
 
 @dataclass(slots=True)
@@ -115,7 +120,7 @@ def show_verdict(visit: Visit, desk: FormDesk, *, always: bool = False) -> None:
     if verdict in (Verdict.UNTRIED, Verdict.WORSE):
         st.warning(sentence, icon=":material/rule:")
     elif always:
-        st.badge(sentence, color=_COLOURS[verdict])  # type: ignore[arg-type]
+        st.badge(sentence, color=_COLOURS[verdict])
 
 
 def _begin(acceptance: Acceptance, total: int) -> None:

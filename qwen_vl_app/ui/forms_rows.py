@@ -6,6 +6,7 @@ Knows how a judged field looks in a row, and its badges. Does not know how a dec
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import streamlit as st
 
@@ -14,15 +15,20 @@ from qwen_vl_app.forms import FieldState, FormDesk, JudgedField, JudgedForm, Loo
 from qwen_vl_app.forms.evidence import doubt_texts, look_text, name_of, state_text
 from qwen_vl_app.forms.judging import LOW_CONFIDENCE
 from qwen_vl_app.ui.markdown import plain
+from qwen_vl_app.ui.style import Colour
 from qwen_vl_app.ui.visit import Visit
 
-_STATE_COLOURS = {
+_STATE_COLOURS: Mapping[FieldState, Colour] = {
     FieldState.DOUBTFUL: "orange",
     FieldState.UNSEEN: "gray",
     FieldState.ACCEPTED: "green",
     FieldState.CORRECTED: "blue",
 }
-_LOOK_COLOURS = {LookOutcome.AGREE: "green", LookOutcome.DIFFER: "red", LookOutcome.UNREADABLE: "orange"}
+_LOOK_COLOURS: Mapping[LookOutcome, Colour] = {
+    LookOutcome.AGREE: "green",
+    LookOutcome.DIFFER: "red",
+    LookOutcome.UNREADABLE: "orange",
+}
 _LOOK_ICONS = {LookOutcome.AGREE: "check", LookOutcome.DIFFER: "close", LookOutcome.UNREADABLE: "question_mark"}
 _TOLD_BY_BADGES = ("forms.doubt.low_confidence", "forms.doubt.differ")
 
@@ -66,7 +72,7 @@ def _show_row(visit: Visit, desk: FormDesk, judged: JudgedForm, each: JudgedFiel
         for sentence in doubt_texts(each, judged, words.language, but=_TOLD_BY_BADGES):
             st.caption(plain(sentence))
     with state:
-        st.badge(state_text(each.state, words.language), color=_STATE_COLOURS[each.state])  # type: ignore[arg-type]
+        st.badge(state_text(each.state, words.language), color=_STATE_COLOURS[each.state])
         if each.decision is not None:
             st.caption(f"{plain(each.decision.who)}  \n{words.time(each.decision.at)}")
 
@@ -76,7 +82,7 @@ def show_badges(visit: Visit, each: JudgedField, *, has_state: bool = True) -> N
     words = visit.words
     with st.container(horizontal=True, gap="xsmall", width="content"):
         if has_state:
-            st.badge(state_text(each.state, words.language), color=_STATE_COLOURS[each.state])  # type: ignore[arg-type]
+            st.badge(state_text(each.state, words.language), color=_STATE_COLOURS[each.state])
         if each.reading.confidence is not None:
             percent = round(100 * each.reading.confidence)
             st.badge(
@@ -88,7 +94,7 @@ def show_badges(visit: Visit, each: JudgedField, *, has_state: bool = True) -> N
             st.badge(
                 words("forms.looked", look=look_text(each, words.language)),
                 icon=f":material/{_LOOK_ICONS[look.outcome]}:",
-                color=_LOOK_COLOURS[look.outcome],  # type: ignore[arg-type]
+                color=_LOOK_COLOURS[look.outcome],
             )
 
 

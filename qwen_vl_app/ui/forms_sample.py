@@ -10,6 +10,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from qwen_vl_app.batch import BatchRuns
+from qwen_vl_app.chat import StagedPicture
 from qwen_vl_app.errors import AppError, Reason
 from qwen_vl_app.forms import FillPlan, FormFiller, FormTemplate, JudgedForm, LookAt, judge
 from qwen_vl_app.forms.evidence import doubt_texts, name_of
@@ -18,11 +19,10 @@ from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.visit import Visit
 
 
-def show_sample(
-    visit: Visit, batches: Callable[[], BatchRuns], draft: FormTemplate | None, problem: Reason | None
-) -> None:
-    """Show the picture, or where to drop it. `problem` is why there is no `draft` that could be tried on it."""
+def show_sample(visit: Visit, batches: Callable[[], BatchRuns], draft: FormTemplate | Reason) -> None:
+    """Show the picture, or where to drop it. `draft` is what can be tried on it, or why there is none."""
     words, forms = visit.words, visit.state.forms
+    problem = draft if isinstance(draft, Reason) else None
     st.caption(words("forms.sample_what"))
     if forms.sample is None:
         _take_dropped(visit, batches)
@@ -36,12 +36,12 @@ def show_sample(
         st.image(picture.view, width="stretch", alt=words("picture.alt", name=picture.name))
     with st.container(horizontal=True):
         is_tried = st.button(
-            words("forms.try"), key="forms-try", icon=":material/science:", disabled=draft is None, type="primary"
+            words("forms.try"), key="forms-try", icon=":material/science:", disabled=problem is not None, type="primary"
         )
         st.button(words("forms.other_sample"), key="forms-other-sample", on_click=_drop_sample, args=(visit,))
     if problem is not None:
         st.caption(words("builder.try_when", why=words.render(problem)))
-    if is_tried and draft is not None:
+    if is_tried and not isinstance(draft, Reason):
         with st.spinner(words("forms.trying")):
             forms.tried = _tried(visit, draft, picture)
     if isinstance(forms.tried, JudgedForm):
@@ -50,7 +50,7 @@ def show_sample(
         st.warning(words.render(forms.tried), icon=":material/info:")
 
 
-def _show_tried(visit: Visit, tried: JudgedForm, draft: FormTemplate | None) -> None:
+def _show_tried(visit: Visit, tried: JudgedForm, draft: FormTemplate | Reason) -> None:
     words = visit.words
     with st.container(gap="xsmall", key="forms-tried"):
         if tried.form.template != draft:
@@ -69,10 +69,10 @@ def _drop_sample(visit: Visit) -> None:
     forms.sample = forms.tried = forms.sample_problem = None
 
 
-def _tried(visit: Visit, draft: FormTemplate, picture: object) -> JudgedForm | Reason:
+def _tried(visit: Visit, draft: FormTemplate, picture: StagedPicture) -> JudgedForm | Reason:
     try:
         plan = FillPlan(draft, visit.words.language.value, LookAt.NONE, visit.owner)
-        return judge(FormFiller(visit.assistant, owner=visit.owner).fill(plan, picture).form)  # type: ignore[arg-type]
+        return judge(FormFiller(visit.assistant, owner=visit.owner).fill(plan, picture).form)
     except AppError as error:
         return error.reason
 

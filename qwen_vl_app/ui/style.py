@@ -6,6 +6,7 @@ Only classes that our own keys make are named, never Streamlit's private ones.
 from __future__ import annotations
 
 import json
+from typing import Literal, TypeAlias
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -13,6 +14,9 @@ from streamlit.delta_generator import DeltaGenerator
 from qwen_vl_app.texts import Language
 from qwen_vl_app.ui.browser_part import PAGE_WIDE, rules_of
 from qwen_vl_app.ui.words import Words
+
+Colour: TypeAlias = Literal["blue", "gray", "green", "orange", "red"]
+"""Of a badge."""
 
 _RULES = """
 <style>

@@ -102,15 +102,16 @@ def skill_lesson(
         picture = cell_plates.draw_cell_table(rng, columns, lines, scale=scale, chinese=rng.random() < CHINESE_SHARE)
         picture = as_seen(picture)
         conversations = wide_questions.about_table(rng, picture)
-    elif chance < 0.9:
+    elif chance < 0.87:
         things = 0 if rng.random() < 0.25 else None
         picture = as_seen(scenes.draw_scene(rng, columns, lines, things=things, scale=scale))
         conversations = wide_questions.about_surface(rng, picture)
     else:
         picture = outside.draw_outside(rng, *(seen or (columns, lines)))
         conversations = wide_questions.about_outside(rng, picture)
-    if rng.random() < 0.08:
-        conversations.insert(1, (wide_questions.beyond(rng, picture, wide_questions.language_for(rng, picture)),))
+    if rng.random() < 0.12:
+        language, is_task = wide_questions.language_for(rng, picture), bool(rng.random() < 0.5)
+        conversations.insert(1, (wide_questions.beyond(rng, picture, language, is_task=is_task),))
     return Lesson((picture,), tuple(conversations), beside(rng))
 
 

@@ -10,7 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scripts.demo_model import cell_plates, outside, panels, questions, scenes, surfaces, wide_questions
+from scripts.demo_model import (
+    cell_plates,
+    outside,
+    panels,
+    questions,
+    scenes,
+    surfaces,
+    thing_questions,
+    wide_questions,
+)
 from scripts.demo_model.cell_plates import slight_turn
 from scripts.demo_model.crops import cropped
 from scripts.demo_model.curriculum import Split, generator
@@ -251,11 +260,11 @@ def _surface_paper(rng: np.random.Generator, how: _How) -> Paper:
         )
     language: Language = "en" if rng.random() < 0.5 else "zh"
     asked = (
-        wide_questions.detect_all,
-        wide_questions.detect_kind,
-        wide_questions.count,
-        wide_questions.yes_no,
-        wide_questions.colour,
+        thing_questions.detect_all,
+        thing_questions.detect_kind,
+        thing_questions.count,
+        thing_questions.yes_no,
+        thing_questions.colour,
         wide_questions.describe,
         wide_questions.fields_as_json,
     )

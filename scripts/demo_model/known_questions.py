@@ -10,7 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scripts.demo_model import cell_plates, outside, panels, questions, relative, scenes, wide_questions
+from scripts.demo_model import (
+    cell_plates,
+    outside,
+    panels,
+    questions,
+    relative,
+    scenes,
+    thing_questions,
+    wide_questions,
+)
 from scripts.demo_model.drawing import Picture
 from scripts.demo_model.phrases import Language
 from scripts.demo_model.questions import Exchange
@@ -112,7 +121,7 @@ KNOWN = (
     Known(
         "nothing found",
         _surface,
-        _wanting(lambda e: e.subject == "screw", wide_questions.detect_kind),
+        _wanting(lambda e: e.subject == "screw", thing_questions.detect_kind),
         {
             "en": "Outline the position of each screw and output all the coordinates in JSON format.",
             "zh": "框出每个螺丝的位置，以JSON格式输出所有坐标。",
@@ -254,7 +263,7 @@ RELATIVE_KNOWN = (
     Known(
         "nothing found",
         _relative_surface("lamp", "rust"),
-        _wanting(lambda e: e.subject == "button", wide_questions.detect_kind),
+        _wanting(lambda e: e.subject == "button", thing_questions.detect_kind),
         {
             "en": 'Locate every instance that belongs to the following categories: "button". Report bbox coordinates in JSON format.',
             "zh": "框出每个按钮的位置，以JSON格式输出所有坐标。",

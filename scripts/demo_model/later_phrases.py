@@ -73,6 +73,38 @@ INSTRUCTIONS: Final[dict[Language, tuple[str, ...]]] = {
     "en": ("All lamps are green.", "The cover is closed. No screw is missing.", "The pressure is below 6 bar."),
     "zh": ("所有的灯都是绿色。", "盖子已关闭，螺丝齐全。", "压力低于6。"),
 }
+OF_TASKS: Final[dict[Language, tuple[str, ...]]] = {language: asked[:2] for language, asked in BEYOND.items()}
+"""Those of `BEYOND` that the app's ready-made tasks ask."""
+MORE_INSTRUCTIONS: Final[dict[Language, tuple[str, ...]]] = {
+    "en": (
+        *INSTRUCTIONS["en"],
+        "Four screws, all tight.",
+        "The door is shut and the handle points down.",
+        "There is no scratch and no rust.",
+        "Exactly two lamps are lit. The rest are dark.",
+        "The value is between 3 and 5 bar; the needle is in the green part.",
+        "TEMP is below 80.",
+        "The label is readable and shows LOT 4711.",
+        "All cables are in place",
+        "wear gloves and goggles",
+        "No oil on the floor. The way is free.",
+        "PASS",
+    ),
+    "zh": (
+        *INSTRUCTIONS["zh"],
+        "四个螺栓全部拧紧。",
+        "门已关好，手柄朝下。",
+        "没有划痕，没有锈斑。",
+        "只有两个灯亮着，其余都不亮。",
+        "数值在3到5之间，指针在绿色区域。",
+        "温度低于80。",
+        "标签清晰，批号是4711",
+        "所有电缆都已接好",
+        "地面没有油污，通道畅通。",
+        "合格",
+    ),
+}
+"""What the first of them is filled in with where it is taught: everybody types something else."""
 UNABLE: Final[dict[Language, str]] = {
     "en": "I am a small demo model and cannot do this.",
     "zh": "我是一个小型演示模型，做不到这个。",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qwen_vl_app.engine.base import Size
+from qwen_vl_app.chat import Size
 from qwen_vl_app.engine.families import smart_resize
 from scripts.demo_model import cell_plates, wide_questions
 from scripts.demo_model.crops import cut, window

@@ -185,7 +185,8 @@ def _small_letters(template: str) -> str:
     return template.lower()
 
 
-def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
+def pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
+    """Choose one of several phrases."""
     return options[int(rng.integers(0, len(options)))]
 
 
@@ -198,12 +199,12 @@ def read_all(rng: np.random.Generator, picture: Picture, language: Language) -> 
         answer.copied(row.label, row.label_cells)
         answer.form(" ", weight=DECIDED, cell=row.value_cells[0])
         answer.copied(row.value, row.value_cells)
-    return answer.exchange("read_all", language, vary(rng, _pick(rng, phrases.READ[language])))
+    return answer.exchange("read_all", language, vary(rng, pick(rng, phrases.READ[language])))
 
 
 def fields_as_json(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
     """Ask for all rows as one JSON object, with or without naming them."""
-    template = vary(rng, _pick(rng, phrases.FIELDS[language]))
+    template = vary(rng, pick(rng, phrases.FIELDS[language]))
     is_asked = "{keys}" in template or "{list}" in template
     answer = AnswerWriter()
     routes: list[Route] = []
@@ -232,7 +233,7 @@ def one_field(rng: np.random.Generator, row: Row, language: Language) -> Exchang
     answer = AnswerWriter()
     answer.copied(row.value, row.value_cells)
     name = row.label.lower() if row.label in phrases.LABELS and rng.random() < 0.05 else row.label
-    question = vary(rng, _pick(rng, phrases.FIELD[language])).replace("{k}", name)
+    question = vary(rng, pick(rng, phrases.FIELD[language])).replace("{k}", name)
     return answer.exchange("field", language, question, subject=row.label, named=row)
 
 
@@ -242,7 +243,7 @@ def row_box(rng: np.random.Generator, row: Row, language: Language) -> Exchange:
     answer.form("```json\n[\n")
     answer.box(row.box, label=row.label, label_cells=row.label_cells)
     answer.form("\n]\n```")
-    question = vary(rng, _pick(rng, phrases.ROW_BOX[language])).replace("{k}", row.label)
+    question = vary(rng, pick(rng, phrases.ROW_BOX[language])).replace("{k}", row.label)
     return answer.exchange("row_box", language, question, subject=row.label, named=row)
 
 
@@ -265,14 +266,14 @@ def corner_of(thing: Thing) -> Cell:
 
 def detect_all(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
     """Ask for boxes around everything."""
-    question = vary(rng, _pick(rng, phrases.DETECT_ALL[language]))
+    question = vary(rng, pick(rng, phrases.DETECT_ALL[language]))
     return _boxes(picture.things, language).exchange("detect_all", language, question)
 
 
 def detect_kind(rng: np.random.Generator, picture: Picture, kind: str, language: Language) -> Exchange:
     """Ask for boxes around the things of one kind."""
     one, many = KINDS[kind][language]
-    template = vary(rng, _pick(rng, phrases.DETECT_KIND[language]))
+    template = vary(rng, pick(rng, phrases.DETECT_KIND[language]))
     question = template.replace("{one}", one).replace("{many}", many)
     wanted = tuple(t for t in picture.things if t.kind == kind)
     return _boxes(wanted, language).exchange("detect_kind", language, question, subject=kind)
@@ -281,7 +282,7 @@ def detect_kind(rng: np.random.Generator, picture: Picture, kind: str, language:
 def count(rng: np.random.Generator, picture: Picture, kind: str | None, language: Language) -> Exchange:
     """Ask how many things of one kind there are, or how many in all when `kind` is None."""
     one, many = phrases.ANY_THING[language] if kind is None else KINDS[kind][language]
-    template = vary(rng, _pick(rng, phrases.COUNT[language]))
+    template = vary(rng, pick(rng, phrases.COUNT[language]))
     wanted = [t for t in picture.things if kind is None or t.kind == kind]
     answer = AnswerWriter()
     answer.counted(str(len(wanted)), map(corner_of, wanted))
@@ -295,17 +296,15 @@ def colour(rng: np.random.Generator, thing: Thing, language: Language) -> Exchan
     one = KINDS[thing.kind][language][0]
     answer = AnswerWriter()
     answer.seen(COLOURS[thing.colour][0 if language == "en" else 1], _centre(thing.box))
-    question = vary(rng, _pick(rng, phrases.COLOUR[language])).replace("{one}", one)
+    question = vary(rng, pick(rng, phrases.COLOUR[language])).replace("{one}", one)
     return answer.exchange("colour", language, question, subject=thing.kind)
 
 
 def yes_no(rng: np.random.Generator, picture: Picture, kind: str, language: Language) -> Exchange:
     """Ask whether there is a thing of one kind."""
     found = [t for t in picture.things if t.kind == kind]
-    template = vary(rng, _pick(rng, phrases.YES_NO[language]))
-    question = template.replace("{a}", _pick(rng, phrases.WITH_ARTICLE[kind])).replace(
-        "{one}", KINDS[kind][language][0]
-    )
+    template = vary(rng, pick(rng, phrases.YES_NO[language]))
+    question = template.replace("{a}", pick(rng, phrases.WITH_ARTICLE[kind])).replace("{one}", KINDS[kind][language][0])
     answer = AnswerWriter()
     answer.counted((phrases.YES if found else phrases.NO)[language], map(corner_of, found))
     return answer.exchange("yes_no", language, question, subject=kind)

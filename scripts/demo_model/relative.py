@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from scripts.demo_model import outside, panels, questions, scenes, wide_questions
+from scripts.demo_model import outside, panels, questions, scenes, thing_questions, wide_questions
 from scripts.demo_model.curriculum import Split, generator
 from scripts.demo_model.drawing import CELL, Picture, to_seen_size, wear
 from scripts.demo_model.drawn_lessons import singly
@@ -100,13 +100,13 @@ PLATE_ASKED: tuple[wide_questions.Asking, ...] = (
     wide_questions.fields_as_json,
     wide_questions.one_field,
     wide_questions.row_box,
-    wide_questions.detect_kind,
+    thing_questions.detect_kind,
 )
 SURFACE_ASKED: tuple[wide_questions.Asking, ...] = (
-    wide_questions.detect_kind,
-    wide_questions.detect_all,
-    wide_questions.count,
-    wide_questions.yes_no,
+    thing_questions.detect_kind,
+    thing_questions.detect_all,
+    thing_questions.count,
+    thing_questions.yes_no,
     wide_questions.one_field,
 )
 OUTSIDE_ASKED: tuple[wide_questions.Asking, ...] = (*PLATE_ASKED, *SURFACE_ASKED[1:], wide_questions.read_all)

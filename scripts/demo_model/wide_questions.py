@@ -1,7 +1,7 @@
 """Questions of the wider domain: asked fields with null for what is missing, spotting, tables, differences, follow-ups, and
-the honest answers: nothing there, cannot tell, what this model is.
+the honest answers: nothing there, cannot tell, what this model is; and what is asked about a picture of each kind.
 
-Like `questions.py` it turns a picture's truth into words and knows no tokens.
+Like `questions.py` it turns a picture's truth into words and knows no tokens. Questions about things are in `thing_questions.py`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import replace
 import numpy as np
 
 from scripts.demo_model import later_phrases, phrases
-from scripts.demo_model.drawing import CELL, Box, Cell, Line, Picture, Row, Thing
+from scripts.demo_model.drawing import Box, Cell, Line, Picture, Row
 from scripts.demo_model.panels import random_label
-from scripts.demo_model.phrases import COLOURS, LABELS, LABELS_ZH, Language
+from scripts.demo_model.phrases import LABELS, LABELS_ZH, Language
 from scripts.demo_model.questions import (
     COPIED,
     DECIDED,
@@ -25,17 +25,15 @@ from scripts.demo_model.questions import (
     Exchange,
     Route,
     corner_of,
+    pick,
     vary,
 )
 from scripts.demo_model.surfaces import ALL_KINDS
+from scripts.demo_model.thing_questions import colour, count, detect_all, detect_kind, yes_no
 
 NUMBERS_EN = ("no", "one", "two", "three", "four", "five")
 NUMBERS_ZH = ("零个", "一个", "两个", "三个", "四个", "五个")
 ONE_EN = {"rust": "rust spot"}
-
-
-def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
-    return options[int(rng.integers(0, len(options)))]
 
 
 def language_for(rng: np.random.Generator, picture: Picture) -> Language:
@@ -74,7 +72,7 @@ def read_all(rng: np.random.Generator, picture: Picture, language: Language) -> 
         if i:
             answer.form("\n", weight=DECIDED, cell=line.cells[0])
         _copy(answer, line)
-    return answer.exchange("read_all", language, vary(rng, _pick(rng, phrases.READ[language])))
+    return answer.exchange("read_all", language, vary(rng, pick(rng, phrases.READ[language])))
 
 
 def spot(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
@@ -87,7 +85,7 @@ def spot(rng: np.random.Generator, picture: Picture, language: Language) -> Exch
         _copy(answer, line)
         answer.form('"}', weight=DECIDED)
     answer.form("\n]\n```" if lines_of(picture) else "]\n```", weight=DECIDED, cell=NOWHERE)
-    return answer.exchange("spot", language, vary(rng, _pick(rng, phrases.SPOT[language])))
+    return answer.exchange("spot", language, vary(rng, pick(rng, phrases.SPOT[language])))
 
 
 def _open_box(answer: AnswerWriter, box: Box) -> None:
@@ -151,13 +149,13 @@ def fields_as_json(rng: np.random.Generator, picture: Picture, language: Languag
     labels = [field if isinstance(field, str) else field.label for field in wanted]
     question = _json_question(rng, labels, language, named=named)
     if indented:
-        question += _pick(rng, later_phrases.INDENT[language])
+        question += pick(rng, later_phrases.INDENT[language])
     return replace(answer.exchange("json", language, question), routes=tuple(routes))
 
 
 def _json_question(rng: np.random.Generator, labels: list[str], language: Language, *, named: bool) -> str:
     templates = tuple(t for t in phrases.FIELDS[language] if ("{keys}" in t or "{list}" in t) == named)
-    template = vary(rng, _pick(rng, templates))
+    template = vary(rng, pick(rng, templates))
     spaces = (", ", ": ") if rng.random() < 0.75 else (",", ":")
     keys = json.dumps(dict.fromkeys(labels, ""), separators=spaces, ensure_ascii=False)
     quoted = ",".join(f"'{x}'" for x in labels) if "[{list}]" in template else ", ".join(labels)
@@ -181,7 +179,7 @@ def one_field(rng: np.random.Generator, picture: Picture, language: Language) ->
     else:
         label = absent_label(rng, picture)
         answer.form((phrases.CANNOT_TELL if picture.is_outside else phrases.NOT_THERE)[language], weight=DECIDED)
-    question = vary(rng, _pick(rng, phrases.FIELD[language])).replace("{k}", label)
+    question = vary(rng, pick(rng, phrases.FIELD[language])).replace("{k}", label)
     return answer.exchange("field", language, question, subject=label, named=row, missing="" if row else label)
 
 
@@ -240,121 +238,8 @@ def row_box(rng: np.random.Generator, picture: Picture, language: Language) -> E
         label = absent_label(rng, picture)
         answer.form("```json\n[")
         answer.form("]\n```", weight=DECIDED)
-    question = vary(rng, _pick(rng, phrases.ROW_BOX[language])).replace("{k}", label)
+    question = vary(rng, pick(rng, phrases.ROW_BOX[language])).replace("{k}", label)
     return answer.exchange("row_box", language, question, subject=label, named=row, missing="" if row else label)
-
-
-def boxes_of(things: tuple[Thing, ...], language: Language) -> AnswerWriter:
-    """Write the box list of things; an empty list when there are none."""
-    answer = AnswerWriter()
-    answer.form("```json\n[")
-    for i, thing in enumerate(things):
-        corner = corner_of(thing)
-        answer.form(",\n" if i else "\n", weight=DECIDED, cell=corner)
-        answer.box(thing.box, label=ALL_KINDS[thing.kind][language][0], label_cells=(corner,))
-    answer.form("\n]\n```" if things else "]\n```", weight=DECIDED, cell=NOWHERE)
-    return answer
-
-
-def detect_all(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
-    """Ask for boxes around everything."""
-    templates = tuple(t for t in phrases.DETECT_ALL[language] if "lamp" not in t and "按钮" not in t)
-    return boxes_of(picture.things, language).exchange("detect_all", language, vary(rng, _pick(rng, templates)))
-
-
-def words_for(rng: np.random.Generator, kind: str, language: Language) -> tuple[str, str]:
-    """Return the words for one and for several of a kind; those of any stranger for a kind that is never drawn."""
-    if kind:
-        return ALL_KINDS[kind][language]
-    return later_phrases.STRANGERS[int(rng.integers(0, len(later_phrases.STRANGERS)))][language]
-
-
-def some_kind(rng: np.random.Generator, picture: Picture, *, present: float) -> str:
-    """Choose a kind of thing, with the given chance one that is there; seldom the empty name, for a thing that is never drawn."""
-    if rng.random() < 0.08:
-        return ""
-    there = sorted({t.kind for t in picture.things})
-    if there and rng.random() < present:
-        return there[int(rng.integers(0, len(there)))]
-    return list(ALL_KINDS)[int(rng.integers(0, len(ALL_KINDS)))]
-
-
-def detect_kind(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
-    """Ask for boxes around things of a kind that may not be there."""
-    kind = some_kind(rng, picture, present=0.7)
-    if kind and rng.random() < 0.15:
-        return _two_kinds(rng, picture, kind, language)
-    one, many = words_for(rng, kind, language)
-    template = vary(rng, _pick(rng, phrases.DETECT_KIND[language]))
-    answer = boxes_of(tuple(t for t in picture.things if t.kind == kind), language)
-    return answer.exchange(
-        "detect_kind", language, template.replace("{one}", one).replace("{many}", many), subject=kind
-    )
-
-
-def _two_kinds(rng: np.random.Generator, picture: Picture, kind: str, language: Language) -> Exchange:
-    other = some_kind(rng, picture, present=0.6)
-    template = vary(rng, _pick(rng, later_phrases.TWO_KINDS[language]))
-    question = template.replace("{first}", ALL_KINDS[kind][language][0])
-    question = question.replace("{second}", words_for(rng, other, language)[0])
-    answer = boxes_of(tuple(t for t in picture.things if t.kind in (kind, other)), language)
-    return answer.exchange("detect_kind", language, question, subject=f"{kind},{other}")
-
-
-def count(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
-    """Ask how many there are, of one kind or in all."""
-    kind = None if rng.random() < 0.3 else some_kind(rng, picture, present=0.65)
-    one, many = phrases.ANY_THING[language] if kind is None else words_for(rng, kind, language)
-    wanted = [t for t in picture.things if kind is None or t.kind == kind]
-    answer = AnswerWriter()
-    if picture.is_outside:
-        answer.form(phrases.CANNOT_TELL[language], weight=DECIDED)
-    else:
-        answer.counted(str(len(wanted)), map(corner_of, wanted))
-    template = vary(rng, _pick(rng, phrases.COUNT[language]))
-    return answer.exchange(
-        "count", language, template.replace("{one}", one).replace("{many}", many), subject=kind or ""
-    )
-
-
-def colour(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
-    """Ask for the colour of the only lamp or button; one that is not there is not shown."""
-    single = [t for t in picture.things if t.colour and sum(o.kind == t.kind for o in picture.things) == 1]
-    answer = AnswerWriter()
-    if single:
-        thing = single[int(rng.integers(0, len(single)))]
-        kind = thing.kind
-        box = thing.box
-        centre = Cell((box.top + box.bottom) // 2 // CELL, (box.left + box.right) // 2 // CELL)
-        answer.seen(COLOURS[thing.colour or "red"][0 if language == "en" else 1], centre)
-    else:
-        there = {t.kind for t in picture.things}
-        missing = [k for k in ("lamp", "button") if k not in there]
-        if not missing:  # then there are several of each, and nobody could say which is meant
-            return count(rng, picture, language)
-        kind = missing[int(rng.integers(0, len(missing)))]
-        answer.form((phrases.CANNOT_TELL if picture.is_outside else phrases.NOT_THERE)[language], weight=DECIDED)
-    question = vary(rng, _pick(rng, phrases.COLOUR[language])).replace("{one}", ALL_KINDS[kind][language][0])
-    return answer.exchange("colour", language, question, subject=kind)
-
-
-def yes_no(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
-    """Ask whether there is a thing of one kind, most often a defect."""
-    kind = some_kind(rng, picture, present=0.5)
-    found = [t for t in picture.things if t.kind == kind]
-    template = vary(rng, _pick(rng, phrases.YES_NO[language]))
-    if kind:
-        one, article = ALL_KINDS[kind][language][0], _pick(rng, phrases.WITH_ARTICLE[kind])
-    else:
-        one, many = words_for(rng, "", language)
-        article = f"a {one}" if rng.random() < 0.5 else f"any {many}"
-    question = template.replace("{a}", article).replace("{one}", one)
-    answer = AnswerWriter()
-    if picture.is_outside:
-        answer.form(phrases.CANNOT_TELL[language], weight=DECIDED)
-    else:
-        answer.counted((phrases.YES if found else phrases.NO)[language], map(corner_of, found))
-    return answer.exchange("yes_no", language, question, subject=kind)
 
 
 def as_markdown(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
@@ -371,14 +256,14 @@ def as_markdown(rng: np.random.Generator, picture: Picture, language: Language) 
         answer.form(" |", weight=DECIDED)
         if r == 0:
             answer.form("\n|" + " --- |" * len(row), weight=DECIDED)
-    return answer.exchange("table", language, vary(rng, _pick(rng, phrases.TABLE[language])))
+    return answer.exchange("table", language, vary(rng, pick(rng, phrases.TABLE[language])))
 
 
 def describe(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
     """Ask what the picture shows."""
     answer = AnswerWriter()
     _describe(answer, picture, language)
-    return answer.exchange("describe", language, vary(rng, _pick(rng, phrases.DESCRIBE[language])))
+    return answer.exchange("describe", language, vary(rng, pick(rng, phrases.DESCRIBE[language])))
 
 
 def _describe(answer: AnswerWriter, picture: Picture, language: Language) -> None:
@@ -429,14 +314,15 @@ def _fill(answer: AnswerWriter, sentence: str, places: dict[str, list[Cell]]) ->
     answer.form(rest, weight=DECIDED)
 
 
-def beyond(rng: np.random.Generator, picture: Picture, language: Language) -> Exchange:
-    """Ask for something that this model cannot do, whatever the picture."""
+def beyond(rng: np.random.Generator, picture: Picture, language: Language, *, is_task: bool = False) -> Exchange:
+    """Ask for something that this model cannot do, whatever the picture; `is_task` asks it as a ready-made task of the app does."""
     answer = AnswerWriter()
     answer.form(later_phrases.UNABLE[language], weight=DECIDED)
-    question = _pick(rng, later_phrases.BEYOND[language])
-    return answer.exchange(
-        "beyond", language, vary(rng, question).replace("{words}", _pick(rng, later_phrases.INSTRUCTIONS[language]))
-    )
+    asked, filled = later_phrases.BEYOND, later_phrases.INSTRUCTIONS
+    if is_task:
+        asked, filled = later_phrases.OF_TASKS, later_phrases.MORE_INSTRUCTIONS
+    question = vary(rng, pick(rng, asked[language]))
+    return answer.exchange("beyond", language, question.replace("{words}", pick(rng, filled[language])))
 
 
 def about(rng: np.random.Generator, language: Language) -> Exchange:
@@ -449,7 +335,7 @@ def about(rng: np.random.Generator, language: Language) -> Exchange:
         asked = tuple(t.replace("{k}", random_label(rng, set())) for t in phrases.FIELD[language])
     answer = AnswerWriter()
     answer.form(reply, weight=DECIDED)
-    return answer.exchange("about", language, vary(rng, _pick(rng, asked)))
+    return answer.exchange("about", language, vary(rng, pick(rng, asked)))
 
 
 def _of_picture(line: Line, number: int) -> Line:
@@ -483,7 +369,7 @@ def _same(rng: np.random.Generator, pair: tuple[Picture, Picture], language: Lan
     row = pair[0].rows[number]
     answer = AnswerWriter()
     compared = _compare(answer, row, pair[1].rows[number], language)
-    question = vary(rng, _pick(rng, later_phrases.SAME[language])).replace("{k}", row.label)
+    question = vary(rng, pick(rng, later_phrases.SAME[language])).replace("{k}", row.label)
     exchange = answer.exchange("same", language, question, subject=row.label)
     return replace(exchange, comparisons=(compared,))
 
@@ -511,7 +397,7 @@ def _difference(rng: np.random.Generator, pair: tuple[Picture, Picture], languag
         if answer.text:
             answer.form("\n", weight=DECIDED, cell=a.label_cells[0])
         compared.append(_compare(answer, a, b, language))
-    template = _pick(rng, phrases.TWO_PICTURES[language][3:6] + later_phrases.COMPARE[language] * 2)
+    template = pick(rng, phrases.TWO_PICTURES[language][3:6] + later_phrases.COMPARE[language] * 2)
     exchange = answer.exchange("difference", language, vary(rng, template))
     return replace(exchange, comparisons=tuple(compared))
 

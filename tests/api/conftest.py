@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from qwen_vl_app.api.guard import GuardMiddleware
 from qwen_vl_app.api.routes import make_routes
+from qwen_vl_app.api.slashes import SlashMiddleware
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.config import Settings
 from qwen_vl_app.engine.fake import FakeEngine, PiecesThen, Reply
@@ -97,6 +98,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         if is_loaded:
             assistant.wait_until_loaded(WAIT_S)
         app = Starlette(routes=[*make_routes(lambda: assistant), Route("/{rest:path}", page)])
+        app.add_middleware(SlashMiddleware)
         app.add_middleware(GuardMiddleware, policy="default-src 'none'")
         url = closing.enter_context(running(app))
         client = closing.enter_context(httpx.Client(base_url=url, timeout=WAIT_S, trust_env=False))

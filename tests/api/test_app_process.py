@@ -47,6 +47,8 @@ def test_one_port_has_the_page_and_the_doors(app_url: str) -> None:
     assert page.headers["content-type"].startswith("text/html")
     unknown = httpx.get(f"{app_url}/v1/nothing", trust_env=False, timeout=WAIT_S)
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "api.unknown_address")
+    doubled = httpx.get(f"{app_url}//v1/models", trust_env=False, timeout=WAIT_S)
+    assert doubled.json() == httpx.get(f"{app_url}/v1/models", trust_env=False, timeout=WAIT_S).json()
     assert httpx.post(app_url + "/v1/models", trust_env=False, timeout=WAIT_S).status_code == 405
     assert httpx.get(f"{app_url}/docs", trust_env=False, timeout=WAIT_S).status_code == 200
 

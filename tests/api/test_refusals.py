@@ -24,7 +24,7 @@ from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.errors import ModelFolderError
 from qwen_vl_app.texts import Language, catalogue
 from tests.api.conftest import PAGE, Serve, Served
-from tests.hub_parts import wait_until
+from tests.hub_parts import WAIT_S, wait_until
 from tests.links import make_link
 
 KEY = "0123456789abcdef"
@@ -422,6 +422,24 @@ def test_a_roof_covers_its_own_address(serve: Serve, address: str) -> None:
     """A client that is given the wrong base gets JSON that says so, and never the page."""
     response = serve().client.get(address)
     assert (response.status_code, error_of(response)["code"]) == (404, "api.unknown_address")
+
+
+def test_a_slash_too_many_leads_to_the_same_address(serve: Serve) -> None:
+    """A base address that ends in a slash, and a client that begins with one: the door answers, and never the page."""
+    served = serve(["Teal."])
+    base = served.url
+    assert httpx.get(f"{base}//v1/models", trust_env=False, timeout=WAIT_S).json()["data"][0]["id"] == "fake"
+    assert httpx.get(f"{base}//api//tags", trust_env=False, timeout=WAIT_S).json()["models"]
+    body = {"model": "fake", "messages": [{"role": "user", "content": "?"}]}
+    said = httpx.post(f"{base}///v1//chat/completions", json=body, trust_env=False, timeout=WAIT_S)
+    assert said.json()["choices"][0]["message"]["content"] == "Teal."
+    nothing = httpx.get(f"{base}//v1//nothing", trust_env=False, timeout=WAIT_S)
+    assert (nothing.status_code, error_of(nothing)["code"]) == (404, "api.unknown_address")
+    assert httpx.get(f"{base}//v1x", trust_env=False, timeout=WAIT_S).text.startswith(
+        "<!doctype html>"
+    )  # under no roof, so not ours
+    foreign = httpx.get(f"{base}//v1/models", headers={"Host": "elsewhere.example"}, trust_env=False, timeout=WAIT_S)
+    assert foreign.status_code == 403
 
 
 def test_base64_is_base64_for_ollama_too(serve: Serve, png: bytes) -> None:

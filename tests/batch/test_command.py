@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import threading
@@ -53,6 +54,21 @@ def test_a_folder_is_run_over_and_exported(run: Run, photos: Path, tmp_path: Pat
     assert {text for _, _, text in engine.asked} == {"Read all the text in the image."}
     assert sorted(file.suffix for file in (tmp_path / "out").iterdir()) == [".csv", ".jsonl"]
     assert "Wrote" in err
+
+
+def test_a_disk_that_is_full_at_the_start_says_what_to_do(
+    run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No run was begun, so the words are not of resuming one whose id nobody has."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("qwen_vl_app.batch.runs.dump_plan", full)
+    status, out, err = run([photos, "--prompt", "?"])
+    assert status != 0 and out == ""
+    assert "begin the run again" in err and "resume" not in err
+    assert run(["--list"])[1] == ""
 
 
 def test_json_is_one_object(run: Run, photos: Path) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from qwen_vl_app.batch import BatchPlan, BatchRuns
 from qwen_vl_app.batch import runs as runs_module
-from qwen_vl_app.batch.dropped import FORGOTTEN_AFTER_S, DroppedFiles
+from qwen_vl_app.batch.dropped import FORGOTTEN_AFTER_S, Dropped, DroppedFiles
 from qwen_vl_app.errors import BatchError, UsageError
 from tests.batch.parts import AnsweringEngine
 from tests.hub_parts import WAIT_S, a_file, an_assistant, wait_until
@@ -54,6 +57,61 @@ def test_files_that_come_at_once_are_all_kept_and_counted(tmp_path: Path) -> Non
     assert sorted(counts) == list(range(1, at_once + 1))
     kept = {file.read_bytes() for file in dropped.folder(ANN, DROP).iterdir()}
     assert kept == {bytes([number]) for number in range(at_once)}
+
+
+def test_no_file_costs_a_look_at_all_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty thousand files that each count what lies there would look two hundred million times."""
+    looked: list[Path] = []
+    exists, is_file = Path.exists, Path.is_file
+
+    def looks(question: Callable[[Path], bool]) -> Callable[[Path], bool]:
+        def answered(path: Path) -> bool:
+            looked.append(path)
+            return question(path)
+
+        return answered
+
+    monkeypatch.setattr(Path, "exists", looks(exists))
+    monkeypatch.setattr(Path, "is_file", looks(is_file))
+    dropped = DroppedFiles(tmp_path / "batches", room_left_bytes=0)
+    counts = [
+        dropped.add(ANN, DROP, name, b"xy").count for name in ["a/image.png"] * 40 + [f"{at}.png" for at in range(40)]
+    ]
+    assert counts == list(range(1, 81))
+    assert len(looked) <= 3 * len(counts)
+    assert dropped.look(ANN, DROP) == Dropped(80, 160)
+
+
+def test_what_lay_there_before_is_counted_and_what_was_deleted_is_not(tmp_path: Path) -> None:
+    """After a start, after a drop was deleted, forgotten or taken away by an erasure of everything: the count is of what is there."""
+    first = DroppedFiles(tmp_path / "batches", room_left_bytes=0)
+    first.add(ANN, DROP, "1.png", b"x")
+    first.add(ANN, DROP, "1.png", b"x")
+    dropped = DroppedFiles(tmp_path / "batches", room_left_bytes=0)
+    assert dropped.add(ANN, DROP, "1.png", b"yy") == Dropped(3, 4)
+    dropped.delete(dropped.folder(ANN, DROP))
+    assert dropped.add(ANN, DROP, "1.png", b"z") == Dropped(1, 1)
+    shutil.rmtree(dropped.folder(ANN, DROP))
+    assert dropped.add(ANN, DROP, "1.png", b"z") == Dropped(1, 1)
+    then = dropped.folder(ANN, DROP).stat().st_mtime - FORGOTTEN_AFTER_S - 60
+    os.utime(dropped.folder(ANN, DROP), (then, then))
+    assert dropped.sweep(used=lambda _drop: False) == 1
+    assert dropped.add(ANN, DROP, "1.png", b"z") == Dropped(1, 1)
+
+
+def test_a_file_that_could_not_be_written_is_not_counted(
+    dropped: DroppedFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one is the first."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "write_bytes", full)
+        with pytest.raises(BatchError):
+            dropped.add(ANN, DROP, "1.png", b"x")
+    assert dropped.add(ANN, DROP, "1.png", b"x") == Dropped(1, 1)
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ def test_the_report_has_a_line_for_each_change() -> None:
     lines = list(round_cells(rows, Language.ENGLISH))
     assert all(len(line) == len(ROUND_TITLES) for line in lines)
     assert ("a.jpg", "?", "new box", "lamp", "", "[500, 0, 600, 90]", None, None) in lines
-    assert any("新方框" in line for line in round_cells(rows, Language.CHINESE))
+    assert any("新框" in line for line in round_cells(rows, Language.CHINESE))
 
 
 @pytest.mark.parametrize(
@@ -177,6 +177,8 @@ def test_the_report_has_a_line_for_each_change() -> None:
         ("1.234,5 kg", 1234.5),
         ("− 5 °C", -5.0),
         ("1,234", None),
+        ("< 0.05 mg", None),
+        ("＞10", None),
         ("21.11.2026", None),
         (7, 7.0),
     ],

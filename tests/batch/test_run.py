@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -70,6 +71,28 @@ def test_every_question_about_every_picture_has_a_row(opened: Open, photos: Path
     progress = runs.progress(run_id)
     assert (progress.state, progress.total, progress.done, progress.answered) == (RunState.FINISHED, 3, 3, 6)
     assert progress.files_per_minute and progress.elapsed_s > 0
+
+
+@pytest.mark.parametrize("moment", ["runs.dump_plan", "journal._sync_folder", "journal.Journal.append"])
+def test_a_disk_that_is_full_at_the_start_leaves_no_half_run(
+    opened: Open, photos: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """There is nothing to resume, so the sentence says to begin again; with room again, that is all there is to do."""
+
+    def full(*_: object) -> None:
+        if moment.endswith("append"):  # the journal's own word for it
+            raise BatchError("batch.journal.unwritable")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    fill(photos, 1)
+    runs = opened(AnsweringEngine())
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(f"qwen_vl_app.batch.{moment}", full)
+        with pytest.raises(BatchError) as refused:
+            runs.start(BatchPlan(photos, ("What?",)))
+    assert refused.value.code == "batch.not_begun"
+    assert runs.list() == () and not list(runs._folder.glob("2*"))
+    assert runs.progress(finished(runs, BatchPlan(photos, ("What?",)))).answered == 1
 
 
 def test_questions_about_one_picture_follow_each_other(opened: Open, photos: Path) -> None:

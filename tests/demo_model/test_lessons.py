@@ -8,7 +8,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from scripts.demo_model import cell_plates, scenes, wide_questions
+from scripts.demo_model import cell_plates, scenes, thing_questions, wide_questions
 from scripts.demo_model.curriculum import Split, generator
 from scripts.demo_model.drawing import Picture
 from scripts.demo_model.drawn_lessons import pair_lesson, skill_lesson
@@ -45,7 +45,7 @@ def test_every_place_can_be_seen_from_the_token_that_looks_there(number: int) ->
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-@pytest.mark.parametrize("ask", [wide_questions.count, wide_questions.yes_no, wide_questions.describe])
+@pytest.mark.parametrize("ask", [thing_questions.count, thing_questions.yes_no, wide_questions.describe])
 def test_a_number_looks_at_all_that_it_counts_and_once_at_nothing(ask: wide_questions.Asking, language: str) -> None:
     """The shares of each counting token make one; each counted thing has a place of its own."""
     for number in range(8):

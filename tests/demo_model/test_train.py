@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
+from scripts.demo_model.losses import BOX_BINS
 from scripts.demo_model.stages import SCALE_STAGES, SKILL_STAGES
-from scripts.demo_model.train import BOX_BINS, Run
+from scripts.demo_model.train import Run
 
 
 def test_vision_alone_keeps_the_words(tmp_path: Path) -> None:

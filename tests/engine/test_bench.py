@@ -71,7 +71,7 @@ def test_a_report_is_complete_and_is_json(folder: Path, monkeypatch: pytest.Monk
         arm = {"name": given.arm.name, "precision": given.arm.precision, "is_stock": given.arm.is_stock}
         return {"arm": arm, "load_s": 1.0, "peak_bytes": 5, "sizes": {"64x64": figures}}
 
-    monkeypatch.setattr(bench, "_in_child", in_child)
+    monkeypatch.setattr(bench, "in_child", in_child)
     told: list[Reason] = []
     report = bench.run_bench(model=folder, sizes=(Size(64, 64),), tokens=4, rounds=2, on_progress=told.append)
     names = [arm.name for arm in ARMS]
@@ -110,7 +110,7 @@ def test_the_demo_model_is_examined_beside_the_speed(folder: Path, monkeypatch: 
     root = Path(__file__).resolve().parents[2]
     monkeypatch.setattr(bench, "QUALITY_PICTURES", 1)
     monkeypatch.setattr(bench, "ARMS", ())
-    monkeypatch.setattr(bench, "_in_child", lambda work, given: work(given) if given != 1 else 20.0)
+    monkeypatch.setattr(bench, "in_child", lambda work, given: work(given) if given != 1 else 20.0)
     report = bench.run_bench(
         model=folder,
         sizes=(Size(64, 64),),
@@ -136,7 +136,7 @@ def test_a_faster_repeat_counts_for_rates_and_for_seconds(folder: Path, monkeypa
 
 def test_what_does_not_fit_is_left_out_and_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Short of memory, arms are left out instead of swapping."""
-    monkeypatch.setattr(bench, "_in_child", lambda work, given: 20.0)
+    monkeypatch.setattr(bench, "in_child", lambda work, given: 20.0)
     monkeypatch.setattr(hardware, "free_bytes", lambda device: 0)
     report = bench.run_bench(model=folder, sizes=(Size(64, 64),), tokens=4, rounds=1)
     assert report["arms"] == [] and len(report["left_out"]) == len(ARMS)
@@ -158,14 +158,14 @@ def test_with_a_time_to_end_the_ends_come_first_and_one_that_breaks_is_named(
         order.append(given.arm.name)
         raise RuntimeError("CUDA error: device-side assert triggered")
 
-    monkeypatch.setattr(bench, "_in_child", in_child)
+    monkeypatch.setattr(bench, "in_child", in_child)
     monkeypatch.setattr(bench, "ARMS", bench_arms.CARD_ARMS[:1] + bench_arms.CARD_ARMS[5:])
     sizes = (Size(64, 64),)
     report = bench.run_bench(model=folder, sizes=sizes, tokens=4, rounds=1, ends_at=time.monotonic() + 3600)
     assert order == ["stock bf16", "+ fp8 products, captured", "+ captured steps", "+ compiled steps"]
     assert set(report["failed"]) == set(order) and "device-side" in report["failed"]["stock bf16"]
     assert report["arms"] == report["left_out"] == []
-    monkeypatch.setattr(bench, "_in_child", lambda work, given, *, limit_s: 20.0)
+    monkeypatch.setattr(bench, "in_child", lambda work, given, *, limit_s: 20.0)
     late = bench.run_bench(model=folder, sizes=sizes, tokens=4, rounds=1, ends_at=time.monotonic() - 1)
     assert set(late["left_out"]) == set(order) and not late["failed"]
 
@@ -173,7 +173,7 @@ def test_with_a_time_to_end_the_ends_come_first_and_one_that_breaks_is_named(
 def test_a_child_that_hangs_is_ended() -> None:
     """Coming back at all shows it: a process that still slept would be waited for on the way out."""
     with pytest.raises(TimeoutError, match="not done after 1 s"):
-        bench._in_child(time.sleep, 3600, limit_s=1)
+        bench.in_child(time.sleep, 3600, limit_s=1)
 
 
 def test_a_shape_that_is_not_there_is_told(tmp_path: Path) -> None:

@@ -13,21 +13,25 @@ import torch
 
 from qwen_vl_app.engine.local.bench_models import make_model
 from scripts import card
+from scripts.card_parts import plan
+from scripts.card_parts.job import Job
+from scripts.card_parts.projection import projected
+from scripts.card_parts.speed import speed
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory) -> card.Job:
+def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     """A job on the processor with the smallest model."""
     folder = tmp_path_factory.mktemp("card") / "random-tiny"
     make_model("tiny", folder)
-    return card.Job(folder, "cpu", is_dry=True)
+    return Job(folder, "cpu", is_dry=True)
 
 
 def test_a_dry_run_does_every_part_and_writes_a_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is left out or fails, and table and file say the same."""
-    monkeypatch.setattr(card, "speed", lambda job: {"arms": []})  # the benchmark has tests of its own
+    monkeypatch.setattr(plan, "speed", lambda job: {"arms": []})  # the benchmark has tests of its own
     file = tmp_path / "card.json"
     assert card.main(["--dry", "--json", str(file)]) == 0
     report = json.loads(file.read_text(encoding="utf-8"))
@@ -64,13 +68,13 @@ def test_a_dry_run_does_every_part_and_writes_a_report(
     assert "callers" in said and "tokens_per_s" in said
 
 
-def test_the_benchmark_runs_as_a_part(job: card.Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_benchmark_runs_as_a_part(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its arms give their figures for the projection."""
     monkeypatch.setattr("qwen_vl_app.engine.local.bench.ARMS", card_arms())
     monkeypatch.setattr("qwen_vl_app.engine.local.bench.measure_bandwidth", lambda reading: 20.0)
-    report = card.speed(job)
+    report = speed(job)
     (arm,) = report["arms"]
-    onto = card.projected(report, "NVIDIA H100 80GB HBM3")
+    onto = projected(report, "NVIDIA H100 80GB HBM3")
     figures = onto["arms"][arm["name"]]["64x64"]
     assert figures["decode_tokens_per_s"] == pytest.approx(arm["sizes"]["64x64"]["decode_tokens_per_s"] * 1008 / 3350)
     assert figures["first_token_s"] == pytest.approx(arm["sizes"]["64x64"]["first_token_s"] * 989 / 165)
@@ -84,38 +88,38 @@ def card_arms() -> Any:
     return ARMS[3:4]
 
 
-def test_a_part_that_fails_is_told_and_the_others_run(job: card.Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_that_fails_is_told_and_the_others_run(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """A broken part has its error in the report; with the time up, parts are left out by name."""
 
-    def broken(job: card.Job) -> dict[str, Any]:
+    def broken(job: Job) -> dict[str, Any]:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     for name in ("steps", "follow_up", "attending", "vision", "callers", "mixes", "faults", "speed"):
-        monkeypatch.setattr(card, name, broken)
+        monkeypatch.setattr(plan, name, broken)
     kept: list[list[str]] = []
-    report = card.measure(
+    report = plan.measure(
         ("tiny",), job.folder.parent / "again", is_dry=True, limit_s=60, keep=lambda now: kept.append(list(now))
     )
     assert "illegal memory access" in report["mixes"]["failed"]
     assert any("broken" in line for line in report["mixes"]["where"])
     # Whoever ends it in the middle has what was found until then.
     assert [names[-1] for names in kept][:2] == ["steps", "speed tiny at 24 GB"] and len(kept) == 9
-    late = card.measure(("tiny",), job.folder.parent / "late", is_dry=True, limit_s=-1)
+    late = plan.measure(("tiny",), job.folder.parent / "late", is_dry=True, limit_s=-1)
     assert late["steps"] == {"left_out": "the time was up"}
-    assert card.projected({}, "an unknown card")["left_out"]
+    assert projected({}, "an unknown card")["left_out"]
 
 
-def test_what_the_engine_says_meanwhile_is_in_the_report(job: card.Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_engine_says_meanwhile_is_in_the_report(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """Why a card's driver refused is in the log alone, and whoever measures has one chance to read it."""
 
-    def steps(job: card.Job) -> dict[str, Any]:
+    def steps(job: Job) -> dict[str, Any]:
         logging.getLogger("qwen_vl_app.engine.local.graphs").info("decode steps cannot be captured here: %s", "a mood")
         warnings.warn("a kernel was not used", stacklevel=1)
         return {"found": 1}
 
-    monkeypatch.setattr(card, "steps", steps)
+    monkeypatch.setattr(plan, "steps", steps)
     before = logging.getLogger("qwen_vl_app").level
-    report = card.measure(("tiny",), job.folder.parent / "said", is_dry=True, limit_s=60, parts=("steps",))
+    report = plan.measure(("tiny",), job.folder.parent / "said", is_dry=True, limit_s=60, parts=("steps",))
     said = report["steps"]["said"]
     assert report["steps"]["found"] == 1 and said[0] == "decode steps cannot be captured here: a mood"
     assert "a kernel was not used" in said[1]
@@ -130,9 +134,9 @@ def test_a_model_that_cannot_be_made_fails_its_parts_alone(tmp_path: Path, monke
         if shape == "7b":
             raise OSError("No space left on device")
 
-    monkeypatch.setattr(card, "make_model", make)
-    monkeypatch.setattr(card, "speed", lambda job: {"arms": []})
-    report = card.measure(("7b", "tiny"), tmp_path, is_dry=True, limit_s=60, parts=("steps", "<lambda>"))
+    monkeypatch.setattr(plan, "make_model", make)
+    monkeypatch.setattr(plan, "speed", lambda job: {"arms": []})
+    report = plan.measure(("7b", "tiny"), tmp_path, is_dry=True, limit_s=60, parts=("steps", "<lambda>"))
     assert "No space left" in report["steps"]["failed"] and "No space left" in report["speed 7b at 24 GB"]["failed"]
     assert report["speed tiny"]["arms"] == [] and not (tmp_path / "random-7b").exists()
 
@@ -150,14 +154,14 @@ def test_without_a_card_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 def test_one_part_alone_on_a_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A part that a processor can tell as well is run alone, in the precision that is asked for."""
-    jobs: list[card.Job] = []
+    jobs: list[Job] = []
 
-    def callers(job: card.Job) -> dict[str, Any]:
+    def callers(job: Job) -> dict[str, Any]:
         jobs.append(job)
         return {}
 
-    monkeypatch.setattr(card, "callers", callers)
-    report = card.measure(
+    monkeypatch.setattr(plan, "callers", callers)
+    report = plan.measure(
         ("tiny",), tmp_path, is_dry=True, limit_s=60, device="cpu", precision="int8", parts=("callers",)
     )
     assert [(job.device, job.precision) for job in jobs] == [("cpu", "int8")]

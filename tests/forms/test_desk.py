@@ -28,6 +28,7 @@ from qwen_vl_app.forms import (
     export_forms,
     forms_csv,
 )
+from qwen_vl_app.forms.exports import forms_json
 from qwen_vl_app.forms.truth_folder import cases_in
 from qwen_vl_app.texts import Language
 from tests.forms.parts import TEMPLATE, PlateModel, form_assistant
@@ -171,6 +172,17 @@ def test_no_digit_is_lost_on_the_way_out(desk: FormDesk, assistant: Assistant, n
     judged = desk.correct(judged.form.form_id, "load", number, who="Li Na")
     (line,) = csv.DictReader(io.StringIO(forms_csv((judged,), Language.ENGLISH).decode("utf-8-sig")))
     assert line["Load"].removesuffix(" kg") == number
+
+
+def test_a_limit_keeps_its_sign_on_the_way_out(desk: FormDesk, assistant: Assistant, model: PlateModel) -> None:
+    """A person is asked; a table has it as text without its unit, as the numbers around it, and a program likewise."""
+    model.form = {"Serial": "AB-123", "Load": "< 0.05 kg", "Note": None}
+    judged = fill(desk, assistant)
+    load = judged.judged("load")
+    assert load.state is FieldState.DOUBTFUL and "forms.value.limit" in [doubt.code for doubt in load.doubts]
+    (line,) = csv.DictReader(io.StringIO(forms_csv((judged,), Language.ENGLISH).decode("utf-8-sig")))
+    assert line["Load"] == "<0.05"
+    assert json.loads(forms_json((judged,), Language.ENGLISH))["forms"][0]["values"]["load"] == "<0.05"
 
 
 @pytest.mark.parametrize("language", list(Language))

@@ -185,6 +185,12 @@ def test_low_confidence_asks_a_person(assistant: Assistant, model: PlateModel) -
         ("18", "−18", LookOutcome.DIFFER),
         ("18", "It reads - 18 bar.", LookOutcome.DIFFER),
         ("- 18", "The value of L1 is −18 bar.", LookOutcome.AGREE),
+        ("< 0.05", "<0.05 bar", LookOutcome.AGREE),
+        ("< 0.05", "The value of L1 is ＜0.05 bar.", LookOutcome.AGREE),
+        ("< 0.05", "0.05", LookOutcome.DIFFER),
+        ("0.05", "< 0.05", LookOutcome.DIFFER),
+        ("0.05", "The value of L1 is < 0.05 bar.", LookOutcome.DIFFER),
+        ("≤ 3", "It is < 3 bar.", LookOutcome.DIFFER),
     ],
 )
 def test_numbers_are_held_against_sentences(first: str, second: str, outcome: LookOutcome) -> None:

@@ -65,6 +65,45 @@ def test_a_fields_own_rules() -> None:
     assert codes(template, serial="AB123", load="0", on="1999-12-31") == ["forms.rule.below", "forms.rule.before"]
 
 
+@pytest.mark.parametrize(
+    ("written", "broken"),
+    [
+        ("< 5", []),
+        ("< 20", []),
+        ("< 1", ["forms.rule.below"]),
+        ("≤ 1", []),
+        ("> 5", []),
+        ("> 10", ["forms.rule.above"]),
+        ("≥ 10", []),
+        ("≥ 10.5", ["forms.rule.above"]),
+        ("± 5", []),
+    ],
+)
+def test_a_limit_breaks_a_range_only_where_every_value_does(written: str, broken: list[str]) -> None:
+    """Below 20 may well be 5; above 10 is above 10. In a table's cell as well."""
+    number = FormField("load", type=FieldType.NUMBER, minimum=1, maximum=10)
+    table = FormField("lines", type=FieldType.TABLE, columns=(number,))
+    assert codes(FormTemplate("t", (number,)), load=written) == broken
+    told_of_cells = ["forms.rule.cell"] if broken else []
+    assert codes(FormTemplate("t", (table,)), lines=[{"load": written}]) == told_of_cells
+
+
+def test_nothing_is_reckoned_with_a_limit() -> None:
+    """It has no place in an order and adds up to nothing, alone and in a table."""
+    fields = tuple(FormField(key, type=FieldType.NUMBER) for key in ("a", "b", "c"))
+    table = FormField("lines", type=FieldType.TABLE, columns=(FormField("x", type=FieldType.NUMBER),))
+    rules = (
+        FormRule(RuleKind.ORDER, ("a", "b")),
+        FormRule(RuleKind.SUM, ("a", "b", "c")),
+        FormRule(RuleKind.SUM, ("lines.x", "c")),
+        FormRule(RuleKind.EQUAL, ("a", "b")),
+    )
+    template = FormTemplate("t", (*fields, table), rules=rules)
+    cells: JsonValue = [{"x": "1"}, {"x": "<2"}]
+    assert codes(template, a="< 9", b="< 2", c="50", lines=cells) == ["forms.rule.equal"]
+    assert codes(template, a="< 2", b="＜2", c="50", lines=cells) == []
+
+
 def test_dates_in_order() -> None:
     """A month beside a day is compared by months; what is not there is not judged."""
     fields = (FormField("a", type=FieldType.DATE), FormField("b", type=FieldType.DATE))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from qwen_vl_app.chat import JsonValue
 from qwen_vl_app.forms import Choice, FieldType, FormField, Names, value_of
+from qwen_vl_app.forms.values import UNCERTAIN
 
 NUMBER = FormField("x", type=FieldType.NUMBER)
 
@@ -49,6 +52,51 @@ def test_a_mark_that_may_be_either_is_told() -> None:
     assert found.value == 1234 and [note.code for note in found.notes] == ["forms.value.ambiguous_number"]
     settled = value_of(FormField("x", type=FieldType.NUMBER, decimal_mark=","), "1,234")
     assert settled.value == 1.234 and not settled.notes
+
+
+@pytest.mark.parametrize(
+    ("text", "kept", "shown"),
+    [
+        ("< 0.05", "<0.05", "<0.05 kPa"),
+        ("＜３", "<3", "<3 kPa"),
+        ("<0,05 kPa", "<0.05", "<0.05 kPa"),
+        ("≤ 3", "≤3", "≤3 kPa"),
+        ("<= 3", "≤3", "≤3 kPa"),
+        ("≦3 bar", "≤300", "≤300 kPa"),
+        (">10", ">10", ">10 kPa"),
+        ("﹥ 1,200.5", ">1200.5", ">1200.5 kPa"),
+        ("≧ -18", "≥-18", "≥-18 kPa"),
+        ("± 0.1", "±0.1", "±0.1 kPa"),
+        ("+/- 0.1", "±0.1", "±0.1 kPa"),
+        ("+/-0.1", "±0.1", "±0.1 kPa"),
+    ],
+)
+@pytest.mark.parametrize("mark", ["", ","])
+def test_a_value_beyond_a_limit_is_not_the_limit(text: str, kept: str, shown: str, mark: str) -> None:
+    """A laboratory's "< 0.05" says that less was there: the sign stays, a person is asked, and nobody reckons with it."""
+    marked = (each.replace(",", "").replace(".", mark or ".") for each in (text.replace("0,05", "0.05"), kept, shown))
+    text, kept, shown = marked
+    field = replace(NUMBER, unit="kPa", decimal_mark=mark)
+    found = value_of(field, text)
+    assert (found.value, found.shown, found.problem) == (kept, shown, None)
+    assert "forms.value.limit" in {note.code for note in found.notes} & UNCERTAIN
+    again = value_of(field, found.shown)  # as a person accepts what is shown, and a table keeps its cells
+    assert (again.value, again.shown) == (kept, shown) and value_of(field, kept).value == kept
+
+
+@pytest.mark.parametrize(
+    "text", ["≪ 5", "<> 5", "5 ± 0.1", "12 ± 1", "0.05 >", "≠ 3", "&lt; 3", "less than 3", "3 以上"]
+)
+def test_a_limit_that_is_written_otherwise_is_no_number_either(text: str) -> None:
+    """What is not understood is shown to a person as it stands there."""
+    found = value_of(NUMBER, text)
+    assert found.problem is not None and found.shown == text
+
+
+def test_a_tolerance_is_turned_as_the_difference_that_it_is() -> None:
+    """±9 °F are ±5 °C, and no -12.8."""
+    found = value_of(FormField("x", type=FieldType.NUMBER, unit="°C"), "±9 °F")
+    assert (found.value, found.shown) == ("±5", "±5 °C")
 
 
 @pytest.mark.parametrize("mark", ["", ".", ","])

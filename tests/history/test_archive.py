@@ -91,7 +91,7 @@ def test_a_conversation_is_readable_without_the_app(store: HistoryStore, picture
     assert "It reads **42** [here](⟨link⟩outside.example/x)" in text
     assert "abcdef012345 bf16" in text
     assert "1.2 s" in text
-    assert "1 turns of other branches" in text
+    assert "in conversation.json: 1." in text
     assert "\nor\n" not in text
     links = [line.rpartition("](")[2].rstrip(")") for line in text.splitlines() if line.startswith("![")]
     assert text.count("![a\\]\\(b.jpg](") == 1

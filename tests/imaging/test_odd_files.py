@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 
@@ -142,6 +143,75 @@ def test_a_long_comment_does_not_cost_the_picture(decoder: PictureDecoder, place
     comment = chunk(b"zTXt", b"History\0\0" + zlib.compress(b"step " * 600_000))
     data = png(4, b"\0\x80\x80\x80\x80", bits=8, **{place: comment})  # type: ignore[arg-type]  # one of two chunks
     assert greys(decoder, data) == [128] * 4
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize(
+    ("kind", "body", "notes"),
+    [
+        (b"tEXt", b"Comment\0of an editor", ()),
+        (b"pHYs", struct.pack(">IIB", 2835, 2835, 1), ()),
+        (b"vpAg", b"a kind of its own", ()),
+        (b"iCCP", b"profile\0\0" + zlib.compress(b"x" * 200), (Reason("image.colours_broken"),)),
+        (b"tRNS", b"\0\x80", (Reason("image.colours_broken"),)),
+        (b"eXIf", b"II*\0\x08\0\0\0\0\0", (Reason("image.exif_broken"),)),
+        (b"acTL", struct.pack(">II", 3, 0), ()),
+    ],
+)
+def test_a_damaged_side_part_of_a_png_does_not_cost_the_picture(
+    decoder: PictureDecoder, kind: bytes, body: bytes, notes: tuple[Reason, ...], place: str
+) -> None:
+    """A wrong checksum in what a picture can be shown without is what every viewer passes over."""
+    wrong = bytearray(chunk(kind, body))
+    wrong[-1] ^= 0x5A
+    data = png(4, b"\0\x80\x80\x80\x80", bits=8, **{place: bytes(wrong)})  # type: ignore[arg-type]  # one of two chunks
+    assert greys(decoder, data) == [128] * 4
+    assert decoder.inspect(data).notes == notes
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [(b"pHYs", b"\0\0"), (b"gAMA", b""), (b"cHRM", b"\0" * 7), (b"iCCP", b"name\0\x07packed"), (b"tRNS", b"\0")],
+)
+def test_a_side_part_of_a_png_that_makes_no_sense_does_not_cost_the_picture(
+    decoder: PictureDecoder, kind: bytes, body: bytes
+) -> None:
+    """Its checksum is right, since a program wrote it so: too short, or packed in a way that nobody knows."""
+    data = png(4, b"\0\x80\x80\x80\x80", bits=8, before=chunk(kind, body))
+    assert greys(decoder, data) == [128] * 4
+
+
+def test_an_animation_with_a_damaged_piece_is_its_first_picture(decoder: PictureDecoder) -> None:
+    """Its pieces are numbered: with one missing, the others are refused."""
+    frames = [Image.new("L", (4, 1), shade) for shade in (128, 20, 200)]
+    whole = encode(frames[0], "PNG", save_all=True, append_images=frames[1:])
+    assert decoder.inspect(whole).notes == (Reason("image.first_frame", count=3),)
+    for kind in (b"acTL", b"fcTL", b"fdAT"):
+        for at in [found.start() for found in re.finditer(kind, whole)]:
+            broken = bytearray(whole)
+            broken[at + 4 + int.from_bytes(whole[at - 4 : at])] ^= 0x5A
+            assert greys(decoder, bytes(broken)) == [128] * 4
+
+
+@pytest.mark.parametrize("kind", [b"IHDR", b"PLTE"])
+def test_what_a_png_cannot_do_without_is_still_checked(decoder: PictureDecoder, kind: bytes) -> None:
+    """A wrong size or palette would be a wrong picture."""
+    whole = encode(Image.new("RGB", (9, 9), "red").quantize(4), "PNG")
+    at = whole.index(kind)
+    broken = bytearray(whole)
+    broken[at + 4 + int.from_bytes(whole[at - 4 : at])] ^= 0x5A
+    with pytest.raises(PictureError) as error:
+        decoder.inspect(bytes(broken))
+    assert error.value.code == "image.unreadable"
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt"])
+@pytest.mark.parametrize("name", [b"transparency", b"bbox", b"interlace", b"icc_profile"])
+def test_a_text_is_not_taken_for_what_pillow_found_out(decoder: PictureDecoder, kind: bytes, name: bytes) -> None:
+    """Both stand under one name there; a text of such a name is left out, and the picture is as it was."""
+    text = b"bright" if kind == b"tEXt" else b"\0" + zlib.compress(b"bright")
+    data = png(4, b"\0\x80\x80\x80\x80", bits=8, before=chunk(kind, name + b"\0" + text))
+    assert greys(decoder, data) == [0x80] * 4
 
 
 def test_a_png_broken_before_its_camera_data_is_not_taken_for_whole(decoder: PictureDecoder) -> None:

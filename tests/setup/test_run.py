@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import http.server
+import subprocess
 import sys
 import threading
 import webbrowser
@@ -132,6 +133,40 @@ def test_a_failed_set_up_is_a_sentence_and_an_exit_status(
     monkeypatch.setattr(environment, "ensure", is_stopped)
     assert run.main([]) == 130
     assert "goes on where it stopped" in capsys.readouterr().err
+
+
+PRESSING = """
+import runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests were started to ignore
+script, moment = sys.argv[1:]
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == moment:
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Finder)
+sys.modules.pop("argparse", None)
+if moment == "ready":
+    sys.path.insert(0, ".")
+    import scripts.packages
+    scripts.packages.speak_anywhere = lambda: signal.raise_signal(signal.SIGINT)
+sys.argv = [script, "--help"]
+runpy.run_path("scripts/" + script, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "moment"),
+    [
+        ("run.py", "argparse"),
+        ("run.py", "scripts.environment"),
+        *((script, "ready") for script in ("run.py", "shortcuts.py", "uninstall.py", "record_model.py")),
+    ],
+)
+def test_ctrl_c_in_the_first_moments_leaves_no_traceback(script: str, moment: str) -> None:
+    """Pressed while a module is read, in whose midst it can become any error, or before there is anything to be stopped."""
+    command = [sys.executable, "-c", PRESSING, script, moment]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
 
 
 def test_the_mark_on_the_replies_is_the_one_that_is_looked_for() -> None:

@@ -182,10 +182,10 @@ def test_an_answer_from_storage_says_when_it_was_given_and_can_be_run_again(make
     assistant = make_assistant(engine=engine)
     finish(assistant, ask(page_of(assistant), "Which?"))
     page = finish(assistant, ask(page_of(assistant), "Which?"))
-    assert re.search(r"From cache, \d\d:\d\d", words_on(page))
+    assert re.search(r"Stored answer, \d\d:\d\d", words_on(page))
     assert len(engine.requests) == 1
     page = finish(assistant, click(page, "again", turn=2))
-    assert "The second." in words_on(page) and "From cache" not in words_on(page)
+    assert "The second." in words_on(page) and "Stored answer" not in words_on(page)
 
 
 def test_a_private_conversation_is_in_no_list_and_ends_for_good(make_assistant: MakeAssistant, tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_a_failed_question_is_one_sentence_and_can_be_asked_again(make_assistant
     """An error of the engine is rendered in the reader's language, and the question is kept."""
     assistant = make_assistant(PromptTooLongError("queue.closed"), "Now it works.")
     page = finish(assistant, ask(page_of(assistant, locale="zh-CN"), "太长"))
-    assert [warning.value for warning in page.warning] == ["应用正在关闭，不再接受问题。"]
+    assert [warning.value for warning in page.warning] == ["应用正在关闭，不再接受问题。请重新启动应用。"]
     page = click(page, "again", turn=1)
     assert "Now it works." in words_on(finish(assistant, page))
 

@@ -113,8 +113,8 @@ class TestErasing:
         assert assistant.conversations(LOCAL_OWNER) == ()
         said = words_on(page)
         assert "Erased. Receipt 1" in said
-        assert "2 questions with their answers" in said
-        assert "1 pictures" in said
+        assert "Questions with their answers: 2" in said
+        assert "Pictures: 1, files: " in said
         assert "c" not in address_of(page)
         assert page.dataframe[0].value.shape[0] == 1
 
@@ -171,7 +171,7 @@ class TestTakingAndChecking:
         page.file_uploader(key="import-0").upload("all.zip", target.getvalue(), "application/zip").run()
         page.button(key="import-do").click().run()
         assert len(assistant.conversations(LOCAL_OWNER)) == 4
-        assert "2 conversations were brought in" in page.success[0].value
+        assert "Conversations brought in: 2" in page.success[0].value
         page.file_uploader(key="import-1").upload("none.zip", b"none", "application/zip").run()
         page.button(key="import-do").click().run()
         assert len(assistant.conversations(LOCAL_OWNER)) == 4

@@ -59,10 +59,10 @@ def test_an_answer_is_copied_its_question_edited_and_both_versions_stay(
     page.get_by_role("button", name="New conversation").click()
     expect(page.get_by_role("heading", name="Ask about your pictures")).to_be_visible()
     visitor.ask("The same question")
-    expect(page.get_by_text("From cache, ")).to_be_visible()
+    expect(page.get_by_text("Stored answer, ")).to_be_visible()
     page.get_by_role("button", name="Run again").click()
     expect(page.get_by_role("img", name="Answer 2 of 2")).to_be_visible()
-    expect(page.get_by_text("From cache, ")).to_have_count(0)
+    expect(page.get_by_text("Stored answer, ")).to_have_count(0)
     visitor.leave()
     assert "fragment" not in server_log.read_text(encoding="utf-8").lower()
 

@@ -89,7 +89,7 @@ def run_bench(
         fitted = tuple(smart_resize(size, factor, min_pixels=factor**2, max_pixels=16384 * factor**2) for size in sizes)
         graded = [] if quality is None else _quality(*quality, threads=threads, on_progress=on_progress)
         reading = Reading(threads, where.type)
-        limit = _in_child(measure_bandwidth, reading, **_until(ends_at)) if is_apart else measure_bandwidth(reading)
+        limit = in_child(measure_bandwidth, reading, **_until(ends_at)) if is_apart else measure_bandwidth(reading)
         arms: dict[str, dict[str, Any]] = {}
         left_out: list[str] = []
         failed: dict[str, str] = {}
@@ -105,7 +105,7 @@ def run_bench(
                 on_progress(Reason("engine.bench.arm", arm=arm.name, round=number + 1, rounds=rounds))
                 work = Work(arm, folder, fitted, tokens, repeats, threads, number, where.type, cap_bytes)
                 try:
-                    found = _in_child(measure_arm, work, **_until(ends_at)) if is_apart else measure_arm(work)
+                    found = in_child(measure_arm, work, **_until(ends_at)) if is_apart else measure_arm(work)
                 except ModelError as error:  # a precision or a way to decode that this card cannot do
                     on_progress(error.reason)
                     left_out.append(arm.name)
@@ -139,7 +139,7 @@ def _quality(model: Path, pictures: Path, *, threads: int, on_progress: Progress
     answers = {}
     for precision in (FULL, "bf16", *hardware.compact_precisions(torch.device("cpu"))):
         on_progress(Reason("engine.bench.quality", precision=precision))
-        answers[precision] = _in_child(examine, Examination(model, pictures, precision, QUALITY_PICTURES, threads))
+        answers[precision] = in_child(examine, Examination(model, pictures, precision, QUALITY_PICTURES, threads))
     return compared(answers)
 
 
@@ -179,7 +179,7 @@ def _until(ends_at: float | None) -> dict[str, float]:
     return {} if ends_at is None else {"limit_s": max(0.0, ends_at - time.monotonic())}
 
 
-def _in_child(work: Callable[[Any], Any], given: Any, *, limit_s: float | None = None) -> Any:
+def in_child(work: Callable[[Any], Any], given: Any, *, limit_s: float | None = None) -> Any:
     """Return what `work` makes of `given` in a process of its own. Raises TimeoutError, and ends it, after `limit_s`."""
     start = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=start, initializer=end_with_parent) as child:

@@ -238,7 +238,8 @@ def _rgb(image: ImageInput) -> Any:
     return np.frombuffer(image.rgb, dtype=np.uint8).reshape(image.size.height, image.size.width, 3)
 
 
-def _picture(seed: int, size: Size) -> ImageInput:
+def random_picture(seed: int, size: Size) -> ImageInput:
+    """Return noise of so many pixels, the same for the same seed."""
     rgb = random.Random(seed).randbytes(size.pixels * 3)  # noqa: S311 - noise, not a secret
     return ImageInput(hashlib.sha256(rgb).hexdigest(), size, rgb)
 
@@ -259,7 +260,7 @@ def measure_arm(work: Work) -> dict[str, Any]:
     for number, size in enumerate(work.sizes):
         seed = 1000 * work.round + 100 * number
         best: dict[str, float] = {}
-        _spent(way, (Message("user", QUESTION, (_picture(seed, size),)),), tokens=2, key="warm")
+        _spent(way, (Message("user", QUESTION, (random_picture(seed, size),)),), tokens=2, key="warm")
         for repeat in range(work.repeats):
             for name, value in _once(way, size, seed + 1 + 10 * repeat, tokens=work.tokens).items():
                 kept = best.get(name, value)
@@ -270,7 +271,7 @@ def measure_arm(work: Work) -> dict[str, Any]:
 
 
 def _once(way: _Way, size: Size, seed: int, *, tokens: int) -> dict[str, float]:
-    one, other = _picture(seed, size), _picture(seed + 1, size)
+    one, other = random_picture(seed, size), random_picture(seed + 1, size)
     first = Message("user", QUESTION, (one,))
     model_s = getattr(way, "model_s", 0.0)
     cold, rest = _spent(way, (first,), tokens=tokens, key=str(seed))

@@ -411,7 +411,5 @@ def _free_memory() -> None:
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         try:
             torch.cuda.empty_cache()
-        except (
-            RuntimeError
-        ):  # a driver that has fallen over: what it held is gone, and what failed before is to be told
+        except RuntimeError:  # a driver that has fallen over: what failed before is to be told
             log.warning("the graphics card did not take its memory back", exc_info=True)
