@@ -28,6 +28,7 @@ def act(visit: Visit, wanted: Mapping[str, object]) -> None:
     if do is None:
         return
     visit.state.told = ()
+    visit.state.forget_dialogs()
     try:
         do(visit, numbers)
     except AppError as error:

@@ -236,6 +236,11 @@ class PageState:
         self.is_taking, self.taking = False, ""
         self.opened = set()
 
+    def forget_dialogs(self) -> None:
+        """Want none of the dialogs that no run has opened yet: of several wishes the last counts, and a page has one dialog."""
+        self.large, self.row_request, self.erasing, self.tasks = None, None, None, None
+        self.is_taking, self.taking = False, ""
+
     def go_to_turn(self, turn_id: int) -> None:
         """Let the page scroll to a turn of the open conversation."""
         self.jump = (turn_id, _token())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamlit.testing.v1 import AppTest
@@ -66,6 +66,17 @@ def test_of_several_questions_all_that_cannot_be_asked_come_back(make_assistant:
     assert restored(page)["text"] == "One\nTwo"
     assert "add it once more" in words_on(page)
     assert questions(assistant, 1) == ["Three"]
+
+
+def test_of_several_dialogs_the_last_one_opens(make_assistant: MakeAssistant) -> None:
+    """They were clicked while the page was busy; a page shows one."""
+    assistant = make_assistant("One")
+    page = finish(assistant, send(page_of(assistant), "Once"))
+    acts: Sequence[Mapping[str, object]] = ({"act": "tasks"}, {"act": "erase", "turn": "1"}, {"act": "take-away"})
+    page = tell(page, *(Told(at, "did", wanted) for at, wanted in enumerate(acts, 1)))
+    assert not page.exception
+    assert len(page.get("dialog")) == 1
+    assert "PDF" in str(page.get("dialog")[0])
 
 
 def test_the_second_click_of_two_asks_nothing(make_assistant: MakeAssistant) -> None:
