@@ -120,6 +120,14 @@ class TestReading:
         assert "Second \\x1b[31mquestion" in first
         assert "turns: 1  What does the meter read?" in second
 
+    def test_an_empty_list_says_so(self, run: Run, tmp_path: Path) -> None:
+        """And where the others are; a program gets nothing."""
+        ended = run(["history", "list"])
+        assert (ended.status, ended.out) == (0, "")
+        assert "--all-owners" in ended.err
+        told = run(["history", "list", "--json"])
+        assert (told.status, told.out, told.err) == (0, "", "")
+
     def test_another_profile_and_everybody(self, run: Run, kept: list[int]) -> None:
         """A browser's records are there for the person who names its profile, or everybody's."""
         (line,) = run(["history", "list", "--owner", BROWSER, "--json"]).json
@@ -347,13 +355,14 @@ class TestChecking:
         store = HistoryStore(tmp_path / "data")
         store.open()
         ended = run(["history", "prove-erased", "METER READ", "absent marker"])
+        assert str(tmp_path / "temporary") in ended.err
         store.close()
         assert ended.status == 1
         assert "METER READ: " in ended.out
         assert "absent marker" not in ended.out
         run(["history", "erase", "--everything", "--yes"])
         ended = run(["history", "prove-erased", "METER READ", "00427.5"])
-        assert (ended.status, ended.err) == (0, "")
+        assert (ended.status, len(ended.err.splitlines())) == (0, 1)
         assert "No trace" in ended.out
 
     def test_prove_erased_looks_into_the_temporary_folder_and_for_bytes(self, run: Run, tmp_path: Path) -> None:

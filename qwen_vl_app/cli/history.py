@@ -101,8 +101,10 @@ def reading_records(parts: Parts, work: Work, *, overrides: Mapping[str, Any], i
 
 def list_conversations(terminal: Terminal, records: Records, *, profile: Profile, limit: int) -> int:
     """Print a line a conversation, pinned ones first, then the latest."""
+    is_empty = True
     for owner in profile.owners(records):
         for conversation in records.conversations(owner, limit=limit):
+            is_empty = False
             if terminal.is_json:
                 terminal.json(_conversation(conversation) | {"owner": owner})
                 continue
@@ -112,6 +114,8 @@ def list_conversations(terminal: Terminal, records: Records, *, profile: Profile
             terminal.line(
                 f"{conversation.id:>6} {pin}{_local(conversation.updated_at)}  {whose}{turns}  {conversation.title}"
             )
+    if is_empty and not terminal.is_json:
+        terminal.note(Reason("cli.history.none"))
     return DONE
 
 
@@ -287,6 +291,8 @@ def verify(terminal: Terminal, records: Records) -> int:
 def prove_erased(terminal: Terminal, settings: Settings, *, markers: Sequence[str], is_hex: bool = False) -> int:
     """Look for texts or bytes in every file of the data folder and of the temporary folder. Returns 1 where one is found."""
     folders = (settings.data_dir, Path(tempfile.gettempdir()))
+    if not terminal.is_json:
+        terminal.note(Reason("cli.history.looking", folder=str(folders[-1])))
     found: list[tuple[str, Path]] = []
     unread = 0
     for marker in markers:

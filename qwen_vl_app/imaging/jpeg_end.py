@@ -79,7 +79,7 @@ def stops_in_its_data(data: bytes) -> bool:
     if data.endswith(_CLOSING):
         return False
     at, components = 2, 0
-    while at + 4 <= len(data) and data[at] == 0xFF:
+    while at + 4 < len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == 0xFF:  # padding
             at += 1

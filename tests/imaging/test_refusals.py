@@ -156,6 +156,13 @@ def test_a_jpeg_that_lacks_nothing_but_the_sign_of_its_end_is_taken(
     assert refusal(decoder, data[:-12]).code == "image.truncated"
 
 
+def test_a_jpeg_that_stops_where_its_picture_would_begin_is_cut_off(decoder: PictureDecoder) -> None:
+    """Behind the length of what tells how the picture begins, as anywhere behind it."""
+    data = encode(noise(), "JPEG")
+    begins = data.index(b"\xff\xda")
+    assert [refusal(decoder, data[: begins + there]).code for there in (4, 5, 9)] == ["image.truncated"] * 3
+
+
 @pytest.mark.parametrize("progressive", [False, True])
 def test_a_jpeg_that_really_is_grey_below_is_taken(decoder: PictureDecoder, progressive: bool) -> None:
     """A picture on middle grey ground is whole, though it looks like a broken one."""

@@ -709,12 +709,13 @@ class Composer {
   }
 
   async copy(button) {
-    let said = this.data.labels.not_copied;
+    let said = this.data.labels.not_copied, shownMs = 6000;
     try {
       const reply = await fetch(`/app/answers/${button.dataset.turn}?lang=${this.data.lang}`, { credentials: "same-origin" });
       if (reply.ok) {
         await navigator.clipboard.writeText(await reply.text());
         said = this.data.labels.copied;
+        shownMs = 2500;
         const drawing = button.querySelector(".qvl-icon");
         drawing?.classList.replace("qvl-icon-copy", "qvl-icon-done");
         setTimeout(() => drawing?.classList.replace("qvl-icon-done", "qvl-icon-copy"), 2500);
@@ -723,7 +724,7 @@ class Composer {
       // the browser keeps its clipboard to itself: the sentence says so
     }
     this.hint.textContent = said;
-    setTimeout(() => { if (this.hint.textContent === said) this.hint.textContent = ""; }, 2500);
+    setTimeout(() => { if (this.hint.textContent === said) this.hint.textContent = ""; }, shownMs);
   }
 
   /* Go to a turn that was found by a search, as soon as the page has it. */
