@@ -343,13 +343,13 @@ def told() -> Sequence[Told]:
     """Return what the composer tells, in its callback, oldest first."""
     value = st.session_state.get(COMPOSER)
     said = value.get("told") if isinstance(value, Mapping) else None
-    found = []
+    found: list[Told] = []
     for each in said if isinstance(said, list) else ():
-        number, kind, about = (
-            (each.get(name) for name in ("number", "kind", "value")) if isinstance(each, Mapping) else (0,) * 3
-        )
-        if isinstance(number, int | float) and isinstance(kind, str) and isinstance(about, Mapping):
-            found.append(Told(int(number), kind, about))
+        if not isinstance(each, Mapping):
+            continue
+        number, kind, about = each.get("number"), each.get("kind"), each.get("value")
+        if isinstance(number, int) and isinstance(kind, str) and isinstance(about, Mapping):
+            found.append(Told(number, kind, about))
     return found
 
 
