@@ -28,6 +28,7 @@ def act(visit: Visit, wanted: Mapping[str, object]) -> None:
     if do is None:
         return
     visit.state.told = ()
+    visit.state.forget_dialogs()
     try:
         do(visit, numbers)
     except AppError as error:
@@ -35,7 +36,11 @@ def act(visit: Visit, wanted: Mapping[str, object]) -> None:
 
 
 def _again(visit: Visit, numbers: Mapping[str, int]) -> None:
-    ask_again(visit, turn_id=numbers.get("turn", 0))
+    turn_id = numbers.get("turn", 0)
+    turn = visit.assistant.turn(visit.owner, turn_id)
+    # The second click of two, on a page that does not show yet what came of the first, names a version that is no longer open.
+    if any(each.id == turn_id for each in visit.assistant.turns(visit.owner, turn.conversation_id)):
+        ask_again(visit, turn_id=turn_id)
 
 
 def _edit(visit: Visit, numbers: Mapping[str, int]) -> None:
@@ -75,7 +80,8 @@ def _task(visit: Visit, numbers: Mapping[str, int]) -> None:
 
 def _sample(visit: Visit, numbers: Mapping[str, int]) -> None:
     samples, number = visit.assistant.samples(), numbers.get("sample", 0)
-    if number < len(samples):
+    is_welcome = visit.state.conversation_id is None and not visit.state.loose  # else it is the second click of two
+    if is_welcome and number < len(samples):
         ask_sample(visit, sample=samples[number], question=visit.words.of(samples[number].question))
 
 

@@ -15,7 +15,7 @@ from qwen_vl_app.config import Settings
 from qwen_vl_app.errors import AppError, UsageError
 from qwen_vl_app.tasks import TASKS, Takes, Task, prompt_of
 from qwen_vl_app.ui.batch_run import show_run, state_line
-from qwen_vl_app.ui.dropped import dropped_now, show_dropped
+from qwen_vl_app.ui.dropped import show_dropped, whole_drop
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.state import value_of
 from qwen_vl_app.ui.style import reading_column
@@ -117,6 +117,8 @@ def _show_question(words: Words) -> None:
 
 
 def _start(visit: Visit, runs: BatchRuns) -> None:
+    if visit.state.run_id:
+        return  # the second click of two, on a page that does not show the run yet
     begun: list[str] = []
     if visit.state.attempt(lambda: begun.append(runs.start(_plan(visit, runs)))):
         visit.state.open_run(begun[0])
@@ -134,10 +136,7 @@ def _plan(visit: Visit, runs: BatchRuns) -> BatchPlan:
         place = Path(named)
         check_folder(settings, place)
     else:
-        drop_id = dropped_now().drop_id
-        if not drop_id:
-            raise UsageError("batch.page.nothing_dropped")
-        place = runs.dropped.folder(visit.owner, drop_id)
+        place = runs.dropped.folder(visit.owner, whole_drop().drop_id)
     task = _TASKS.get(str(value_of("batch-task")))
     return BatchPlan(
         folder=place,

@@ -165,7 +165,7 @@ def _button(visit: Visit, name: str, icon: str, act: Callable[[], object], *, ki
 
 
 def _delete(visit: Visit, runs: BatchRuns, run_id: str) -> None:
-    if visit.state.attempt(lambda: runs.delete(run_id)):
+    if visit.state.run_id == run_id and visit.state.attempt(lambda: runs.delete(run_id)):
         visit.state.open_run("")
 
 

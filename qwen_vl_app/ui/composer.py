@@ -6,7 +6,7 @@ question, what goes back into it. Does not ask; `sending` does. Files travel by 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -17,7 +17,7 @@ from qwen_vl_app.ui.acts import act
 from qwen_vl_app.ui.browser_part import browser_part
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.sending import send
-from qwen_vl_app.ui.state import COMPOSER, View, acted
+from qwen_vl_app.ui.state import COMPOSER, Problem, Restored, Told, View, told
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
 
@@ -38,6 +38,9 @@ _LABELS = (
     "alt",
     "staging",
     "waiting",
+    "away",
+    "gone",
+    "lost",
     "unreachable",
     "previous",
     "next",
@@ -66,10 +69,31 @@ def show_composer(visit: Visit) -> None:
         browser_part("composer")(
             key=COMPOSER,
             data=composer_data(visit),
-            on_sent_change=lambda: send(visit),
-            on_went_change=visit.state.go_back,
-            on_did_change=lambda: act(visit, acted(COMPOSER)),
+            on_told_change=lambda: hear(visit, told()),
         )
+
+
+def hear(visit: Visit, said: Sequence[Told]) -> None:
+    """Do what the composer tells, each thing once and in its order."""
+    state = visit.state
+    unsent: list[Restored] = []
+    problems: list[Problem] = []
+    for each in said:
+        if each.number <= state.heard:
+            continue
+        state.heard = each.number
+        if each.kind == "did":
+            act(visit, each.value)
+        elif each.kind == "went":
+            state.go_back(each.value)
+        elif each.kind == "sent" and (back := send(visit, each.value)) is not None:
+            unsent.append(back)
+            problems += state.problems
+    if unsent:  # also where a later one could be asked
+        state.put_back(
+            "\n".join(each.text for each in unsent), tuple(one for each in unsent for one in each.staged_ids)
+        )
+        state.problems = problems
 
 
 def composer_data(visit: Visit) -> Mapping[str, Any]:
@@ -93,6 +117,9 @@ def composer_data(visit: Visit) -> Mapping[str, Any]:
         "place": f"{state.view}:{state.conversation_id}",
         "address": state.address,
         "session": state.session,
+        "heard": state.heard,
+        "conversation": state.conversation_id,
+        "has_begun": state.has_begun,
         "follows": state.view is View.CHAT and (state.conversation_id is not None or bool(state.loose)),
         "restore": None
         if restore is None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from qwen_vl_app.errors import UsageError
 from qwen_vl_app.ui.browser_part import browser_part
 from qwen_vl_app.ui.state import value_of
 from qwen_vl_app.ui.words import Words
@@ -40,6 +41,18 @@ class Drop:
 
     drop_id: str = ""
     count: int = 0
+    is_coming: bool = False
+    """Some of it is on its way yet."""
+
+
+def whole_drop(place: str = DROPPED) -> Drop:
+    """Return what lies in a place, in the callback of a run that begins over it. Raises UsageError where that is not all, or nothing."""
+    drop = dropped_now(place)
+    if drop.is_coming:
+        raise UsageError("batch.page.still_coming")
+    if not drop.drop_id:
+        raise UsageError("batch.page.nothing_dropped")
+    return drop
 
 
 def show_dropped(words: Words, *, token: str, place: str = DROPPED) -> None:
@@ -70,6 +83,8 @@ def dropped_now(place: str = DROPPED) -> Drop:
     told = value.get("drop") if isinstance(value, Mapping) else None
     if not isinstance(told, Mapping):
         return Drop()
+    if told.get("is_coming"):
+        return Drop(is_coming=True)
     drop_id, count = told.get("id"), told.get("count")
     if not isinstance(drop_id, str) or not isinstance(count, int | float):
         return Drop()

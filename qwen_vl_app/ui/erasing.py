@@ -105,7 +105,9 @@ def _erased(visit: Visit, erase: Callable[[], ErasureReceipt]) -> ErasureReceipt
     try:
         return erase()
     except AppError as error:
-        visit.state.problems = [Problem(error.reason)]
+        # The second click of two: what it should erase has just been told to be gone.
+        if not (visit.state.told and error.code == "history.not_found"):
+            visit.state.problems = [Problem(error.reason)]
         return None
     finally:
         forget_pictures()

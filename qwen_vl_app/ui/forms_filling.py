@@ -11,10 +11,10 @@ import streamlit as st
 
 from qwen_vl_app.batch import BatchPlan, BatchRuns, RowOutcome
 from qwen_vl_app.batch.columns import notes_text
-from qwen_vl_app.errors import AppError, BatchError, UsageError
+from qwen_vl_app.errors import AppError, BatchError
 from qwen_vl_app.forms import FillPlan, FormDesk, FormTemplate, LookAt
 from qwen_vl_app.ui.batch_run import state_line
-from qwen_vl_app.ui.dropped import FILLED, dropped_now, show_dropped
+from qwen_vl_app.ui.dropped import FILLED, show_dropped, whole_drop
 from qwen_vl_app.ui.labels import key_of, labels_of
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.state import Problem, value_of
@@ -73,6 +73,8 @@ def titled(template: FormTemplate, visit: Visit) -> str:
 
 
 def _start(visit: Visit, desk: FormDesk, runs: BatchRuns, key: str) -> None:
+    if visit.state.forms.run_id:
+        return  # the second click of two, on a page that does not show the run yet
     begun: list[str] = []
     if visit.state.attempt(lambda: begun.append(runs.start(_plan(visit, desk, runs, key)))):
         visit.state.forms.run_id = begun[0]
@@ -80,9 +82,7 @@ def _start(visit: Visit, desk: FormDesk, runs: BatchRuns, key: str) -> None:
 
 
 def _plan(visit: Visit, desk: FormDesk, runs: BatchRuns, key: str) -> BatchPlan:
-    drop_id = dropped_now(FILLED).drop_id
-    if not drop_id:
-        raise UsageError("batch.page.nothing_dropped")
+    drop_id = whole_drop(FILLED).drop_id
     desk.acceptance.refuse_worse()
     template = desk.templates.get(str(value_of(key)))
     visit.state.forms.template = template.name

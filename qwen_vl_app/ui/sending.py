@@ -6,20 +6,27 @@ of its visit and never the session's state, for a click elsewhere may end the ru
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from qwen_vl_app.chat import Question, SamplingParams, StagedPicture
-from qwen_vl_app.errors import AppError, UsageError
+from qwen_vl_app.errors import AppError, Reason, UsageError
 from qwen_vl_app.samples import Sample
-from qwen_vl_app.ui.state import LooseQuestion, Problem, View, submitted
+from qwen_vl_app.ui.state import LooseQuestion, Problem, Restored, View, submitted
 from qwen_vl_app.ui.visit import Visit
 
 
-def send(visit: Visit) -> None:
-    """Ask what the composer was sent with."""
-    text, staged_ids = submitted()
-    ask(visit, text=text, staged_ids=staged_ids)
+def send(visit: Visit, sent: Mapping[str, object]) -> Restored | None:
+    """Ask what the composer was sent with. Returns what went back into it, or None."""
+    text, staged_ids = submitted(sent)
+    state, before = visit.state, visit.state.restore
+    if state.is_still_in(sent.get("conversation")):
+        ask(visit, text=text, staged_ids=staged_ids)
+    else:  # a click on another conversation was faster; asked there, the question would be about other pictures
+        state.told = ()
+        state.problems = [Problem(Reason("ui.composer.elsewhere"))]
+        state.put_back(text, staged_ids)
+    return state.restore if state.restore is not before else None
 
 
 def ask(visit: Visit, *, text: str, staged_ids: Sequence[str] = ()) -> None:
@@ -59,6 +66,8 @@ def ask_again(visit: Visit, *, turn_id: int) -> None:
 
 def ask_edited(visit: Visit, *, turn_id: int, text: str) -> None:
     """Ask a kept question in other words, about the same pictures; what was asked and answered before stays within reach."""
+    if visit.state.editing != turn_id:
+        return  # the second click of two
     if _ask_beside(visit, turn_id=turn_id, text=text.strip()):
         visit.state.editing = None
 
@@ -116,6 +125,7 @@ def _ask(visit: Visit, *, text: str, pictures: Sequence[StagedPicture]) -> bool:
     except AppError as error:
         visit.state.problems = [Problem(error.reason)]
         return False
+    visit.state.has_begun |= visit.state.conversation_id is None
     visit.state.conversation_id = job.conversation_id
     visit.state.last_question, visit.state.view, visit.state.looked_at = text, View.CHAT, ""
     if job.turn_id is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -87,6 +87,16 @@ class Restored:
     """True where it takes the place of what is typed there."""
     detail: str = ""
     """The rung that goes with it; empty where it stays as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One thing that the composer tells. What was not heard yet is told again with the next, under the same number."""
+
+    number: int
+    kind: str
+    """`sent`, `did` or `went`."""
+    value: Mapping[str, object]
 
 
 @dataclass(slots=True)
@@ -202,6 +212,10 @@ class PageState:
     """A conversation that begins now is kept in memory only."""
     records: RecordsState = field(default_factory=RecordsState)
     is_address_read: bool = False
+    heard: int = 0
+    """The number of the last thing that the composer told and that was done."""
+    has_begun: bool = False
+    """The open conversation began here, with a question that was asked when none was open."""
     session: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Tells this state from the one that a tab had before, of a server that has begun anew since."""
     forms: FormsState = field(default_factory=FormsState)
@@ -211,6 +225,7 @@ class PageState:
         if conversation_id is None:
             self.loose = [each for each in self.loose if each.conversation_id is not None]
         self.conversation_id = conversation_id
+        self.has_begun = False
         self.view = View.CHAT
         self.looked_at = ""
         self.turns_shown = TURNS_AT_ONCE
@@ -220,6 +235,11 @@ class PageState:
         self.editing, self.jump = None, None
         self.is_taking, self.taking = False, ""
         self.opened = set()
+
+    def forget_dialogs(self) -> None:
+        """Want none of the dialogs that no run has opened yet: of several wishes the last counts, and a page has one dialog."""
+        self.large, self.row_request, self.erasing, self.tasks = None, None, None, None
+        self.is_taking, self.taking = False, ""
 
     def go_to_turn(self, turn_id: int) -> None:
         """Let the page scroll to a turn of the open conversation."""
@@ -256,12 +276,13 @@ class PageState:
             return False
         return True
 
-    def go_back(self) -> None:
-        """Follow the browser's back and forward buttons, in the composer's callback: its address says where they led."""
-        value = st.session_state.get(COMPOSER)
-        went = value.get("went") if isinstance(value, Mapping) else None
-        if isinstance(went, Mapping):
-            self._take_address({name: str(said) for name, said in went.items() if said})
+    def go_back(self, went: Mapping[str, object]) -> None:
+        """Follow the browser's back and forward buttons: its address says where they led."""
+        self._take_address({name: str(said) for name, said in went.items() if said})
+
+    def is_still_in(self, conversation: object) -> bool:
+        """Return whether a question belongs here that was sent from that conversation, a number or None."""
+        return conversation == self.conversation_id or (conversation is None and self.has_begun)
 
     def _take_address(self, said: Mapping[str, str]) -> None:
         number, view, language = said.get("c", ""), said.get("view", ""), said.get("lang", "")
@@ -318,12 +339,22 @@ def page_state() -> PageState:
     return state
 
 
-def submitted() -> tuple[str, tuple[str, ...]]:
-    """Return what the composer was sent with, in its callback: the text, and ids of staged pictures."""
+def told() -> Sequence[Told]:
+    """Return what the composer tells, in its callback, oldest first."""
     value = st.session_state.get(COMPOSER)
-    sent = value.get("sent") if isinstance(value, Mapping) else None
-    if not isinstance(sent, Mapping):
-        return "", ()
+    said = value.get("told") if isinstance(value, Mapping) else None
+    found: list[Told] = []
+    for each in said if isinstance(said, list) else ():
+        if not isinstance(each, Mapping):
+            continue
+        number, kind, about = each.get("number"), each.get("kind"), each.get("value")
+        if isinstance(number, int) and isinstance(kind, str) and isinstance(about, Mapping):
+            found.append(Told(number, kind, about))
+    return found
+
+
+def submitted(sent: Mapping[str, object]) -> tuple[str, tuple[str, ...]]:
+    """Return what the composer was sent with: the text, and ids of staged pictures."""
     text, ids = sent.get("text"), sent.get("ids")
     staged_ids = tuple(each for each in ids if isinstance(each, str)) if isinstance(ids, list) else ()
     return (text.strip() if isinstance(text, str) else ""), staged_ids

@@ -89,3 +89,18 @@ class Visitor:
         parts = urlsplit(url)
         if parts.scheme not in ("data", "blob") and not is_loopback(parts.hostname or ""):
             self.outside.append(url)
+
+
+def drop(page: Page, file: Path) -> None:
+    """Drop a file in the middle of the page, far from the composer."""
+    session = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send(
+            "Input.dispatchDragEvent",
+            {
+                "type": kind,
+                "x": 640,
+                "y": 300,
+                "data": {"items": [], "files": [str(file)], "dragOperationsMask": 1},
+            },
+        )

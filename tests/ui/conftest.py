@@ -22,9 +22,11 @@ from qwen_vl_app.config import ROOT, Settings
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.history import HistoryStore, Keeping, KeepingMode
 from qwen_vl_app.ui.acts import act as act_of
+from qwen_vl_app.ui.composer import hear
 from qwen_vl_app.ui.desk import Desk
 from qwen_vl_app.ui.pictures import forget_pictures
 from qwen_vl_app.ui.sending import ask as ask_of
+from qwen_vl_app.ui.state import Told
 from qwen_vl_app.ui.visit import Visit
 from tests.chromium import chromium
 from tests.hub_parts import WAIT_S, wait_until_let_go
@@ -122,6 +124,22 @@ def click(page: AppTest, act: str, **facts: object) -> AppTest:
     """Click a button of the page's own HTML, or of the list of conversations."""
     _handed(page)[1].append(lambda visit: act_of(visit, {"act": act, **facts}))
     return page.run()
+
+
+def tell(page: AppTest, *said: Told) -> AppTest:
+    """Let the composer tell something, as its callback hears it."""
+    _handed(page)[1].append(lambda visit: hear(visit, said))
+    return page.run()
+
+
+def twice(act: Callable[..., object]) -> Callable[..., None]:
+    """Return what two clicks do that arrive before the page shows anything of the first."""
+
+    def clicked(*args: object, **more: object) -> None:
+        for _ in range(2):
+            act(*args, **more)
+
+    return clicked
 
 
 def search(page: AppTest, text: str) -> AppTest:

@@ -11,7 +11,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, expect
 
 from tests.serving import answers, free_port, serving
-from tests.ui.browsing import Visitor
+from tests.ui.browsing import CHIP, Visitor
 from tests.ui.fakes import png
 from tests.ui.served_app import fill
 
@@ -20,10 +20,10 @@ RECONNECT_MS = 120_000
 """Streamlit tries again after ever longer pauses."""
 
 
-def served(folder: Path, port: int) -> AbstractContextManager[str]:
+def served(folder: Path, port: int, *, script: str = "served_app.py") -> AbstractContextManager[str]:
     """Serve the conversations of a folder at a port until the block ends."""
     url = f"http://127.0.0.1:{port}/"
-    command = [sys.executable, str(Path(__file__).with_name("served_app.py")), str(port), str(folder)]
+    command = [sys.executable, str(Path(__file__).with_name(script)), str(port), str(folder)]
 
     @contextmanager
     def run() -> Iterator[str]:
@@ -42,7 +42,7 @@ def is_open(page: Page, conversation: int, turns: int, *, within_ms: int = RECON
 
 
 def test_the_address_follows_and_leads(browser: Browser, tmp_path: Path) -> None:
-    """Back and forward go through what was open; a server that begins anew gives the tab what it had open last."""
+    """Back and forward go through what was open; a server that begins anew, brought up to date, gives the tab what it had open last."""
     one, two = (fill(tmp_path, OWNER, turns=turns, data=png()) for turns in (1, 2))
     port = free_port()
     with served(tmp_path, port) as url:
@@ -61,14 +61,26 @@ def test_the_address_follows_and_leads(browser: Browser, tmp_path: Path) -> None
         is_open(page, one, 1)
         page.get_by_test_id("conversation").first.click()
         is_open(page, two, 2)
+        (tmp_path / "panel.png").write_bytes(png(width=560, height=280))
+        page.locator("input[type=file]").set_input_files(tmp_path / "panel.png")
+        chip = page.get_by_test_id(CHIP)
+        expect(chip).to_contain_text("560 × 280")
+        visitor.composer.fill("Typed before")
         assert visitor.errors == []
     # The tab was loaded at the second conversation's address, left for the first's, and is at the second's now.
     page.get_by_test_id("conversation").last.wait_for()
-    with served(tmp_path, port):
+    with served(tmp_path, port, script="served_newer.py"):
         expect(page.locator('[data-testid="stApp"][data-test-connection-state="CONNECTED"]')).to_be_visible(
             timeout=RECONNECT_MS
         )
         is_open(page, two, 2)
+        # An update under the open page: one composer still, with all that was in it, also what only the former server had.
+        expect(page.get_by_test_id("list-search")).to_have_count(1)
+        expect(visitor.composer).to_have_value("Typed before")
+        visitor.composer.press("Enter")
+        expect(page.locator(".qvl-typed").last).to_have_text("Typed before")
+        expect(page.get_by_role("button", name="Show panel.png large").last).to_be_visible()
+        expect(chip).to_have_count(0)
         page.get_by_role("button", name="New conversation").click()
         expect(page.get_by_role("heading", name="Ask about your pictures")).to_be_visible()
         expect(page).to_have_url(url)

@@ -15,7 +15,7 @@ from qwen_vl_app.batch import BatchPlan, BatchRuns, ExportKind
 from qwen_vl_app.config import Settings
 from qwen_vl_app.errors import UsageError
 from qwen_vl_app.texts import Language
-from qwen_vl_app.ui import batch_run, forms_filling
+from qwen_vl_app.ui import batch_page, batch_run, forms_filling
 from qwen_vl_app.ui.batch_page import check_folder, may_name_folders
 from qwen_vl_app.ui.batch_run import exported
 from qwen_vl_app.ui.state import PageState
@@ -23,7 +23,7 @@ from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
 from tests.batch.parts import AnsweringEngine
 from tests.hub_parts import WAIT_S
-from tests.ui.conftest import MakeAssistant, address_of, click, page_of, words_on
+from tests.ui.conftest import MakeAssistant, address_of, click, page_of, twice, words_on
 from tests.ui.fakes import png
 
 
@@ -64,6 +64,21 @@ def begin(page: AppTest, folder: object) -> AppTest:
     page.segmented_control(key="batch-source").set_value("folder").run()
     page.text_input(key="batch-folder").set_value(str(folder))
     return page.button(key="batch-start").click().run()
+
+
+def test_the_second_click_of_two_begins_and_deletes_nothing(
+    assistant: Assistant, runs: BatchRuns, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page did not show yet what came of the first: there is one run, and no sentence about one that is unknown."""
+    for module, name in ((batch_page, "_start"), (batch_run, "_delete")):
+        monkeypatch.setattr(module, name, twice(getattr(module, name)))
+    page = begin(batch_page_of(assistant), photos)
+    (summary,) = runs.list(owner="local")
+    assert runs.wait(summary.run_id, WAIT_S)
+    page.run().button(key="batch-delete").click().run()
+    assert not page.exception
+    assert runs.list(owner="local") == ()
+    assert not page.warning
 
 
 def test_a_folder_is_begun_followed_and_looked_at(assistant: Assistant, runs: BatchRuns, photos: Path) -> None:

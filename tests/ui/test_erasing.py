@@ -12,7 +12,8 @@ from streamlit.testing.v1 import AppTest
 from qwen_vl_app.chat import Question
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.errors import UsageError
-from tests.ui.conftest import MakeAssistant, address_of, ask, click, finish, html_on, list_of, page_of, words_on
+from qwen_vl_app.ui import erasing
+from tests.ui.conftest import MakeAssistant, address_of, ask, click, finish, html_on, list_of, page_of, twice, words_on
 from tests.ui.fakes import png
 
 
@@ -56,11 +57,15 @@ def test_the_only_question_takes_its_conversation_with_it(make_assistant: MakeAs
     assert "Receipt 1" in _told(page)
 
 
-def test_a_conversation_that_goes_is_told_with_its_receipt(make_assistant: MakeAssistant) -> None:
-    """The sentence counts what went."""
+def test_a_conversation_that_goes_is_told_with_its_receipt(
+    make_assistant: MakeAssistant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sentence counts what went; the second click of two adds nothing to it."""
+    monkeypatch.setattr(erasing, "_erase_conversation", twice(erasing._erase_conversation))
     page = _with_two_turns(make_assistant)
     page = click(page, "delete", conversation=1).button(key="delete-sure").click().run()
     assert "Questions: 2, pictures: 1." in _told(page) and "Receipt 1" in _told(page)
+    assert not page.warning
 
 
 def test_pictures_of_the_question_being_written_stay(make_assistant: MakeAssistant) -> None:

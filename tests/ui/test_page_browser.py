@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.chromium import WAIT_MS
-from tests.ui.browsing import CHIP, TEXT_AREA, Visitor
+from tests.ui.browsing import CHIP, TEXT_AREA, Visitor, drop
 from tests.ui.fakes import png
 
 pytestmark = pytest.mark.browser
@@ -85,7 +85,7 @@ def test_paste_and_drop_in_chinese(browser: Browser, address: str, tmp_path: Pat
     _paste(page, png(width=300, height=200))
     expect(page.get_by_test_id(CHIP).nth(0)).to_contain_text("PNG · 300 × 200")
     (tmp_path / "dropped.png").write_bytes(png(width=400, height=200))
-    _drop(page, tmp_path / "dropped.png")
+    drop(page, tmp_path / "dropped.png")
     expect(page.get_by_test_id(CHIP).nth(1)).to_contain_text("PNG · 400 × 200")
     visitor.ask("灯在哪里？")
     expect(page.get_by_role("application", name="图片 pasted.png")).to_be_visible()
@@ -233,18 +233,3 @@ def _pdf(*, pages: int) -> bytes:
     out = io.BytesIO()
     document.save(out)
     return out.getvalue()
-
-
-def _drop(page: Page, file: Path) -> None:
-    """Drop a file in the middle of the page, far from the composer."""
-    session = page.context.new_cdp_session(page)
-    for kind in ("dragEnter", "dragOver", "drop"):
-        session.send(
-            "Input.dispatchDragEvent",
-            {
-                "type": kind,
-                "x": 640,
-                "y": 300,
-                "data": {"items": [], "files": [str(file)], "dragOperationsMask": 1},
-            },
-        )

@@ -10,8 +10,13 @@ const KEPT = "qvl-composer";
 const JUMP_WITHIN_MS = 5000;
 const HOLD_MS = 10000;
 const HELD_ACTS = ["look", "edit"]; // these draw a turn anew in its place
+const BACK_AFTER_MS = 1000; // a server that is back draws the page first, and one that has begun anew hears nothing before
+const BACK_WITHIN_MS = 5000;
+const LOOK_AGAIN_MS = 250;
 
 const store = (window.qvlComposer ??= { text: "", chips: [], detail: "", restored: 0, jumped: 0, nextKey: 1, isRead: false, hears: false });
+// By name, for the store may be that of an older version of this file, under which the server was brought up to date.
+for (const [name, value] of Object.entries({ unheard: [], number: 0, line: 1, awaited: [] })) store[name] ??= value;
 const instances = new WeakMap();
 
 export default function composer(component) {
@@ -50,7 +55,6 @@ class Composer {
     this.parent = parent;
     this.data = { labels: {}, details: [] };
     this.isAttached = false;
-    this.isWaitingToSend = false;
     this.dragDepth = 0;
     this.build();
   }
@@ -70,10 +74,10 @@ class Composer {
     });
     this.attachButton = element("button", { type: "button", class: "quiet", on: { click: () => this.picker.click() } });
     this.cameraButton = element("button", { type: "button", class: "quiet", on: { click: () => this.openCamera() } });
-    this.tasksButton = element("button", { type: "button", class: "quiet", on: { click: () => this.tell("did", { act: "tasks" }) } });
+    this.tasksButton = element("button", { type: "button", class: "quiet", on: { click: () => this.say("did", { act: "tasks" }) } });
     this.detail = element("select", { class: "quiet", on: { change: () => this.chooseDetail(this.detail.value) } });
     this.privateButton = element("button", {
-      type: "button", class: "quiet private", on: { click: () => this.tell("did", { act: "private", on: this.data.private === "on" ? 0 : 1 }) },
+      type: "button", class: "quiet private", on: { click: () => this.say("did", { act: "private", on: this.data.private === "on" ? 0 : 1 }) },
     });
     this.privateNote = element("p", { class: "private-note" });
     this.hint = element("span", { class: "hint", role: "status", "aria-live": "polite" });
@@ -90,20 +94,22 @@ class Composer {
     this.data = data;
     this.tell = setTriggerValue;
     // Most runs of the page tell nothing new about how all this looks.
-    const looks = JSON.stringify({ ...data, last_question: "", follows: false, restore: null, jump: null, place: "", address: "" });
+    const looks = JSON.stringify({ ...data, last_question: "", follows: false, restore: null, jump: null, place: "", address: "", heard: 0, conversation: 0, has_begun: 0 });
     if (looks !== this.looks) this.relabel(data);
     this.looks = looks;
     if (data.details.length && !data.details.some(([value]) => value === store.detail)) store.detail = data.detail;
     this.detail.value = store.detail;
+    this.takeHeard(data);
     if (data.restore && data.restore.token > store.restored) {
       store.restored = data.restore.token;
-      store.text = data.restore.replaces ? data.restore.text : store.text || data.restore.text;
+      store.text = data.restore.replaces ? data.restore.text : joined(data.restore.text, store.text);
       if (data.restore.replaces) this.text.focus();
       if (data.details.some(([value]) => value === data.restore.detail)) {
         this.detail.value = data.restore.detail;
         this.chooseDetail(data.restore.detail);
       }
       this.fetchChips(data.restore.ids);
+      this.keep();
     } else if (!store.isRead) {
       this.readKept();
     }
@@ -165,13 +171,19 @@ class Composer {
     for (const [event, listener] of Object.entries(this.listeners)) document.addEventListener(event, listener, true);
     this.onBack = (event) => {
       event.stopImmediatePropagation(); // Streamlit would run the page once more for it, and keep this address as its own
-      if (location.search !== this.data.address) this.goToAddress();
+      if (location.search !== this.data.address || this.isFollowing()) this.goToAddress();
     };
     window.addEventListener("popstate", this.onBack, true);
+    this.takeEarlyFiles();
+    this.lineObserver = new MutationObserver(() => this.onLine());
+    if (appElement()) this.lineObserver.observe(appElement(), { attributeFilter: ["data-test-connection-state"] });
+    this.onLine();
     this.followEnd();
   }
 
   detach() {
+    this.lineObserver?.disconnect();
+    clearTimeout(this.lookingBack);
     window.removeEventListener("popstate", this.onBack, true);
     for (const [event, listener] of Object.entries(this.listeners ?? {})) document.removeEventListener(event, listener, true);
     this.endObserver?.disconnect();
@@ -188,6 +200,12 @@ class Composer {
     event.stopPropagation();
     this.add(files);
     this.text.focus();
+  }
+
+  /* What was dropped or pasted on the page before this file was there. */
+  takeEarlyFiles() {
+    const files = window.qvlEarly?.handOver() ?? [];
+    if (files.length && this.data.can_ask && this.data.is_shown) this.add(files);
   }
 
   onDrag(event, step) {
@@ -214,6 +232,7 @@ class Composer {
 
   add(files) {
     for (const file of files) store.chips.push({ key: store.nextKey++, name: file.name, state: "waiting", file });
+    this.keep();
     this.refresh();
     this.upload();
   }
@@ -224,9 +243,8 @@ class Composer {
       chip.state = "uploading";
       const query = new URLSearchParams({ name: chip.name, detail: store.detail, lang: this.data.lang });
       this.ask(chip, `${UPLOADS}?${query}`, { method: "POST", body: chip.file }).then(() => {
-        delete chip.file;
         this.upload();
-        if (this.isWaitingToSend && !isBusy()) this.send();
+        this.sendWaiting();
       });
     }
     this.refresh();
@@ -234,18 +252,21 @@ class Composer {
 
   /* Ask the server about a chip; it then is what the server says, or says why not. */
   async ask(chip, address, request) {
+    const { detail } = store;
     try {
       const reply = await fetch(address, { credentials: "same-origin", ...request });
       const said = await reply.json();
       if (!said.problem) {
-        Object.assign(chip, { state: "ready", problem: "" }, said);
+        Object.assign(chip, { state: "ready", problem: "", isUnsent: false }, said);
       } else {
         this.refuse(chip, said.problem);
       }
     } catch {
+      chip.isUnsent = !chip.id && Boolean(chip.file);
       this.refuse(chip, this.data.labels.unreachable);
     }
     if (!store.chips.includes(chip) && chip.id) this.forget(chip.id); // removed while it was on its way
+    else if (chip.state === "ready" && detail !== store.detail && !chip.problem) this.edit(chip, {}); // another was chosen meanwhile
     this.keep();
     this.refresh();
   }
@@ -253,7 +274,7 @@ class Composer {
   refuse(chip, problem) {
     chip.problem = problem || this.data.labels.unreachable;
     chip.state = chip.id ? "ready" : "refused";
-    if (this.isWaitingToSend) this.isWaitingToSend = false;
+    store.isWaiting = false;
   }
 
   edit(chip, wanted) {
@@ -266,10 +287,9 @@ class Composer {
       store.chips.splice(store.chips.indexOf(chip) + 1, 0, edited);
     }
     edited.state = "uploading";
+    if (Object.keys(wanted).length) delete edited.file; // it is not what stands here any more
     this.refresh();
-    this.ask(edited, address, { method: "POST", body }).then(() => {
-      if (this.isWaitingToSend && !isBusy()) this.send();
-    });
+    this.ask(edited, address, { method: "POST", body }).then(() => this.sendWaiting());
   }
 
   chooseDetail(detail) {
@@ -294,25 +314,58 @@ class Composer {
 
   async fetchChips(ids) {
     if (!ids?.length) return;
+    const awaited = { ids };
+    store.awaited.push(awaited); // a question that is sent meanwhile waits for them
     try {
       const query = new URLSearchParams({ ids: ids.join(","), lang: this.data.lang });
       const reply = await fetch(`${UPLOADS}?${query}`, { credentials: "same-origin" });
-      if (!reply.ok) return;
+      if (!reply.ok) throw new Error(reply.statusText);
+      const found = await reply.json();
       const known = new Set(store.chips.map((chip) => chip.id));
-      for (const said of await reply.json()) {
+      for (const said of found) {
         if (!known.has(said.id)) store.chips.push({ key: store.nextKey++, state: "ready", ...said });
       }
+      noLongerAwaited(awaited);
     } catch {
-      return; // a page that reloads: the next one asks again
+      awaited.isGivenUp = true; // a page that reloads: the next one asks again
     }
+    this.keep();
+    this.sendWaiting();
     this.refresh();
+  }
+
+  /* A server that has begun anew has none of the pictures that wait here: those whose files are at hand go to it once more. */
+  async bringChips() {
+    const asked = store.chips.filter((chip) => chip.id);
+    const awaited = { ids: [] };
+    store.awaited.push(awaited);
+    try {
+      const query = new URLSearchParams({ ids: asked.map((chip) => chip.id).join(","), lang: this.data.lang });
+      const found = asked.length ? await (await fetch(`${UPLOADS}?${query}`, { credentials: "same-origin" })).json() : [];
+      for (const chip of asked.filter((each) => !found.some(({ id }) => id === each.id))) {
+        delete chip.id;
+        chip.isUnsent = Boolean(chip.file);
+        if (!chip.file) this.refuse(chip, this.data.labels.gone);
+      }
+      for (const chip of store.chips.filter((each) => each.isUnsent)) Object.assign(chip, { state: "waiting", isUnsent: false, problem: "" });
+    } catch {
+      // away again: the next time that it is back
+    }
+    noLongerAwaited(awaited);
+    this.upload();
+    this.keep();
+    this.sendWaiting();
   }
 
   /* What is typed and staged outlives a reload of this tab, and nothing more. */
 
   keep() {
-    const ids = store.chips.filter((chip) => chip.id).map((chip) => chip.id);
-    sessionStorage.setItem(KEPT, JSON.stringify({ text: store.text, ids, detail: store.detail }));
+    const sent = store.unheard.filter((each) => each.kind === "sent").map((each) => each.value);
+    const text = joined(...sent.map((each) => each.text), store.text);
+    const held = store.chips.filter((chip) => chip.id).map((chip) => chip.id);
+    const ids = [...new Set([...[...sent, ...store.awaited].flatMap((each) => each.ids), ...held])];
+    const lost = store.chips.filter((chip) => !chip.id && chip.state !== "refused").map((chip) => chip.name);
+    sessionStorage.setItem(KEPT, JSON.stringify({ text, ids, lost, detail: store.detail }));
   }
 
   readKept() {
@@ -320,6 +373,7 @@ class Composer {
       const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "{}");
       store.text = store.text || kept.text || "";
       if (this.data.details.some(([value]) => value === kept.detail)) this.detail.value = store.detail = kept.detail;
+      for (const name of kept.lost ?? []) store.chips.push({ key: store.nextKey++, name, state: "refused", problem: this.data.labels.lost });
       this.fetchChips(kept.ids);
     } catch {
       sessionStorage.removeItem(KEPT);
@@ -345,8 +399,9 @@ class Composer {
 
   onEscape(event) {
     event.stopPropagation();
-    if (this.isWaitingToSend) {
-      this.isWaitingToSend = false;
+    if (store.isWaiting || store.unheard.some(isHeldClick)) {
+      store.isWaiting = false;
+      store.unheard = store.unheard.filter((each) => !isHeldClick(each));
     } else if (this.text.value || store.chips.some((chip) => chip.state === "refused")) {
       store.text = this.text.value = "";
       store.chips = store.chips.filter((chip) => chip.state !== "refused");
@@ -359,21 +414,89 @@ class Composer {
 
   send() {
     if (!this.data.can_ask) return;
-    if (isBusy()) {
-      this.isWaitingToSend = true;
+    if (isBusy() || isAway() || this.isFollowing()) {
+      [store.isWaiting, store.waitsIn] = [true, this.isFollowing() ? undefined : this.data.conversation];
       this.refresh();
       return;
     }
-    this.isWaitingToSend = false;
+    store.isWaiting = false;
+    store.awaited = [];
     const ids = store.chips.filter((chip) => chip.state === "ready").map((chip) => chip.id);
     const text = this.text.value.trim();
     if (!text && !ids.length) return;
-    this.tell("sent", { text, ids });
+    this.say("sent", { text, ids, conversation: this.data.conversation }, store.chips);
     store.text = this.text.value = "";
     store.chips = [];
     this.isAtEnd = true;
     this.keep();
     this.refresh();
+  }
+
+  sendWaiting() {
+    if (!store.isWaiting || isBusy() || isAway() || this.isFollowing()) return;
+    const { conversation, has_begun: hasBegun } = this.data;
+    const isStillThere = store.waitsIn === undefined || store.waitsIn === conversation || (store.waitsIn === null && hasBegun);
+    store.isWaiting = isStillThere; // what was meant for another conversation stays where it is typed
+    if (isStillThere) this.send();
+    else this.refresh();
+  }
+
+  /* Whether the page is on its way to what the address says: for a moment it may show something else. */
+  isFollowing() {
+    return store.session !== undefined && (store.session !== this.data.session || store.unheard.some((each) => each.kind === "went"));
+  }
+
+  /* Python hears what is told here sooner or later, once. While it is busy, Streamlit keeps only the latest that a part of the page tells,
+   * and nothing while the connection is away: so all that was not heard is told again with the next, and after the connection is back. */
+
+  say(kind, value, chips = []) {
+    if (isAway()) store.unheard = store.unheard.filter((each) => each.kind !== kind || !isUntold(each)); // of many clicks, the last
+    store.unheard.push({ number: ++store.number, kind, value, chips });
+    this.deliver();
+    this.refresh();
+  }
+
+  deliver() {
+    if (isAway() || !store.unheard.some((each) => each.line !== store.line)) return;
+    for (const each of store.unheard) Object.assign(each, { line: store.line, session: this.data.session });
+    this.tell("told", store.unheard.map(({ number, kind, value }) => ({ number, kind, value })));
+  }
+
+  takeHeard(data) {
+    const isLost = (each) => !isUntold(each) && each.session !== data.session; // the server began anew before it said that it has heard
+    const lost = store.unheard.filter(isLost);
+    const left = store.unheard.filter((each) => !isLost(each) && each.number > data.heard);
+    if (left.length === store.unheard.length) return;
+    store.unheard = left;
+    for (const { value, chips } of lost.filter((each) => each.kind === "sent")) {
+      store.text = joined(value.text, store.text);
+      store.chips.push(...chips);
+    }
+    this.keep();
+    if (lost.length) this.bringChips();
+  }
+
+  onLine() {
+    if (isLineCut()) {
+      clearTimeout(this.lookingBack);
+      store.isCut = true;
+    } else if (store.isCut) {
+      this.lookBack(Date.now() + BACK_WITHIN_MS);
+    }
+    this.refresh();
+  }
+
+  lookBack(until, after = BACK_AFTER_MS) {
+    clearTimeout(this.lookingBack);
+    this.lookingBack = setTimeout(() => {
+      if (appElement().dataset.testScriptState !== "notRunning" && Date.now() < until) return this.lookBack(until, LOOK_AGAIN_MS);
+      store.isCut = false;
+      store.line += 1;
+      this.deliver();
+      this.bringChips();
+      this.sendWaiting();
+      return this.refresh();
+    }, after);
   }
 
   /* What is shown */
@@ -387,7 +510,8 @@ class Composer {
     if (focused) this.chips.querySelector(`[data-focus="${focused}"]`)?.focus();
     const canSend = this.data.can_ask && (this.text.value.trim() || store.chips.some((chip) => chip.state !== "refused"));
     this.sendButton.disabled = !canSend;
-    const hint = this.isWaitingToSend ? say.waiting : isBusy() ? say.staging : "";
+    const isHeld = isAway() && (store.isWaiting || store.unheard.some(isHeldClick));
+    const hint = isHeld ? say.away : store.isWaiting ? say.waiting : isBusy() ? say.staging : "";
     if (this.hint.textContent !== hint) this.hint.textContent = hint;
     // Asking for a height has the whole page laid out; what is not shown has none.
     const measured = this.box.hidden ? null : `${this.text.placeholder}\n${this.text.value}`;
@@ -546,8 +670,15 @@ class Composer {
   /* The page around: its buttons, and following the end while one reads there. */
 
   onPageClick(event) {
-    const button = event.target.closest?.("button[data-act]");
+    const button = event.target.closest?.("button");
+    const before = this.clicked;
+    this.clicked = button;
     if (!button) return;
+    if (!button.dataset.act) {
+      // The second click of two: what it decides is decided, and where the page was drawn anew, what lies under it now was not meant.
+      if (event.detail > 1 && ((before && !before.isConnected) || button.matches('[data-testid^="stBaseButton-primary"]'))) swallow(event);
+      return;
+    }
     event.preventDefault();
     event.stopPropagation();
     this.do(button);
@@ -564,15 +695,17 @@ class Composer {
     if (HELD_ACTS.includes(button.dataset.act)) this.hold(button.dataset.turn);
     if (button.dataset.act === "earlier") this.hold(document.querySelector("[data-turn-place]")?.dataset.turnPlace);
     if (button.dataset.act === "copy") this.copy(button);
-    else this.tell("did", { ...button.dataset });
+    else this.say("did", { ...button.dataset });
   }
 
   /* A button in a dialog loses the focus while its file is made; then Escape is heard by nobody. */
   onPageKey(event) {
+    // A key that is held a little too long must not decide what comes next, too.
+    if (event.repeat && event.key === "Enter" && !event.composedPath()[0].matches?.("textarea")) return swallow(event);
     if (event.key !== "Escape" || document.activeElement !== document.body || !event.isTrusted) return;
     const dialog = document.querySelector('[data-testid="stDialog"] [role="dialog"]');
     dialog?.focus();
-    dialog?.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", code: "Escape", bubbles: true, cancelable: true }));
+    return dialog?.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", code: "Escape", bubbles: true, cancelable: true }));
   }
 
   async copy(button) {
@@ -641,20 +774,22 @@ class Composer {
   /* The address says what is open: a reload or a bookmark finds it again, back and forward lead through it. Written here, for Streamlit
    * draws its whole page anew for an address that Python writes. */
   keepAddress() {
+    if (store.unheard.some((each) => each.kind === "went")) return; // this tells of where one was before
     const before = store.session, { session, address } = this.data;
     const replaces = before === undefined || store.isFollowing; // no step of its own: back would lead to it again and again
     [store.session, store.isFollowing] = [session, false];
-    if (location.search === address) return;
+    if (location.search === address) return this.sendWaiting();
     if (before !== undefined && before !== session) {
       this.goToAddress(); // the server has begun anew meanwhile, with the address at which this tab was once opened
     } else {
       history[replaces ? "replaceState" : "pushState"]({}, "", location.pathname + address);
     }
+    this.sendWaiting();
   }
 
   goToAddress() {
     store.isFollowing = true;
-    this.tell("went", Object.fromEntries(new URL(location.href).searchParams));
+    this.say("went", Object.fromEntries(new URL(location.href).searchParams));
   }
 
   /* Another page begins at its top, another conversation at its end: Streamlit keeps the place of what stood there before. */
@@ -696,8 +831,43 @@ function whenIdle(act) {
   else setTimeout(act, 30);
 }
 
+function swallow(event) {
+  event.preventDefault();
+  event.stopImmediatePropagation();
+}
+
 function isBusy() {
-  return store.chips.some((chip) => chip.state === "waiting" || chip.state === "uploading");
+  return store.chips.some((chip) => chip.state === "waiting" || chip.state === "uploading") || store.awaited.some((each) => !each.isGivenUp);
+}
+
+function noLongerAwaited(awaited) {
+  store.awaited = store.awaited.filter((each) => each !== awaited);
+}
+
+function appElement() {
+  return document.querySelector('[data-testid="stApp"]');
+}
+
+/* Whether nothing that is told now would arrive. */
+function isAway() {
+  return Boolean(store.isCut) || isLineCut();
+}
+
+function isLineCut() {
+  const state = appElement()?.dataset.testConnectionState;
+  return state !== undefined && state !== "CONNECTED";
+}
+
+function isUntold(each) {
+  return each.line === undefined;
+}
+
+function isHeldClick(each) {
+  return each.kind === "did" && isUntold(each);
+}
+
+function joined(...texts) {
+  return texts.filter(Boolean).join("\n");
 }
 
 function carriesFiles(event) {

@@ -121,6 +121,8 @@ class Dropped {
     if (this.data.single) Object.assign(this.store, emptied()); // the latest counts
     this.store.id ||= newId();
     this.store.waiting.push(...(this.data.single ? found.slice(0, 1) : found));
+    // Until all of them are there a run could only begin over some.
+    if (found.length && !this.data.single) this.tell("drop", { id: "", count: 0, is_coming: true });
     this.send();
   }
 

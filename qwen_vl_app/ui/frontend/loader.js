@@ -4,15 +4,19 @@
  */
 
 const files = (window.qvlParts ??= {});
+const standing = (window.qvlStanding ??= new WeakMap()); // in each place, the file that drew there and how it leaves
+window.qvlEarly ??= early();
+const AGAIN_AFTER_MS = 500;
+const AGAIN_WITHIN_MS = 15000;
 
 export default function part(component) {
   const file = (files[AT] ??= fetched());
-  if (file.draw) return file.draw(component);
+  if (file.draw) return drawn(file, component);
   const place = component.parentElement;
   let leave;
   file.latest.set(place, component);
   file.isThere.then(() => {
-    if (file.draw && file.latest.get(place) === component) leave = file.draw(component);
+    if (file.draw && file.latest.get(place) === component) leave = drawn(file, component);
   });
   return () => {
     if (file.latest.get(place) === component) file.latest.delete(place);
@@ -20,11 +24,48 @@ export default function part(component) {
   };
 }
 
+/* A server that was brought up to date under the open page has another file for a place: what the former one drew goes. */
+function drawn(file, component) {
+  const place = component.parentElement;
+  const before = standing.get(place);
+  if (before && before.file !== file) {
+    before.leave?.();
+    for (const child of [...place.children]) if (!child.querySelector("style")) child.remove(); // the rules are Streamlit's to change
+  }
+  const leave = file.draw(component);
+  standing.set(place, { file, leave });
+  return leave;
+}
+
 function fetched() {
   const file = { latest: new WeakMap() };
-  file.isThere = import(new URL(AT, location.origin).href).then(
-    (made) => { file.draw = made.default; },
-    () => { delete files[AT]; }, // the server is away: tried again when the part is drawn again
-  );
+  file.isThere = load(0).then((made) => { file.draw = made.default; });
   return file;
+}
+
+/* Under another address each time: a browser may remember that a module could not be had. */
+function load(times) {
+  return import(new URL(times ? `${AT}?again=${times}` : AT, location.origin).href).catch(async () => {
+    await new Promise((done) => setTimeout(done, Math.min(AGAIN_AFTER_MS * 2 ** times, AGAIN_WITHIN_MS)));
+    return load(times + 1);
+  });
+}
+
+/* Files that are dropped or pasted on the page before the composer is there: the browser would leave the page for them. */
+function early() {
+  const files = [];
+  const heard = { dragover: "dataTransfer", drop: "dataTransfer", paste: "clipboardData" };
+  const hear = (event) => {
+    const carried = event[heard[event.type]];
+    if (event.defaultPrevented || ![...(carried?.types ?? [])].includes("Files")) return; // a place of its own has it
+    event.preventDefault();
+    if (event.type !== "dragover") files.push(...carried.files);
+  };
+  for (const type of Object.keys(heard)) document.addEventListener(type, hear);
+  return {
+    handOver: () => {
+      for (const type of Object.keys(heard)) document.removeEventListener(type, hear);
+      return files.splice(0);
+    },
+  };
 }

@@ -1,0 +1,101 @@
+"""What the composer tells is done once and in its order, whatever came between, and a second click of two does nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from streamlit.testing.v1 import AppTest
+
+from qwen_vl_app.assistant import Assistant
+from qwen_vl_app.ui.sending import ask_edited
+from qwen_vl_app.ui.state import Told
+from qwen_vl_app.ui.visit import Visit
+from tests.ui.conftest import MakeAssistant, address_of, click, composer_of, finish, page_of, send, tell, words_on
+
+
+def sent(number: int, text: str, *, conversation: int | None = None, ids: tuple[str, ...] = ()) -> Told:
+    """Return a question as the composer tells it."""
+    return Told(number, "sent", {"text": text, "ids": list(ids), "conversation": conversation})
+
+
+def questions(assistant: Assistant, conversation: int) -> list[str]:
+    """Return what was asked in a conversation."""
+    return [turn.question for turn in assistant.turns("local", conversation)]
+
+
+def restored(page: AppTest) -> Mapping[str, Any]:
+    """Return what went back into the composer."""
+    told: Mapping[str, Any] = composer_of(page)["restore"]
+    return told
+
+
+def test_what_is_told_again_is_done_once_and_in_its_order(make_assistant: MakeAssistant) -> None:
+    """A click on "private" before the question counts for it; a second question goes on with what the first began."""
+    assistant = make_assistant("One", "Two", "Three")
+    page = page_of(assistant)
+    first, second = sent(1, "First"), sent(2, "Second")
+    page = finish(assistant, tell(page, first, second))
+    assert questions(assistant, 1) == ["First", "Second"]
+    assert composer_of(page)["heard"] == 2
+    page = finish(assistant, tell(page, first, second, sent(3, "Third", conversation=1)))
+    assert questions(assistant, 1) == ["First", "Second", "Third"]
+
+    page = tell(page_of(assistant), Told(1, "did", {"act": "private", "on": "1"}), sent(2, "Between us"))
+    assert assistant.conversation("local", int(address_of(page)["c"])).title == "Between us"
+    assert [each.id for each in assistant.conversations("local")] == [1]
+
+
+def test_a_question_is_not_asked_in_another_conversation(make_assistant: MakeAssistant) -> None:
+    """Another one was opened before it arrived: it goes back into the composer, with a sentence."""
+    assistant = make_assistant("One", "Two")
+    finish(assistant, send(page_of(assistant), "The old one"))
+    page = finish(assistant, send(page_of(assistant), "The new one"))
+    page = tell(click(page, "open", conversation=1), sent(1, "About the new one", conversation=2, ids=("a",)))
+    assert questions(assistant, 1) == ["The old one"]
+    assert questions(assistant, 2) == ["The new one"]
+    assert restored(page)["text"] == "About the new one"
+    assert restored(page)["ids"] == ["a"]
+    assert "Another conversation was opened" in words_on(page)
+
+
+def test_of_several_questions_all_that_cannot_be_asked_come_back(make_assistant: MakeAssistant) -> None:
+    """Two about pictures that are gone, one that can be asked: both come back, and the sentence stays."""
+    assistant = make_assistant("Three")
+    page = tell(page_of(assistant), sent(1, "One", ids=("gone",)), sent(2, "Two", ids=("too",)), sent(3, "Three"))
+    assert restored(page)["text"] == "One\nTwo"
+    assert "add it once more" in words_on(page)
+    assert questions(assistant, 1) == ["Three"]
+
+
+def test_of_several_dialogs_the_last_one_opens(make_assistant: MakeAssistant) -> None:
+    """They were clicked while the page was busy; a page shows one."""
+    assistant = make_assistant("One")
+    page = finish(assistant, send(page_of(assistant), "Once"))
+    acts: Sequence[Mapping[str, object]] = ({"act": "tasks"}, {"act": "erase", "turn": "1"}, {"act": "take-away"})
+    page = tell(page, *(Told(at, "did", wanted) for at, wanted in enumerate(acts, 1)))
+    assert not page.exception
+    assert len(page.get("dialog")) == 1
+    assert "PDF" in str(page.get("dialog")[0])
+
+
+def test_the_second_click_of_two_asks_nothing(make_assistant: MakeAssistant) -> None:
+    """Of "Ask again", and of "Ask" below an edited question: the page did not show yet what came of the first."""
+    assistant = make_assistant("One", "Two", "Three", "Four", "Five")
+    page = finish(assistant, send(page_of(assistant), "Once"))
+    page = finish(assistant, click(click(page, "again", turn=1), "again", turn=1))
+    turn = assistant.turns("local", 1)[-1]
+    assert len(turn.branch_ids) == 2
+    page = finish(assistant, click(page, "again", turn=turn.id))
+    turn = assistant.turns("local", 1)[-1]
+    assert len(turn.branch_ids) == 3
+
+    def edit_twice(visit: Visit) -> None:
+        for _ in range(2):
+            ask_edited(visit, turn_id=turn.id, text="Once, please")
+
+    page = click(page, "edit", turn=turn.id)
+    assert page.args is not None
+    page.args[1].append(edit_twice)
+    finish(assistant, page.run())
+    assert len(assistant.turns("local", 1)[-1].branch_ids) == 4
