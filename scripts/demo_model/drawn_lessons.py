@@ -111,7 +111,8 @@ def skill_lesson(
         conversations = wide_questions.about_outside(rng, picture)
     if rng.random() < 0.12:
         language, is_task = wide_questions.language_for(rng, picture), bool(rng.random() < 0.5)
-        conversations.insert(1, (wide_questions.beyond(rng, picture, language, is_task=is_task),))
+        # A task's question is long: behind another it would be left out of nearly every lesson.
+        conversations.insert(0 if is_task else 1, (wide_questions.beyond(rng, picture, language, is_task=is_task),))
     return Lesson((picture,), tuple(conversations), beside(rng))
 
 

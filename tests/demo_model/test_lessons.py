@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from scripts.demo_model import cell_plates, scenes, thing_questions, wide_questions
-from scripts.demo_model.curriculum import Split, generator
+from scripts.demo_model.curriculum import LONGEST, Split, generator
 from scripts.demo_model.drawing import Picture
-from scripts.demo_model.drawn_lessons import pair_lesson, skill_lesson
+from scripts.demo_model.drawn_lessons import pair_lesson, shortened, skill_lesson
 from scripts.demo_model.lessons import Conversation, Lesson, pack, sequence_of, tokenizer
+from scripts.demo_model.phrases import Language
 from scripts.demo_model.questions import NOWHERE, Exchange, corner_of
 
 
@@ -120,3 +121,25 @@ def test_nowhere_is_no_cell_of_a_picture() -> None:
     """The place that says "nothing more" stands for no visual token."""
     assert NOWHERE.row < 0
     assert NOWHERE.column < 0
+
+
+def test_the_long_questions_of_the_apps_tasks_are_taught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They do not fit behind another conversation, and would be left out where a lesson is shortened."""
+    asked: list[Exchange] = []
+
+    def beyond(rng: np.random.Generator, picture: Picture, language: Language, *, is_task: bool = False) -> Exchange:
+        exchange = ask(rng, picture, language, is_task=is_task)
+        if is_task:
+            asked.append(exchange)
+        return exchange
+
+    ask = wide_questions.beyond
+    monkeypatch.setattr(wide_questions, "beyond", beyond)
+    taught = [
+        exchange
+        for number in range(150, 250)
+        for conversation in shortened(skill_lesson(rng(number), 10, 6), LONGEST).conversations
+        for exchange in conversation
+    ]
+    assert asked
+    assert all(exchange in taught for exchange in asked)
