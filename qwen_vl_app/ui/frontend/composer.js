@@ -13,6 +13,8 @@ const HELD_ACTS = ["look", "edit"]; // these draw a turn anew in its place
 const BACK_AFTER_MS = 1000; // a server that is back draws the page first, and one that has begun anew hears nothing before
 const BACK_WITHIN_MS = 5000;
 const LOOK_AGAIN_MS = 250;
+const TELL_AGAIN_MS = 3000;
+const TOLD_AGAIN_MOST = 5;
 
 const store = (window.qvlComposer ??= { text: "", chips: [], detail: "", restored: 0, jumped: 0, nextKey: 1, isRead: false, hears: false });
 // By name, for the store may be that of an older version of this file, under which the server was brought up to date.
@@ -178,12 +180,14 @@ class Composer {
     this.lineObserver = new MutationObserver(() => this.onLine());
     if (appElement()) this.lineObserver.observe(appElement(), { attributeFilter: ["data-test-connection-state"] });
     this.onLine();
+    this.watchTold();
     this.followEnd();
   }
 
   detach() {
     this.lineObserver?.disconnect();
     clearTimeout(this.lookingBack);
+    clearTimeout(this.tellingAgain);
     window.removeEventListener("popstate", this.onBack, true);
     for (const [event, listener] of Object.entries(this.listeners ?? {})) document.removeEventListener(event, listener, true);
     this.endObserver?.disconnect();
@@ -460,6 +464,23 @@ class Composer {
     if (isAway() || !store.unheard.some((each) => each.line !== store.line)) return;
     for (const each of store.unheard) Object.assign(each, { line: store.line, session: this.data.session });
     this.tell("told", store.unheard.map(({ number, kind, value }) => ({ number, kind, value })));
+    this.watchTold();
+  }
+
+  /* What is told in the wrong moment of a run can go astray in Streamlit: where Python rests and has not said that it heard, it is told once more. */
+  watchTold() {
+    clearTimeout(this.tellingAgain);
+    this.tellingAgain = setTimeout(() => this.tellAgain(), TELL_AGAIN_MS);
+  }
+
+  tellAgain() {
+    if (!store.unheard.some((each) => each.line === store.line) || isAway()) return;
+    if (store.again?.number !== store.number) store.again = { number: store.number, times: 0 };
+    if (store.again.times >= TOLD_AGAIN_MOST) return;
+    if (appElement()?.dataset.testScriptState !== "notRunning") return this.watchTold();
+    store.again.times += 1;
+    store.line += 1;
+    return this.deliver();
   }
 
   takeHeard(data) {
