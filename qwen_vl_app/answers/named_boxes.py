@@ -43,7 +43,7 @@ PLACE_KEYS = frozenset((
     "坐标", "位置", "区域", "框",
 ))  # fmt: skip
 """Keys that mean a box only where the question asked for one."""
-_CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))
+CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))
 _OPPOSITE = (("top_left", "bottom_right"), ("topleft", "bottomright"), ("左上", "右下"), ("左上角", "右下角"))
 _TINY = 3
 _BEYOND = 1.02
@@ -176,7 +176,7 @@ def _box(item: JsonValue) -> tuple[float, float, float, float] | None:
 
 def _corners(value: dict[str, JsonValue]) -> tuple[float, float, float, float] | None:
     lower = {key.strip().casefold(): item for key, item in value.items()}
-    for names in _CORNERS:
+    for names in CORNERS:
         if all(name in lower for name in names):
             return _box([lower[name] for name in names])
     for first, second in _OPPOSITE:

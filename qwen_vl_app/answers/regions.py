@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 from qwen_vl_app.answers.json_blocks import JsonBlock
 from qwen_vl_app.answers.named_boxes import (
+    CORNERS,
     NamedBox,
     boxes_of_list,
     boxes_of_place_keys,
@@ -41,7 +42,6 @@ _POINT_KEYS = frozenset(["point2d", "point", "points2d", "points", "keypoint"])
 """As `_key` writes them."""
 _LABEL_KEYS = ("label", "text_content", "text", "name", "category", "class", "ref", "description")
 _LISTS_OF_LABELS = ("labels", "names", "classes", "categories", "label")
-_CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))
 _MAX_LABEL = 500
 _FIGURE = r"[-+]?\d{1,9}(?:\.\d{1,9})?"
 _FIGURES = re.compile(_FIGURE)
@@ -286,7 +286,7 @@ def _groups(item: JsonValue, *, sides: int) -> list[list[JsonValue]] | None:
         return [list(_FIGURES.findall(item[:200]))]
     if isinstance(item, dict):
         lower = {key.lower(): part for key, part in item.items()}
-        for corners in _CORNERS if sides == 4 else (("x", "y"),):
+        for corners in CORNERS if sides == 4 else (("x", "y"),):
             if all(corner in lower for corner in corners):
                 return [[lower[corner] for corner in corners]]
         return None
