@@ -18,6 +18,7 @@ class Line:
         self._is_cut = False
         self._open: list[tuple[WebSocketRoute, WebSocketRoute]] = []
         self._held: list[Callable[[], None]] | None = None
+        self._lost: list[bytes] = []
         page.route_web_socket(STREAM, self._opened)
 
     def cut(self) -> None:
@@ -44,6 +45,15 @@ class Line:
         for send in held:
             send()
 
+    def lose(self, what: bytes) -> None:
+        """Let the next message that holds `what` go astray, though the connection stands."""
+        self._lost.append(what)
+
+    @property
+    def is_all_lost(self) -> bool:
+        """Whether all that was to go astray has."""
+        return not self._lost
+
     def _opened(self, page: WebSocketRoute) -> None:
         if self._is_cut:
             page.close()
@@ -52,7 +62,10 @@ class Line:
         self._open.append((page, server))
 
         def tell(message: str | bytes) -> None:
-            if self._held is None:
+            lost = [what for what in self._lost if isinstance(message, bytes) and what in message]
+            if lost:
+                self._lost.remove(lost[0])
+            elif self._held is None:
                 server.send(message)
             else:
                 self._held.append(lambda: server.send(message))

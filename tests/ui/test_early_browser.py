@@ -66,6 +66,24 @@ def test_nothing_is_lost_while_the_connection_is_away_or_the_server_is_busy(
     expect(page.locator("[data-acts-of]")).to_have_count(3)
 
 
+def test_what_goes_astray_on_a_standing_connection_is_told_once_more(page: Page, address: str) -> None:
+    """The page counts on being heard: a question that Python has not said that it heard is told again, and asked once."""
+    line = Line(page)
+    page.goto(address)
+    composer, bubbles = page.get_by_test_id(TEXT_AREA), page.locator(".qvl-bubble")
+    expect(composer).to_be_enabled()
+    for _ in range(2):  # also the second time it is told
+        line.lose(b"Asked into the wind")
+    composer.fill("Asked into the wind")
+    composer.press("Enter")
+    expect(bubbles).to_have_text(["Asked into the wind"])
+    assert line.is_all_lost
+    composer.fill("Asked after it")
+    composer.press("Enter")
+    expect(bubbles).to_have_text(["Asked into the wind", "Asked after it"])
+    expect(page.locator("[data-acts-of]")).to_have_count(2)
+
+
 def test_a_question_waits_for_its_pictures_and_comes_back_whole(page: Page, address: str, picture: Path) -> None:
     """After a reload Enter may be faster than the chips; and what cannot be asked joins what is being typed by then."""
     line = Line(page)
