@@ -69,7 +69,7 @@ class SizeShares:
 SIZE_SHARES = {
     "scales": SizeShares(usual=0.22, detail=0.22, document=0.34, free=0.36),
     "sizes": SizeShares(usual=0.34, detail=0.3, document=0.22, free=0.2, surfaces=0.28),
-    "parts": SizeShares(usual=0.36, detail=0.34, document=0.2, free=0.2, surfaces=0.3, parts=0.16),
+    "parts": SizeShares(usual=0.36, detail=0.34, document=0.2, free=0.2, surfaces=0.32, parts=0.2),
 }
 PARTS_ABOVE = 0.25
 """The part of parts of plates that the first rung above the usual one shows."""

@@ -39,6 +39,9 @@ from scripts.demo_model.stages import FIRST_STAGES, LATER_STAGES, Stage
 SAVE_EVERY_S = 120.0
 SAVING_S = 20.0
 """Kept free before the end of a run's time."""
+HEADS_FIRST = 80
+"""Steps in which the heads of a run grown from an exported folder, which has none, learn alone: what they say at first is noise, and would move the rest."""
+HEADS_RATE = 0.004
 LETTER_STAGES = ("letters",)
 """Stages that teach vision alone."""
 
@@ -60,6 +63,7 @@ class Run:
         else:
             self.model = new_model(seed) if grow_from is None else grown(read_state(grow_from), seed)
         self.heads = TrainingHeads(self.model.config.text_config.hidden_size)
+        self.has_new_heads = grow_from is not None and grow_from.is_dir()
         if grow_from is not None:
             self.keep_heads(grow_from)
         named = dict(self.model.named_parameters())
@@ -137,7 +141,7 @@ class Run:
 
     def _asked(self, stage: Stage) -> tuple[bool, list[Future[list[Batch]]]]:
         letters = stage.name in LETTER_STAGES
-        if stage.letters:
+        if stage.letters and not self.heads_alone():
             # Drawn from what every process knows, so that all take the same kind of step.
             chance = stage.letters_share(self.progress(stage))
             letters = np.random.default_rng((self.seed, self.drawn)).random() < chance
@@ -153,6 +157,10 @@ class Run:
                 asked[-1].set_result(drawn_share(*share))
             self.drawn += most * self.world
         return letters, asked
+
+    def heads_alone(self) -> bool:
+        """Say whether this step teaches the training heads alone."""
+        return self.has_new_heads and self.stage == 0 and self.step < HEADS_FIRST
 
     def close(self) -> None:
         """End the processes that draw."""
@@ -186,6 +194,9 @@ class Run:
             for name, value in losses.items():
                 figures[name] = figures.get(name, 0.0) + float(value.detach()) / len(parts)
         self.exchange_gradients()
+        if self.heads_alone():
+            self._move_heads()
+            return figures
         if letters and stage.keeps_words:
             for p in self.words:
                 p.grad = None
@@ -199,6 +210,16 @@ class Run:
         for p in self.parameters:
             p.grad = None
         return figures
+
+    def _move_heads(self) -> None:
+        """Let the heads take a step, and nothing else."""
+        for p in self.model.parameters():
+            p.grad = None
+        for group in self.adam.param_groups:
+            group["lr"] = HEADS_RATE
+        self.adam.step()
+        for p in self.heads.parameters():
+            p.grad = None
 
 
 def drawn_share(kind: str, seed: int, first: int, larger: float, is_relative: bool) -> list[Batch]:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import torch
 
+from scripts.demo_model.checkpoint import new_model
+from scripts.demo_model.export import write_folder
 from scripts.demo_model.losses import BOX_BINS
 from scripts.demo_model.stages import SCALE_STAGES, SKILL_STAGES
-from scripts.demo_model.train import Run
+from scripts.demo_model.train import HEADS_FIRST, Run
 
 
 def test_vision_alone_keeps_the_words(tmp_path: Path) -> None:
@@ -35,6 +37,21 @@ def test_a_wider_head_begins_with_what_the_narrower_one_knew(tmp_path: Path) -> 
     assert bool((edges[:, :96] == 7.0).all()) and not bool((edges[:, 96:] == 7.0).any())
     assert bool((run.heads.row.weight[:32] == 7.0).all()) and not bool((run.heads.row.weight[32:] == 7.0).any())
     assert bool((run.heads.classes.weight == 7.0).all())
+
+
+def test_new_heads_learn_alone_at_first(tmp_path: Path) -> None:
+    """An exported folder has no training heads: those of a run grown from it learn what it knows before they move it."""
+    write_folder(new_model(1), tmp_path / "shipped", dtype=torch.float32)
+    run = Run(tmp_path, 1, grow_from=tmp_path / "shipped")
+    heads = {name: value.clone() for name, value in run.heads.state_dict().items()}
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    assert "answer" in run.train_step(SCALE_STAGES[0])
+    after = run.model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert not torch.equal(run.heads.box.weight, heads["box.weight"])
+    run.step = HEADS_FIRST
+    assert "answer" not in run.train_step(SCALE_STAGES[0])
+    assert any(not torch.equal(value, before[name]) for name, value in run.model.state_dict().items())
 
 
 def test_processes_that_draw_draw_the_same_steps(tmp_path: Path) -> None:
