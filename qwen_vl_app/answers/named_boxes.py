@@ -45,7 +45,8 @@ PLACE_KEYS = frozenset((
 """Keys that mean a box only where the question asked for one."""
 CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))
 _OPPOSITE = (("top_left", "bottom_right"), ("topleft", "bottomright"), ("左上", "右下"), ("左上角", "右下角"))
-_TINY = 3
+TINY_PX = 3
+"""Seen pixels along a side below which a box is smaller than what the model can tell apart."""
 _BEYOND = 1.02
 """Models write edges a little outside."""
 _LABEL_BEFORE = re.compile(r"^[\s*\-+•·>#]*(?:\d{1,3}[.)、]\s*)?([^\n:：]{1,60}?)\s*[*_`]*[:：][*_`]*\s*$")
@@ -146,8 +147,8 @@ def _could_be(numbers: Sequence[float], within: Size) -> bool:
     x1, y1, x2, y2 = numbers
     return (
         min(numbers) >= 0
-        and x2 - x1 >= _TINY
-        and y2 - y1 >= _TINY
+        and x2 - x1 >= TINY_PX
+        and y2 - y1 >= TINY_PX
         and x2 <= within.width * _BEYOND
         and y2 <= within.height * _BEYOND
     )

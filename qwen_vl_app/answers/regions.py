@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from qwen_vl_app.answers.json_blocks import JsonBlock
 from qwen_vl_app.answers.named_boxes import (
     CORNERS,
+    TINY_PX,
     NamedBox,
     boxes_of_list,
     boxes_of_place_keys,
@@ -30,8 +31,6 @@ from qwen_vl_app.chat import Box, CoordinateSpace, JsonValue, LeftOut, Region, S
 
 MAX_REGIONS = 5_000
 MAX_LISTED = 100
-_TINY_PX = 3
-"""Seen pixels along a side below which a box is smaller than what the model can tell apart."""
 _MAX_WRITTEN = 120
 _BOX_KEYS = frozenset((
     "bbox2d", "bbox", "box2d", "box", "boundingbox", "boundingbox2d", "bboxes", "bboxes2d", "boxes", "boundingboxes",
@@ -131,7 +130,7 @@ def find_regions(
 def _doubts(box: Box, label: str, index: int, *, seen: Size, known: set[tuple[Box, str, int]]) -> Iterator[str]:
     """Yield why a box that can be drawn should be looked at twice; `known` grows with it."""
     wide, high = (box.x2 - box.x1) * seen.width, (box.y2 - box.y1) * seen.height
-    if (wide, high) != (0, 0) and min(wide, high) < _TINY_PX:
+    if (wide, high) != (0, 0) and min(wide, high) < TINY_PX:
         yield "boxes_tiny"
     if (box, label, index) in known:
         yield "boxes_repeated"

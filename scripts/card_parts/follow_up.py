@@ -20,10 +20,7 @@ from scripts.card_parts.job import Job
 def follow_up(job: Job) -> dict[str, Any]:
     """Time the first token of follow-ups about one picture of 1 Mpx: their end read in one captured step, and plainly."""
     job.begin()
-    engine = job.engine()
-    parts = engine._parts
-    if parts is None:
-        raise RuntimeError("nothing is loaded")
+    engine, parts = job.loaded()
     captured, plain = parts.rounds, Rounds(parts.rounds._steppers)
     if job.device == "cpu":
         # Nothing is captured here: the same steps are run each time anew, so that times say nothing and tokens do.

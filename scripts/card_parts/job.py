@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qwen_vl_app.engine.local.assembling import Parts
 from qwen_vl_app.engine.local.attending import leave_cudnn_out
 from qwen_vl_app.engine.local.bench_arms import cap_memory
 from qwen_vl_app.engine.local.engine import LocalEngine
@@ -38,6 +39,13 @@ class Job:
         engine = LocalEngine(self.folder.parent, model=self.folder.name, device=self.device, **given)
         engine.load()
         return engine
+
+    def loaded(self) -> tuple[LocalEngine, Parts]:
+        """Return a loaded engine with what it is made of."""
+        engine = self.engine()
+        if engine._parts is None:
+            raise RuntimeError("nothing is loaded")
+        return engine, engine._parts
 
     def begin(self) -> None:
         """Set the cap, in the process that measures."""

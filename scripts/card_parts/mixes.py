@@ -16,10 +16,7 @@ from scripts.card_parts.job import Job
 def mixes(job: Job) -> dict[str, Any]:
     """Compare the memory that was predicted with what was taken, over mixes of pictures and words."""
     job.begin()
-    engine = job.engine()
-    parts = engine._parts
-    if parts is None:
-        raise RuntimeError("nothing is loaded")
+    engine, parts = job.loaded()
     dice = random.Random(5)
     rows: list[dict[str, Any]] = []
     for number in range(3 if job.is_dry else 30):

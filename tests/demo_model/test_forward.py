@@ -11,6 +11,7 @@ from scripts.demo_model.checkpoint import FIRST, WIDE, Shape, grown, new_model
 from scripts.demo_model.curriculum import Split, generator
 from scripts.demo_model.drawn_lessons import pair_lesson, wide_lesson
 from scripts.demo_model.lessons import ALONE, Lesson, pack, sequence_of
+from scripts.demo_model.losses import passed
 from scripts.demo_model.phrases import LANGUAGES
 from scripts.demo_model.wide_questions import about
 
@@ -31,15 +32,7 @@ def test_packed_logits_are_those_of_the_library(kind: str, shape: Shape) -> None
     one = lesson(kind)
     batch, made = pack([one]), sequence_of(one)
     with torch.inference_mode():
-        outputs = forward.run(
-            model,
-            tokens=batch.tokens,
-            positions=batch.positions,
-            allowed=batch.allowed,
-            patches=batch.patches,
-            lines=batch.lines,
-            columns=batch.columns,
-        )
+        outputs = passed(model, batch)
         mine = forward.words(model, outputs.states[0])
     processor = Qwen2VLImageProcessorPil(min_pixels=56 * 56, max_pixels=10**6)
     pictures = processor(images=[p.image for p in one.pictures], return_tensors="pt")
@@ -58,7 +51,6 @@ def test_a_grown_model_says_the_same() -> None:
     small = new_model(6, FIRST).eval()
     large = grown(small.state_dict(), 7).eval()
     batch = pack([lesson("one picture")])
-    inputs = {k: getattr(batch, k) for k in ("tokens", "positions", "allowed", "patches", "lines", "columns")}
     with torch.inference_mode():
-        before, after = forward.run(small, **inputs), forward.run(large, **inputs)
+        before, after = passed(small, batch), passed(large, batch)
     torch.testing.assert_close(before.states, after.states, atol=1e-5, rtol=1e-5)

@@ -8,11 +8,12 @@ import pytest
 import torch
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from scripts.demo_model import forward, relative, relative_forward
+from scripts.demo_model import forward, relative
 from scripts.demo_model.checkpoint import new_relative_model
 from scripts.demo_model.curriculum import Split, generator
 from scripts.demo_model.families import RELATIVE
 from scripts.demo_model.lessons import pack, sequence_of
+from scripts.demo_model.losses import passed
 from scripts.demo_model.scoring import Reply, is_honest
 
 STAGE = "all sizes"
@@ -26,15 +27,7 @@ def test_packed_logits_are_those_of_the_library() -> None:
     one = relative.make_lesson(STAGE, generator(Split.EXAMINATION, 12, 0))
     batch, made = pack([one]), sequence_of(one)
     with torch.inference_mode():
-        outputs = relative_forward.run(
-            model,
-            tokens=batch.tokens,
-            positions=batch.positions,
-            allowed=batch.allowed,
-            patches=batch.patches,
-            lines=batch.lines,
-            columns=batch.columns,
-        )
+        outputs = passed(model, batch)
         mine = forward.words(model, outputs.states[0])
     processor = Qwen2VLImageProcessorPil(
         patch_size=RELATIVE.patch,
