@@ -12,14 +12,15 @@ from transformers import Qwen3VLForConditionalGeneration
 
 from scripts.demo_model import forward, relative_forward
 from scripts.demo_model.checkpoint import VISUAL_RMS
+from scripts.demo_model.drawing import CELL
 from scripts.demo_model.forward import AnyModel
-from scripts.demo_model.lessons import IGNORE, Batch, token
+from scripts.demo_model.lessons import BOX_UNIT, IGNORE, Batch, token
 from scripts.demo_model.stages import Stage
 
-BOX_BINS = 192
-"""Steps of a box's edge, and so the longest side of a picture seen in training, in units of `lessons.BOX_UNIT` pixels."""
-PLACES = 48
-"""Most visual tokens across or down."""
+PLACES = 64
+"""Most visual tokens across or down of a picture seen in training."""
+BOX_BINS = PLACES * CELL // BOX_UNIT + 1
+"""Steps of a box's edge, in units of `lessons.BOX_UNIT` pixels; the last is the far side of the longest picture."""
 
 
 class TrainingHeads(nn.Module):

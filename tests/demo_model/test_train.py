@@ -5,11 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from scripts.demo_model.checkpoint import new_model
+from scripts.demo_model.curriculum import RUNGS
+from scripts.demo_model.drawing import CELL
+from scripts.demo_model.drawn_lessons import random_grid
 from scripts.demo_model.export import write_folder
-from scripts.demo_model.losses import BOX_BINS
+from scripts.demo_model.lessons import BOX_UNIT
+from scripts.demo_model.losses import BOX_BINS, PLACES, TrainingHeads
+from scripts.demo_model.magnified import seen_grid
+from scripts.demo_model.part_lessons import random_part
 from scripts.demo_model.stages import SCALE_STAGES, SKILL_STAGES
 from scripts.demo_model.train import HEADS_FIRST, Run
 
@@ -37,6 +44,18 @@ def test_a_wider_head_begins_with_what_the_narrower_one_knew(tmp_path: Path) -> 
     assert bool((edges[:, :96] == 7.0).all()) and not bool((edges[:, 96:] == 7.0).any())
     assert bool((run.heads.row.weight[:32] == 7.0).all()) and not bool((run.heads.row.weight[32:] == 7.0).any())
     assert bool((run.heads.classes.weight == 7.0).all())
+
+
+def test_the_longest_picture_of_any_lesson_has_places_for_its_last_edge() -> None:
+    """A head without a place for it would end the run, hours after it began: parts of plates may be thirteen to one."""
+    longest = 0
+    for number in range(4000):
+        rng = np.random.default_rng(number)
+        part = random_part(rng, RUNGS[0])
+        longest = max(longest, *part.seen, *seen_grid(*random_grid(rng, known=0.3), RUNGS[1]))
+    assert 45 <= longest < PLACES
+    heads, sides = TrainingHeads(8), torch.tensor([[longest * CELL // BOX_UNIT] * 4])
+    assert bool((sides < heads.box.out_features // 4).all())
 
 
 def test_new_heads_learn_alone_at_first(tmp_path: Path) -> None:
