@@ -39,6 +39,7 @@ _LABELS = (
     "staging",
     "waiting",
     "away",
+    "away_page",
     "gone",
     "lost",
     "unreachable",

@@ -33,7 +33,9 @@ _RULES = """
 .st-key-side { height: calc(100vh - 4.6rem) !important; flex: none !important; margin: 0 -0.6rem; width: calc(100% + 1.2rem) !important; }
 .st-key-side > :has(> .st-key-conversations), .st-key-conversations { flex: 1 1 0 !important; min-height: 5rem; overflow: hidden auto; }
 [data-testid="stBottomBlockContainer"] { padding-bottom: 1.1rem; }
-/* So is a drawn picture that can be opened. */
+/* Nothing that is clicked there would arrive; the composer says so. */
+[data-qvl-away] [data-testid="stSidebarUserContent"] { opacity: 0.55; pointer-events: none; }
+/* A drawn picture that can be opened is one button as well. */
 [class*="st-key-regions-"] { position: relative; width: fit-content; max-width: 100%; border-radius: 0.5rem; }
 [class*="st-key-look-"] { position: absolute; inset: 0; z-index: 1; }
 [class*="st-key-look-"] > div, [class*="st-key-look-"] button { height: 100%; width: 100%; }

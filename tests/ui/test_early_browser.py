@@ -40,7 +40,7 @@ def picture(tmp_path: Path) -> Path:
 def test_nothing_is_lost_while_the_connection_is_away_or_the_server_is_busy(
     page: Page, address: str, picture: Path
 ) -> None:
-    """Enter with no connection waits and says so; two questions that the server reads at once are both asked."""
+    """Enter with no connection waits and says so, as the page does; two questions that the server reads at once are both asked."""
     line = Line(page)
     page.goto(address)
     composer, bubbles = page.get_by_test_id(TEXT_AREA), page.locator(".qvl-bubble")
@@ -52,10 +52,15 @@ def test_nothing_is_lost_while_the_connection_is_away_or_the_server_is_busy(
     composer.press("Enter")
     expect(page.get_by_role("status").filter(has_text="The app is away")).to_be_visible()
     expect(composer).to_have_value("Asked while it was away")
+    away, page_rows = page.get_by_text("The app does not answer"), page.get_by_test_id("stSidebarUserContent")
+    expect(away).to_be_visible()
+    expect(page_rows).to_have_css("pointer-events", "none")
     line.mend()
     expect(bubbles).to_have_text(["Asked while it was away"])
     expect(page.get_by_role("button", name="Show panel.png large")).to_be_visible()
     expect(composer).to_have_value("")
+    expect(away).to_have_count(0)
+    expect(page_rows).not_to_have_css("pointer-events", "none")
 
     line.hold()
     for text in ("The first of two", "The second of two"):

@@ -13,6 +13,7 @@ const HELD_ACTS = ["look", "edit"]; // these draw a turn anew in its place
 const BACK_AFTER_MS = 1000; // a server that is back draws the page first, and one that has begun anew hears nothing before
 const BACK_WITHIN_MS = 5000;
 const LOOK_AGAIN_MS = 250;
+const AWAY_SAID_AFTER_MS = 2000; // a connection that is mended at once needs no words
 const TELL_AGAIN_MS = 3000;
 const TOLD_AGAIN_MOST = 5;
 
@@ -85,11 +86,12 @@ class Composer {
     this.hint = element("span", { class: "hint", role: "status", "aria-live": "polite" });
     this.sendButton = element("button", { type: "button", class: "send", on: { click: () => this.send() } }, icon("send"));
     this.overlay = element("div", { class: "overlay", popover: "manual", "aria-hidden": "true" });
+    this.away = element("div", { class: "away", popover: "manual", role: "status" });
     this.box = element("div", { class: "box" },
       this.privateNote, this.chips, this.text,
       element("div", { class: "bar" }, this.attachButton, this.cameraButton, this.tasksButton, this.detail, this.privateButton, this.hint, this.sendButton),
     );
-    this.parent.append(this.box, this.picker, this.overlay);
+    this.parent.append(this.box, this.picker, this.overlay, this.away);
   }
 
   update(data, setTriggerValue) {
@@ -188,6 +190,7 @@ class Composer {
     this.lineObserver?.disconnect();
     clearTimeout(this.lookingBack);
     clearTimeout(this.tellingAgain);
+    this.sayAway(false);
     window.removeEventListener("popstate", this.onBack, true);
     for (const [event, listener] of Object.entries(this.listeners ?? {})) document.removeEventListener(event, listener, true);
     this.endObserver?.disconnect();
@@ -522,6 +525,22 @@ class Composer {
 
   /* What is shown */
 
+  /* Says on every page that nothing which is clicked now would arrive. */
+  sayAway(isCut) {
+    if (isCut && (this.sayingAway || this.away.matches(":popover-open"))) return;
+    clearTimeout(this.sayingAway);
+    this.sayingAway = 0;
+    if (isCut) this.sayingAway = setTimeout(() => this.showAway(true), AWAY_SAID_AFTER_MS);
+    else if (this.away.matches(":popover-open")) this.showAway(false);
+  }
+
+  showAway(isShown) {
+    this.sayingAway = 0;
+    this.away.togglePopover(isShown);
+    this.away.textContent = isShown ? this.data.labels.away_page : "";
+    document.documentElement.toggleAttribute("data-qvl-away", isShown);
+  }
+
   refresh() {
     const say = this.data.labels;
     this.chips.hidden = !store.chips.length;
@@ -529,6 +548,7 @@ class Composer {
     const focused = this.parent.activeElement?.dataset?.focus ?? document.activeElement?.dataset?.focus;
     this.chips.replaceChildren(...store.chips.map((chip) => this.chipElement(chip)));
     if (focused) this.chips.querySelector(`[data-focus="${focused}"]`)?.focus();
+    if (this.isAttached) this.sayAway(isAway());
     const canSend = this.data.can_ask && (this.text.value.trim() || store.chips.some((chip) => chip.state !== "refused"));
     this.sendButton.disabled = !canSend;
     const isHeld = isAway() && (store.isWaiting || store.unheard.some(isHeldClick));
