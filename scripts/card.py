@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 from qwen_vl_app.engine.local.bench_models import SHAPES
+from scripts import children
 from scripts.card_parts.plan import PARTS, measure
 
 
@@ -77,20 +78,21 @@ def main(arguments: list[str] | None = None) -> int:
         if given.json is not None:
             given.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
-    try:
-        report = measure(
-            shapes,
-            parent,
-            is_dry=given.dry,
-            limit_s=given.minutes * 60,
-            device=device,
-            precision=given.precision,
-            threads=given.threads,
-            parts=tuple(part for part in given.parts.split(",") if part),
-            keep=keep,
-        )
-    finally:
-        shutil.rmtree(parent, ignore_errors=True)
+    with children.heard():
+        try:
+            report = measure(
+                shapes,
+                parent,
+                is_dry=given.dry,
+                limit_s=given.minutes * 60,
+                device=device,
+                precision=given.precision,
+                threads=given.threads,
+                parts=tuple(part for part in given.parts.split(",") if part),
+                keep=keep,
+            )
+        finally:
+            shutil.rmtree(parent, ignore_errors=True)
     keep(report)
     for line in told(report):
         print(line)
@@ -98,4 +100,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(children.calmly(main))

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,8 @@ from scripts.card_parts.job import Job
 from scripts.card_parts.projection import projected
 from scripts.card_parts.speed import speed
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
@@ -25,6 +31,22 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     folder = tmp_path_factory.mktemp("card") / "random-tiny"
     make_model("tiny", folder)
     return Job(folder, "cpu", is_dry=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without telling it")
+def test_a_run_that_is_told_to_end_leaves_no_model_behind(tmp_path: Path) -> None:
+    """A random model is as large as a real one: the temporary folder would be full after a few tries."""
+    command = [sys.executable, "scripts/card.py", "--device", "cpu", "--parts", "callers", "--shapes", "tiny"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stderr is not None
+        for line in run.stderr:
+            if "callers" in line:  # the model is made, and a process of its own measures it
+                break
+        assert list(tmp_path.glob("qwen-vl-card-*/random-tiny/*.safetensors"))
+        run.terminate()
+        assert run.wait(60) == 128 + signal.SIGTERM
+    assert not list(tmp_path.glob("qwen-vl-card-*"))
 
 
 def test_a_dry_run_does_every_part_and_writes_a_report(

@@ -180,19 +180,24 @@ def _until(ends_at: float | None) -> dict[str, float]:
 
 
 def in_child(work: Callable[[Any], Any], given: Any, *, limit_s: float | None = None) -> Any:
-    """Return what `work` makes of `given` in a process of its own. Raises TimeoutError, and ends it, after `limit_s`."""
+    """Return what `work` makes of `given` in a process of its own. Raises TimeoutError, and ends it, after `limit_s`.
+
+    It is ended as well where this process is told to end meanwhile.
+    """
     start = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=start, initializer=end_with_parent) as child:
         waited = child.submit(work, given)
         processes = tuple((child._processes or {}).values())
         try:
             return waited.result(timeout=limit_s)
-        except TimeoutError:
+        except BaseException as why:
             if waited.done():  # what it raised itself
                 raise
             for process in processes:
                 process.kill()
-            raise TimeoutError(f"not done after {limit_s:.0f} s") from None
+            if isinstance(why, TimeoutError):
+                raise TimeoutError(f"not done after {limit_s:.0f} s") from None
+            raise
 
 
 def _needed_bytes(folder: ModelFolder, precision: str, *, is_cpu: bool) -> int:
