@@ -10,29 +10,22 @@ and Playwright; opens connections to this machine alone.
 
 from __future__ import annotations
 
+import argparse
 import io
-import os
-import shutil
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.request import urlopen
 
 from PIL import Image, ImageDraw
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from qwen_vl_app.chat import Question  # noqa: E402
-from tests.ui.served_app import build  # noqa: E402
+from qwen_vl_app.chat import Question
+from scripts.looking import PORT, ROOT, chromium, serving
+from tests.ui.served_app import build
 
 ROUNDS = 16
 WARM_UPS = 3
@@ -66,35 +59,6 @@ def _photo(number: int) -> bytes:
     out = io.BytesIO()
     image.save(out, "JPEG", quality=85)
     return out.getvalue()
-
-
-@contextmanager
-def serving(command: list[str]) -> Iterator[str]:
-    """Run a server on a free port, which is put in the place of `PORT`; yield its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    server = subprocess.Popen(
-        [part.replace("PORT", port) for part in command],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                with urlopen(f"http://127.0.0.1:{port}/", timeout=2):
-                    break
-            except OSError:
-                if server.poll() is not None or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        server.terminate()
-        server.wait(30)
 
 
 CLICK = """
@@ -179,20 +143,19 @@ def tell(what: str, pairs: list[tuple[float, float]]) -> None:
     )
 
 
-def main(turns: int) -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Measure and print."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        sys.exit("there is no Chromium on this machine")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("turns", nargs="?", type=int, default=100, help="questions with a picture each in the history")
+    turns = parser.parse_args(arguments).turns
     owner = "5" * 32
-    with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as scratch, chromium() as browser:
         folder, empty = Path(scratch) / "full", Path(scratch) / "empty.py"
         empty.write_text(EMPTY, encoding="utf-8")
         fill(folder, turns, owner)
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         served = ROOT / "tests" / "ui" / "served_app.py"
-        streamlit = [sys.executable, "-m", "streamlit", "run", str(empty), "--server.port=PORT"]
-        with serving(streamlit) as bare, serving([sys.executable, str(served), "PORT", str(folder)]) as full:
+        streamlit = [sys.executable, "-m", "streamlit", "run", str(empty), f"--server.port={PORT}"]
+        with serving(streamlit) as bare, serving([sys.executable, str(served), PORT, str(folder)]) as full:
             context = browser.new_context(locale="en-US", viewport={"width": 1280, "height": 860})
             context.add_cookies([{"name": "qvl_profile", "value": owner, "url": full}])
             base, ours = Tab(context.new_page()), Tab(context.new_page())
@@ -205,8 +168,7 @@ def main(turns: int) -> None:
             tell("script", [(each.script_ms, other.script_ms) for each, other in times])
             tell("click to page", [(each.page_ms, other.page_ms) for each, other in times])
             tell("work in the browser", [(each.work_ms, other.work_ms) for each, other in times])
-        browser.close()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100)
+    main()

@@ -6,27 +6,23 @@ Playwright; opens connections to this machine alone.
 
 from __future__ import annotations
 
+import argparse
 import io
-import os
-import shutil
-import socket
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.request import urlopen
 
 from PIL import Image, ImageFilter
-from playwright.sync_api import FilePayload, Page, expect, sync_playwright
+from playwright.sync_api import FilePayload, Page, expect
 
-ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from scripts.looking import PORT, ROOT, chromium, serving
+
 IMAGES = ROOT / "docs" / "images"
-START_TIMEOUT_S = 120.0
 ANSWER_TIMEOUT_MS = 180_000
 
 
@@ -120,51 +116,23 @@ def take(page: Page, shot: Shot) -> None:
     page.screenshot(path=IMAGES / f"{shot.name}.png", animations="disabled")
 
 
-@contextmanager
-def serving() -> Iterator[str]:
-    """Serve the app on a free port with an empty history; yield its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "streamlit", "run", "app.py", f"--server.port={port}"],
-            cwd=ROOT,
-            env={**os.environ, "QWEN_VL_DATA_DIR": folder, "QWEN_VL_MODEL": "demo", "QWEN_VL_PORT": str(port)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            address = f"http://127.0.0.1:{port}/"
-            _await_page(address, server)
-            yield address
-        finally:
-            server.terminate()
-            server.wait(30)
-
-
-def _await_page(address: str, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while True:
-        try:
-            with urlopen(address, timeout=2):
-                return
-        except OSError:
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-
-
-def main(names: list[str]) -> None:
-    """Take the pictures of these names, or all."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        sys.exit("there is no Chromium on this machine")
+def main(arguments: list[str] | None = None) -> None:
+    """Take the pictures of the names on the command line, or all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [shot.name for shot in SHOTS]
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}")
+    wanted = parser.parse_args(arguments).names
+    if unknown := sorted(set(wanted) - set(names)):
+        parser.error(f"there is no picture called {unknown[0]}")
     IMAGES.mkdir(parents=True, exist_ok=True)
-    with serving() as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    streamlit = [sys.executable, "-m", "streamlit", "run", "app.py", f"--server.port={PORT}"]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving(streamlit, QWEN_VL_DATA_DIR=folder, QWEN_VL_MODEL="demo", QWEN_VL_PORT=PORT) as address,
+        chromium() as browser,
+    ):
         for shot in SHOTS:
-            if names and shot.name not in names:
+            if wanted and shot.name not in wanted:
                 continue
             context = browser.new_context(
                 locale=shot.locale,
@@ -177,8 +145,7 @@ def main(names: list[str]) -> None:
             take(page, shot)
             context.close()
             print(f"docs/images/{shot.name}.png")
-        browser.close()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
