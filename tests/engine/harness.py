@@ -75,17 +75,22 @@ class Oracle:
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
     def token_ids(self, messages: tuple[Message, ...]) -> list[int]:
-        """Render the folder's template and encode it, pictures' placeholders repeated as the processor does."""
+        """Render the folder's template and encode it, pictures' placeholders repeated as the processor does.
+
+        The template itself numbers pictures through all messages; where several messages have some, they are numbered in each anew.
+        """
         pictures = [image for message in messages for image in message.images]
-        chat = [
-            {
-                "role": message.role,
-                "content": [{"type": "image"}] * len(message.images) + [{"type": "text", "text": message.text}],
-            }
-            for message in messages
-        ]
+        is_numbered = len(pictures) > 1 and sum(1 for message in messages if message.images) == 1
+        chat = []
+        for message in messages:
+            content: list[dict[str, str]] = []
+            for number in range(1, len(message.images) + 1):
+                if not is_numbered and len(message.images) > 1:
+                    content.append({"type": "text", "text": f"Picture {number}: "})
+                content.append({"type": "image"})
+            chat.append({"role": message.role, "content": [*content, {"type": "text", "text": message.text}]})
         text = self.tokenizer.apply_chat_template(
-            chat, tokenize=False, add_generation_prompt=True, add_vision_id=len(pictures) > 1
+            chat, tokenize=False, add_generation_prompt=True, add_vision_id=is_numbered
         )
         parts = text.split("<|image_pad|>")
         assert len(parts) == len(pictures) + 1

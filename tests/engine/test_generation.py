@@ -71,14 +71,16 @@ def test_follow_up_reuses_the_prefix(pair: Pair) -> None:
 
 
 def test_a_new_picture_in_a_later_turn(pair: Pair) -> None:
-    """A picture that comes in a later turn is encoded and placed as in a conversation read at once."""
+    """A picture that comes in a later turn is encoded and placed as in a conversation read at once, and what was read before stays."""
     first = Message("user", "What is it?", (pair.picture(6),))
     said = ask(pair.engine, first, key="b")
     again = (first, Message("assistant", said.text), Message("user", "And this?", (pair.picture(7, 3, 5),)))
     parts = pair.engine._parts
     assert parts is not None
     ids = list(pair.engine._prompt(parts, again, "b").token_ids)
-    assert ask(pair.engine, *again, key="b").ids == pair.expected(*again, ids=ids)
+    follow = ask(pair.engine, *again, key="b")
+    assert follow.ids == pair.expected(*again, ids=ids)
+    assert follow.finish.usage.cached_tokens >= said.finish.usage.prompt_tokens + len(said.ids) - 1
 
 
 def test_interleaved_conversations_do_not_meet(pair: Pair) -> None:

@@ -35,7 +35,7 @@ def test_one_turn(pair: Pair, text: str) -> None:
 
 
 def test_follow_ups(pair: Pair) -> None:
-    """A conversation with pictures in several turns numbers them through."""
+    """A picture a turn needs no number, and what stands before a later one stays as it was read."""
     messages = (
         Message("user", "What is it?", (pair.picture(1),)),
         Message("assistant", "\nA gauge, I think. "),
@@ -44,6 +44,19 @@ def test_follow_ups(pair: Pair) -> None:
         Message("user", "谢谢"),
     )
     assert built(pair, *messages) == pair.oracle.token_ids(messages)
+    start = built(pair, *messages[:1])
+    assert built(pair, *messages[:3])[: len(start)] == start
+
+
+def test_several_pictures_of_a_later_turn_are_its_first_and_second(pair: Pair) -> None:
+    """Whoever asks about two new pictures means these by "Picture 1" and "Picture 2", whatever was shown before."""
+    messages = (
+        Message("user", "What is it?", (pair.picture(1), pair.picture(2), pair.picture(3))),
+        Message("assistant", "Lamps."),
+        Message("user", "Compare Picture 1 and Picture 2.", (pair.picture(4), pair.picture(5))),
+    )
+    assert built(pair, *messages) == pair.oracle.token_ids(messages)
+    assert built(pair, messages[2])[-40:] == built(pair, *messages)[-40:]
 
 
 @settings(max_examples=60, deadline=None)

@@ -125,12 +125,11 @@ class PromptBuilder:
         """Return the sequence that asks the model to answer the last message.
 
         `answer_ids` may return the tokens that the model itself once chose for an earlier answer's text: they are taken
-        as they were, so that what is held of the conversation still fits. Pictures and clips are numbered ("Picture 1: ",
-        "Video 1: ") where there is more than one of them together. Raises InferenceError where a picture has no size that the model can see.
+        as they were, so that what is held of the conversation still fits. Pictures and clips of a message are numbered
+        ("Picture 1: ", "Video 1: ") where it has several, in each message anew: so a person counts who asks about them, and
+        a later picture changes nothing of what was read before. Raises InferenceError where a picture has no size that the model can see.
         """
         sequence = _Sequence(self._tokens)
-        numbered = sum(len(message.images) for message in messages) > 1
-        pictures = clips = 0
         if self._frame.default_system is not None and (not messages or messages[0].role != "system"):
             sequence.special(TURN)
             sequence.text(f"system\n{self._frame.default_system}")
@@ -139,12 +138,13 @@ class PromptBuilder:
         for message in messages:
             sequence.special(TURN)
             sequence.text(f"{message.role}\n")
+            pictures = clips = 0
             for image in message.images:
                 if image.clip is None:
                     pictures += 1
                 else:
                     clips += 1
-                if numbered:
+                if len(message.images) > 1:
                     sequence.text(f"Picture {pictures}: " if image.clip is None else f"Video {clips}: ")
                 sequence.special(VISION)
                 if image.clip is None:
