@@ -7,6 +7,7 @@ text is ever shown to a user.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TypeAlias
@@ -142,3 +143,19 @@ class FormError(AppError):
 
 class OfflineError(AppError):
     """Raised by `offline`: code tried to open a connection to the outside. It was refused."""
+
+
+def let_frames_go(error: BaseException) -> None:
+    """Empty the frames that an error keeps, and those of the errors behind it: their variables may hold a whole model.
+
+    What its traceback says stays; frames that still run keep what they have.
+    """
+    known: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is None or id(each) in known:
+            continue
+        known.add(id(each))
+        traceback.clear_frames(each.__traceback__)
+        waiting += [each.__cause__, each.__context__]

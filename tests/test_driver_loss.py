@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from qwen_vl_app import bootstrap
 from qwen_vl_app.chat import EngineState, FinishReason, Message, Question, TurnState
 from qwen_vl_app.engine.base import DRIVER_LOST
 from qwen_vl_app.engine.fake import FakeEngine
+from qwen_vl_app.engine.local import engine as local_engine
 from qwen_vl_app.engine.local import hardware
 from qwen_vl_app.engine.local.engine import LocalEngine
 from qwen_vl_app.errors import InferenceError, ModelError, Reason
@@ -48,24 +50,45 @@ def test_a_card_that_answers_no_more_is_told_from_an_answer_that_failed(
     assert engine.status.error == Reason(DRIVER_LOST)
 
 
-def test_a_driver_that_falls_over_while_loading_does_not_leave_it_loading(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_driver_that_falls_over_while_loading_is_told_from_a_library_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: bool
 ) -> None:
-    """Such a card does not even take its memory back; still the status says that loading failed, and a sentence why."""
+    """Such a card does not even take its memory back: the status says that it is lost, and the app can be started again."""
     make_qwen2_5_vl(tmp_path / "tiny")
 
     def falls(*given: object) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.cuda, "empty_cache", falls)
+    monkeypatch.setattr(torch.cuda, "empty_cache", (lambda: None) if answers else falls)
+    monkeypatch.setattr(torch.cuda, "synchronize", (lambda device: None) if answers else falls)
     engine = LocalEngine(tmp_path, device="cpu", fault=falls)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(ModelError) as caught:
         engine.load()
-    assert caught.value.code == "engine.load.failed"
+    told = Reason("engine.load.failed", model="tiny") if answers else Reason(DRIVER_LOST)
+    assert caught.value.reason == told
     assert engine.status.state is EngineState.FAILED
-    assert engine.status.error == Reason("engine.load.failed", model="tiny")
+    assert engine.status.error == told
+
+
+def test_a_failed_load_holds_nothing_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even through its error, which whoever asked for the model still has in hand while memory is given back."""
+    make_qwen2_5_vl(tmp_path / "tiny")
+    held: list[weakref.ref[torch.Tensor]] = []
+    gone: list[bool] = []
+
+    def fault(point: str) -> None:
+        weights = torch.ones(4)
+        held.append(weakref.ref(weights))
+        raise ModelError("engine.load.damaged", model="tiny")
+
+    engine = LocalEngine(tmp_path, device="cpu", fault=fault)
+    monkeypatch.setattr(local_engine, "_free_memory", lambda: gone.extend(each() is None for each in held))
+    with pytest.raises(ModelError):
+        engine.load()
+    assert gone == [True]
 
 
 def test_the_card_is_asked_whether_it_still_answers(monkeypatch: pytest.MonkeyPatch) -> None:

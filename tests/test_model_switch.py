@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -149,6 +150,41 @@ def test_where_the_old_one_had_to_go_and_the_new_one_fails_the_old_one_comes_bac
         assert status is not None and status.state is SwitchState.FAILED
         assert answer_of(assistant) == "old: back again"
         assert garage.made == ["old", "new", "old"]
+
+
+def test_what_a_failed_model_had_loaded_is_gone_before_the_old_one_comes_back(tmp_path: Path) -> None:
+    """A card of 24 GB has no room for the old one beside it; and an error holds the variables of all it passed through."""
+
+    class Weights:
+        pass
+
+    held: list[weakref.ref[Weights]] = []
+    seen: list[bool] = []
+
+    class Failing(Sized):
+        needed_bytes, free_bytes = 900, 950
+
+        def load(self) -> None:
+            weights = Weights()
+            held.append(weakref.ref(weights))
+            try:
+                raise RuntimeError("a library's own error")
+            except RuntimeError as error:
+                raise ModelError("engine.load.failed", model="new") from error
+
+    class Old(FakeEngine):
+        def load(self) -> None:
+            seen.extend(each() is None for each in held)
+            super().load()
+
+    garage = Garage(old=[FakeEngine(model="old"), Old(["back again"], model="old")], new=[Failing(model="new")])
+    with assistant_of(garage, tmp_path) as assistant:
+        assistant.switch_model("new", unloads_first=True)
+        status = assistant.wait_for_switch(WAIT_S)
+        assert status is not None and status.state is SwitchState.FAILED
+        assert status.problem is not None and status.problem.code == "engine.load.failed"
+        assert answer_of(assistant) == "old: back again"
+    assert seen == [True]
 
 
 def _fails() -> None:

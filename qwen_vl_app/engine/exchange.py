@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from qwen_vl_app.chat import EngineState, EngineStatus, Message, SamplingParams
 from qwen_vl_app.engine.base import Engine, FinishedStep, GenerationRequest
 from qwen_vl_app.engine.deferred import DeferredEngine
-from qwen_vl_app.errors import AppError, ModelError
+from qwen_vl_app.errors import AppError, ModelError, let_frames_go
 
 log = logging.getLogger(__name__)
 
@@ -78,16 +78,21 @@ class EngineExchange:
             if has_unloaded:  # from here on the new one's progress is what everybody sees
                 self._let_go(self._engine.exchange(candidate))
                 yield from _waiting(is_alone)
+            failure: Exception | None = None
             try:
                 candidate.load()
                 yield
                 _require_answer(candidate)
                 yield from examine(candidate)
-            except Exception:
+            except Exception as error:  # noqa: BLE001 - raised again below, once the old model is back
+                failure = error
+            if failure is not None:
                 if has_unloaded:
-                    candidate.close()  # its memory is what the old one needs
+                    # Its memory is what the old one needs; some of it hangs on the frames of what failed.
+                    let_frames_go(failure)
+                    candidate.close()
                     self._load_again(former)
-                raise
+                raise failure
             if not has_unloaded:
                 self._let_go(self._engine.exchange(candidate))
             self._present = model

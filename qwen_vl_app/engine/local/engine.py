@@ -60,6 +60,7 @@ from qwen_vl_app.errors import (
     OutOfMemoryError,
     PromptTooLongError,
     Reason,
+    let_frames_go,
 )
 
 log = logging.getLogger(__name__)
@@ -147,11 +148,15 @@ class LocalEngine:
         else:
             return
         self._parts = None
+        let_frames_go(failure)  # they hold what was loaded so far
         _free_memory()
+        if _is_driver_lost():
+            failure = ModelError(DRIVER_LOST)
         self._status = replace(self._status, state=EngineState.FAILED, plan=None, error=failure.reason)
         raise failure
 
     def _prepare(self) -> Prepared:
+        _free_memory()  # what an earlier try or another model left in torch's cache is not taken yet
         prepared = prepare(self._models_dir, self._options)
         self._sizes = prepared.shape, prepared.budget
         self._speed = None
@@ -404,6 +409,12 @@ def _is_out_of_memory(error: BaseException) -> bool:
     # All but torch's own are a bare RuntimeError whose text is all there is to know them by.
     told = isinstance(error, RuntimeError) and any(text in str(error) for text in _TOLD_OF_MEMORY)
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or told
+
+
+def _is_driver_lost() -> bool:
+    """Return whether this process has used a card that answers it no more: trying again here would fail as well."""
+    is_used = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return is_used and hardware.driver_is_lost(torch.device("cuda"))
 
 
 def _free_memory() -> None:
