@@ -31,6 +31,16 @@ NUMBER = FormField("x", type=FieldType.NUMBER)
         ("1.2万", 12000),
         ("≈ 7 kg", 7),
         ("0,123", 0.123),
+        ("3x10^5", 300_000),
+        ("3 x 10^-5", 0.00003),
+        ("2.5×10³", 2500),
+        ("2.5×10⁻³ V", 0.0025),
+        ("2.5x10-3", 0.0025),
+        ("1.5 * 10 ^ 6", 1_500_000),
+        ("7 m³", 7),
+        ("12 500 kg", 12_500),
+        ("1 234 567", 1_234_567),
+        ("10 000 h", 10_000),
     ],
 )
 def test_numbers_are_read_as_they_are_written_anywhere(text: str, value: float) -> None:
@@ -38,7 +48,26 @@ def test_numbers_are_read_as_they_are_written_anywhere(text: str, value: float) 
     assert value_of(NUMBER, text).value == value
 
 
-@pytest.mark.parametrize("text", ["P-204", "12 or 13", "4.5 bar 7", "abc", "1.2.3", "12-11-2026"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("P-204", "12 or 13", "4.5 bar 7", "abc", "1.2.3", "12-11-2026"),
+        # How many there are of what: transformers, cables, pumps.
+        *(
+            "2x1000 kVA",
+            "2 x 100 kVA",
+            "2×10 kVA",
+            "2x10 kVA",
+            "2X1000 kVA",
+            "3x1050 kVA",
+            "2*100",
+            "3x105",
+            "2 x 10 3",
+        ),
+        *("3x10+6 mm²", "3x2.5 mm²", "3 x ,5"),
+        *("10² kPa", "50² kg", "10^5 Pa"),  # a footnote's digit or a power: no 102
+    ],
+)
 def test_what_is_no_one_number_is_said_to_be_none(text: str) -> None:
     """A name with digits, or two numbers: the text stays, with the reason."""
     found = value_of(NUMBER, text)
@@ -52,6 +81,29 @@ def test_a_mark_that_may_be_either_is_told() -> None:
     assert found.value == 1234 and [note.code for note in found.notes] == ["forms.value.ambiguous_number"]
     settled = value_of(FormField("x", type=FieldType.NUMBER, decimal_mark=","), "1,234")
     assert settled.value == 1.234 and not settled.notes
+
+
+@pytest.mark.parametrize("mark", ["", ".", ","])
+@pytest.mark.parametrize(
+    ("text", "value", "is_doubted"),
+    [
+        ("380 400 415 V", 380_400_415, True),
+        ("400 230", 400_230, True),
+        ("-220 240", -220_240, True),
+        ("100 000 h", 100_000, False),
+        ("250 050", 250_050, False),
+        ("12 500 kg", 12_500, False),
+        ("1 234 567", 1_234_567, False),
+        ("380'400", 380_400, False),
+        ("000 427", 427, False),
+        ("415 V", 415, False),
+    ],
+)
+def test_readings_beside_each_other_may_be_one_number(text: str, value: int, is_doubted: bool, mark: str) -> None:
+    """Three digits each, parted by blanks: the voltages of a plate, or a number's thousands. A person says which."""
+    found = value_of(replace(NUMBER, decimal_mark=mark), text)
+    assert (found.value, found.problem) == (value, None)
+    assert ("forms.value.ambiguous_number" in [note.code for note in found.notes]) is is_doubted
 
 
 @pytest.mark.parametrize(
