@@ -214,11 +214,81 @@ def test_a_unit_of_something_else_is_refused() -> None:
         ("03/2021", "", "2021-03"),
         ("5. März 2024", "", "2024-03-05"),
         ("２０２６年１月２日", "", "2026-01-02"),
+        ("5. 11. 2023", "", "2023-11-05"),
+        ("15 12 2024", "", "2024-12-15"),
+        ("2024. 5. 3.", "", "2024-05-03"),
+        ("05NOV2023", "", "2023-11-05"),
+        ("Nov-05-2023", "", "2023-11-05"),
+        ("5/11 2023", "DD/MM/YYYY", "2023-11-05"),
+        ("5/11-2023", "DD/MM/YYYY", "2023-11-05"),
     ],
 )
 def test_dates_are_read_in_any_order(text: str, format: str, iso: str) -> None:  # noqa: A002 - the field's name
     """Words and numbers, both languages; a month without a day stays a month."""
     assert value_of(FormField("x", type=FieldType.DATE, format=format), text).value == iso
+
+
+@pytest.mark.parametrize(
+    ("text", "iso"),
+    [
+        ("10:30 12.03.2024", "2024-03-12"),
+        ("10:12 07.11.2023", "2023-11-07"),
+        ("14:05:33 07.11.2023", "2023-11-07"),
+        ("05.11.2023 14.30 Uhr", "2023-11-05"),
+        ("05.11.2023 14h30", "2023-11-05"),
+        ("2:30 PM 05.11.2023", "2023-11-05"),
+        ("5 Nov 2023 14:30", "2023-11-05"),
+        ("5 Nov 2023 2 PM", "2023-11-05"),
+        ("Sun Nov 5 14:30:00 2023", "2023-11-05"),
+        ("5 Nov 2023 14:30 +0100", "2023-11-05"),
+        ("10:30 5 11 2023", "2023-11-05"),
+        ("2023-11-05T14:30:00.250+08:00", "2023-11-05"),
+        ("20231105T143000", "2023-11-05"),
+        ("2023年11月5日 14时30分", "2023-11-05"),
+        ("2023-11-05 下午3点", "2023-11-05"),
+        ("12345678 05.11.2023", "2023-11-05"),
+        ("12341211 05.11.2023", "2023-11-05"),
+        ("20201332 5 Nov 2023", "2023-11-05"),
+        ("Lot 15 12/2024", "2024-12"),
+        ("Lot 15, 12/2024", "2024-12"),
+        ("Lot 15, 12.05.2024", "2024-05-12"),
+        ("05.11.2023 (11/2023)", "2023-11-05"),
+    ],
+)
+def test_a_neighbour_is_no_part_of_a_date(text: str, iso: str) -> None:
+    """Times of day, lots and serial numbers stand beside it; nothing of them is taken for a day or a year, and nobody is asked."""
+    found = value_of(FormField("x", type=FieldType.DATE, format="DD.MM.YYYY"), text)
+    assert (found.value, found.notes) == (iso, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "iso"),
+    [
+        ("05/2024 06/2025", "2024-05"),
+        ("05/2024-06/2025", "2024-05"),
+        ("2024/05 - 2025/06", "2024-05"),
+        ("MFG 05/2024 EXP 2025-06-30", "2025-06-30"),
+        ("MFG 5 Nov 2023 EXP 05.11.2024", "2023-11-05"),
+        ("MFG 5 Nov 2023 EXP 05/2025", "2025-05"),
+        ("生产日期：2023年11月5日 有效期：2025-11-04", "2023-11-05"),
+        ("20240115 05.11.2023", "2023-11-05"),
+        ("31.02.2026 12/2024", "2024-12"),
+        ("15 12/2024", "2024-12-15"),
+    ],
+)
+def test_two_dates_are_shown_to_a_person_however_they_are_written(text: str, iso: str) -> None:
+    """Months, days and words in one text, also where one of them cannot be: one is taken, and a person is asked."""
+    found = value_of(FormField("x", type=FieldType.DATE, format="DD.MM.YYYY"), text)
+    assert (found.value, [note.code for note in found.notes]) == (iso, ["forms.value.several_dates"])
+
+
+@pytest.mark.parametrize(
+    "text", ["12341211", "20261332", "10:30", "05:11.2023", "7 5 11 2023", "Datum: 5/11-2023", "5 Nov 2023 6 Dec 2024"]
+)
+def test_what_may_be_anything_is_no_date(text: str) -> None:
+    """Eight digits of a serial number, a time alone, numbers of which nobody knows which belong together."""
+    found = value_of(FormField("x", type=FieldType.DATE), text)
+    assert found.problem is not None and found.problem.code == "forms.value.no_date"
 
 
 def test_a_date_is_written_as_the_field_says() -> None:
