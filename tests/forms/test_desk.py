@@ -378,6 +378,51 @@ def test_a_folder_of_truth_is_read(desk: FormDesk, tmp_path: Path) -> None:
     assert refused.value.code == "forms.truth.no_template"
 
 
+@pytest.mark.parametrize(
+    ("table", "encoding"),
+    [
+        ("文件,编号,备注\nA.PNG,AB-123,正常\n", "gb18030"),
+        ("文件,编号,备注\nA.PNG,AB-123,正常\n,,\n", "utf-8"),
+        ("file;Serial;note\nA.PNG;AB-123;geprüft in Köln\n", "cp1252"),
+        ("file;Serial;note\nA.PNG;AB-123;Größe 5\n;;\n", "utf-8-sig"),
+        ("file\tSerial\tnote\na.png\tAB-123\t正常\n", "utf-16"),
+        (",,\n\nFile, Serial ,NOTE\n\na.png,AB-123,ok\n,\n , ,\n", "utf-8"),
+    ],
+)
+def test_a_table_of_truth_is_read_as_spreadsheets_save_it(tmp_path: Path, table: str, encoding: str) -> None:
+    """China's and Germany's Excel, its Unicode text, and lines of nothing but separators."""
+    (tmp_path / "a.png").write_bytes(png(width=281, height=140))
+    (tmp_path / "truth.csv").write_bytes(table.encode(encoding))
+    ((case, _),) = cases_in(tmp_path, template=TEMPLATE, language="en", max_bytes=2**20)
+    note = next(part for line in table.splitlines() for part in re.split(r"[,;\t]", line)[2:] if "AB-123" in line)
+    assert dict(case.values) == {"serial": "AB-123", "note": note}
+
+
+@pytest.mark.parametrize(
+    ("table", "code"),
+    [
+        (b"Serial\nAB-123\n", "forms.truth.no_file_column"),
+        (b"file,Serial\n,AB-123\n", "forms.truth.no_file_column"),
+        (b"file,Serial\na\x00b,AB\n", "forms.truth.unreadable"),
+    ],
+)
+def test_a_table_of_truth_that_cannot_be_meant_is_refused(tmp_path: Path, table: bytes, code: str) -> None:
+    """A value of which nobody says whose it is, or bytes that are no text."""
+    (tmp_path / "truth.csv").write_bytes(table)
+    with pytest.raises(FormError) as refused:
+        list(cases_in(tmp_path, template=TEMPLATE, language="en", max_bytes=2**20))
+    assert refused.value.code == code
+
+
+def test_truth_of_fields_of_one_name_is_told_by_their_own(tmp_path: Path) -> None:
+    """By the titles of a run's results; the name that both have says nothing of which is meant."""
+    fields = tuple(FormField(key, Names("Date"), label=Names(label)) for key, label in (("a", "MFG"), ("b", "EXP")))
+    (tmp_path / "a.png").write_bytes(png(width=281, height=140))
+    (tmp_path / "truth.csv").write_text("file,Date (EXP),Date\na.png,2026-01-02,2025-01-02\n", encoding="utf-8")
+    ((case, _),) = cases_in(tmp_path, template=FormTemplate("t", fields), language="en", max_bytes=2**20)
+    assert dict(case.values) == {"b": "2026-01-02"}
+
+
 @pytest.mark.parametrize("part", ["fingerprint", "dtype", "device", "attention", "build", "driver"])
 def test_a_change_of_anything_below_the_answers_asks_for_a_new_run(
     desk: FormDesk, assistant: Assistant, part: str
