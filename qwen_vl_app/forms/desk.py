@@ -18,6 +18,7 @@ from qwen_vl_app.errors import FormError, UsageError
 from qwen_vl_app.forms.acceptance import Acceptance
 from qwen_vl_app.forms.cabinet import Cabinet
 from qwen_vl_app.forms.erasing import FILLED_NAME, FORMS_NAME
+from qwen_vl_app.forms.fields import told_apart
 from qwen_vl_app.forms.filled import (
     FORM_FILE,
     Decision,
@@ -238,9 +239,11 @@ def desk_of(assistant: Assistant) -> FormDesk:
 
 
 def named_values(judged: JudgedForm) -> Mapping[str, JsonValue]:
-    """Return a form's values by the names of its fields, as they stand."""
+    """Return a form's values by the names of its fields, as they stand; fields of one name are told apart."""
     language = judged.form.language
-    return {each.field.names.of(language) or each.field.key: each.value.value for each in judged.fields}
+    fields = [each.field for each in judged.fields]
+    names = told_apart(fields, {field.key: field.names.of(language) or field.key for field in fields}, language)
+    return {names[each.field.key]: each.value.value for each in judged.fields}
 
 
 def _named(who: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from qwen_vl_app.chat import JsonValue
+from qwen_vl_app.forms.fields import told_apart
 from qwen_vl_app.forms.filled import LookOutcome
 from qwen_vl_app.forms.judging import FieldState, JudgedField, JudgedForm
 from qwen_vl_app.forms.rules import told
@@ -28,12 +29,14 @@ class FormColumn:
 
 
 def columns_of(forms: Iterable[JudgedForm], language: Language) -> tuple[FormColumn, ...]:
-    """Return a column for each field that any of the forms has, in the templates' order."""
-    found: dict[str, FormColumn] = {}
+    """Return a column for each field that any of the forms has, in the templates' order, no two with one title."""
+    found: dict[str, JudgedField] = {}
     for judged in forms:
         for each in judged.fields:
-            found.setdefault(each.field.key, FormColumn(each.field.key, name_of(each, language)))
-    return tuple(found.values())
+            found.setdefault(each.field.key, each)
+    names = {key: name_of(each, language) for key, each in found.items()}
+    titles = told_apart([each.field for each in found.values()], names, language)
+    return tuple(FormColumn(key, title) for key, title in titles.items())
 
 
 def name_of(each: JudgedField, language: Language) -> str:

@@ -5,6 +5,8 @@ Knows kinds and names in both languages. Does not know pictures, models or how a
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -105,7 +107,7 @@ class FormField:
     maximum: float | None = None
     earliest: str = ""
     latest: str = ""
-    """Bounds of a date, as YYYY-MM-DD; `today` means the day it is read."""
+    """Bounds of a date, as YYYY-MM-DD; `today` means the day it is read, where it is read."""
     pattern: str = ""
     """A regular expression that the whole value must match."""
     checksum: Checksum | None = None
@@ -127,3 +129,28 @@ class FormField:
     def asked_as(self, language: str) -> str:
         """Return what the model is asked for: the words on the picture where the template has them."""
         return " ".join((self.label.of(language) or self.names.of(language) or self.key).split())
+
+
+def told_apart(fields: Sequence[FormField], names: Mapping[str, str], language: str) -> dict[str, str]:
+    """Return a name for each field, by key: its own of `names`, and where others have it too, what is on the picture or the key.
+
+    The same fields get the same names whatever their values are, so that columns of many forms fit.
+    """
+    counts = Counter(_folded(names[field.key]) for field in fields)
+    taken = {name for name, count in counts.items() if count == 1}
+    found: dict[str, str] = {}
+    for field in fields:
+        own, label = names[field.key], " ".join(field.label.of(language).split())
+        if counts[_folded(own)] > 1:
+            # Without words of its own on the picture it is looked for by its name: that is the one which keeps it.
+            ways = (f"{own} ({label})" if label and _folded(label) != _folded(own) else own, f"{own} ({field.key})")
+            own = next((way for way in ways if _folded(way) not in taken), ways[-1])
+            while _folded(own) in taken:
+                own += f" ({field.key})"
+            taken.add(_folded(own))
+        found[field.key] = own
+    return found
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.split()).casefold()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -101,6 +101,13 @@ class FilledForm:
     source: str = ""
     owner: str = LOCAL_OWNER
     """Whose form it is: a browser's profile, or the local owner of the command line."""
+    filled_on: date | None = None
+    """The site's own day when it was filled, which UTC does not tell; None in forms that were kept before it was written down."""
+
+    @property
+    def day(self) -> date:
+        """The site's day on which it was filled: as it was written down, else as this machine's zone has it."""
+        return self.filled_on or self.filled_at.astimezone().date()
 
     def reading(self, key: str) -> FieldReading:
         """Return the reading of a field; an empty one where there is none."""
@@ -117,6 +124,7 @@ def dump_form(form: FilledForm) -> str:
             "picture_name": form.picture_name,
             "content_hash": form.content_hash,
             "filled_at": form.filled_at.astimezone(UTC).isoformat(),
+            "filled_on": None if form.filled_on is None else form.filled_on.isoformat(),
             "page": form.page,
             "page_count": form.page_count,
             "size": _size(form.size),
@@ -159,6 +167,7 @@ def load_form(document: str) -> FilledForm:
             seconds=float(kept["seconds"]),
             source=str(kept["source"]),
             owner=str(kept.get("owner", LOCAL_OWNER)),
+            filled_on=date.fromisoformat(told) if (told := kept.get("filled_on")) else None,
             readings=tuple(_load_reading(reading) for reading in kept["readings"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, FormError) as error:

@@ -163,6 +163,7 @@ class FormFiller:
             picture_name=picture.name,
             content_hash=content_hash,
             filled_at=now,
+            filled_on=now.astimezone().date(),
             readings=readings,
             page=picture.page,
             page_count=picture.page_count,

@@ -5,7 +5,6 @@ Knows workbooks (openpyxl, read only) and what a hostile one may hold. What the 
 
 from __future__ import annotations
 
-import csv
 import io
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -14,6 +13,7 @@ from itertools import islice
 
 from qwen_vl_app.errors import FormError
 from qwen_vl_app.forms.dates import read_date
+from qwen_vl_app.forms.delimited import csv_lines
 from qwen_vl_app.forms.fields import FieldType, FormField
 from qwen_vl_app.forms.numbers import read_number
 from qwen_vl_app.forms.schema import names_for
@@ -79,22 +79,9 @@ def _workbook_lines(data: bytes) -> list[Sequence[_Cell]]:
 
 
 def _csv_lines(data: bytes) -> list[Sequence[_Cell]]:
-    has_mark = data.startswith((b"\xff\xfe", b"\xfe\xff"))  # as Excel's "Unicode text" begins
-    for encoding in ("utf-16",) if has_mark else ("utf-8-sig", "gb18030"):
-        try:
-            text = data.decode(encoding)
-            break
-        except UnicodeDecodeError:
-            continue
-    else:
-        raise FormError("forms.header.unreadable")
-    if "\x00" in text:
-        raise FormError("forms.header.unreadable")
-    head = text[:4096].splitlines()[:1]
-    mark = max(",;\t", key=head[0].count) if head else ","
     try:
-        return list(islice(csv.reader(io.StringIO(text, newline=""), delimiter=mark), HEADER_WITHIN + SAMPLE_LINES))
-    except csv.Error as error:
+        return list(islice(csv_lines(data), HEADER_WITHIN + SAMPLE_LINES))
+    except ValueError as error:
         raise FormError("forms.header.unreadable") from error
 
 

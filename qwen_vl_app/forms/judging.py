@@ -99,7 +99,10 @@ class JudgedForm:
 
 
 def judge(form: FilledForm, decisions: Sequence[Decision] = (), *, today: date | None = None) -> JudgedForm:
-    """Return the form as it stands after the decisions, the latest one of a field counting."""
+    """Return the form as it stands after the decisions, the latest one of a field counting.
+
+    `today` of its rules is the site's day on which it was filled, whenever it is judged.
+    """
     latest: Mapping[str, Decision] = {decision.key: decision for decision in decisions}
     values = {
         field.key: value_of(
@@ -108,7 +111,7 @@ def judge(form: FilledForm, decisions: Sequence[Decision] = (), *, today: date |
         for field in form.template.fields
     }
     broken: dict[str, list[Reason]] = {}
-    for breach in breaches(form.template, values, today=today or form.filled_at.date()):
+    for breach in breaches(form.template, values, today=today or form.day):
         for key in breach.keys:
             broken.setdefault(key, []).append(breach.reason)
     marks = point_doubts(form.template, {reading.key: reading.written for reading in form.readings})

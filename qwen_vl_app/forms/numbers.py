@@ -14,7 +14,11 @@ from decimal import Decimal, InvalidOperation
 MAX_DIGITS = 40
 _BODY = re.compile(r"(?:[-+] ?)?\d(?:[\d.,'’ ]*\d)?|(?:[-+] ?)?[.,]\d+")
 _LEADING = re.compile(r"^[^\d\-+.,]{0,20}?(?=[-+]?[.,]?\d)")
-_EXPONENT = re.compile(r"\s*(?:[eE]|[x×*]\s*10\s*\^?)\s*([-+]?\d{1,2})(?!\d)")
+_EXPONENT = re.compile(r"\s*(?:(?:[eE]|[x×*]\s*10\s*\^)\s*([-+]?\d{1,2})|[x×*]\s*10(-\d{1,2}))(?!\d)")
+"""A power of ten shows that it is one, by ^, a minus sign or a raised digit: `2x1000 kVA` are two transformers, `3x10+6 mm²` are
+the wires of a cable, and `3x105` may be anything."""
+_RAISED = re.compile(r"(?<=\d)([⁺⁻]?)([⁰¹²³⁴-⁹]+)")
+_TIMES = re.compile(r"\s*(?:[xX×*]\s*[\d.,]|\^)")
 _PER_MINUTE = re.compile(r"(?<=\d) 1/min\b")
 _BOUND = re.compile(r"[<>]=|=[<>]|[<>≤≥≦≧⩽⩾±]")
 _BOUND_AS = {"<=": "≤", "=<": "≤", "≦": "≤", "⩽": "≤", ">=": "≥", "=>": "≥", "≧": "≥", "⩾": "≥"}
@@ -27,7 +31,8 @@ _MINUS = str.maketrans({"−": "-", "–": "-", "—": "-", "﹣": "-", "，": "
 
 @dataclass(frozen=True, slots=True)
 class NumberReading:
-    """A number and what stands around it. `is_ambiguous` where a mark may group thousands or begin the decimals.
+    """A number and what stands around it. `is_ambiguous` where a mark may group thousands or begin the decimals, and where
+    blanks group thousands or part several numbers.
 
     `bound` is one of < ≤ > ≥ ± where the number is only the limit of what was meant, as below what a method can detect.
     """
@@ -61,7 +66,9 @@ def read_number(text: str, *, decimal_mark: str = "") -> NumberReading | None:
         return None
     scale = 0
     if (exponent := _EXPONENT.match(after)) is not None:
-        scale, after = int(exponent[1]), after[exponent.end() :]
+        scale, after = int(exponent[1] or exponent[2]), after[exponent.end() :]
+    elif _TIMES.match(after):
+        return None  # 2 x 100 kVA: how many there are of what
     else:
         stripped = after.lstrip()
         if stripped[:1] in _CHINESE_SCALES:
@@ -75,8 +82,12 @@ def read_number(text: str, *, decimal_mark: str = "") -> NumberReading | None:
 
 
 def plain_signs(text: str) -> str:
-    """Return text with digits, marks and minus signs of any script as ASCII has them, its gaps single spaces."""
-    plain = unicodedata.normalize("NFKC", text.replace("℃", "°C").replace("℉", "°F")).translate(_MINUS)
+    """Return text with digits, marks and minus signs of any script as ASCII has them, its gaps single spaces.
+
+    A digit that is raised behind another gets a ^ before it: 10³ is no 103.
+    """
+    marked = _RAISED.sub(r"^\1\2", text)
+    plain = unicodedata.normalize("NFKC", marked.replace("℃", "°C").replace("℉", "°F")).translate(_MINUS)
     return " ".join(plain.split())
 
 
@@ -88,6 +99,7 @@ def _is_harmless_before(before: str) -> bool:
 def _value(digits: str, decimal_mark: str) -> tuple[Decimal | None, bool]:
     sign = -1 if digits.startswith("-") else 1
     body = digits.lstrip("+- ")
+    is_several = _may_be_several(body)
     body = re.sub(r"(?<=\d)[ '’](?=\d{3}(?!\d))", "", body)
     if re.search(r"[ '’]", body):
         return None, False
@@ -116,9 +128,15 @@ def _value(digits: str, decimal_mark: str) -> tuple[Decimal | None, bool]:
         # The comma with three digits behind it groups thousands wherever the point is the decimal mark.
         body = whole + rest if is_ambiguous else f"{whole}.{rest}"
     try:
-        return sign * Decimal(body), is_ambiguous
+        return sign * Decimal(body), is_ambiguous or is_several
     except InvalidOperation:
         return None, False
+
+
+def _may_be_several(body: str) -> bool:
+    """True for 380 400 415, which are readings beside each other as well as one number: no part is too short or begins with 0."""
+    first, *rest = re.split(r"[.,]", body, maxsplit=1)[0].split(" ")
+    return bool(rest) and all(len(part) == 3 and part[0] != "0" for part in (first, *rest))
 
 
 def _is_grouped(whole: str, mark: str) -> bool:

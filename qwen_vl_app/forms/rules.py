@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from itertools import pairwise
 
@@ -40,8 +40,8 @@ class Breach:
 def breaches(
     template: FormTemplate, values: Mapping[str, FieldValue], *, today: date | None = None
 ) -> tuple[Breach, ...]:
-    """Return everything that does not hold, the fields' own rules first."""
-    now = today or datetime.now(UTC).date()
+    """Return everything that does not hold, the fields' own rules first. `today` is the site's, as dates on pictures are."""
+    now = today or datetime.now().astimezone().date()
     found = [
         Breach((field.key,), reason)
         for field in template.fields

@@ -9,16 +9,17 @@ Knows these files. An empty cell says that nothing stands there; a column that i
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from qwen_vl_app.chat import JsonValue
 from qwen_vl_app.errors import FormError
+from qwen_vl_app.forms.delimited import csv_lines
+from qwen_vl_app.forms.fields import told_apart
 from qwen_vl_app.forms.template import FormTemplate, load_template
 from qwen_vl_app.forms.truth import TruthCase
 from qwen_vl_app.imaging import ACCEPTED_EXTENSIONS
@@ -64,16 +65,16 @@ def _table(folder: Path, template: FormTemplate) -> dict[str, dict[str, JsonValu
     if data is None:
         return {}
     try:
-        text = data.decode("utf-8-sig")
-        lines = list(csv.DictReader(io.StringIO(text, newline="")))
-    except (UnicodeDecodeError, csv.Error) as error:
+        # Spreadsheets leave lines behind of which every cell is empty.
+        titles, *lines = [line for line in csv_lines(data) if any(cell.strip() for cell in line)] or [[]]
+    except ValueError as error:
         raise FormError("forms.truth.unreadable", name=TABLE_FILE) from error
     found: dict[str, dict[str, JsonValue]] = {}
     for line in lines:
-        name = next((cell for title, cell in line.items() if (title or "").strip().casefold() in _FILE_TITLES), None)
-        if not name:
+        cells = {title: cell for title, cell in zip_longest(titles, line[: len(titles)]) if title.strip()}
+        name = next((cell for title, cell in cells.items() if title.strip().casefold() in _FILE_TITLES), None)
+        if not name or not name.strip():
             raise FormError("forms.truth.no_file_column", name=TABLE_FILE)
-        cells = {title: cell for title, cell in line.items() if title}
         found[name.strip().casefold()] = _values(cells, template)
     return found
 
@@ -96,11 +97,19 @@ def _beside(path: Path, template: FormTemplate) -> dict[str, JsonValue] | None:
 
 def _values(cells: Mapping[str, Any], template: FormTemplate) -> dict[str, JsonValue]:
     by_name = {" ".join(str(title).split()).casefold(): cell for title, cell in cells.items()}
+    # A name that several fields have says nothing of which is meant; the one that a run's results tell it by does.
+    told = [
+        told_apart(
+            template.fields, {field.key: field.names.of(language) or field.key for field in template.fields}, language
+        )
+        for language in ("en", "zh")
+    ]
     found: dict[str, JsonValue] = {}
     for field in template.fields:
-        for name in (field.key, field.asked_as("en"), field.asked_as("zh"), field.names.en, field.names.zh):
-            if name and name.casefold() in by_name:
-                cell = by_name[name.casefold()]
+        names = (field.key, field.asked_as("en"), field.asked_as("zh"), *(each[field.key] for each in told))
+        for name in (" ".join(each.split()).casefold() for each in names):
+            if name in by_name:
+                cell = by_name[name]
                 found[field.key] = None if isinstance(cell, str) and not cell.strip() else cell
                 break
     return found

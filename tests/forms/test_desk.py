@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,15 +21,21 @@ from qwen_vl_app.forms import (
     Change,
     FieldMark,
     FieldState,
+    FieldType,
     FillPlan,
     FormDesk,
     FormExport,
+    FormField,
+    FormTemplate,
     JudgedForm,
+    Names,
     Verdict,
     export_forms,
     forms_csv,
+    named_values,
 )
 from qwen_vl_app.forms.exports import forms_json
+from qwen_vl_app.forms.fields import told_apart
 from qwen_vl_app.forms.truth_folder import cases_in
 from qwen_vl_app.texts import Language
 from tests.forms.parts import TEMPLATE, PlateModel, form_assistant
@@ -209,6 +216,50 @@ def test_forms_are_taken_away(desk: FormDesk, assistant: Assistant, tmp_path: Pa
     assert len(pypdfium2.PdfDocument(io.BytesIO((tmp_path / "out.pdf").read_bytes()))) == 1
 
 
+@pytest.mark.parametrize(
+    ("language", "names"), [("en", ("Date (MFG)", "Date (EXP)")), ("zh", ("日期 (生产)", "日期 (有效)"))]
+)
+def test_fields_of_one_name_are_told_apart_on_the_way_out(
+    desk: FormDesk, assistant: Assistant, model: PlateModel, language: str, names: tuple[str, str]
+) -> None:
+    """By what stands on the picture before them; always alike, also where only one of them has a value."""
+    name = Names("Date", "日期")
+    fields = (
+        FormField("made", name, FieldType.DATE, label=Names("MFG", "生产")),
+        FormField("until", name, FieldType.DATE, label=Names("EXP", "有效")),
+        FormField("note", Names("Note", "备注")),
+    )
+    plan = FillPlan(FormTemplate("t", fields), language)
+    judged = []
+    for width, until in ((280, "2026-01-02"), (281, None)):
+        model.form = {fields[0].asked_as(language): "2025-01-02", fields[1].asked_as(language): until}
+        judged.append(desk.fill(plan, assistant.stage(png(width=width, height=140), "a.png")))
+    note = fields[2].names.of(language)
+    assert [dict(named_values(each)) for each in judged] == [
+        {names[0]: "2025-01-02", names[1]: "2026-01-02", note: None},
+        {names[0]: "2025-01-02", names[1]: None, note: None},
+    ]
+    lines = list(csv.reader(io.StringIO(forms_csv(judged, Language(language)).decode("utf-8-sig"))))
+    assert [lines[0][4:7], lines[1][4:6]] == [[*names, note], ["2025-01-02", "2026-01-02"]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ((("a", "Date", "MFG"), ("b", "Due", "EXP")), ["Date", "Due"]),
+        ((("a", "Date", ""), ("b", "Date", "EXP")), ["Date", "Date (EXP)"]),
+        ((("a", "Date", ""), ("b", "date ", "Date")), ["Date", "date  (b)"]),
+        ((("a", "Date", "X"), ("b", "Date", "X"), ("c", "Date (b)", "")), ["Date (X)", "Date (b) (b)", "Date (b)"]),
+        ((("a", "Date (EXP)", ""), ("b", "Date", "EXP"), ("c", "Date", "")), ["Date (EXP)", "Date (b)", "Date"]),
+    ],
+)
+def test_no_two_fields_have_one_name(fields: tuple[tuple[str, str, str], ...], names: list[str]) -> None:
+    """Whatever labels and keys a template has; a name that only one field has stays as it is."""
+    made = [FormField(key, Names(name), label=Names(label)) for key, name, label in fields]
+    found = told_apart(made, {key: name for key, name, _ in fields}, "en")
+    assert list(found.values()) == names and list(found) == [key for key, _, _ in fields]
+
+
 def test_erasing_leaves_no_form_and_no_truth(desk: FormDesk, assistant: Assistant, tmp_path: Path) -> None:
     """Templates stay: they hold no picture."""
     review(desk, fill(desk, assistant))
@@ -325,6 +376,51 @@ def test_a_folder_of_truth_is_read(desk: FormDesk, tmp_path: Path) -> None:
     with pytest.raises(FormError) as refused:
         list(cases_in(folder, template=None, language="en", max_bytes=2**20))
     assert refused.value.code == "forms.truth.no_template"
+
+
+@pytest.mark.parametrize(
+    ("table", "encoding"),
+    [
+        ("文件,编号,备注\nA.PNG,AB-123,正常\n", "gb18030"),
+        ("文件,编号,备注\nA.PNG,AB-123,正常\n,,\n", "utf-8"),
+        ("file;Serial;note\nA.PNG;AB-123;geprüft in Köln\n", "cp1252"),
+        ("file;Serial;note\nA.PNG;AB-123;Größe 5\n;;\n", "utf-8-sig"),
+        ("file\tSerial\tnote\na.png\tAB-123\t正常\n", "utf-16"),
+        (",,\n\nFile, Serial ,NOTE\n\na.png,AB-123,ok\n,\n , ,\n", "utf-8"),
+    ],
+)
+def test_a_table_of_truth_is_read_as_spreadsheets_save_it(tmp_path: Path, table: str, encoding: str) -> None:
+    """China's and Germany's Excel, its Unicode text, and lines of nothing but separators."""
+    (tmp_path / "a.png").write_bytes(png(width=281, height=140))
+    (tmp_path / "truth.csv").write_bytes(table.encode(encoding))
+    ((case, _),) = cases_in(tmp_path, template=TEMPLATE, language="en", max_bytes=2**20)
+    note = next(part for line in table.splitlines() for part in re.split(r"[,;\t]", line)[2:] if "AB-123" in line)
+    assert dict(case.values) == {"serial": "AB-123", "note": note}
+
+
+@pytest.mark.parametrize(
+    ("table", "code"),
+    [
+        (b"Serial\nAB-123\n", "forms.truth.no_file_column"),
+        (b"file,Serial\n,AB-123\n", "forms.truth.no_file_column"),
+        (b"file,Serial\na\x00b,AB\n", "forms.truth.unreadable"),
+    ],
+)
+def test_a_table_of_truth_that_cannot_be_meant_is_refused(tmp_path: Path, table: bytes, code: str) -> None:
+    """A value of which nobody says whose it is, or bytes that are no text."""
+    (tmp_path / "truth.csv").write_bytes(table)
+    with pytest.raises(FormError) as refused:
+        list(cases_in(tmp_path, template=TEMPLATE, language="en", max_bytes=2**20))
+    assert refused.value.code == code
+
+
+def test_truth_of_fields_of_one_name_is_told_by_their_own(tmp_path: Path) -> None:
+    """By the titles of a run's results; the name that both have says nothing of which is meant."""
+    fields = tuple(FormField(key, Names("Date"), label=Names(label)) for key, label in (("a", "MFG"), ("b", "EXP")))
+    (tmp_path / "a.png").write_bytes(png(width=281, height=140))
+    (tmp_path / "truth.csv").write_text("file,Date (EXP),Date\na.png,2026-01-02,2025-01-02\n", encoding="utf-8")
+    ((case, _),) = cases_in(tmp_path, template=FormTemplate("t", fields), language="en", max_bytes=2**20)
+    assert dict(case.values) == {"b": "2026-01-02"}
 
 
 @pytest.mark.parametrize("part", ["fingerprint", "dtype", "device", "attention", "build", "driver"])

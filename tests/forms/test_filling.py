@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -255,3 +258,54 @@ def test_a_crop_stays_in_its_place_where_small_pictures_are_blown_up(
     plan = SizePlan(28, least, rungs, Detail.BALANCED, 4096)
     with_plan = SimpleNamespace(status=SimpleNamespace(engine=SimpleNamespace(plan=plan)))
     assert _blows_crops_up(cast(Assistant, with_plan)) is is_blown_up
+
+
+_IN_TWO_ZONES = """
+import json, os, sys, time
+from datetime import date, timedelta
+from pathlib import Path
+from qwen_vl_app.forms import FieldType, FillPlan, FormField, FormFiller, FormTemplate, judge
+from qwen_vl_app.forms.filled import dump_form, load_form
+from tests.forms.parts import PlateModel, form_assistant
+from tests.ui.fakes import png
+
+def doubted(form):
+    return [each.field.key for each in judge(form).fields if each.doubts]
+
+found, kept = [], []
+model = PlateModel()
+with form_assistant(Path(sys.argv[1]), model) as assistant:
+    assistant.wait_until_loaded(60)
+    for zone in ("AAA-14", "BBB+12"):
+        os.environ["TZ"] = zone
+        time.tzset()
+        today = date(*time.localtime()[:3])
+        model.form = {"on": today.isoformat(), "next": (today + timedelta(days=1)).isoformat()}
+        template = FormTemplate("t", tuple(FormField(key, type=FieldType.DATE, latest="today") for key in model.form))
+        form = FormFiller(assistant).fill(FillPlan(template), assistant.stage(png(width=280, height=140), "a.png")).form
+        kept.append(dump_form(form))
+        old = json.loads(kept[0]) | {"filled_at": "2026-03-01T11:30:00+00:00"}
+        del old["filled_on"]
+        found.append([doubted(form), [doubted(load_form(each)) for each in kept], str(load_form(json.dumps(old)).day)])
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the machine's zone cannot be another one here")
+def test_today_is_the_sites_day_and_stays_it(tmp_path: Path) -> None:
+    """East of Greenwich the day begins before UTC's, west of it later: at every hour one of these two is on another day.
+
+    It is written down with the form, so that judging it anew, in whatever zone, says the same; of forms that were kept
+    before, the machine's zone tells the day.
+    """
+    told = subprocess.run(
+        [sys.executable, "-c", _IN_TWO_ZONES, str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(told.stdout.splitlines()[-1]) == [
+        [["next"], [["next"]], "2026-03-02"],
+        [["next"], [["next"], ["next"]], "2026-02-28"],
+    ]

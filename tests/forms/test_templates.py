@@ -13,6 +13,7 @@ import pytest
 
 from qwen_vl_app.errors import FormError
 from qwen_vl_app.forms import FieldType, FormField, FormTemplate, Names, dump_template, form_question, load_template
+from qwen_vl_app.forms.delimited import csv_lines
 from qwen_vl_app.forms.schema import reading_schema
 from qwen_vl_app.forms.sources import keep_from_file, keep_from_text, template_from_file, template_from_text
 from qwen_vl_app.forms.store import TemplateStore, shipped
@@ -215,6 +216,33 @@ def test_a_csv_header_becomes_a_template_in_any_encoding() -> None:
         ("表号", FieldType.TEXT),
         ("读数", FieldType.NUMBER),
     ]
+    western = "Prüfgröße;Straße\nKöln;12,5\n"
+    template = template_from_file(western.encode("cp1252"), "a.csv")  # as Excel in Germany writes it
+    assert [field.names.en for field in template.fields] == ["Prüfgröße", "Straße"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "file;Größe;Prüfdatum\nKöln.png;12,5;05.11.2023\n",
+        "Größe;b\n1;2\n",
+        "file;température\né.png;20 °C\n",
+        "文件,编号\n图片1.png,A相-1\n",
+        "表号;读数\nA1;12,5\n",
+        "file,备注\na.png,珺镕喆测试温度正常\n",
+        "file\tnote\na.png\t1,5\n",
+        ";;\nfile;a,b;c\na.png;1,2;3\n",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gb18030", "cp1252"])
+def test_lines_are_read_however_a_spreadsheet_saves_them(text: str, encoding: str) -> None:
+    """Western letters are no Chinese ones, although GB 18030 reads nearly any bytes as such."""
+    try:
+        data = text.encode(encoding)
+    except UnicodeEncodeError:
+        return  # a spreadsheet could not save it so either
+    mark = next(mark for mark in ";\t," if mark in text)
+    assert list(csv_lines(data)) == [line.split(mark) for line in text.splitlines()]
 
 
 def test_a_title_over_several_columns_goes_with_the_titles_below_it() -> None:

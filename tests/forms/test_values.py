@@ -31,6 +31,16 @@ NUMBER = FormField("x", type=FieldType.NUMBER)
         ("1.2万", 12000),
         ("≈ 7 kg", 7),
         ("0,123", 0.123),
+        ("3x10^5", 300_000),
+        ("3 x 10^-5", 0.00003),
+        ("2.5×10³", 2500),
+        ("2.5×10⁻³ V", 0.0025),
+        ("2.5x10-3", 0.0025),
+        ("1.5 * 10 ^ 6", 1_500_000),
+        ("7 m³", 7),
+        ("12 500 kg", 12_500),
+        ("1 234 567", 1_234_567),
+        ("10 000 h", 10_000),
     ],
 )
 def test_numbers_are_read_as_they_are_written_anywhere(text: str, value: float) -> None:
@@ -38,7 +48,26 @@ def test_numbers_are_read_as_they_are_written_anywhere(text: str, value: float) 
     assert value_of(NUMBER, text).value == value
 
 
-@pytest.mark.parametrize("text", ["P-204", "12 or 13", "4.5 bar 7", "abc", "1.2.3", "12-11-2026"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("P-204", "12 or 13", "4.5 bar 7", "abc", "1.2.3", "12-11-2026"),
+        # How many there are of what: transformers, cables, pumps.
+        *(
+            "2x1000 kVA",
+            "2 x 100 kVA",
+            "2×10 kVA",
+            "2x10 kVA",
+            "2X1000 kVA",
+            "3x1050 kVA",
+            "2*100",
+            "3x105",
+            "2 x 10 3",
+        ),
+        *("3x10+6 mm²", "3x2.5 mm²", "3 x ,5"),
+        *("10² kPa", "50² kg", "10^5 Pa"),  # a footnote's digit or a power: no 102
+    ],
+)
 def test_what_is_no_one_number_is_said_to_be_none(text: str) -> None:
     """A name with digits, or two numbers: the text stays, with the reason."""
     found = value_of(NUMBER, text)
@@ -52,6 +81,29 @@ def test_a_mark_that_may_be_either_is_told() -> None:
     assert found.value == 1234 and [note.code for note in found.notes] == ["forms.value.ambiguous_number"]
     settled = value_of(FormField("x", type=FieldType.NUMBER, decimal_mark=","), "1,234")
     assert settled.value == 1.234 and not settled.notes
+
+
+@pytest.mark.parametrize("mark", ["", ".", ","])
+@pytest.mark.parametrize(
+    ("text", "value", "is_doubted"),
+    [
+        ("380 400 415 V", 380_400_415, True),
+        ("400 230", 400_230, True),
+        ("-220 240", -220_240, True),
+        ("100 000 h", 100_000, False),
+        ("250 050", 250_050, False),
+        ("12 500 kg", 12_500, False),
+        ("1 234 567", 1_234_567, False),
+        ("380'400", 380_400, False),
+        ("000 427", 427, False),
+        ("415 V", 415, False),
+    ],
+)
+def test_readings_beside_each_other_may_be_one_number(text: str, value: int, is_doubted: bool, mark: str) -> None:
+    """Three digits each, parted by blanks: the voltages of a plate, or a number's thousands. A person says which."""
+    found = value_of(replace(NUMBER, decimal_mark=mark), text)
+    assert (found.value, found.problem) == (value, None)
+    assert ("forms.value.ambiguous_number" in [note.code for note in found.notes]) is is_doubted
 
 
 @pytest.mark.parametrize(
@@ -162,11 +214,81 @@ def test_a_unit_of_something_else_is_refused() -> None:
         ("03/2021", "", "2021-03"),
         ("5. März 2024", "", "2024-03-05"),
         ("２０２６年１月２日", "", "2026-01-02"),
+        ("5. 11. 2023", "", "2023-11-05"),
+        ("15 12 2024", "", "2024-12-15"),
+        ("2024. 5. 3.", "", "2024-05-03"),
+        ("05NOV2023", "", "2023-11-05"),
+        ("Nov-05-2023", "", "2023-11-05"),
+        ("5/11 2023", "DD/MM/YYYY", "2023-11-05"),
+        ("5/11-2023", "DD/MM/YYYY", "2023-11-05"),
     ],
 )
 def test_dates_are_read_in_any_order(text: str, format: str, iso: str) -> None:  # noqa: A002 - the field's name
     """Words and numbers, both languages; a month without a day stays a month."""
     assert value_of(FormField("x", type=FieldType.DATE, format=format), text).value == iso
+
+
+@pytest.mark.parametrize(
+    ("text", "iso"),
+    [
+        ("10:30 12.03.2024", "2024-03-12"),
+        ("10:12 07.11.2023", "2023-11-07"),
+        ("14:05:33 07.11.2023", "2023-11-07"),
+        ("05.11.2023 14.30 Uhr", "2023-11-05"),
+        ("05.11.2023 14h30", "2023-11-05"),
+        ("2:30 PM 05.11.2023", "2023-11-05"),
+        ("5 Nov 2023 14:30", "2023-11-05"),
+        ("5 Nov 2023 2 PM", "2023-11-05"),
+        ("Sun Nov 5 14:30:00 2023", "2023-11-05"),
+        ("5 Nov 2023 14:30 +0100", "2023-11-05"),
+        ("10:30 5 11 2023", "2023-11-05"),
+        ("2023-11-05T14:30:00.250+08:00", "2023-11-05"),
+        ("20231105T143000", "2023-11-05"),
+        ("2023年11月5日 14时30分", "2023-11-05"),
+        ("2023-11-05 下午3点", "2023-11-05"),
+        ("12345678 05.11.2023", "2023-11-05"),
+        ("12341211 05.11.2023", "2023-11-05"),
+        ("20201332 5 Nov 2023", "2023-11-05"),
+        ("Lot 15 12/2024", "2024-12"),
+        ("Lot 15, 12/2024", "2024-12"),
+        ("Lot 15, 12.05.2024", "2024-05-12"),
+        ("05.11.2023 (11/2023)", "2023-11-05"),
+    ],
+)
+def test_a_neighbour_is_no_part_of_a_date(text: str, iso: str) -> None:
+    """Times of day, lots and serial numbers stand beside it; nothing of them is taken for a day or a year, and nobody is asked."""
+    found = value_of(FormField("x", type=FieldType.DATE, format="DD.MM.YYYY"), text)
+    assert (found.value, found.notes) == (iso, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "iso"),
+    [
+        ("05/2024 06/2025", "2024-05"),
+        ("05/2024-06/2025", "2024-05"),
+        ("2024/05 - 2025/06", "2024-05"),
+        ("MFG 05/2024 EXP 2025-06-30", "2025-06-30"),
+        ("MFG 5 Nov 2023 EXP 05.11.2024", "2023-11-05"),
+        ("MFG 5 Nov 2023 EXP 05/2025", "2025-05"),
+        ("生产日期：2023年11月5日 有效期：2025-11-04", "2023-11-05"),
+        ("20240115 05.11.2023", "2023-11-05"),
+        ("31.02.2026 12/2024", "2024-12"),
+        ("15 12/2024", "2024-12-15"),
+    ],
+)
+def test_two_dates_are_shown_to_a_person_however_they_are_written(text: str, iso: str) -> None:
+    """Months, days and words in one text, also where one of them cannot be: one is taken, and a person is asked."""
+    found = value_of(FormField("x", type=FieldType.DATE, format="DD.MM.YYYY"), text)
+    assert (found.value, [note.code for note in found.notes]) == (iso, ["forms.value.several_dates"])
+
+
+@pytest.mark.parametrize(
+    "text", ["12341211", "20261332", "10:30", "05:11.2023", "7 5 11 2023", "Datum: 5/11-2023", "5 Nov 2023 6 Dec 2024"]
+)
+def test_what_may_be_anything_is_no_date(text: str) -> None:
+    """Eight digits of a serial number, a time alone, numbers of which nobody knows which belong together."""
+    found = value_of(FormField("x", type=FieldType.DATE), text)
+    assert found.problem is not None and found.problem.code == "forms.value.no_date"
 
 
 def test_a_date_is_written_as_the_field_says() -> None:
