@@ -253,7 +253,10 @@ def html_rows(rows: str) -> list[str]:
 @pytest.mark.parametrize(
     ("rows", "read"),
     [
-        ("a|b|c/1|2|X:r2/3/4|5|6", ["a|b|c", "1|2|X", "3||X", "4|5|6"]),  # a short row ends before what is carried into it
+        (
+            "a|b|c/1|2|X:r2/3/4|5|6",
+            ["a|b|c", "1|2|X", "3||X", "4|5|6"],
+        ),  # a short row ends before what is carried into it
         ("a|b|c/1|2|X:r3/3//4|5|6", ["a|b|c", "1|2|X", "3||X", "||X", "4|5|6"]),
         ("a|b|c|d/A:r2|1|B:r2|2/3|4/5|6|7|8", ["a|b|c|d", "A|1|B|2", "A|3|B|4", "5|6|7|8"]),
         ("a|b|c|d/1|A:r2|2|B:r3/3/4|5|6/7|8|9|10", ["a|b|c|d", "1|A|2|B", "3|A||B", "4|5|6|B", "7|8|9|10"]),
@@ -263,7 +266,10 @@ def html_rows(rows: str) -> list[str]:
         ("a|b/X:r9|1/2", ["a|b", "X|1", "X|2"]),  # beyond the end there is nothing to carry it into
         ("a|b/X:r0|1/2/3", ["a|b", "X|1", "X|2", "X|3"]),  # 0: all rows that follow
         ("a|b/X:c0|1/2|3", ["a|b", "X|1", "2|3"]),
-        ("a|b/1|X:r2/A:c2/2|3", ["a|b", "1|X", "A|A", "2|3"]),  # two cells in one place: the row's own, and no row shifts
+        (
+            "a|b/1|X:r2/A:c2/2|3",
+            ["a|b", "1|X", "A|A", "2|3"],
+        ),  # two cells in one place: the row's own, and no row shifts
         ("a|b/1/2|3", ["a|b", "1|", "2|3"]),
     ],
 )
