@@ -46,6 +46,12 @@ def test_follow_ups(pair: Pair) -> None:
     assert built(pair, *messages) == pair.oracle.token_ids(messages)
 
 
+def test_an_answer_without_words_keeps_its_turn(pair: Pair) -> None:
+    """The frame stands with nothing in it, as the model's own template has it, and questions stay apart."""
+    messages = (Message("user", "Which lamp?"), Message("assistant", ""), Message("user", "And now?"))
+    assert built(pair, *messages) == pair.oracle.token_ids(messages)
+
+
 @settings(max_examples=60, deadline=None)
 @given(text=st.text(max_size=40).filter(lambda text: "<" not in text and "\ufeff" not in text))
 def test_any_text(shared_pair: Pair, text: str) -> None:
