@@ -1,7 +1,7 @@
 """One question asked about a large picture and about each of its parts, and the one answer that comes of it.
 
-Knows the engine and the way of one question. Does not know which parts there are or how what was said becomes one
-(`tiles.py`), nor how the answer is ended and kept.
+Knows the engine and the way of one question. Does not know which parts there are and how what they show becomes one
+(`tiles.py`, `answers/joining.py`), nor how the answer is ended and kept.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from qwen_vl_app.answer_run import Run
-from qwen_vl_app.answers import parse_answer, regions_as_answer
+from qwen_vl_app.answers import joined_answers, parse_answer, regions_as_answer
 from qwen_vl_app.chat import Box, FinishReason, Message, Region, Usage
 from qwen_vl_app.engine.base import Engine, FinishedStep, GenerationRequest, StageStep, TokenStep
 from qwen_vl_app.errors import Reason
 from qwen_vl_app.imaging import crop_region, to_image_input
 from qwen_vl_app.intake import Intake
-from qwen_vl_app.tiles import Part, mapped, merged_regions, merged_text
+from qwen_vl_app.tiles import Part, mapped, merged_regions
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,11 @@ def ask_in_parts(
 ) -> Generator[None, None, LookedOver]:
     """Ask about the whole picture and about each of its parts, and make one answer of them; a stop keeps what there is.
 
-    `boxes` are the parts, fractions of the upright original. Raises PictureError, ModelNotLoadedError, InferenceError.
+    Each is told what was said before it in the conversation, and held to the question's schema, as the whole would be.
+    `boxes` are the parts, fractions of the upright original. Raises PictureError, ModelNotLoadedError, InferenceError,
+    HistoryError.
     """
+    *before, _ = run.prompt()
     picture, status = run.question.pictures[0], engine.status
     run.seen = (picture.seen.size,)
     run.job.begin_reading()
@@ -48,7 +51,14 @@ def ask_in_parts(
         if number:
             seen_png = intake.stage_upload(crop_region(picture.view, box, margin=0.0), picture.name).seen_png
         image = to_image_input(seen_png)
-        request = GenerationRequest((Message("user", run.question.text, (image,)),), run.question.sampling)
+        request = GenerationRequest(
+            messages=(*before, Message("user", run.question.text, (image,))),
+            sampling=run.question.sampling,
+            conversation_key=None if run.job.conversation_id is None else str(run.job.conversation_id),
+            schema=run.schema,
+            is_schema_open=not run.question.is_schema_exact,
+            is_background=run.is_background,
+        )
         said: list[str] = []
         for step in engine.generate(request, should_stop=lambda: run.job.is_cancelled):
             match step:
@@ -59,6 +69,7 @@ def ask_in_parts(
                 case FinishedStep(finish_reason=ended, usage=used, text=rest):
                     said.append(rest)
                     usage = added(usage, used)
+                    run.notes += [note for note in step.notes if note not in run.notes]
                     reason = ended if ended is not FinishReason.STOP else reason
             yield
         text = "".join(said)
@@ -72,7 +83,10 @@ def ask_in_parts(
     if regions:
         text = regions_as_answer(regions, space=status.coordinates, seen=picture.seen.size)
     else:
-        text = merged_text(looked[1:] if any(part.text.strip() for part in looked[1:]) else looked)
+        parts = looked[1:] if any(part.text.strip() for part in looked[1:]) else looked
+        joined = joined_answers([part.text for part in parts], is_bare=run.schema is not None)
+        text = joined.text
+        run.notes += joined.notes
     run.job.add(text, is_token=False)
     return LookedOver(reason, usage, regions or None)
 

@@ -1,6 +1,6 @@
-"""Large pictures in parts: which parts, and how what was said of them becomes one answer about the whole.
+"""Large pictures in parts: which parts, and how what was found in them becomes what the whole shows.
 
-Knows rectangles as fractions of the upright original, and lines of text. Does not know models, queues or pages.
+Knows rectangles as fractions of the upright original. Does not know models, queues or pages, or how texts are put together.
 """
 
 from __future__ import annotations
@@ -99,19 +99,6 @@ def _take(kept: list[tuple[bool, Region]], region: Region, *, is_cut: bool) -> N
                 kept[at] = (False, region)
             return
     kept.append((is_cut, region))
-
-
-def merged_text(parts: Sequence[Part]) -> str:
-    """Return the lines of all parts in their order; a line that a part before it had already said is left out."""
-    said: set[str] = set()
-    lines: list[str] = []
-    for part in parts:
-        for line in part.text.splitlines():
-            known = " ".join(line.split()).casefold()
-            if known and known not in said:
-                said.add(known)
-                lines.append(line.rstrip())
-    return "\n".join(lines)
 
 
 def _fits(columns: int, rows: int) -> bool:

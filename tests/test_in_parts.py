@@ -117,6 +117,44 @@ def test_lines_of_all_parts_become_one_text(ask: Ask) -> None:
     assert len(lines) == len(set(lines)) > 2
 
 
+def test_objects_of_all_parts_become_one(ask: Ask) -> None:
+    """Each part knows a value that the others do not; the answer has them all, as data."""
+    numbers: list[int] = []
+
+    def answer(_: GenerationRequest) -> str:
+        numbers.append(len(numbers))
+        known = {"serial": "A1" if numbers[-1] == 2 else None, "date": "2024" if numbers[-1] == 1 else None}
+        return f"```json\n{json.dumps(known)}\n```"
+
+    assistant, question = ask(AnsweringEngine(answer))
+    found = assistant.ask(question).wait(WAIT_S)
+    assert found is not None and found.parsed.data == {"serial": "A1", "date": "2024"}
+
+
+def test_parts_know_what_was_said_before(ask: Ask) -> None:
+    """A follow-up is asked with the turns before it, for the whole and for each part, and with the question's schema."""
+    engine = AnsweringEngine(lambda _: '{"lit": true}')
+    assistant, question = ask(engine)
+    first = assistant.ask(replace(question, text="Which lamps are lit?", in_parts=False))
+    assert first.wait(WAIT_S) is not None
+    engine.requests.clear()
+    schema = '{"type": "object", "properties": {"lit": {"type": "boolean"}}}'
+    follow_up = replace(question, text="And here?", conversation_id=first.conversation_id, schema=schema)
+    answer = assistant.ask(follow_up).wait(WAIT_S)
+    assert answer is not None and answer.parsed.data == {"lit": True} and answer.text.startswith("{")
+    assert len(engine.requests) > 2
+    for request in engine.requests:
+        assert [(message.role, message.text) for message in request.messages] == [
+            ("user", "Which lamps are lit?"),
+            ("assistant", '{"lit": true}'),
+            ("user", "And here?"),
+        ]
+        assert [len(message.images) for message in request.messages] == [1, 0, 1]
+        assert request.schema is not None and request.is_schema_open
+    parts = {request.messages[-1].images[0].picture_id for request in engine.requests}
+    assert len(parts) > 1
+
+
 def test_a_stop_keeps_what_was_found(ask: Ask) -> None:
     """Stopped at the third picture: the things of the part before it stand in the answer, which says how far it came."""
     jobs: list[AnswerJob] = []

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen_vl_app.chat import Box, Region, Size
-from qwen_vl_app.tiles import MAX_PARTS, OVERLAP, Part, mapped, merged_regions, merged_text, parts_of
+from qwen_vl_app.tiles import MAX_PARTS, OVERLAP, Part, mapped, merged_regions, parts_of
 
 MAX_PIXELS = 1_000_000
 
@@ -95,11 +95,3 @@ def test_two_things_side_by_side_stay_two() -> None:
     parts = [Part(LEFT, (Region(Box(0.1, 0.1, 0.2, 0.2), "lamp"), Region(Box(0.1, 0.1, 0.2, 0.2), "button")))]
     found = merged_regions([Region(Box(0.0, 0.0, 0.9, 0.9), "panel"), Region(Box(0.3, 0.1, 0.4, 0.2), "lamp")], parts)
     assert sorted(region.label for region in found) == ["button", "lamp", "lamp", "panel"]
-
-
-def test_lines_that_two_parts_show_are_said_once() -> None:
-    """Text of the overlap is not repeated; order and other lines stay."""
-    assert (
-        merged_text([Part(LEFT, text="PUMP 3\n 4.5  bar"), Part(RIGHT, text="4.5 bar\nMAX 6")])
-        == "PUMP 3\n 4.5  bar\nMAX 6"
-    )

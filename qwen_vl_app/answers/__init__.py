@@ -16,6 +16,7 @@ from qwen_vl_app.answers.exports import (
     to_records,
     unique_names,
 )
+from qwen_vl_app.answers.joining import JoinedAnswer, joined_answers
 from qwen_vl_app.answers.json_text import Path
 from qwen_vl_app.answers.links import without_remote_links
 from qwen_vl_app.answers.parse import parse_answer
@@ -28,6 +29,7 @@ __all__ = [
     "PAGES",
     "AnswerTable",
     "CodeBlock",
+    "JoinedAnswer",
     "Path",
     "Place",
     "PlaceSource",
@@ -39,6 +41,7 @@ __all__ = [
     "confidence_of",
     "ending_of",
     "is_schema",
+    "joined_answers",
     "nullable_schema",
     "page_of",
     "parse_answer",

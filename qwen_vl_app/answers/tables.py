@@ -17,6 +17,9 @@ from qwen_vl_app.chat import JsonValue, ParsedAnswer, Table
 MAX_CELLS = 50_000
 """The most cells of one table; a model's answer cannot hold more, a colspan of a million can."""
 _MAX_COLUMNS = 500
+_MAX_ROWSPAN = 1000
+_REST = 1_000_000
+"""What a rowspan of 0 stands for: all rows that its head, body or foot still has."""
 _RULE_CELL = re.compile(r"\s*:?-+:?\s*\Z")
 _PIPE = re.compile(r"(?<!\\)\|")
 _TAG = re.compile(
@@ -70,10 +73,15 @@ def _cells(line: str) -> list[str]:
 
 @dataclass(slots=True)
 class _Grid:
-    """The table being read. `held` are cells that a rowspan carries into later rows, by column."""
+    """The table being read. `above` are cells that a rowspan of an earlier row carries into this one, by column, with the
+    rows they go on for, this one among them; `held` are those that go on below it.
+    """
 
     rows: list[list[str]] = field(default_factory=list)
+    above: dict[int, tuple[int, str]] = field(default_factory=dict)
     held: dict[int, tuple[int, str]] = field(default_factory=dict)
+    gaps: set[int] = field(default_factory=set)
+    """Rows that ended before a cell that was carried into them."""
     has_head: bool = False
     cells: int = 0
     row: list[str] | None = None
@@ -83,11 +91,13 @@ class _Grid:
     def begin_row(self) -> None:
         self.end_row()
         self.row = []
+        self.above = self.held if self.cells < MAX_CELLS else {}
+        self.held = {column: (left - 1, text) for column, (left, text) in self.above.items() if left > 1}
 
     def begin_cell(self, attributes: str, *, is_head: bool) -> None:
         self.end_cell()
         if self.row is None:
-            self.row = []
+            self.begin_row()
         self.has_head |= is_head and not self.rows
         self.cell = []
         self.spans = {name.lower(): int(count) for name, count in _SPAN.findall(attributes)}
@@ -97,30 +107,39 @@ class _Grid:
             return
         text = " ".join(html.unescape("".join(self.cell)).split())
         self.cell = None
-        self.fill_held()
-        below = min(max(self.spans.get("rowspan", 1), 1), 1000) - 1
+        while len(self.row) in self.above and self._put(self.above[len(self.row)][1]):
+            pass
+        below = (min(self.spans.get("rowspan", 1), _MAX_ROWSPAN) or _REST) - 1
         for _ in range(min(max(self.spans.get("colspan", 1), 1), _MAX_COLUMNS)):
-            if self.cells >= MAX_CELLS or len(self.row) >= _MAX_COLUMNS:
+            column = len(self.row)
+            if column >= _MAX_COLUMNS or not self._put(text):
                 return
             if below:
-                self.held[len(self.row)] = (below, text)
-            self.row.append(text)
-            self.cells += 1
+                self.held[column] = (below, text)
 
-    def fill_held(self) -> None:
-        while self.row is not None and len(self.row) in self.held and self.cells < MAX_CELLS:
-            left, text = self.held.pop(len(self.row))
-            if left > 1:
-                self.held[len(self.row)] = (left - 1, text)
-            self.row.append(text)
-            self.cells += 1
+    def _put(self, text: str) -> bool:
+        if self.row is None or self.cells >= MAX_CELLS:
+            return False
+        self.row.append(text)
+        self.cells += 1
+        return True
 
     def end_row(self) -> None:
         self.end_cell()
-        self.fill_held()
+        if self.row is None:
+            return
+        for column in range(len(self.row), max(self.above, default=-1) + 1):
+            if column not in self.above:
+                self.gaps.add(len(self.rows))
+            self._put(self.above.get(column, (0, ""))[1])
         if self.row:
             self.rows.append(self.row)
         self.row = None
+
+    def end_group(self) -> None:
+        """End the head, the body or the foot. A rowspan that counts further goes on: models close a head too early."""
+        self.end_row()
+        self.held = {column: cell for column, cell in self.held.items() if cell[0] <= _MAX_ROWSPAN}
 
     def table(self, counts: Counter[str]) -> Table | None:
         self.end_row()
@@ -129,7 +148,7 @@ class _Grid:
         width = max(len(row) for row in self.rows)
         room = max(MAX_CELLS // width, 1)
         counts["table_rows_dropped"] += max(len(self.rows) - room, 0)
-        counts["table_rows_ragged"] += sum(len(row) != width for row in self.rows)
+        counts["table_rows_ragged"] += sum(len(row) != width or at in self.gaps for at, row in enumerate(self.rows))
         rows = [tuple(row + [""] * (width - len(row))) for row in self.rows[:room]]
         if self.has_head or len(rows) > 1:
             return Table(rows[0], tuple(rows[1:]))
@@ -137,7 +156,7 @@ class _Grid:
 
 
 def html_tables(text: str, repairs: Counter[str] | None = None) -> tuple[Table, ...]:
-    """Return the HTML tables with spanned cells repeated; a table within a cell becomes that cell's text.
+    """Return the HTML tables with spanned cells repeated where they reach; a table within a cell becomes that cell's text.
 
     The first row names the columns. A table that the answer's end cut off keeps its rows.
     """
@@ -175,6 +194,8 @@ def _present(table: Table | None) -> list[Table]:
 def _take_tag(grid: _Grid, name: str, attributes: str, *, is_end: bool) -> None:
     if name == "tr":
         grid.end_row() if is_end else grid.begin_row()
+    elif name in ("thead", "tbody", "tfoot"):
+        grid.end_group()
     elif name in ("td", "th"):
         grid.end_cell() if is_end else grid.begin_cell(attributes, is_head=name == "th")
     elif name in ("br", "p", "div", "li") and grid.cell is not None:

@@ -62,7 +62,7 @@ class _Drops:
             owner = _owner(request)
             runs = await run_in_threadpool(self._current_runs)
             folder = runs.dropped.folder(owner, request.path_params["drop_id"])
-            if not any(summary.plan.folder == folder for summary in await run_in_threadpool(runs.list)):
+            if not await run_in_threadpool(runs.is_needed, folder):
                 await run_in_threadpool(runs.dropped.delete, folder)
             return Response(status_code=204)
         except AppError as error:

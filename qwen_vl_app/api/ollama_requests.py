@@ -19,6 +19,7 @@ from qwen_vl_app.api.openai_requests import (
     StopText,
     Strict,
     Whole,
+    told_choice,
 )
 from qwen_vl_app.chat import SamplingParams
 
@@ -40,9 +41,10 @@ class Options(Strict):
     """How tokens are chosen."""
 
     # Taken
-    num_predict: Annotated[int, Field(ge=-2, le=MOST_NEW_TOKENS), Whole] | None = None
+    num_predict: Annotated[int, Field(ge=-2), Whole] | None = None
+    """-1 is without an end, -2 as much as the context holds: both get the most that there is."""
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=0, le=1_000_000), Whole] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63), Whole] | None = None
     stop: Annotated[list[StopText], Field(max_length=16)] | None = None
@@ -99,13 +101,14 @@ class OllamaRequest(Strict):
         return self.stream is not False
 
     def sampling(self, *, default_max_new_tokens: int) -> SamplingParams:
-        """Return how tokens are chosen; greedy without a temperature. A negative `num_predict` means the default."""
+        """Return how tokens are chosen; greedy without a temperature. A `num_predict` of 0 means the default."""
         options = self.options or Options()
-        limit = options.num_predict or 0
+        wanted = options.num_predict or default_max_new_tokens
+        temperature, top_p = told_choice(options.temperature, options.top_p)
         return SamplingParams(
-            max_new_tokens=limit if limit > 0 else default_max_new_tokens,
-            temperature=options.temperature or 0.0,
-            top_p=1.0 if options.top_p is None else options.top_p,
+            max_new_tokens=min(wanted, MOST_NEW_TOKENS) if wanted > 0 else MOST_NEW_TOKENS,
+            temperature=temperature,
+            top_p=top_p,
             top_k=options.top_k or 0,
             seed=options.seed,
             stop=tuple(options.stop or ()),

@@ -123,8 +123,8 @@ def sent_messages(messages: list[ChatMessage]) -> tuple[SentMessage, ...]:
     sent: list[SentMessage] = []
     for at, message in enumerate(messages):
         role = "system" if message.role == "developer" else message.role
-        if isinstance(message.content, str):
-            sent.append(SentMessage(role, message.content))
+        if message.content is None or isinstance(message.content, str):
+            sent.append(SentMessage(role, message.content or ""))
             continue
         texts: list[str] = []
         pictures: list[SentPicture] = []

@@ -20,6 +20,7 @@ DETAILS: Mapping[str, Detail | None] = {
     "original": Detail.DOCUMENT,
 }
 MOST_NEW_TOKENS = 32768
+"""Whoever asks for more, or says that there is no limit, gets as much as this and the context leave."""
 MOST_LIKELY = 20
 """Of the tokens that could have been chosen, how many are told at most."""
 
@@ -34,6 +35,13 @@ Neutral: TypeAlias = Annotated[float, Field(ge=0, le=0)]
 Nothing: TypeAlias = Annotated[list[JsonValue], Field(max_length=0)]
 StopText: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
 Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def told_choice(temperature: float | None, top_p: float | None) -> tuple[float, float]:
+    """Return the temperature and the share of likely tokens; a share of nothing leaves only the likeliest, which is greedy."""
+    if top_p == 0:
+        return 0.0, 1.0
+    return temperature or 0.0, 1.0 if top_p is None else top_p
 
 
 class Strict(BaseModel):
@@ -106,10 +114,10 @@ class UserMessage(Strict):
 
 
 class AssistantMessage(Strict):
-    """What was answered earlier."""
+    """What was answered earlier. None, which clients keep of an answer that only called tools, is an answer without words."""
 
     role: Literal["assistant"]
-    content: str | Annotated[list[TextPart], Field(min_length=1)]
+    content: str | Annotated[list[TextPart], Field(min_length=1)] | None = None
     name: None = None
     refusal: None = None
     audio: None = None
@@ -168,10 +176,10 @@ class ChatCompletionRequest(Strict):
     # Taken
     model: Name
     messages: list[ChatMessage] = Field(min_length=1, max_length=1000)
-    max_tokens: Annotated[int, Field(ge=1, le=MOST_NEW_TOKENS), Whole] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1, le=MOST_NEW_TOKENS), Whole] | None = None
+    max_tokens: Annotated[int, Field(ge=1), Whole] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1), Whole] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=-1, le=1_000_000), Whole] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63), Whole] | None = None
     stop: StopText | Annotated[list[StopText], Field(max_length=4)] | None = None
@@ -218,10 +226,12 @@ class ChatCompletionRequest(Strict):
     def sampling(self, *, default_max_new_tokens: int) -> SamplingParams:
         """Return how tokens are chosen. Without a temperature the answer is greedy, as everywhere in the app."""
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        wanted = self.max_completion_tokens or self.max_tokens or default_max_new_tokens
+        temperature, top_p = told_choice(self.temperature, self.top_p)
         return SamplingParams(
-            max_new_tokens=self.max_completion_tokens or self.max_tokens or default_max_new_tokens,
-            temperature=self.temperature or 0.0,
-            top_p=1.0 if self.top_p is None else self.top_p,
+            max_new_tokens=min(wanted, MOST_NEW_TOKENS),
+            temperature=temperature,
+            top_p=top_p,
             top_k=max(self.top_k or 0, 0),
             seed=self.seed,
             stop=stop,

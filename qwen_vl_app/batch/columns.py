@@ -148,7 +148,7 @@ ROUND_TITLES = ("file", "question", "change", "field", "before", "after", "delta
 def round_cells(rows: Iterable[RoundRow], language: Language) -> Iterator[tuple[str | float | None, ...]]:
     """Yield the report of a round as cells under `ROUND_TITLES`: a line for each value and each box that changed."""
     for row in rows:
-        head = (text(row.key), text(row.question))
+        head = (round_title(row), text(row.question))
         changed = t(f"batch.change.{row.change.value}", language)
         lines = 0
         for field in row.fields:
@@ -177,6 +177,20 @@ def round_cells(rows: Iterable[RoundRow], language: Language) -> Iterator[tuple[
         if not lines:
             before, after = (side.answer.text if side and side.answer else "" for side in (row.before, row.after))
             yield (*head, changed, "", text(before), text(after), None, None)
+
+
+def round_title(row: RoundRow) -> str:
+    """Return what a line of the report is about: the key of its pictures, and what tells those apart that share it."""
+    sides = [side for side in (row.before, row.after) if side is not None]
+    if row.is_one_of_several:
+        return text(f"{row.key} · {' → '.join(dict.fromkeys(f'{side.name}{page_text(side)}' for side in sides))}")
+    count = max((side.page_count for side in sides), default=1)
+    return text(row.key if row.page is None or count == 1 else f"{row.key} ({row.page + 1}/{count})")
+
+
+def page_text(row: BatchRow) -> str:
+    """Return which page of its file a row is about, to stand behind its name; nothing where there is one."""
+    return f" ({row.page + 1}/{row.page_count})" if row.page_count > 1 else ""
 
 
 def text(value: str) -> str:

@@ -38,27 +38,36 @@ class RunErasing:
         self._stubborn: set[Path] = set()
 
     def erase(self, owner: str | None, *, since: datetime | None, until: datetime | None) -> ErasedBeside:
-        """Remove an owner's runs, everybody's for None, that worked in a period, and their drops."""
+        """Remove an owner's runs, everybody's for None, that worked in a period, and their drops.
+
+        A drop stays where a run of theirs that goes over it stays; what is somebody else's is not touched.
+        """
         runs = files = file_bytes = 0
         with self._erasing:
-            for run in self._runs():
-                plan = _plan(run)
-                if owner not in (None, plan.owner if plan else LOCAL_OWNER) or not _worked_in(run, since, until):
-                    continue
+            theirs = [
+                (run, plan)
+                for run, plan in ((run, _plan(run)) for run in self._runs())
+                if owner in (None, plan.owner if plan else LOCAL_OWNER)
+            ]
+            gone = {run: plan for run, plan in theirs if _worked_in(run, since, until)}
+            # By its name, which no other folder has: the way to the data folder may lead over links, or have changed.
+            needed = {
+                part for run, plan in theirs if plan is not None and run not in gone for part in plan.folder.parts
+            }
+            doomed: list[Path] = []
+            for run, plan in gone.items():
                 self._stop(run.name)
-                doomed = [run]
-                if plan is not None and self._is_drop(plan.folder):
-                    doomed.append(plan.folder)
-                for folder in doomed:
-                    count, size = _measure(folder)
-                    files, file_bytes = files + count, file_bytes + size
-                    self._doom(folder)
+                doomed.append(run)
+                if plan is not None and self._is_drop(plan.folder) and owner in (None, plan.folder.parent.name):
+                    doomed += [plan.folder] if plan.folder.name not in needed else []
                 runs += 1
-            for drop in self._drops(owner):
-                if _worked_in(drop, since, until):
-                    count, size = _measure(drop)
-                    files, file_bytes = files + count, file_bytes + size
-                    self._doom(drop)
+            doomed += [
+                drop for drop in self._drops(owner) if drop.name not in needed and _worked_in(drop, since, until)
+            ]
+            for folder in dict.fromkeys(folder.resolve() for folder in doomed):
+                count, size = _measure(folder)
+                files, file_bytes = files + count, file_bytes + size
+                self._doom(folder)
             self._is_left = not self._remove()
         return ErasedBeside(runs=runs, files=files, file_bytes=file_bytes)
 

@@ -27,7 +27,9 @@ from qwen_vl_app.batch.columns import (
     field_names,
     notes_text,
     outcome_text,
+    page_text,
     round_cells,
+    round_title,
     text,
 )
 from qwen_vl_app.batch.plan import BatchPlan
@@ -140,7 +142,7 @@ def rounds_pdf(
             regions = row.new_regions if new else row.vanished_regions
             if picture is not None and regions:
                 picture = draw_regions(picture, regions, labels=False)
-            yield ReportEntry(title=text(row.key), lines=tuple(lines), picture=picture)
+            yield ReportEntry(title=round_title(row), lines=tuple(lines), picture=picture)
 
     footer = t("batch.report.footer", language)
     try:
@@ -249,8 +251,7 @@ def _report(target: Path, rows: _Rows, thumbnail: _Thumbnail, *, plan: BatchPlan
             if notes := notes_text(row, language):
                 lines.append(notes)
             name = text(row.name)
-            page = f" ({row.page + 1}/{row.page_count})" if row.page_count > 1 else ""
-            yield ReportEntry(title=f"{name}{page}", lines=tuple(lines), picture=picture)
+            yield ReportEntry(title=f"{name}{page_text(row)}", lines=tuple(lines), picture=picture)
 
     title = t("batch.report.title", language, name=text(plan.folder.name))
     write_report(target, entries(), title=title, footer=t("batch.report.footer", language))

@@ -7,10 +7,12 @@ be a changed gauge or a misread one, and a person looks.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import PurePosixPath
+from typing import NamedTuple, TypeAlias
 
 from qwen_vl_app.batch.rows import BatchRow, RowOutcome
 from qwen_vl_app.batch.source import reading_order
@@ -20,6 +22,9 @@ from qwen_vl_app.forms.numbers import plain_signs, read_number
 SAME_PLACE_IOU = 0.3
 """Two boxes with one label that overlap this much are one thing: photos of two rounds never stand exactly alike."""
 _NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:[.,]\d+)*(?![\w.]*\d)")
+
+_Picture: TypeAlias = tuple[str, int]
+"""A file's name and the page."""
 
 
 class RoundChange(StrEnum):
@@ -48,7 +53,7 @@ class FieldChange:
 
 @dataclass(frozen=True, slots=True)
 class RoundRow:
-    """One line of the report. `key` is what the pictures were matched by."""
+    """One line of the report. `key` is what the pictures were matched by, with the `page` where that is a file's name."""
 
     key: str
     question: str
@@ -58,35 +63,55 @@ class RoundRow:
     fields: tuple[FieldChange, ...] = ()
     new_regions: tuple[Region, ...] = ()
     vanished_regions: tuple[Region, ...] = ()
+    page: int | None = None
+    is_one_of_several: bool = False
+    """Other pictures have the same key: the names of the files tell them apart."""
 
 
-_Key = tuple[str, int, str]
-"""What a picture is known by, its page, the question."""
+class _Key(NamedTuple):
+    """What a question about a picture is known by in both rounds."""
+
+    known_by: str
+    page: int | None
+    question: str
+    again: int = 0
+    """Of a question that a run asks twice in the same words."""
+    number: int = 0
+    """Of several pictures with one tag, counted from 1; 0 where there is one."""
 
 
 def compare_rounds(rows: Sequence[BatchRow], *, earlier: Sequence[BatchRow], tag: str = "") -> tuple[RoundRow, ...]:
     """Return a line for each question about each picture of either round, in the order people read names.
 
     Pictures belong together by their path below the folder, or by their file name where that is the only one of its kind
-    in both rounds; with a `tag`, by the value of that field in an answer. Duplicates stand for what they repeat.
+    in both rounds; with a `tag`, by the value of that field in an answer, and several of one value among themselves by
+    their names, else in their order. Duplicates stand for what they repeat.
     """
-    before, after = _by_key(earlier, tag), _by_key(rows, tag)
-    if not tag:
+    earlier, rows = tuple(_with_duplicates(earlier)), tuple(_with_duplicates(rows))
+    before, after = _by_key(earlier), _by_key(rows)
+    if tag:
+        known, now = _pictures_by_tag(earlier, tag), _pictures_by_tag(rows, tag)
+        before, after = _matched_by_tag(before, after, known=known, now=now)
+    else:
         before, after = _matched_by_file_name(before, after)
     before, after = _spread(before, over=after), _spread(after, over=before)
-    keys = sorted(before.keys() | after.keys(), key=lambda key: (reading_order(key[0]), key[1:]))
+    keys = sorted(before.keys() | after.keys(), key=_order)
     return tuple(_compared(key, before.get(key), after.get(key)) for key in keys)
 
 
-def _by_key(rows: Sequence[BatchRow], tag: str) -> dict[_Key, BatchRow]:
-    tags = dict(_tags(rows, tag)) if tag else {}
+def _order(key: _Key) -> tuple[object, ...]:
+    return reading_order(key.known_by), key.number, key.page or 0, key.question, key.again
+
+
+def _by_key(rows: Iterable[BatchRow]) -> dict[_Key, BatchRow]:
     found: dict[_Key, BatchRow] = {}
-    for row in _with_duplicates(rows):
+    for row in rows:
         if row.question_index is None and row.outcome is not RowOutcome.FAILED:
             continue
-        known_by = tags.get((row.name, row.page), "") if tag else row.name
-        if known_by:
-            found[(known_by, row.page, row.question)] = row
+        key = _Key(row.name, row.page, row.question)
+        while key in found:
+            key = key._replace(again=key.again + 1)
+        found[key] = row
     return found
 
 
@@ -108,7 +133,7 @@ def _renamed(row: BatchRow, name: str) -> BatchRow:
     return BatchRow(**{field: getattr(row, field) for field in row.__slots__} | {"name": name})
 
 
-def _tags(rows: Iterable[BatchRow], tag: str) -> Iterator[tuple[tuple[str, int], str]]:
+def _tags(rows: Iterable[BatchRow], tag: str) -> Iterator[tuple[_Picture, str]]:
     for row in rows:
         if row.answer is None or not row.answer.parsed.has_data:
             continue
@@ -117,16 +142,76 @@ def _tags(rows: Iterable[BatchRow], tag: str) -> Iterator[tuple[tuple[str, int],
                 yield (row.name, row.page), str(value).strip()
 
 
+def _pictures_by_tag(rows: Iterable[BatchRow], tag: str) -> dict[str, list[_Picture]]:
+    """Return the pictures that show a tag, in the order in which people read names."""
+    pictures: dict[str, list[_Picture]] = {}
+    for picture, value in dict(_tags(rows, tag)).items():
+        pictures.setdefault(value, []).append(picture)
+    return {value: sorted(those, key=_reading_order_of) for value, those in pictures.items()}
+
+
+def _matched_by_tag(
+    before: dict[_Key, BatchRow],
+    after: dict[_Key, BatchRow],
+    *,
+    known: Mapping[str, Sequence[_Picture]],
+    now: Mapping[str, Sequence[_Picture]],
+) -> tuple[dict[_Key, BatchRow], dict[_Key, BatchRow]]:
+    """Give pictures the key of their tag, and of their place among those with the same; the others are left out."""
+    places: tuple[dict[_Picture, tuple[str, int]], ...] = ({}, {})
+    for tag in dict.fromkeys((*known, *now)):
+        pairs = _paired(known.get(tag, ()), now.get(tag, ()))
+        for number, pair in enumerate(pairs, 1):
+            for place, picture in zip(places, pair, strict=True):
+                if picture is not None:
+                    place[picture] = tag, number if len(pairs) > 1 else 0
+
+    def rekeyed(rows: dict[_Key, BatchRow], place: Mapping[_Picture, tuple[str, int]]) -> dict[_Key, BatchRow]:
+        return {
+            key._replace(known_by=place[picture][0], number=place[picture][1], page=None): row
+            for key, row in rows.items()
+            if (picture := (key.known_by, key.page or 0)) in place
+        }
+
+    return rekeyed(before, places[0]), rekeyed(after, places[1])
+
+
+def _paired(before: Sequence[_Picture], after: Sequence[_Picture]) -> list[tuple[_Picture | None, _Picture | None]]:
+    """Return which picture of either round stands beside which: those of one path, of one file name, then in their order."""
+    pairs: list[tuple[_Picture | None, _Picture | None]] = []
+    old, new = list(before), list(after)
+    names: tuple[Callable[[_Picture], object], ...] = (
+        lambda picture: picture,
+        lambda picture: (_file_name(picture[0]), picture[1]),
+        lambda _: None,
+    )
+    for named in names:
+        waiting: dict[object, deque[_Picture]] = {}
+        for picture in old:
+            waiting.setdefault(named(picture), deque()).append(picture)
+        for picture in tuple(new):
+            if those := waiting.get(named(picture)):
+                pairs.append((those[0], picture))
+                old.remove(those.popleft())
+                new.remove(picture)
+    pairs += [(picture, None) for picture in old] + [(None, picture) for picture in new]
+    return sorted(pairs, key=lambda pair: _reading_order_of(pair[1] or pair[0] or ("", 0)))
+
+
+def _reading_order_of(picture: _Picture) -> tuple[object, ...]:
+    return reading_order(picture[0]), picture[1]
+
+
 def _matched_by_file_name(
     before: dict[_Key, BatchRow], after: dict[_Key, BatchRow]
 ) -> tuple[dict[_Key, BatchRow], dict[_Key, BatchRow]]:
     """Give pictures that lie in another subfolder by now the key of their file name."""
-    lonely = {_path(key) for key in before} ^ {_path(key) for key in after}
-    once = _unique({_path(key) for key in before}) & _unique({_path(key) for key in after})
-    moved = {path: _file_name(path) for path in lonely if _file_name(path) in once}
+    paths, paths_now = {key.known_by for key in before}, {key.known_by for key in after}
+    once = _unique(paths) & _unique(paths_now)
+    moved = {path: _file_name(path) for path in paths ^ paths_now if _file_name(path) in once}
 
     def rekeyed(rows: dict[_Key, BatchRow]) -> dict[_Key, BatchRow]:
-        return {(moved.get(path, path), page, question): row for (path, page, question), row in rows.items()}
+        return {key._replace(known_by=moved.get(key.known_by, key.known_by)): row for key, row in rows.items()}
 
     return rekeyed(before), rekeyed(after)
 
@@ -136,18 +221,14 @@ def _spread(rows: dict[_Key, BatchRow], *, over: dict[_Key, BatchRow]) -> dict[_
     asked: dict[str, list[_Key]] = {}
     for key, row in over.items():
         if row.question_index is not None:
-            asked.setdefault(_path(key), []).append(key)
+            asked.setdefault(key.known_by, []).append(key)
     spread: dict[_Key, BatchRow] = {}
     for key, row in rows.items():
-        path, page, _ = key
         # Where a file itself, or its first page, could not be read, none of its pages was asked about.
-        meant = [each for each in asked.get(path, ()) if page in (0, each[1])] if row.question_index is None else []
+        those = asked.get(key.known_by, ()) if row.question_index is None else ()
+        meant = [each for each in those if key.page in (0, each.page)]
         spread |= dict.fromkeys(meant or [key], row)
     return spread
-
-
-def _path(key: _Key) -> str:
-    return key[0]
 
 
 def _file_name(path: str) -> str:
@@ -160,20 +241,19 @@ def _unique(paths: set[str]) -> set[str]:
 
 
 def _compared(key: _Key, before: BatchRow | None, after: BatchRow | None) -> RoundRow:
+    row = RoundRow(
+        key.known_by, key.question, RoundChange.SAME, before, after, page=key.page, is_one_of_several=key.number > 0
+    )
     if before is None or after is None:
-        change = RoundChange.NEW if before is None else RoundChange.VANISHED
-        return RoundRow(key[0], key[2], change, before, after)
+        return replace(row, change=RoundChange.NEW if before is None else RoundChange.VANISHED)
     if before.answer is None or after.answer is None or RowOutcome.FAILED in (before.outcome, after.outcome):
-        return RoundRow(key[0], key[2], RoundChange.NOT_COMPARABLE, before, after)
+        return replace(row, change=RoundChange.NOT_COMPARABLE)
     new, vanished = _unmatched(after.answer.parsed.regions, before.answer.parsed.regions)
     fields = tuple(_differences(_fields_of(before), _fields_of(after)))
     is_changed = bool(new or vanished or fields)
-    return RoundRow(
-        key[0],
-        key[2],
-        RoundChange.CHANGED if is_changed else RoundChange.SAME,
-        before,
-        after,
+    return replace(
+        row,
+        change=RoundChange.CHANGED if is_changed else RoundChange.SAME,
         fields=fields,
         new_regions=new,
         vanished_regions=vanished,

@@ -112,6 +112,16 @@ class BatchRuns:
                     return 0
         return self.dropped.sweep(used=lambda drop: drop.name in needed)
 
+    def is_needed(self, drop: Path, *, but_for: str = "") -> bool:
+        """Tell whether a run goes over a drop, or a folder in it; `but_for` is one that does not count. Raises BatchError."""
+        for run_id in self._ids():
+            with contextlib.suppress(
+                BatchError
+            ):  # what a damaged plan named cannot be asked, and keeps nothing for ever
+                if run_id != but_for and drop.name in self.plan(run_id).folder.parts:
+                    return True
+        return False
+
     # 1. Its life
 
     def start(self, plan: BatchPlan) -> str:
@@ -213,6 +223,8 @@ class BatchRuns:
     def delete(self, run_id: str) -> None:
         """Delete a run with its journal and thumbnails, and what was dropped for it; never anything of another folder.
 
+        A drop that another run goes over stays with that one, and one of somebody else's with them.
+
         Raises BatchError `batch.unknown`, `batch.in_use` while it runs anywhere, HistoryError where a site keeps records.
         """
         folder = self._known(run_id)
@@ -227,7 +239,9 @@ class BatchRuns:
             journal.close()
             self._runs.pop(run_id, None)
             with contextlib.suppress(BatchError):  # a damaged plan names no folder
-                self.dropped.delete(self.plan(run_id).folder)
+                plan = self.plan(run_id)
+                if plan.folder.parent.name == plan.owner and not self.is_needed(plan.folder, but_for=run_id):
+                    self.dropped.delete(plan.folder)
             try:
                 shutil.rmtree(folder)
             except OSError as error:

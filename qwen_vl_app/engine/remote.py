@@ -288,13 +288,17 @@ class RemoteEngine:
         yield FinishedStep(finish, usage, notes=notes)
 
     def _body(self, request: GenerationRequest) -> bytes:
+        sampling = written_sampling(request.sampling)
+        plan = self._status.plan
+        if not self._is_own and plan is not None and request.sampling.max_new_tokens >= plan.context_tokens:
+            del sampling["max_tokens"]  # these servers refuse what cannot fit, and without a number give what does
         wanted: dict[str, Any] = {
             "model": self._status.model,
             "messages": [written(message, is_own=self._is_own) for message in request.messages],
             "stream": True,
             "stream_options": {"include_usage": True},
             "logprobs": True,
-            **written_sampling(request.sampling),
+            **sampling,
             **({} if request.schema is None else written_schema(request.schema)),
             # An app of this kind then lets everybody else go first; other servers know other tiers, or none.
             **({"service_tier": BACKGROUND_TIER} if self._is_own and request.is_background else {}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -234,6 +235,83 @@ def test_tables() -> None:
     assert parse(html).tables == (Table(("a", "b", "b"), (("1 & 2", "x y", "3"), ("1 & 2", "4", "5"))),)
     assert parse("Head | line\n\nnot a table").tables == ()
     assert parse(GOLDEN["document_markdown"]).tables == (Table(("a", "b"), (("1", "2"),)),)
+
+
+def html_rows(rows: str) -> list[str]:
+    """Return the rows of a table whose cells are parted by `|` and say their spans behind a colon (`X:r2c3`)."""
+    html = ""
+    for row in rows.split("/"):
+        html += "<tr>"
+        for text, _, spans in (cell.partition(":") for cell in row.split("|") if cell):
+            written = re.sub(r"([rc])(\d)", lambda span: f" {'row' if span[1] == 'r' else 'col'}span={span[2]}", spans)
+            html += f"<td{written}>{text}</td>"
+        html += "</tr>"
+    (table,) = parse(f"<table>{html}</table>").tables
+    return ["|".join(row) for row in (table.columns, *table.rows)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "read"),
+    [
+        (
+            "a|b|c/1|2|X:r2/3/4|5|6",
+            ["a|b|c", "1|2|X", "3||X", "4|5|6"],
+        ),  # a short row ends before what is carried into it
+        ("a|b|c/1|2|X:r3/3//4|5|6", ["a|b|c", "1|2|X", "3||X", "||X", "4|5|6"]),
+        ("a|b|c|d/A:r2|1|B:r2|2/3|4/5|6|7|8", ["a|b|c|d", "A|1|B|2", "A|3|B|4", "5|6|7|8"]),
+        ("a|b|c|d/1|A:r2|2|B:r3/3/4|5|6/7|8|9|10", ["a|b|c|d", "1|A|2|B", "3|A||B", "4|5|6|B", "7|8|9|10"]),
+        ("a|b|c/A:r2c2|1/2/3|4|5", ["a|b|c", "A|A|1", "A|A|2", "3|4|5"]),
+        ("a|b|c/1|A:r2c2//3|4|5", ["a|b|c", "1|A|A", "|A|A", "3|4|5"]),
+        ("a|b|c/A:r2|1|2/B:c2/3|4|5", ["a|b|c", "A|1|2", "A|B|B", "3|4|5"]),
+        ("a|b/X:r9|1/2", ["a|b", "X|1", "X|2"]),  # beyond the end there is nothing to carry it into
+        ("a|b/X:r0|1/2/3", ["a|b", "X|1", "X|2", "X|3"]),  # 0: all rows that follow
+        ("a|b/X:c0|1/2|3", ["a|b", "X|1", "2|3"]),
+        (
+            "a|b/1|X:r2/A:c2/2|3",
+            ["a|b", "1|X", "A|A", "2|3"],
+        ),  # two cells in one place: the row's own, and no row shifts
+        ("a|b/1/2|3", ["a|b", "1|", "2|3"]),
+    ],
+)
+def test_cells_that_span(rows: str, read: list[str]) -> None:
+    """A cell that spans rows or columns stands in all of them, and no cell shifts because of it."""
+    assert html_rows(rows) == read
+
+
+def test_a_cell_that_spans_the_rest_ends_with_its_part_of_the_table() -> None:
+    """A rowspan of 0 ends with the body; one that counts goes on, also where a model closes the head too early."""
+    text = "<table><tbody><tr><td>a<td>b<tr><td rowspan=0>X<td>1<tr><td>2</tbody><tfoot><tr><td>3<td>4</table>"
+    assert parse(text).tables == (Table(("a", "b"), (("X", "1"), ("X", "2"), ("3", "4"))),)
+    text = "<table><thead><tr><th rowspan=2>a<th colspan=2>b</thead><tbody><tr><td>c<td>d<tr><td>1<td>2<td>3</table>"
+    assert parse(text).tables == (Table(("a", "b", "b"), (("a", "c", "d"), ("1", "2", "3"))),)
+
+
+def test_a_row_that_ends_before_a_spanning_cell_is_counted() -> None:
+    """It was filled, as every row with too few cells."""
+    text = "<table><tr><td>1<td>2<td rowspan=2>X<tr><td>3<tr><td>4<td>5<td>6</table>"
+    assert codes(parse(text)) == {"table_rows_ragged": 1}
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.randoms(use_true_random=False))
+def test_any_table_of_spanning_cells_is_read_as_it_is_drawn(height: int, width: int, chance: random.Random) -> None:
+    """Whatever spans what: each place of the table holds the cell that covers it."""
+    drawn: dict[tuple[int, int], str] = {}
+    rows: list[str] = []
+    for at in range(height):
+        cells: list[str] = []
+        for column in range(width):
+            if (at, column) in drawn:
+                continue
+            wide = chance.randint(1, 3)
+            while any(column + more >= width or (at, column + more) in drawn for more in range(wide)):
+                wide -= 1
+            deep, name = chance.randint(1, min(3, height - at)), f"{at}-{column}"
+            drawn |= {(at + down, column + more): name for down in range(deep) for more in range(wide)}
+            cells.append(f"<td rowspan={deep} colspan='{wide}'>{name}</td>")
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    (table,) = parse(f"<table>{''.join(rows)}</table>").tables
+    read = table.rows if height == 1 else (table.columns, *table.rows)
+    assert read == tuple(tuple(drawn[at, column] for column in range(width)) for at in range(height))
 
 
 def test_table_from_json() -> None:

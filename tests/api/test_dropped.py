@@ -68,3 +68,13 @@ def test_clearing_away_spares_what_a_run_needs(runs: BatchRuns) -> None:
     assert runs.wait(runs.start(BatchPlan(runs.dropped.folder(ANN, DROP), ("?",), owner=ANN)), WAIT_S)
     assert browser.delete(f"/app/drops/{DROP}").status_code == 204
     assert runs.dropped.look(ANN, DROP).count == 1
+
+
+def test_clearing_away_spares_what_a_run_needs_within_it(runs: BatchRuns) -> None:
+    """A run over a folder that was dropped with others needs that folder."""
+    browser = _browser(runs)
+    browser.post(f"/app/drops/{DROP}?name=round/a.png", content=a_file())
+    below = runs.dropped.folder(ANN, DROP) / "round"
+    assert runs.wait(runs.start(BatchPlan(below, ("?",), owner=ANN)), WAIT_S)
+    assert browser.delete(f"/app/drops/{DROP}").status_code == 204
+    assert runs.dropped.look(ANN, DROP).count == 1

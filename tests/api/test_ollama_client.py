@@ -122,6 +122,25 @@ def test_options_reach_the_model(serve: Serve) -> None:
     assert sampling.stop == ("X",)
 
 
+def test_a_limit_of_tokens_may_be_none(serve: Serve) -> None:
+    """-1 and -2 are Ollama's words for no limit, and clients write huge numbers; 0 is the app's own."""
+    served = serve(["a"] * 5)
+    for wanted in (-1, -2, 2**31, 32769, 0):
+        client_of(served).generate("fake", "?", options={"num_predict": wanted})
+    default = served.assistant.settings.max_new_tokens
+    assert [request.sampling.max_new_tokens for request in served.engine.requests] == [32768] * 4 + [default]
+    with pytest.raises(ollama.ResponseError, match="num_predict"):
+        client_of(served).generate("fake", "?", options={"num_predict": -3})
+
+
+def test_a_top_p_of_nothing_is_greedy(serve: Serve) -> None:
+    """Only the likeliest token is left then, at any temperature."""
+    served = serve(["a"])
+    client_of(served).generate("fake", "?", options={"top_p": 0, "temperature": 0.8})
+    sampling = served.engine.requests[0].sampling
+    assert (sampling.temperature, sampling.top_p) == (0.0, 1.0)
+
+
 def test_an_empty_prompt_asks_only_whether_the_model_is_there(serve: Serve) -> None:
     """Clients that load a model before they ask are told that it is loaded."""
     served = serve()

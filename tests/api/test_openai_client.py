@@ -146,6 +146,51 @@ def test_sampling_reaches_the_model_and_is_greedy_by_default(serve: Serve) -> No
     assert second.max_new_tokens == served.assistant.settings.max_new_tokens
 
 
+def test_a_top_p_of_nothing_is_greedy(serve: Serve) -> None:
+    """Scripts set it for answers that are the same each time; what the temperature says does not matter then."""
+    served = serve(["a", "b"])
+    create = client_of(served).chat.completions.create
+    create(model="fake", messages=user("?"), temperature=0, top_p=0)
+    create(model="fake", messages=user("?"), temperature=0.7, top_p=0)
+    for request in served.engine.requests:
+        assert (request.sampling.temperature, request.sampling.top_p) == (0.0, 1.0)
+    for top_p in (-0.1, 1.1):
+        with pytest.raises(openai.BadRequestError, match="top_p"):
+            create(model="fake", messages=user("?"), top_p=top_p)
+
+
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
+def test_a_huge_limit_is_no_limit(serve: Serve, field: str) -> None:
+    """Clients write a huge number where they want none; nonsense is refused by its name."""
+    served = serve(["a", "b", "c"])
+    create = client_of(served).chat.completions.create
+    for wanted in (32768, 32769, 2**63 - 1):
+        create(model="fake", messages=user("?"), extra_body={field: wanted})
+    assert [request.sampling.max_new_tokens for request in served.engine.requests] == [32768] * 3
+    for nonsense in (0, -1, 1.5, "many"):
+        with pytest.raises(openai.BadRequestError, match=field):
+            create(model="fake", messages=user("?"), extra_body={field: nonsense})
+
+
+def test_an_earlier_answer_may_be_empty(serve: Serve) -> None:
+    """Clients send null, or nothing, where an answer only called tools: its turn stays, without words."""
+    served = serve(["a"])
+    earlier: list[Any] = [{"role": "assistant", "content": None, "tool_calls": None}, {"role": "assistant"}]
+    messages = [*user("Which lamp?"), earlier[0], *user("This one"), earlier[1], *user("And now?")]
+    client_of(served).chat.completions.create(model="fake", messages=messages)
+    assert [(message.role, message.text) for message in served.engine.requests[0].messages] == [
+        ("user", "Which lamp?"),
+        ("assistant", ""),
+        ("user", "This one"),
+        ("assistant", ""),
+        ("user", "And now?"),
+    ]
+    for role in ("user", "system"):
+        with pytest.raises(openai.BadRequestError, match="content"):
+            wrong: Any = [{"role": role, "content": None}, *user("?")]
+            client_of(served).chat.completions.create(model="fake", messages=wrong)
+
+
 @pytest.mark.parametrize("is_stream", [False, True])
 def test_logprobs_are_those_of_the_tokens(serve: Serve, is_stream: bool) -> None:
     """Each token of the answer comes with its text, its bytes and the logarithm of its probability."""

@@ -192,6 +192,39 @@ def test_a_run_goes_over_a_drop_and_takes_it_along_when_deleted(tmp_path: Path) 
         runs.close()
 
 
+def test_a_drop_goes_with_the_last_run_over_it(tmp_path: Path) -> None:
+    """A command can go over a drop again, or over a folder in it; what is left to do there keeps its pictures."""
+    with an_assistant(AnsweringEngine(), tmp_path / "data") as assistant:
+        runs = BatchRuns(assistant)
+        runs.dropped.add(ANN, DROP, "1.png", a_file())
+        runs.dropped.add(ANN, DROP, "below/2.png", a_file())
+        folder = runs.dropped.folder(ANN, DROP)
+        plans = [(folder, ANN), (folder, ANN), (folder / "below", ANN), (folder, BOB)]
+        first, second, below, theirs = (runs.start(BatchPlan(place, ("?",), owner=owner)) for place, owner in plans)
+        assert all(runs.wait(run_id, WAIT_S) for run_id in (first, second, below, theirs))
+        for run_id in (theirs, first, second):
+            runs.delete(run_id)
+            assert runs.dropped.look(ANN, DROP).count == 2
+        last = runs.start(BatchPlan(folder, ("?",), owner=ANN))
+        assert runs.wait(last, WAIT_S)
+        runs.delete(below)
+        runs.delete(last)
+        assert not folder.exists()
+        runs.close()
+
+
+def test_a_drop_stays_with_whose_it_is(tmp_path: Path) -> None:
+    """Who goes over another's drop does not take it along."""
+    with an_assistant(AnsweringEngine(), tmp_path / "data") as assistant:
+        runs = BatchRuns(assistant)
+        runs.dropped.add(ANN, DROP, "1.png", a_file())
+        theirs = runs.start(BatchPlan(runs.dropped.folder(ANN, DROP), ("?",), owner=BOB))
+        assert runs.wait(theirs, WAIT_S)
+        runs.delete(theirs)
+        assert runs.dropped.look(ANN, DROP).count == 1
+        runs.close()
+
+
 def test_what_a_run_needs_stays_wherever_the_data_folder_lies(tmp_path: Path) -> None:
     """A data folder behind a link, and one with a plan that cannot be read: a run's dropped pictures outlive every start."""
     (tmp_path / "disk").mkdir()

@@ -117,6 +117,37 @@ def test_a_day_takes_the_runs_that_worked_on_it(opened: Open, photos: Path) -> N
     assert ids(runs) == [young, old]
 
 
+def test_a_drop_stays_with_a_run_of_its_owner_that_stays(opened: Open) -> None:
+    """A period takes one of two runs over it; erasing everything takes both, and what was dropped with them."""
+    assistant, runs = opened()
+    runs.dropped.add(OTHER, "0" * 32, "a.png", a_file())
+    drop = runs.dropped.folder(OTHER, "0" * 32)
+    dropped_at = (datetime.now(UTC) - timedelta(days=3)).timestamp()
+    ran(runs, drop, owner=OTHER, ago=timedelta(days=3))
+    young = ran(runs, drop, owner=OTHER)
+    os.utime(drop, (dropped_at, dropped_at))
+    now = datetime.now(UTC)
+    receipt = assistant.records.erase_period(OTHER, since=now - timedelta(days=4), until=now - timedelta(days=2))
+    assert (receipt.runs, ids(runs)) == (1, [young])
+    assert runs.dropped.look(OTHER, "0" * 32).count == 1
+    assert assistant.records.erase_everything(OTHER).runs == 1
+    assert not drop.exists()
+
+
+def test_nobody_erases_the_drop_of_somebody_else(opened: Open) -> None:
+    """A run over another's drop goes without it; and its owner's promise does not wait for that run."""
+    assistant, runs = opened()
+    runs.dropped.add(OTHER, "0" * 32, "a.png", a_file())
+    drop = runs.dropped.folder(OTHER, "0" * 32)
+    ran(runs, drop)
+    assert assistant.records.erase_everything(LOCAL_OWNER).runs == 1
+    assert runs.dropped.look(OTHER, "0" * 32).count == 1
+    mine = ran(runs, drop)
+    assistant.records.erase_everything(OTHER)
+    assert not drop.exists()
+    assert ids(runs) == [mine]
+
+
 def test_a_run_at_work_is_stopped_first(opened: Open, photos: Path) -> None:
     """Nothing writes into what is gone."""
     assistant, runs = opened(AnsweringEngine(gate=threading.Semaphore(0)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 from qwen_vl_app.answers import parse_answer
 from qwen_vl_app.batch import rounds_pdf
-from qwen_vl_app.batch.columns import ROUND_TITLES, round_cells
+from qwen_vl_app.batch.columns import ROUND_TITLES, round_cells, round_title
 from qwen_vl_app.batch.rounds import RoundChange, RoundRow, compare_rounds, number_in
 from qwen_vl_app.batch.rows import BatchRow, RowOutcome
 from qwen_vl_app.chat import Answer, CoordinateSpace, FinishReason, Size
@@ -117,6 +118,72 @@ def test_pictures_are_matched_by_a_field_of_their_answers() -> None:
         "IMG_977.jpg",
     )
     assert ("bar", 1.0) in [(change.field, change.delta) for change in row.fields]
+
+
+def plate(name: str, bar: float, *, tag: str = "P-101", page: int = 0, page_count: int = 1) -> BatchRow:
+    return replace(a_row(name, json.dumps({"tag": tag, "bar": bar})), page=page, page_count=page_count)
+
+
+def by_tag(before: list[BatchRow], after: list[BatchRow]) -> list[tuple[str, str]]:
+    return [(round_title(row), row.change.value) for row in compare_rounds(after, earlier=before, tag="tag")]
+
+
+def test_several_pictures_of_one_tag_are_all_compared() -> None:
+    """Each with the one of its name, else in their order; the report tells them apart, and none hides another."""
+    before = [plate("a.jpg", 4.5), plate("b.jpg", 7), plate("c.jpg", 1, tag="P-102")]
+    after = [plate("a.jpg", 9.9), plate("b.jpg", 7), plate("c.jpg", 1, tag="P-102")]
+    assert by_tag(before, after) == [("P-101 · a.jpg", "changed"), ("P-101 · b.jpg", "same"), ("P-102", "same")]
+    rows = compare_rounds(after, earlier=before, tag="tag")
+    assert [cells[0] for cells in round_cells(rows, Language.ENGLISH)] == ["P-101 · a.jpg", "P-101 · b.jpg", "P-102"]
+    # By their file name in another folder, and where the camera goes on counting, in the order in which they were taken.
+    before = [plate("1/a.jpg", 4), plate("1/IMG_9.jpg", 7), plate("1/IMG_10.jpg", 8)]
+    after = [plate("2/IMG_11.jpg", 7), plate("2/IMG_12.jpg", 9), plate("2/a.jpg", 4)]
+    assert by_tag(before, after) == [
+        ("P-101 · 1/a.jpg → 2/a.jpg", "same"),
+        ("P-101 · 1/IMG_9.jpg → 2/IMG_11.jpg", "same"),
+        ("P-101 · 1/IMG_10.jpg → 2/IMG_12.jpg", "changed"),
+    ]
+
+
+def test_a_tag_with_more_pictures_in_one_round_says_which_are_new_or_gone() -> None:
+    """One that has no partner has a line of its own, and takes nobody's place."""
+    one, two = [plate("b.jpg", 4)], [plate("a.jpg", 3), plate("b.jpg", 4)]
+    assert by_tag(one, two) == [("P-101 · a.jpg", "new"), ("P-101 · b.jpg", "same")]
+    assert by_tag(two, one) == [("P-101 · a.jpg", "vanished"), ("P-101 · b.jpg", "same")]
+    assert by_tag([plate("x.jpg", 4)], [plate("y.jpg", 4)]) == [("P-101", "same")]  # one each: there is nothing to tell
+
+
+def test_pages_with_one_tag_are_told_apart() -> None:
+    """Of one file, or of a file and a photo; a page of its own is found wherever it stands by now."""
+    pages = [plate("a.pdf", 4, page=0, page_count=3), plate("a.pdf", 5, page=1, page_count=3)]
+    moved = [plate("a.pdf", 4, page=0, page_count=3), plate("a.pdf", 6, page=2, page_count=3)]
+    assert by_tag(pages, moved) == [
+        ("P-101 · a.pdf (1/3)", "same"),
+        ("P-101 · a.pdf (2/3) → a.pdf (3/3)", "changed"),
+    ]
+    assert by_tag(pages[:1], [plate("b.jpg", 4)]) == [("P-101", "same")]
+    found = compare_rounds(moved, earlier=pages)
+    assert [(round_title(row), row.change.value) for row in found] == [
+        ("a.pdf (1/3)", "same"),
+        ("a.pdf (2/3)", "vanished"),
+        ("a.pdf (3/3)", "new"),
+    ]
+
+
+def test_a_copy_shows_the_tag_of_what_it_repeats() -> None:
+    """That one of two photos was copied in one round does not make the other vanish."""
+    copy = BatchRow("b.jpg", RowOutcome.DUPLICATE, datetime(2026, 1, 2, tzinfo=UTC), duplicate_of="a.jpg")
+    assert by_tag([plate("a.jpg", 4), plate("b.jpg", 5)], [plate("a.jpg", 4), copy]) == [
+        ("P-101 · a.jpg", "same"),
+        ("P-101 · b.jpg", "changed"),
+    ]
+
+
+def test_a_question_that_is_asked_twice_is_compared_twice() -> None:
+    """A run may ask in the same words again; the second answer does not stand for both."""
+    before = [a_row("a.jpg", "4"), replace(a_row("a.jpg", "5"), question_index=1)]
+    after = [a_row("a.jpg", "6"), replace(a_row("a.jpg", "5"), question_index=1)]
+    assert [row.change.value for row in compare_rounds(after, earlier=before)] == ["changed", "same"]
 
 
 def test_a_failed_answer_is_not_compared() -> None:

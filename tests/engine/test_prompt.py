@@ -59,6 +59,12 @@ def test_several_pictures_of_a_later_turn_are_its_first_and_second(pair: Pair) -
     assert built(pair, messages[2])[-40:] == built(pair, *messages)[-40:]
 
 
+def test_an_answer_without_words_keeps_its_turn(pair: Pair) -> None:
+    """The frame stands with nothing in it, as the model's own template has it, and questions stay apart."""
+    messages = (Message("user", "Which lamp?"), Message("assistant", ""), Message("user", "And now?"))
+    assert built(pair, *messages) == pair.oracle.token_ids(messages)
+
+
 @settings(max_examples=60, deadline=None)
 @given(text=st.text(max_size=40).filter(lambda text: "<" not in text and "\ufeff" not in text))
 def test_any_text(shared_pair: Pair, text: str) -> None:

@@ -172,6 +172,16 @@ def test_the_server_is_told_everything_about_sampling() -> None:
     assert script.keys[0] == "Bearer the key"
 
 
+def test_a_limit_that_cannot_fit_is_left_to_the_server() -> None:
+    """Such servers refuse more tokens than their context has, and without a number give as many as are left."""
+    script = Script(["[DONE]"])
+    with server(script) as url:
+        engine = loaded(url)
+        for wanted in (32767, 32768):
+            list(engine.generate(request(max_new_tokens=wanted), should_stop=never))
+    assert [heard.get("max_tokens") for heard in script.heard] == [32767, None]
+
+
 def test_pictures_arrive_as_the_model_was_to_see_them() -> None:
     """The seen picture travels without loss, before the text, and its tokens are counted."""
     image = ImageInput("id", Size(56, 28), TEAL * 55 * 28 + bytes(28 * 3))
