@@ -24,7 +24,12 @@ def callers(job: Job) -> dict[str, Any]:
     found: dict[str, Any] = {str(count): {"tokens_per_s": 0.0} for count in CALLERS}
     for turn, count in itertools.product(range(2 if job.is_dry else 3), CALLERS):
         runs = [
-            asked(engine, question(1000 * turn + 10 * count + n, Size(side, side)), tokens=tokens, key=f"{turn}-{n}")
+            asked(
+                engine,
+                question(engine, 1000 * turn + 10 * count + n, Size(side, side)),
+                tokens=tokens,
+                key=f"{turn}-{n}",
+            )
             for n in range(count)
         ]
         for run in runs:
@@ -48,10 +53,10 @@ def _newcomer(engine: LocalEngine, size: Size, *, tokens: int) -> dict[str, floa
     """Return the seconds to a first token, alone and while seven others are answered."""
     found = {}
     for others in (0, 7):
-        runs = [asked(engine, question(9000 + n, size), tokens=tokens) for n in range(others)]
+        runs = [asked(engine, question(engine, 9000 + n, size), tokens=tokens) for n in range(others)]
         for run in runs:
             next(step for step in run if isinstance(step, TokenStep))
-        new = asked(engine, question(9900 + others, size), tokens=2)
+        new = asked(engine, question(engine, 9900 + others, size), tokens=2)
         began = time.perf_counter()
         while not isinstance(next(new), TokenStep):
             for run in runs:

@@ -29,7 +29,7 @@ def follow_up(job: Job) -> dict[str, Any]:
         captured = Rounds(steppers, chunks=SlabChunks(parts.decoder.text, *static.memory))
         plain = Rounds(steppers)
     side, turns = (64, 3) if job.is_dry else (256, 3) if job.device == "cpu" else (1024, 5)
-    first = question(31, Size(side, side))
+    first = question(engine, 31, Size(side, side))
     cold = _first_token(engine, (first,), tokens=8)
     reasons = [reason for reason in engine.status.choices if ".chunks." in reason.code]
     found: dict[str, Any] = {
