@@ -14,6 +14,7 @@ import torch
 
 from qwen_vl_app.engine.local.chunks import ChooseChunkWay, SlabChunks
 from qwen_vl_app.engine.local.decoding import Decoder
+from qwen_vl_app.engine.local.graph_trial import worst_of
 from qwen_vl_app.engine.local.graphs import CudaRecorder
 from qwen_vl_app.engine.local.kv import KVCache
 from qwen_vl_app.engine.local.memory import SCORES_BYTES
@@ -130,16 +131,15 @@ class _Trial:
         Behind as many tokens as each length allows, for the fewest and the most that a step is used for, and for the token
         after them, which would see what filled the step up.
         """
-        worst = 0.0
+        offs: list[float] = []
         for number, bucket in enumerate(self._chunks.lengths):
             length = bucket - width - (bucket == self._chunks.lengths[-1])
             if length <= 0:
                 continue
             count = self._chunks.shortest(width) if number % 2 == 0 else width
             found, plain = self._captured(length, count), self._plain(length, count)
-            off = float((found - plain).abs().max() / plain.abs().max())
-            # Not `max`, which would lose what is not a number.
-            worst = worst if off <= worst else off
+            offs.append(float((found - plain).abs().max() / plain.abs().max()))
+        worst = worst_of(offs)
         if not worst <= 0.01:
             log.info("captured reading of %d tokens is off by %.3g", width, worst)
         return worst
