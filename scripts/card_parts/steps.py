@@ -8,6 +8,7 @@ from typing import Any
 
 from qwen_vl_app.chat import Message
 from qwen_vl_app.engine.base import TokenStep
+from qwen_vl_app.engine.local.device_clock import wait_for
 from qwen_vl_app.engine.local.engine import LocalEngine
 from qwen_vl_app.engine.local.graphs import choose_steps
 from qwen_vl_app.engine.local.slab import EagerRecorder, SlabSize
@@ -26,6 +27,7 @@ def steps(job: Job) -> dict[str, Any]:
     for way in ("plain", "auto"):
         began = time.perf_counter()
         engine = job.engine(decode=way)
+        wait_for(job.device)
         load_s = time.perf_counter() - began
         reasons = list(engine.status.choices)
         if job.is_dry and way == "auto":

@@ -10,13 +10,9 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTra
 
 from qwen_vl_app.engine.local.attention import WAYS, choose_attention
 from qwen_vl_app.engine.local.bench_models import config_of
+from qwen_vl_app.engine.local.device_clock import wait_for
 from qwen_vl_app.errors import ModelError
 from scripts.card_parts.job import Job
-
-
-def _wait(device: str) -> None:
-    if device != "cpu":
-        torch.cuda.synchronize()
 
 
 def vision(job: Job) -> dict[str, Any]:
@@ -50,10 +46,10 @@ def vision(job: Job) -> dict[str, Any]:
         times = []
         with torch.inference_mode():
             for _ in range(2 if job.is_dry else 6):
-                _wait(job.device)
+                wait_for(job.device)
                 began = time.perf_counter()
                 out = tower(pixels, grid).pooler_output
-                _wait(job.device)
+                wait_for(job.device)
                 times.append(time.perf_counter() - began)
         plain = out if plain is None else plain
         off = float((out.float() - plain.float()).abs().max() / plain.float().abs().max())

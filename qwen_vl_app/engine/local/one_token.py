@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from qwen_vl_app.engine.local.attending import attend_one
+from qwen_vl_app.engine.local.device_clock import wait_for
 
 log = logging.getLogger(__name__)
 
@@ -58,17 +59,13 @@ WAYS: Mapping[str, AttendOne] = {"kernel": attend_one, "products": by_products}
 def device_stopwatch(device: torch.device) -> Stopwatch:
     """Return a stopwatch that waits for the device before and behind, and tells the best of some turns."""
 
-    def wait() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
     def seconds(body: Callable[[], object]) -> float:
         turns = []
         for _ in range(TURNS):
-            wait()
+            wait_for(device)
             began = time.perf_counter()
             body()
-            wait()
+            wait_for(device)
             turns.append(time.perf_counter() - began)
         return min(turns)
 
