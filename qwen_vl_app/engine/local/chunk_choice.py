@@ -94,6 +94,7 @@ def choose_chunks(
 
 def _fastest_way(make_recorder: Callable[[], Recorder], stopwatch: Stopwatch) -> ChooseChunkWay:
     """Return what times the ways to attend as they will run; see `graphs._fastest_way`."""
+    failed: set[str] = set()
 
     def choose(keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor], heads: int, width: int) -> str:
         _, _, length, size = keys[0].shape
@@ -110,6 +111,7 @@ def _fastest_way(make_recorder: Callable[[], Recorder], stopwatch: Stopwatch) ->
             record=make_recorder().record,
             stopwatch=stopwatch,
             ways=WAYS,
+            failed=failed,
         )
         log.info("reading %d tokens, attention over up to %d: %s", width, length, found)
         return next(iter(found))

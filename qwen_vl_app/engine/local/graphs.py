@@ -172,11 +172,14 @@ def choose_steps(
 def _fastest_way(make_recorder: Callable[[], Recorder]) -> ChooseWay:
     """Return what times the ways to attend as they will run: recorded, each time by a recorder of its own.
 
-    A graph's memory ends with the last graph that shares it and must not be asked for again.
+    A graph's memory ends with the last graph that shares it and must not be asked for again. A way that could not be recorded
+    once is not tried again.
     """
+    failed: set[str] = set()
 
     def choose(keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor], heads: int) -> str:
-        found = timed(keys, values, heads, record=make_recorder().record, stopwatch=device_stopwatch(keys[0].device))
+        watch = device_stopwatch(keys[0].device)
+        found = timed(keys, values, heads, record=make_recorder().record, stopwatch=watch, failed=failed)
         rows, _, length, _ = keys[0].shape
         log.info("decode attention, %d rows of up to %d tokens: %s", rows, length, found)
         return next(iter(found))
