@@ -106,7 +106,7 @@ def test_an_answer_is_timed_from_an_idle_card_to_an_idle_card(card: Card) -> Non
 
     card.told(30.0)
     first, rest = bench_arms._spent(cast(Any, Way()), (Message("user", "?"),), tokens=3, key="")
-    assert (first, rest) == (pytest.approx(0.1, abs=0.01), pytest.approx(0.7, abs=0.01))
+    assert first == pytest.approx(0.1, abs=0.01) and rest == pytest.approx(0.7, abs=0.01)
     assert one_token.device_stopwatch(CARD)(lambda: card.told(0.2)) == pytest.approx(0.2, abs=0.01)
 
 

@@ -63,7 +63,7 @@ class StepTimes:
                 self._seconds += time.perf_counter() - began
 
         def on_card(*given: Any, **named: Any) -> Any:
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
             begin.record()
             try:
                 return inner(*given, **named)
