@@ -1,6 +1,6 @@
 """Measures everything that only a graphics card can tell, in under ten minutes: python scripts/card.py --json card.json.
 
-Speed at 7B and 3B shape, captured steps against plain ones, follow-ups read in one captured step, ways to attend over long
+Speed of random models of the shapes of Qwen2.5-VL-7B and 3B, captured steps against plain ones, follow-ups read in one captured step, ways to attend over long
 memories, the vision tower's ways, several callers, memory predicted against taken, and faults under a cap: a file each in
 `card_parts/`. Single parts run on a processor as well: `--device cpu --parts callers --shapes 0.4b`. `--dry` does the same in
 small on the processor, to see that it would run: its figures mean nothing. Each part has a process of its own and a time of its
@@ -48,7 +48,9 @@ def _short(value: Any) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Read the command line, measure, and write the report. Returns 1 where there is no card or a part failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shapes", default="7b,3b", help="random models of these shapes, the main one first")
+    parser.add_argument(
+        "--shapes", default="7b,3b", help=f"random models of these shapes, the main one first: {', '.join(SHAPES)}"
+    )
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument(
         "--precision", default="", help="of the parts that do not compare precisions; bf16 if not given"
@@ -65,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     if device == "cuda" and not torch.cuda.is_available():
         print("There is no graphics card that torch can use here. Try --dry.", file=sys.stderr)
         return 1
-    shapes = ("tiny",) if given.dry else tuple(given.shapes.split(","))
+    shapes = ("tiny", "qwen3-tiny") if given.dry else tuple(given.shapes.split(","))
     if unknown := [shape for shape in shapes if shape not in SHAPES]:
         print(f"There is no shape called {unknown[0]}. There are: {', '.join(SHAPES)}.", file=sys.stderr)
         return 1

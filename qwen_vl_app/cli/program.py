@@ -255,7 +255,7 @@ def _doctor(
 def _bench(
     shared: Shared,
     *,
-    shape: Annotated[str, typer.Option("--shape", metavar="0.4b|2b|3b|7b")] = "0.4b",
+    shape: Annotated[str, typer.Option("--shape", metavar="0.4b|2b|3b|7b|qwen3-4b|qwen3-8b")] = "0.4b",
     model_folder: Annotated[Path | None, typer.Option("--model", metavar="DIR")] = None,
     sizes: Annotated[str, typer.Option("--sizes", metavar="N,WxH")] = "512,1024",
     tokens: Annotated[int, typer.Option("--tokens", min=2, max=4096, metavar="N")] = 32,

@@ -7,13 +7,19 @@ from typing import Any
 
 from qwen_vl_app.chat import Message, SamplingParams, Size
 from qwen_vl_app.engine.base import GenerationRequest
+from qwen_vl_app.engine.families import smart_resize
 from qwen_vl_app.engine.local.bench_arms import QUESTION, random_picture
 from qwen_vl_app.engine.local.engine import LocalEngine
 
 
-def question(seed: int, size: Size) -> Message:
-    """Return the benchmark's question about a random picture of so many pixels."""
-    return Message("user", QUESTION, (random_picture(seed, size),))
+def question(engine: LocalEngine, seed: int, size: Size) -> Message:
+    """Return the benchmark's question about a random picture of about that size: the nearest on the model's own grid."""
+    plan = engine.status.plan
+    if plan is None:
+        raise RuntimeError("there is no plan")
+    area = plan.factor**2
+    fitted = smart_resize(size, plan.factor, min_pixels=area, max_pixels=16384 * area)
+    return Message("user", QUESTION, (random_picture(seed, fitted),))
 
 
 def asked(engine: LocalEngine, message: Message, *, tokens: int, key: str | None = None) -> Iterator[Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from qwen_vl_app.chat import Size
 from qwen_vl_app.engine.base import TokenStep
+from qwen_vl_app.engine.local.device_clock import wait_for
 from qwen_vl_app.engine.local.engine import LocalEngine
 from scripts.card_parts.asking import asked, question
 from scripts.card_parts.job import Job
@@ -24,11 +25,17 @@ def callers(job: Job) -> dict[str, Any]:
     found: dict[str, Any] = {str(count): {"tokens_per_s": 0.0} for count in CALLERS}
     for turn, count in itertools.product(range(2 if job.is_dry else 3), CALLERS):
         runs = [
-            asked(engine, question(1000 * turn + 10 * count + n, Size(side, side)), tokens=tokens, key=f"{turn}-{n}")
+            asked(
+                engine,
+                question(engine, 1000 * turn + 10 * count + n, Size(side, side)),
+                tokens=tokens,
+                key=f"{turn}-{n}",
+            )
             for n in range(count)
         ]
         for run in runs:
             next(step for step in run if isinstance(step, TokenStep))
+        wait_for(job.device)
         began, said = time.perf_counter(), 0
         while runs:
             for run in tuple(runs):
@@ -36,22 +43,24 @@ def callers(job: Job) -> dict[str, Any]:
                 said += isinstance(step, TokenStep)
                 if step is None:
                     runs.remove(run)
+        wait_for(job.device)
         rate = said / (time.perf_counter() - began)
         found[str(count)]["tokens_per_s"] = max(found[str(count)]["tokens_per_s"], rate)
     for count in CALLERS:
         found[str(count)]["times_one"] = found[str(count)]["tokens_per_s"] / found["1"]["tokens_per_s"]
-    found["newcomer"] = _newcomer(engine, Size(side, side), tokens=10 * tokens)
+    found["newcomer"] = _newcomer(engine, job, Size(side, side), tokens=10 * tokens)
     return found
 
 
-def _newcomer(engine: LocalEngine, size: Size, *, tokens: int) -> dict[str, float]:
+def _newcomer(engine: LocalEngine, job: Job, size: Size, *, tokens: int) -> dict[str, float]:
     """Return the seconds to a first token, alone and while seven others are answered."""
     found = {}
     for others in (0, 7):
-        runs = [asked(engine, question(9000 + n, size), tokens=tokens) for n in range(others)]
+        runs = [asked(engine, question(engine, 9000 + n, size), tokens=tokens) for n in range(others)]
         for run in runs:
             next(step for step in run if isinstance(step, TokenStep))
-        new = asked(engine, question(9900 + others, size), tokens=2)
+        new = asked(engine, question(engine, 9900 + others, size), tokens=2)
+        wait_for(job.device)
         began = time.perf_counter()
         while not isinstance(next(new), TokenStep):
             for run in runs:

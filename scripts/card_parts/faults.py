@@ -34,7 +34,7 @@ def faults(job: Job) -> dict[str, Any]:
     found["as many large pictures as fit"] = _failing_and_next(engine, Message("user", QUESTION, large), job)
     found["a context too long"] = _failing_and_next(engine, Message("user", "very " * words), job)
     with _less_memory(engine, job):
-        found["memory taken away"] = _failing(engine, question(77, Size(side, side)))
+        found["memory taken away"] = _failing(engine, question(engine, 77, Size(side, side)))
     found["memory taken away"]["next_answered"] = _answers(engine, job)
     return found
 
@@ -80,5 +80,5 @@ def _failing_and_next(engine: LocalEngine, message: Message, job: Job) -> dict[s
 
 def _answers(engine: LocalEngine, job: Job) -> bool:
     side = 64 if job.is_dry else 512
-    told_of = _failing(engine, question(random.randrange(10**6), Size(side, side)))["told"]
+    told_of = _failing(engine, question(engine, random.randrange(10**6), Size(side, side)))["told"]
     return bool(told_of == "length")

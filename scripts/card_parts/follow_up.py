@@ -10,6 +10,7 @@ from typing import Any
 from qwen_vl_app.chat import Message, SamplingParams, Size
 from qwen_vl_app.engine.base import FinishedStep, GenerationRequest, TokenStep
 from qwen_vl_app.engine.local.chunks import SlabChunks
+from qwen_vl_app.engine.local.device_clock import wait_for
 from qwen_vl_app.engine.local.engine import LocalEngine
 from qwen_vl_app.engine.local.slab import SlabSize, StaticStepper
 from qwen_vl_app.engine.local.steps import GrowingStepper, Rounds
@@ -29,8 +30,8 @@ def follow_up(job: Job) -> dict[str, Any]:
         captured = Rounds(steppers, chunks=SlabChunks(parts.decoder.text, *static.memory))
         plain = Rounds(steppers)
     side, turns = (64, 3) if job.is_dry else (256, 3) if job.device == "cpu" else (1024, 5)
-    first = question(31, Size(side, side))
-    cold = _first_token(engine, (first,), tokens=8)
+    first = question(engine, 31, Size(side, side))
+    cold = _first_token(engine, job.device, (first,), tokens=8)
     reasons = [reason for reason in engine.status.choices if ".chunks." in reason.code]
     found: dict[str, Any] = {
         "cold_ms": cold.seconds * 1000,
@@ -47,7 +48,7 @@ def follow_up(job: Job) -> dict[str, Any]:
             place = (turn + shift) % turns
             asked = Message("user", f"{'ABCDE'[place]} " + "one " * words)
             engine._parts = replace(parts, rounds=rounds)
-            came = _first_token(engine, (first, Message("assistant", cold.text), asked), tokens=1)
+            came = _first_token(engine, job.device, (first, Message("assistant", cold.text), asked), tokens=1)
             took[way].append(came.seconds)
             tokens[way, place] = came.token_id
             read = max(read, came.read)
@@ -73,9 +74,10 @@ class _First:
     text: str
 
 
-def _first_token(engine: LocalEngine, messages: tuple[Message, ...], *, tokens: int) -> _First:
+def _first_token(engine: LocalEngine, device: str, messages: tuple[Message, ...], *, tokens: int) -> _First:
     """Answer with so many tokens in the conversation that is measured."""
     request = GenerationRequest(messages, SamplingParams(max_new_tokens=tokens), "follow-up")
+    wait_for(device)  # what the answer before it left is not this one's
     began, first_s, token_id, text, read = time.perf_counter(), 0.0, -1, "", 0
     for step in engine.generate(request, should_stop=lambda: False):
         if isinstance(step, TokenStep | FinishedStep):

@@ -57,7 +57,7 @@ def measure(
         shape: Job(parent / f"random-{shape}", device, is_dry=is_dry, precision=precision, threads=threads)
         for shape in shapes
     }
-    first = jobs[shapes[0]]
+    first, others = jobs[shapes[0]], {shape: job for shape, job in jobs.items() if shape != shapes[0]}
     tight, tighter = replace(first, cap_bytes=24 * GB), replace(first, cap_bytes=12 * GB)
     plan: list[tuple[str, Callable[[Job], dict[str, Any]], Job]] = [
         ("steps", steps, first),
@@ -69,8 +69,11 @@ def measure(
         ("mixes", mixes, first),
         ("faults at 24 GB", faults, tight),
         ("faults at 12 GB", faults, tighter),
-        *((f"speed {shape}", speed, job) for shape, job in jobs.items() if shape != shapes[0]),
+        *((f"speed {shape}", speed, job) for shape, job in others.items()),
     ]
+    if is_dry:  # of steps and their ends, each family has its own, and in small they take no time
+        for shape, job in others.items():
+            plan += [(f"steps {shape}", steps, job), (f"follow_up {shape}", follow_up, job)]
     for name, part, job in plan:
         if parts and part.__name__ not in parts:
             continue

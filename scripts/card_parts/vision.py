@@ -6,27 +6,20 @@ import time
 from typing import Any
 
 import torch
-from transformers import Qwen2_5_VLConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 
 from qwen_vl_app.engine.local.attention import WAYS, choose_attention
+from qwen_vl_app.engine.local.bench_models import config_of
+from qwen_vl_app.engine.local.device_clock import wait_for
 from qwen_vl_app.errors import ModelError
 from scripts.card_parts.job import Job
-
-TOWER = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584}
-TINY_TOWER = {"depth": 2, "hidden_size": 64, "intermediate_size": 96, "num_heads": 4, "out_hidden_size": 64}
-
-
-def _wait(device: str) -> None:
-    if device != "cpu":
-        torch.cuda.synchronize()
 
 
 def vision(job: Job) -> dict[str, Any]:
     """Time the tower of the published 7B, which has windows, for a picture of 1 Mpx in every way there is."""
     job.begin()
     dtype = torch.float32 if job.is_dry else torch.bfloat16
-    tower_config = Qwen2_5_VLConfig(vision_config={**(TINY_TOWER if job.is_dry else TOWER)}).vision_config
+    tower_config = config_of("tiny" if job.is_dry else "7b").vision_config
     tower_config._attn_implementation = "sdpa"
     with torch.device(job.device):
         tower = Qwen2_5_VisionTransformerPretrainedModel(tower_config).to(dtype).eval()
@@ -53,10 +46,10 @@ def vision(job: Job) -> dict[str, Any]:
         times = []
         with torch.inference_mode():
             for _ in range(2 if job.is_dry else 6):
-                _wait(job.device)
+                wait_for(job.device)
                 began = time.perf_counter()
                 out = tower(pixels, grid).pooler_output
-                _wait(job.device)
+                wait_for(job.device)
                 times.append(time.perf_counter() - began)
         plain = out if plain is None else plain
         off = float((out.float() - plain.float()).abs().max() / plain.float().abs().max())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -28,31 +29,76 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def test_a_random_model_is_a_whole_folder(folder: Path) -> None:
-    """The folder loads like a published one, and no tensor is left empty or endless."""
-    known = inspect_folder(folder)
-    assert known.problem is None
+@pytest.mark.parametrize(
+    ("shape", "model_type", "parameters"),
+    [
+        ("7b", "qwen2_5_vl", 8_292_166_656),
+        ("3b", "qwen2_5_vl", 3_754_622_976),
+        ("2b", "qwen3_vl", 2_127_532_032),
+        ("qwen3-4b", "qwen3_vl", 4_437_815_808),
+        ("qwen3-8b", "qwen3_vl", 8_767_123_696),
+    ],
+)
+def test_a_shape_is_the_published_one(shape: str, model_type: str, parameters: int) -> None:
+    """To the last parameter, in the family that people have it in, with the heads and windows that decide which kernels run."""
+    config = bench_models.config_of(shape)
+    tensors = bench_models.tensors_of(config, shape)
+    assert config.model_type == model_type
+    assert sum(map(math.prod, tensors.values())) == parameters
+    attention = {name.split("self_attn.")[1] for name in tensors if "layers.0.self_attn." in name}
+    own = {"q_proj.bias", "k_proj.bias", "v_proj.bias"}, {"q_norm.weight", "k_norm.weight"}
+    has, lacks = own if model_type == "qwen2_5_vl" else own[::-1]
+    assert has <= attention and not lacks & attention
+    sections = [16, 24, 24] if model_type == "qwen2_5_vl" else [24, 20, 20]
+    assert config.text_config.rope_parameters["mrope_section"] == sections
+    assert config.vision_config.num_heads == 16
+
+
+def test_the_main_shape_is_the_published_7b() -> None:
+    """What the card's figures stand for: 28 heads that share 4, and a tower of windows with heads of 80."""
+    config = bench_models.config_of("7b")
+    text, tower = config.text_config, config.vision_config
+    assert (text.num_hidden_layers, text.num_attention_heads, text.num_key_value_heads) == (28, 28, 4)
+    assert (text.hidden_size, text.intermediate_size, text.vocab_size) == (3584, 18944, 152064)
+    assert (tower.hidden_size // tower.num_heads, tower.window_size, tower.patch_size) == (80, 112, 14)
+    assert list(tower.fullatt_block_indexes) == [7, 15, 23, 31] and tower.depth == 32
+    assert not config.tie_word_embeddings and bench_models.config_of("3b").tie_word_embeddings
+
+
+@pytest.mark.parametrize("shape", ["tiny", "qwen3-tiny"])
+def test_a_random_model_is_a_whole_folder(shape: str, tmp_path: Path) -> None:
+    """The folder loads like a published one of its family, and no tensor is left empty or endless."""
+    bench_models.make_model(shape, tmp_path / shape)
+    known = inspect_folder(tmp_path / shape)
+    assert known.problem is None and known.family is not None
+    assert known.family.model_type == bench_models.SHAPES[shape].model_type
     assert known.dtype == "bf16"
     with safe_open(known.weight_files[0], framework="pt") as tensors:
         for name in tensors.keys():  # noqa: SIM118 - not a dict
             tensor = tensors.get_tensor(name).float()
             assert tensor.isfinite().all()
-            if "norm" not in name:
+            if "norm" not in name and "ln_q" not in name:
                 assert 0 < tensor.abs().mean() < 0.1, name
 
 
 @pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
-def test_every_arm_gives_every_figure(arm: Arm, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each arm makes exactly the tokens asked for and tells seconds and bytes for each size."""
-    found = measure_arm(Work(arm, folder, (Size(64, 64), Size(96, 64)), 4, 1, 1, 0))
+@pytest.mark.parametrize(("shape", "side"), [("tiny", 28), ("qwen3-tiny", 32)])
+def test_every_arm_gives_every_figure(
+    arm: Arm, shape: str, side: int, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each arm makes exactly the tokens asked for and tells seconds and bytes for each size, in both families."""
+    made = folder.with_name(f"random-{shape}")
+    if not made.exists():
+        bench_models.make_model(shape, made)
+    found = measure_arm(Work(arm, made, (Size(2 * side, 2 * side), Size(3 * side, 2 * side)), 4, 1, 1, 0))
     assert "Loading weights" not in capsys.readouterr().err  # the library's own bar
-    assert set(found["sizes"]) == {"64x64", "96x64"}
+    assert set(found["sizes"]) == {f"{2 * side}x{2 * side}", f"{3 * side}x{2 * side}"}
     for figures in found["sizes"].values():
         for name in ("first_token_s", "decode_tokens_per_s", "follow_up_first_token_s", "mixed_s", "gb_per_s"):
             assert figures[name] > 0, name
     assert found["load_s"] > 0
     assert found["peak_bytes"] > 50_000_000
-    assert ("loop_share" in found["sizes"]["64x64"]) is not found["arm"]["is_stock"]
+    assert ("loop_share" in found["sizes"][f"{2 * side}x{2 * side}"]) is not found["arm"]["is_stock"]
 
 
 def test_a_report_is_complete_and_is_json(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +176,7 @@ def test_a_faster_repeat_counts_for_rates_and_for_seconds(folder: Path, monkeypa
         [{"first_token_s": 3.0, "decode_tokens_per_s": 5.0}, {"first_token_s": 2.0, "decode_tokens_per_s": 9.0}]
     )
     monkeypatch.setattr(bench_arms, "_once", lambda *given, **named: next(once))
-    found = measure_arm(Work(ARMS[3], folder, (Size(64, 64),), 4, 2, 1, 0))["sizes"]["64x64"]
+    found = measure_arm(Work(ARMS[3], folder, (Size(56, 56),), 4, 2, 1, 0))["sizes"]["56x56"]
     assert (found["first_token_s"], found["decode_tokens_per_s"]) == (2.0, 9.0)
 
 

@@ -145,13 +145,16 @@ def test_a_trial_that_breaks_off_takes_no_row(pair: Pair, monkeypatch: pytest.Mo
     assert found == ChunksChoice(reason=Reason("engine.choice.chunks.failed"))
 
 
-def test_a_width_that_differs_anywhere_leaves_the_others(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One wrong number at one length is enough."""
+@pytest.mark.parametrize("wrong", [1.01, float("nan")])
+def test_a_width_that_differs_anywhere_leaves_the_others(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, wrong: float
+) -> None:
+    """One wrong number at one length is enough, or one that is none; the lengths behind it are right."""
     inner = SlabChunks._body
 
     def body(self: SlabChunks, width: int, bucket: int) -> Body:
         right = inner(self, width, bucket)
-        return (lambda: right() * 1.01) if (width, bucket) == (32, 512) else right
+        return (lambda: right() * wrong) if (width, bucket) == (32, 512) else right
 
     monkeypatch.setattr(SlabChunks, "_body", body)
     found = choice(pair, EagerRecorder, FASTER)

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
-from qwen_vl_app.engine.local import graphs
+from qwen_vl_app.engine.local import graphs, slab
+from qwen_vl_app.engine.local.graph_trial import off_at_lengths
 from qwen_vl_app.engine.local.graphs import choose_steps, self_test
 from qwen_vl_app.engine.local.slab import Body, EagerRecorder, Recorder, SlabSize, StaticStepper
 from qwen_vl_app.engine.local.steps import GrowingStepper
@@ -51,6 +52,19 @@ def choice(
     parts = pair.engine._parts
     assert parts is not None
     return choose_steps(wanted, parts.decoder.text, CPU, rows=2, slab=slab, make_recorder=make_recorder)
+
+
+def card(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return what is called a card, whose steps run on the processor."""
+
+    class Card:
+        type = "cuda"
+
+    monkeypatch.setattr(
+        graphs, "StaticStepper", lambda text, device, *rest, **named: StaticStepper(text, CPU, *rest, **named)
+    )
+    monkeypatch.setattr(graphs, "GrowingStepper", lambda text, device, **named: GrowingStepper(text, CPU, **named))
+    return Card()
 
 
 def test_a_recorder_that_works_is_used_first(pair: Pair) -> None:
@@ -96,17 +110,97 @@ def test_what_does_not_work_falls_back_with_a_reason(
     with pytest.raises(ModelError, match=r"engine\.steps\.not_here"):
         choice(pair, "graph", make_recorder, slab)
 
-    class Card:
-        type = "cuda"
-
-    monkeypatch.setattr(
-        graphs, "StaticStepper", lambda text, device, *rest, **named: StaticStepper(text, CPU, *rest, **named)
-    )
-    monkeypatch.setattr(graphs, "GrowingStepper", lambda text, device, **named: GrowingStepper(text, CPU, **named))
-    card: Any = Card()
-    chosen = choose_steps("auto", parts.decoder.text, card, rows=2, slab=slab, make_recorder=make_recorder)
+    device = card(monkeypatch)
+    chosen = choose_steps("auto", parts.decoder.text, device, rows=2, slab=slab, make_recorder=make_recorder)
     assert [stepper.name for stepper in chosen.steppers] == ["plain"]
     assert chosen.reason.code == code
+
+
+LONG = SlabSize(4, 600)
+STEPS = [(rows, length) for rows in (1, 2, 4) for length in (256, 384, 512, 600)]
+
+
+def test_every_captured_step_is_replayed_once(pair: Pair) -> None:
+    """For each number of rows and each length, behind the last token it is for; and it leaves no seat and nothing to record."""
+    parts = pair.engine._parts
+    assert parts is not None
+    text, recorder = parts.decoder.text, TapeRecorder()
+    told: list[tuple[tuple[int, int], list[int]]] = []
+    static = StaticStepper(text, CPU, LONG, recorder=recorder)
+    static.prepare()
+
+    def noted(step: tuple[int, int], body: Body) -> Body:
+        def replay() -> torch.Tensor:
+            told.append((step, static._told[1].tolist()))
+            return body()
+
+        return replay
+
+    static._steps = {step: noted(step, body) for step, body in static._steps.items()}
+    assert off_at_lengths(static, GrowingStepper(text, CPU), layers=len(text.layers)) < 1e-5
+    assert [step for step, _ in told] == STEPS and recorder.replayed == recorder.recorded == len(STEPS)
+    for (rows, length), lengths in told:
+        assert lengths[rows - 1] == length - (2 if length == 600 else 1), "the last token of that length"
+        assert all(0 < other < 10 for other in lengths[: rows - 1]) and not any(lengths[rows:])
+    assert not static._seats
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_one_wrong_step_is_enough(pair: Pair, monkeypatch: pytest.MonkeyPatch, step: tuple[int, int]) -> None:
+    """Wherever it is, captured steps are not used, and the reason is that they differ."""
+    inner = StaticStepper._body
+
+    def body(self: StaticStepper, rows: int, length: int) -> Body:
+        right = inner(self, rows, length)
+        return (lambda: right() * 1.01) if (rows, length) == step else right
+
+    monkeypatch.setattr(StaticStepper, "_body", body)
+    parts = pair.engine._parts
+    assert parts is not None
+    static = StaticStepper(parts.decoder.text, CPU, LONG)
+    plain = GrowingStepper(parts.decoder.text, CPU)
+    off = off_at_lengths(static, plain, layers=len(parts.decoder.text.layers))
+    assert off == pytest.approx(0.01, rel=0.1)
+    chosen = choose_steps("auto", parts.decoder.text, card(monkeypatch), rows=4, slab=LONG, make_recorder=EagerRecorder)
+    assert [stepper.name for stepper in chosen.steppers] == ["plain"]
+    assert chosen.reason.code == "engine.choice.steps.differs"
+
+
+@pytest.mark.parametrize(("factor", "is_known"), [(float("nan"), False), (1.0, True)])
+def test_numbers_that_are_none_are_not_the_same(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, factor: float, is_known: bool
+) -> None:
+    """What is no number in the middle of the lengths is not lost behind those that are right."""
+    inner = StaticStepper._body
+
+    def body(self: StaticStepper, rows: int, length: int) -> Body:
+        right = inner(self, rows, length)
+        return (lambda: right() * factor) if (rows, length) == (2, 384) else right
+
+    monkeypatch.setattr(StaticStepper, "_body", body)
+    parts = pair.engine._parts
+    assert parts is not None
+    text = parts.decoder.text
+    off = off_at_lengths(StaticStepper(text, CPU, LONG), GrowingStepper(text, CPU), layers=len(text.layers))
+    assert (off <= 1e-4) is is_known
+
+
+def test_a_step_that_forgets_a_part_of_its_memory_is_seen(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a kernel would that was captured for a shorter one: what stands there repeats itself, and still each part counts."""
+    inner = slab._SlabAttending.__init__
+
+    def forgetful(self: Any, keys: Any, values: Any, lengths: torch.Tensor, way: Any) -> None:
+        inner(self, keys, values, lengths, way)
+        if keys[0].shape[2] == 512:
+            self._mask = self._mask & (torch.arange(512) >= 128)
+
+    monkeypatch.setattr(slab._SlabAttending, "__init__", forgetful)
+    parts = pair.engine._parts
+    assert parts is not None
+    text = parts.decoder.text
+    static, plain = StaticStepper(text, CPU, LONG), GrowingStepper(text, CPU)
+    assert self_test(static, plain, layers=len(text.layers)) < 1e-5, "the first lengths are right"
+    assert off_at_lengths(static, plain, layers=len(text.layers)) > 0.05
 
 
 def test_on_a_processor_captured_steps_are_refused_by_name(pair: Pair) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from qwen_vl_app.chat import Message
-from qwen_vl_app.engine.local import slab
+from qwen_vl_app.engine.local import chunk_choice, slab
 from qwen_vl_app.engine.local.attending import attend_one
 from qwen_vl_app.engine.local.graphs import _fastest_way
 from qwen_vl_app.engine.local.one_token import AttendOne, by_products, device_stopwatch, timed
@@ -74,6 +74,46 @@ def test_the_fastest_right_way_comes_first() -> None:
         assert list(found) == order
     with pytest.raises(RuntimeError):  # without a measure nothing can be said
         timed(keys, values, 4, record=recorder.record, stopwatch=fake_stopwatch(), ways={"broken": broken})
+
+
+class Refusing(TapeRecorder):
+    """A driver that refuses to capture products, and counts how often it is asked to."""
+
+    asked = 0
+
+    def record(self, body: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+        recorded = super().record(body)
+        if "bmm" in self.names:
+            Refusing.asked += 1
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return recorded  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("of_chunks", [False, True])
+def test_a_way_that_cannot_be_recorded_is_tried_once(monkeypatch: pytest.MonkeyPatch, of_chunks: bool) -> None:
+    """For no other length or number of rows: each capture that fails may keep memory. A choice of its own tries anew."""
+    monkeypatch.setattr(Refusing, "asked", 0)
+    watch = fake_stopwatch(*[1.0] * 20)
+    for tried in (1, 2):
+        choose: Callable[..., str] = chunk_choice._fastest_way(Refusing, watch) if of_chunks else _fastest_way(Refusing)
+        for length in (20, 40, 80):
+            keys = values = memories(1, length)
+            assert choose(keys, values, 4, *([16] if of_chunks else [])) == "kernel"
+        assert Refusing.asked == tried
+
+
+def test_what_differs_at_one_length_is_tried_at_the_others() -> None:
+    """It runs, and keeps nothing that it should not."""
+    failed: set[str] = set()
+
+    def wrong(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return attend_one(query, keys, values, torch.ones_like(mask))
+
+    keys = values = memories(1, 40)
+    ways: dict[str, AttendOne] = {"kernel": attend_one, "wrong": wrong}
+    record = EagerRecorder().record
+    timed(keys, values, 4, record=record, stopwatch=fake_stopwatch(1.0), ways=ways, failed=failed)
+    assert not failed
 
 
 def test_memory_that_runs_out_is_no_way_s_fault() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +13,18 @@ from qwen_vl_app.chat import Detail, FinishReason, Message
 from qwen_vl_app.engine.base import Prediction
 from qwen_vl_app.engine.families import FAMILIES as KNOWN
 from qwen_vl_app.engine.families import shape_of
+from qwen_vl_app.engine.local.device_clock import Clock
 from qwen_vl_app.engine.local.engine import LocalEngine
-from qwen_vl_app.engine.local.memory import PixelLimits, make_plan, predict_bytes, with_default_by_time
-from qwen_vl_app.engine.local.speed import Speed
+from qwen_vl_app.engine.local.memory import (
+    LEAST_SLAB_TOKENS,
+    PixelLimits,
+    make_plan,
+    predict_bytes,
+    with_default_by_time,
+)
+from qwen_vl_app.engine.local.slab import SlabSize, StaticStepper
+from qwen_vl_app.engine.local.speed import Speed, measure
+from qwen_vl_app.engine.local.steps import GrowingStepper, Rounds
 from qwen_vl_app.errors import ModelNotLoadedError
 from tests.engine.harness import FAMILIES, Pair, ask
 from tests.engine.test_memory import LIMITS, SEVEN_B, budget, seven_b
@@ -66,6 +77,133 @@ def test_seconds_grow_faster_than_tokens() -> None:
     assert four > 4 * one
     two = SPEED.first_token_s(shape, (64, 64), text_tokens=16)
     assert one + 1.0 < two < 2 * one + 0.5
+
+
+class Slow:
+    """A model on a device that does what it is told later: a picture's token takes 1 ms, one read 0.5 ms, one made 20 ms.
+
+    The first call of anything takes three seconds more, as kernels that are brought to a card do.
+    """
+
+    layers, most_rows = 0, 1
+
+    def __init__(self, *, room: int = 10**6) -> None:
+        self.now, self.queued = 0.0, 0.0
+        self.room = room
+        self.pictures: list[int] = []
+        self.begun: set[str] = set()
+        self.seats = 0
+
+    def told(self, what: str, seconds: float) -> None:
+        """Be told work, which nobody waits for yet."""
+        self.queued += seconds + (0 if what in self.begun else 3.0)
+        self.begun.add(what)
+
+    def wait(self) -> None:
+        """Do all of it."""
+        self.now, self.queued = self.now + self.queued, 0.0
+
+    def build(self, messages: Any) -> Any:
+        """A prompt of a picture and twenty words."""
+        size = messages[0].images[0].size
+        tokens = size.pixels // 28**2
+        return SimpleNamespace(picture_tokens=tokens, token_ids=range(tokens + 20))
+
+    def positions(self, prompt: Any) -> torch.Tensor:
+        """Of its tokens."""
+        return torch.arange(len(prompt.token_ids)).expand(3, -1)
+
+    def encode(self, image: Any, *, should_stop: Any) -> None:
+        """Encode a picture."""
+        tokens = image.size.pixels // 28**2
+        if tokens > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        self.pictures.append(tokens)
+        self.told("encode", tokens / 1000)
+
+    def prefill(self, prompt: Any, *_: Any, should_stop: Any) -> Any:
+        """Read a prompt."""
+        self.told("prefill", len(prompt.token_ids) / 2000)
+        yield SimpleNamespace(logits=torch.zeros(4))
+
+    def join(self, cache: Any, position: int) -> None:
+        """Begin an answer."""
+        self.seats += 1
+
+    def say(self, seat: None, token: int) -> None:
+        """Go on."""
+
+    def hear(self, seat: None) -> torch.Tensor:
+        """Make a token."""
+        self.told("hear", 0.02)
+        return torch.zeros(4)
+
+    def leave(self, seat: None) -> None:
+        """End an answer."""
+        self.seats -= 1
+
+
+def measured(slow: Any, *, is_card: bool) -> Speed:
+    """Measure it by a clock that waits on a card, as torch's has to."""
+    wait = slow.wait if is_card else lambda: None
+    clock = Clock(is_card=is_card, wait=wait, now=lambda: slow.now)
+    return measure(slow, slow, slow, slow, factor=28, clock=clock)[0]
+
+
+def test_on_a_card_each_part_is_timed_to_its_end_on_a_picture_that_fills_it() -> None:
+    """The tower's work is not the prompt's, the first round never counts, and a real picture's size is measured."""
+    slow = Slow()
+    speed = measured(slow, is_card=True)
+    assert (speed.picture_tokens, speed.prompt_tokens) == (961, 981) and slow.pictures == [961, 961]
+    assert speed.encode_s == pytest.approx(0.961) and speed.prefill_s == pytest.approx(981 / 2000)
+    assert speed.token_s == pytest.approx(0.02)
+    assert slow.seats == 0
+
+
+def test_on_a_card_without_room_a_small_picture_is_measured() -> None:
+    """Loading does not fail over a measurement; what does not fit at all is still told."""
+    slow = Slow(room=100)
+    assert measured(slow, is_card=True).picture_tokens == 64 and slow.pictures == [64, 64] and slow.seats == 0
+    with pytest.raises(torch.OutOfMemoryError):
+        measured(Slow(room=10), is_card=True)
+
+
+def test_on_a_processor_a_first_round_that_was_work_counts() -> None:
+    """Nobody waits for a second one there; a short one was warming up, and the small picture is enough."""
+
+    class Processor(Slow):
+        def told(self, what: str, seconds: float) -> None:
+            super().told(what, seconds)
+            self.wait()
+
+    slow = Processor()
+    speed = measured(slow, is_card=False)
+    assert slow.pictures == [64] and speed.encode_s == pytest.approx(3.064)
+    quick = Processor()
+    quick.begun = {"encode", "prefill", "hear"}
+    assert measured(quick, is_card=False).encode_s == pytest.approx(0.064) and quick.pictures == [64, 64]
+
+
+def test_a_card_s_measurement_runs_with_captured_steps(pair: Pair) -> None:
+    """The prompt fits into the least slab there can be, so that it is captured steps whose tokens are timed, of several rows too."""
+    parts = pair.engine._parts
+    assert parts is not None
+    static = StaticStepper(parts.decoder.text, parts.model.device, SlabSize(2, LEAST_SLAB_TOKENS))
+    rounds = Rounds((static, GrowingStepper(parts.decoder.text, parts.model.device)))
+    entered: list[int] = []
+    inner = static.enter
+
+    def enter(seat: Any) -> bool:
+        entered.append(seat.length)
+        return inner(seat)
+
+    static.enter = enter  # type: ignore[method-assign]
+    speed, gains = measure(
+        parts.prompts, parts.encoder, parts.decoder, rounds, factor=pair.factor, clock=Clock(is_card=True)
+    )
+    assert speed.picture_tokens == 961 and list(gains) == [1, 2]
+    assert entered[:2] == [speed.prompt_tokens] * 2 and max(entered[2:]) <= 128
+    assert not rounds._seated and not static._seats
 
 
 def test_a_windowed_tower_is_nearly_linear() -> None:

@@ -27,6 +27,7 @@ from qwen_vl_app.chat import ImageInput, Message, SamplingParams, Size
 from qwen_vl_app.engine.base import FinishedStep, GenerationRequest, TokenStep
 from qwen_vl_app.engine.folders import inspect_folder
 from qwen_vl_app.engine.local.attending import leave_cudnn_out
+from qwen_vl_app.engine.local.device_clock import StepTimes, wait_for
 from qwen_vl_app.engine.local.engine import LocalEngine
 from qwen_vl_app.engine.local.prompt import PromptBuilder, read_frame
 from qwen_vl_app.engine.local.tokens import TextTokens
@@ -89,6 +90,8 @@ class Work:
 
 
 class _Way(Protocol):
+    device: torch.device
+
     def answer(self, messages: Sequence[Message], *, tokens: int, key: str) -> Iterator[None]:
         """Yield once for every token, exactly `tokens` times."""
         ...
@@ -121,10 +124,10 @@ class _Stock:
         self._processor = processor_of(family, {})
         dtype = torch.float32 if work.arm.precision == "fp32" else torch.bfloat16
         model_class = getattr(transformers, family.architecture)
-        self._device = torch.device(work.device)
+        self.device = torch.device(work.device)
         transformers_logging.disable_progress_bar()  # its bar would stand in the middle of our own report
         model = model_class.from_pretrained(work.folder, local_files_only=True, dtype=dtype)
-        self._model = model.eval().to(self._device)
+        self._model = model.eval().to(self.device)
         self._model.generation_config.repetition_penalty = 1.0
         self._patch = family.patch
         self._answers: dict[str, list[int]] = {}
@@ -136,11 +139,13 @@ class _Stock:
             self._processor(images=[_rgb(place.image)], input_data_format="channels_last", return_tensors="pt")
             for place in prompt.pictures
         ]
-        ids = torch.tensor([prompt.token_ids], device=self._device)
+        ids = torch.tensor([prompt.token_ids], device=self.device)
         arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
         class Watch(transformers.StoppingCriteria):  # type: ignore[misc]
             def __call__(self, input_ids: torch.Tensor, scores: Any, **unused: Any) -> torch.Tensor:
+                # The library looks at the token right behind this; here it may still have to be computed.
+                wait_for(input_ids.device)
                 arrived.put(None)
                 return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
@@ -152,8 +157,8 @@ class _Stock:
                         input_ids=ids,
                         attention_mask=torch.ones_like(ids),
                         mm_token_type_ids=(ids == self._model.config.image_token_id).int(),
-                        pixel_values=torch.cat([one["pixel_values"] for one in pixels]).to(self._device),
-                        image_grid_thw=torch.tensor(grids, device=self._device),
+                        pixel_values=torch.cat([one["pixel_values"] for one in pixels]).to(self.device),
+                        image_grid_thw=torch.tensor(grids, device=self.device),
                         do_sample=False,
                         min_new_tokens=tokens,
                         max_new_tokens=tokens,
@@ -200,19 +205,15 @@ class _Ours:
         parts = self._engine._parts
         assert parts is not None  # noqa: S101 - it is loaded
         self._parts = parts
-        self.model_s = 0.0
-        """Seconds within the model while decoding, to tell the loop's own share."""
+        self.device = parts.model.device
+        self._steps = StepTimes(self.device)
         stepper = parts.rounds._steppers[0]
-        inner = stepper.step
+        stepper.step = self._steps.around(stepper.step)  # type: ignore[method-assign]
 
-        def timed(*given: Any, **named: Any) -> torch.Tensor:
-            began = time.perf_counter()
-            try:
-                return inner(*given, **named)
-            finally:
-                self.model_s += time.perf_counter() - began
-
-        stepper.step = timed  # type: ignore[method-assign]
+    @property
+    def model_s(self) -> float:
+        """Seconds within the model while decoding, to tell the loop's own share."""
+        return self._steps.seconds
 
     def answer(self, messages: Sequence[Message], *, tokens: int, key: str) -> Iterator[None]:
         if not self._holds:
@@ -254,6 +255,7 @@ def measure_arm(work: Work) -> dict[str, Any]:
         leave_cudnn_out()
     began = time.perf_counter()
     way: _Way = _Stock(work) if work.arm.is_stock else _Ours(work)
+    wait_for(way.device)
     load_s = time.perf_counter() - began
     torch.set_num_threads(work.threads)
     sizes: dict[str, Any] = {}
@@ -290,7 +292,11 @@ def _once(way: _Way, size: Size, seed: int, *, tokens: int) -> dict[str, float]:
 
 
 def _spent(way: _Way, messages: Sequence[Message], *, tokens: int, key: str) -> tuple[float, float]:
-    """Return the seconds to the first token and from there to the last, from decoded RGB on."""
+    """Return the seconds to the first token and from there to the last, from decoded RGB on.
+
+    Each token is a number on the host when it comes, so that a card has computed it; what else it was told is waited for.
+    """
+    wait_for(way.device)
     began = time.perf_counter()
     first = 0.0
     count = 0
@@ -299,6 +305,7 @@ def _spent(way: _Way, messages: Sequence[Message], *, tokens: int, key: str) -> 
         first = first or time.perf_counter() - began
     if count != tokens:
         raise RuntimeError(f"{count} tokens instead of {tokens}")
+    wait_for(way.device)
     return first, time.perf_counter() - began - first
 
 

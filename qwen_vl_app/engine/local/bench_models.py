@@ -1,21 +1,23 @@
 """Models for measuring: random weights of true shape, made on the spot, for machines that hold no real one.
 
-Knows shapes and how a model's folder is laid out. What such a model says means nothing; how long it takes is what a real
-one of that shape would take.
+Knows shapes of both families and how a model's folder is laid out. What such a model says means nothing; how long it
+takes is what a real one of that shape would take.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
+from qwen_vl_app.engine.families import FAMILIES
 from qwen_vl_app.engine.local.prompt import FRAME
 
 ENDS = ("<|endoftext|>",)
@@ -27,11 +29,62 @@ SPLIT = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s
 SHARD_BYTES = 2_000_000_000
 
 
-def _shape(text: Mapping[str, int], vision: Mapping[str, Any], *, tied: bool) -> Mapping[str, Any]:
-    return {"text": text, "vision": vision, "tied": tied}
+@dataclass(frozen=True, slots=True)
+class RandomShape:
+    """The sizes of a model of a family, by the names that its `config.json` has for them."""
+
+    model_type: str
+    text: Mapping[str, Any]
+    vision: Mapping[str, Any]
+    tied: bool
+    """Whether the head is the embedding, as in the smaller published models."""
 
 
-def _text(hidden: int, intermediate: int, layers: int, heads: int) -> Mapping[str, int]:
+def _qwen2_5(text: Mapping[str, int], vision: Mapping[str, Any], *, tied: bool) -> RandomShape:
+    # The sections of the positions are those of `Qwen2_5_VLConfig`'s published files: 16, 24 and 24 of a head's 64 pairs.
+    pairs = text["hidden_size"] // text["num_attention_heads"] // 2
+    rope = {"rope_type": "default", "rope_theta": 1_000_000.0}
+    sections = [pairs // 4, pairs * 3 // 8, pairs * 3 // 8]
+    words = {"max_position_embeddings": 128_000, "rms_norm_eps": 1e-6}
+    return RandomShape(
+        "qwen2_5_vl",
+        {**words, **text, "rope_parameters": {**rope, "mrope_section": sections}},
+        {"patch_size": 14, "window_size": 112, **vision},
+        tied,
+    )
+
+
+def _qwen2_5_text(hidden: int, intermediate: int, layers: int, heads: int, shared: int) -> Mapping[str, int]:
+    return {
+        "hidden_size": hidden,
+        "intermediate_size": intermediate,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": shared,
+    }
+
+
+def _qwen2_5_vision(out: int) -> Mapping[str, Any]:
+    # The same tower in every published size but for what it gives. All but `hidden_size` are transformers' defaults for
+    # this family; that one has there what is `out_hidden_size` in the published files, and 1280 in them.
+    return {
+        "hidden_size": 1280,
+        "intermediate_size": 3420,
+        "depth": 32,
+        "num_heads": 16,
+        "out_hidden_size": out,
+        "fullatt_block_indexes": [7, 15, 23, 31],
+    }
+
+
+def _qwen3(text: Mapping[str, Any], vision: Mapping[str, Any], *, tied: bool) -> RandomShape:
+    pairs = text["head_dim"] // 2
+    sections = [pairs - 2 * (pairs * 5 // 16), pairs * 5 // 16, pairs * 5 // 16]
+    rope = {"rope_type": "default", "rope_theta": 5_000_000.0, "mrope_section": sections, "mrope_interleaved": True}
+    return RandomShape("qwen3_vl", {**text, "rope_parameters": rope}, {"patch_size": 16, **vision}, tied)
+
+
+def _qwen3_text(hidden: int, intermediate: int, layers: int, heads: int) -> Mapping[str, int]:
     return {
         "hidden_size": hidden,
         "intermediate_size": intermediate,
@@ -44,73 +97,119 @@ def _text(hidden: int, intermediate: int, layers: int, heads: int) -> Mapping[st
     }
 
 
-def _vision(hidden: int, intermediate: int, depth: int, out: int, deepstack: tuple[int, ...]) -> Mapping[str, Any]:
+def _qwen3_vision(
+    hidden: int, intermediate: int, depth: int, heads: int, *, out: int, deepstack: tuple[int, ...]
+) -> Mapping[str, Any]:
     return {
         "hidden_size": hidden,
         "intermediate_size": intermediate,
         "depth": depth,
-        "num_heads": hidden // 64,
+        "num_heads": heads,
         "out_hidden_size": out,
         "deepstack_visual_indexes": list(deepstack),
     }
 
 
-SHAPES: Mapping[str, Mapping[str, Any]] = {
-    # One to try the benchmark with, in seconds; a small one after the family's pattern; then the published 2B, one between, and the published 8B.
-    "tiny": _shape(
-        {**_text(128, 128, 2, 8), "vocab_size": 2048, "head_dim": 16},
-        {**_vision(64, 96, 3, 128, (1,)), "num_heads": 4},
+SHAPES: Mapping[str, RandomShape] = {
+    # One of each family to try things with, in seconds.
+    "tiny": _qwen2_5(
+        {**_qwen2_5_text(128, 128, 2, 8, 2), "vocab_size": 2048, "max_position_embeddings": 32768},
+        {
+            **{"hidden_size": 64, "intermediate_size": 96, "depth": 3, "num_heads": 4, "out_hidden_size": 128},
+            **{"window_size": 56, "fullatt_block_indexes": [2]},
+        },
         tied=True,
     ),
-    "0.4b": _shape(_text(1024, 3072, 10, 16), _vision(768, 3072, 12, 1024, (3, 6, 9)), tied=True),
-    "2b": _shape(_text(2048, 6144, 28, 16), _vision(1024, 4096, 24, 2048, (5, 11, 17)), tied=True),
-    "3b": _shape(_text(2560, 8192, 30, 20), _vision(1024, 4096, 24, 2560, (5, 11, 17)), tied=True),
-    "7b": _shape(_text(4096, 12288, 32, 32), _vision(1152, 4304, 27, 4096, (8, 16, 24)), tied=False),
+    "qwen3-tiny": _qwen3(
+        {**_qwen3_text(128, 128, 2, 8), "vocab_size": 2048, "head_dim": 16},
+        _qwen3_vision(64, 96, 3, 4, out=128, deepstack=(1,)),
+        tied=True,
+    ),
+    # For a processor: a small one after Qwen3-VL's pattern, which nobody published, and Qwen3-VL-2B.
+    "0.4b": _qwen3(
+        _qwen3_text(1024, 3072, 10, 16),
+        _qwen3_vision(768, 3072, 12, 12, out=1024, deepstack=(3, 6, 9)),
+        tied=True,
+    ),
+    "2b": _qwen3(
+        _qwen3_text(2048, 6144, 28, 16),
+        _qwen3_vision(1024, 4096, 24, 16, out=2048, deepstack=(5, 11, 17)),
+        tied=True,
+    ),
+    # Qwen2.5-VL-3B and 7B, what a card's owners have. Their text models are those of Qwen2.5, from the published
+    # `config.json`: 3,754,622,976 and 8,292,166,656 parameters with the tower, as their files have.
+    "3b": _qwen2_5({**_qwen2_5_text(2048, 11008, 36, 16, 2), "vocab_size": 151936}, _qwen2_5_vision(2048), tied=True),
+    "7b": _qwen2_5({**_qwen2_5_text(3584, 18944, 28, 28, 4), "vocab_size": 152064}, _qwen2_5_vision(3584), tied=False),
+    # Qwen3-VL-4B and 8B, from the published `config.json`; the larger tower's sizes are transformers' defaults.
+    "qwen3-4b": _qwen3(
+        _qwen3_text(2560, 9728, 36, 32),
+        _qwen3_vision(1024, 4096, 24, 16, out=2560, deepstack=(5, 11, 17)),
+        tied=True,
+    ),
+    "qwen3-8b": _qwen3(
+        _qwen3_text(4096, 12288, 36, 32),
+        _qwen3_vision(1152, 4304, 27, 16, out=4096, deepstack=(8, 16, 24)),
+        tied=False,
+    ),
 }
+PIXELS: Mapping[str, tuple[list[float], list[float]]] = {
+    "qwen2_5_vl": ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]),
+    "qwen3_vl": ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
+}
+"""Mean and deviation that pictures are brought to, of each family."""
+
+
+def config_of(shape: str, specials: Mapping[str, int] | None = None) -> Any:
+    """Return the library's config of a shape, with the ids that a tokenizer has for the frame's tokens, or the published ones."""
+    sizes = SHAPES[shape]
+    ids: dict[str, int] = {}
+    text = {**sizes.text, "tie_word_embeddings": sizes.tied}
+    if specials is not None:
+        text |= {"bos_token_id": specials["<|endoftext|>"], "eos_token_id": specials["<|im_end|>"]}
+        ids = {
+            f"{name}_token_id": specials[token]
+            for name, token in (
+                *(("image", "<|image_pad|>"), ("video", "<|video_pad|>")),
+                *(("vision_start", "<|vision_start|>"), ("vision_end", "<|vision_end|>")),
+            )
+        }
+    config_class = _model_class(sizes).config_class
+    return config_class(text_config=text, vision_config=dict(sizes.vision), tie_word_embeddings=sizes.tied, **ids)
+
+
+def tensors_of(config: Any, shape: str) -> Mapping[str, torch.Size]:
+    """Return the names and sizes of the tensors that the files of such a model have."""
+    sizes = SHAPES[shape]
+    with torch.device("meta"):
+        names = {name: tensor.shape for name, tensor in _model_class(sizes)(config).state_dict().items()}
+    if sizes.tied:
+        names.pop("lm_head.weight")
+    return names
+
+
+def _model_class(sizes: RandomShape) -> Any:
+    return getattr(transformers, FAMILIES[sizes.model_type].architecture)
 
 
 def make_model(shape: str, folder: Path) -> None:
     """Write a model of a shape into `folder`: bf16 weights, a small tokenizer, the settings a published folder has."""
     folder.mkdir(parents=True)
-    specials = _write_tokenizer(folder)
-    sizes = SHAPES[shape]
-    config = Qwen3VLConfig(
-        text_config={
-            **sizes["text"],
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 5_000_000.0,
-                "mrope_section": [24, 20, 20],
-                "mrope_interleaved": True,
-            },
-            "bos_token_id": specials["<|endoftext|>"],
-            "eos_token_id": specials["<|im_end|>"],
-            "tie_word_embeddings": sizes["tied"],
-        },
-        vision_config=dict(sizes["vision"]),
-        tie_word_embeddings=sizes["tied"],
-        image_token_id=specials["<|image_pad|>"],
-        video_token_id=specials["<|video_pad|>"],
-        vision_start_token_id=specials["<|vision_start|>"],
-        vision_end_token_id=specials["<|vision_end|>"],
-    )
+    config = config_of(shape, _write_tokenizer(folder))
+    family = FAMILIES[SHAPES[shape].model_type]
     (folder / "config.json").write_text(
-        json.dumps({**config.to_dict(), "architectures": ["Qwen3VLForConditionalGeneration"], "dtype": "bfloat16"}),
+        json.dumps({**config.to_dict(), "architectures": [family.architecture], "dtype": "bfloat16"}),
         encoding="utf-8",
     )
-    with torch.device("meta"):
-        names = {name: tensor.shape for name, tensor in Qwen3VLForConditionalGeneration(config).state_dict().items()}
-    if sizes["tied"]:
-        names.pop("lm_head.weight")
-    _write_weights(folder, names)
+    _write_weights(folder, tensors_of(config, shape))
+    mean, deviation = PIXELS[family.model_type]
     image = {
         "image_processor_type": "Qwen2VLImageProcessor",
-        "size": {"shortest_edge": 4 * 32 * 32, "longest_edge": 16384 * 32 * 32},
-        "patch_size": 16,
-        "merge_size": 2,
+        "size": {"shortest_edge": 4 * family.factor**2, "longest_edge": 16384 * family.factor**2},
+        "patch_size": family.patch,
+        "merge_size": family.merge,
         "temporal_patch_size": 2,
-        "image_mean": [0.5, 0.5, 0.5],
-        "image_std": [0.5, 0.5, 0.5],
+        "image_mean": mean,
+        "image_std": deviation,
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(image), encoding="utf-8")
 
@@ -132,7 +231,7 @@ def _write_weights(folder: Path, names: Mapping[str, torch.Size]) -> None:
 
     for name, size in names.items():
         tensor = torch.empty(size, dtype=torch.bfloat16)
-        if "norm" in name:
+        if "norm" in name or "ln_q" in name:  # the second is one family's name for a norm
             tensor.fill_(0.0 if name.endswith("bias") else 1.0)
         else:
             flat, start = tensor.view(-1), (len(weight_map) + len(shard)) * 7919 % 2**20

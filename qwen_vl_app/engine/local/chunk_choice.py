@@ -14,6 +14,7 @@ import torch
 
 from qwen_vl_app.engine.local.chunks import ChooseChunkWay, SlabChunks
 from qwen_vl_app.engine.local.decoding import Decoder
+from qwen_vl_app.engine.local.graph_trial import worst_of
 from qwen_vl_app.engine.local.graphs import CudaRecorder
 from qwen_vl_app.engine.local.kv import KVCache
 from qwen_vl_app.engine.local.memory import SCORES_BYTES
@@ -93,6 +94,7 @@ def choose_chunks(
 
 def _fastest_way(make_recorder: Callable[[], Recorder], stopwatch: Stopwatch) -> ChooseChunkWay:
     """Return what times the ways to attend as they will run; see `graphs._fastest_way`."""
+    failed: set[str] = set()
 
     def choose(keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor], heads: int, width: int) -> str:
         _, _, length, size = keys[0].shape
@@ -109,6 +111,7 @@ def _fastest_way(make_recorder: Callable[[], Recorder], stopwatch: Stopwatch) ->
             record=make_recorder().record,
             stopwatch=stopwatch,
             ways=WAYS,
+            failed=failed,
         )
         log.info("reading %d tokens, attention over up to %d: %s", width, length, found)
         return next(iter(found))
@@ -130,16 +133,15 @@ class _Trial:
         Behind as many tokens as each length allows, for the fewest and the most that a step is used for, and for the token
         after them, which would see what filled the step up.
         """
-        worst = 0.0
+        offs: list[float] = []
         for number, bucket in enumerate(self._chunks.lengths):
             length = bucket - width - (bucket == self._chunks.lengths[-1])
             if length <= 0:
                 continue
             count = self._chunks.shortest(width) if number % 2 == 0 else width
             found, plain = self._captured(length, count), self._plain(length, count)
-            off = float((found - plain).abs().max() / plain.abs().max())
-            # Not `max`, which would lose what is not a number.
-            worst = worst if off <= worst else off
+            offs.append(float((found - plain).abs().max() / plain.abs().max()))
+        worst = worst_of(offs)
         if not worst <= 0.01:
             log.info("captured reading of %d tokens is off by %.3g", width, worst)
         return worst

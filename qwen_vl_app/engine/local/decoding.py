@@ -53,6 +53,11 @@ class Decoder:
         return self._text
 
     @property
+    def device(self) -> torch.device:
+        """Where they run."""
+        return self._model.device
+
+    @property
     def layers(self) -> int:
         """How many layers a cache has to have."""
         return len(self._text.layers)

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from qwen_vl_app.engine.local.graph_trial import off_at_lengths
 from qwen_vl_app.engine.local.kv import KVCache
 from qwen_vl_app.engine.local.one_token import ChooseWay, device_stopwatch, timed
 from qwen_vl_app.engine.local.slab import Body, Recorder, SlabSize, StaticStepper
@@ -136,6 +137,7 @@ def choose_steps(
         raise ModelError("engine.steps.not_here", steps=wanted)
     if wanted == "compiled" and not can_compile():
         raise ModelError("engine.steps.no_compiler")
+    allowed = 1e-4 if text.dtype == torch.float32 else 0.05
     try:
         recorder = make_recorder()
         if wanted == "compiled":
@@ -152,13 +154,14 @@ def choose_steps(
         with torch.inference_mode():
             static.prepare()
         off = self_test(static, plain, layers=len(text.layers))
+        if off <= allowed:
+            off = off_at_lengths(static, plain, layers=len(text.layers))
     except torch.OutOfMemoryError:
         log.info("captured decode steps do not fit into memory")
         return _without(wanted, plain, "engine.choice.steps.memory")
     except Exception as error:  # noqa: BLE001 - capturing fails in many ways, and each of them only means: not this one
         log.info("decode steps cannot be captured here: %s: %s", type(error).__name__, error)
         return _without(wanted, plain, "engine.choice.steps.failed")
-    allowed = 1e-4 if text.dtype == torch.float32 else 0.05
     if not off <= allowed:
         log.warning("captured decode steps differ from the plain ones by %.3g and are not used", off)
         return _without(wanted, plain, "engine.choice.steps.differs")
@@ -169,11 +172,14 @@ def choose_steps(
 def _fastest_way(make_recorder: Callable[[], Recorder]) -> ChooseWay:
     """Return what times the ways to attend as they will run: recorded, each time by a recorder of its own.
 
-    A graph's memory ends with the last graph that shares it and must not be asked for again.
+    A graph's memory ends with the last graph that shares it and must not be asked for again. A way that could not be recorded
+    once is not tried again.
     """
+    failed: set[str] = set()
 
     def choose(keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor], heads: int) -> str:
-        found = timed(keys, values, heads, record=make_recorder().record, stopwatch=device_stopwatch(keys[0].device))
+        watch = device_stopwatch(keys[0].device)
+        found = timed(keys, values, heads, record=make_recorder().record, stopwatch=watch, failed=failed)
         rows, _, length, _ = keys[0].shape
         log.info("decode attention, %d rows of up to %d tokens: %s", rows, length, found)
         return next(iter(found))
@@ -190,7 +196,8 @@ def _without(wanted: str, plain: GrowingStepper, code: str) -> StepsChoice:
 def self_test(stepper: Stepper, plain: Stepper, *, layers: int) -> float:
     """Return the largest difference of logits between two ways, as a part of the largest logit.
 
-    Two answers of unlike lengths where there are rows for two, one of which leaves half-way.
+    Two answers of unlike lengths where there are rows for two, one of which leaves half-way: how rows are kept, in the
+    shortest steps. The others are tested by `off_at_lengths`.
     """
     heard = [_heard(way, layers=layers, answers=min(2, stepper.most_rows)) for way in (stepper, plain)]
     off = (heard[0] - heard[1]).abs().max() / heard[1].abs().max()

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from qwen_vl_app.engine.local.attending import attend_one
+from qwen_vl_app.engine.local.device_clock import wait_for
 
 log = logging.getLogger(__name__)
 
@@ -58,17 +59,13 @@ WAYS: Mapping[str, AttendOne] = {"kernel": attend_one, "products": by_products}
 def device_stopwatch(device: torch.device) -> Stopwatch:
     """Return a stopwatch that waits for the device before and behind, and tells the best of some turns."""
 
-    def wait() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
     def seconds(body: Callable[[], object]) -> float:
         turns = []
         for _ in range(TURNS):
-            wait()
+            wait_for(device)
             began = time.perf_counter()
             body()
-            wait()
+            wait_for(device)
             turns.append(time.perf_counter() - began)
         return min(turns)
 
@@ -84,16 +81,18 @@ def timed(
     record: Record,
     stopwatch: Stopwatch,
     ways: Mapping[str, AttendOne] = WAYS,
+    failed: set[str] | None = None,
 ) -> Mapping[str, float]:
     """Return the seconds that each way takes over all layers' memories, (rows, kv_heads, length, size) each, fastest first.
 
-    They should hold numbers of the size that keys have; all but the last tenth of each row is looked at.
+    They should hold numbers of the size that keys have; all but the last tenth of each row is looked at. For `failed` see
+    `timed_ways`.
     """
     rows, _, length, size = keys[0].shape
     query = random_query(rows, heads, size, like=keys[0])
     columns = torch.arange(length, device=query.device)
     mask = (columns < max(1, length * 9 // 10)).expand(rows, length)[:, None, None]
-    return timed_ways(query, keys, values, mask, record=record, stopwatch=stopwatch, ways=ways)
+    return timed_ways(query, keys, values, mask, record=record, stopwatch=stopwatch, ways=ways, failed=failed)
 
 
 def random_query(tokens: int, heads: int, size: int, *, like: torch.Tensor) -> torch.Tensor:
@@ -112,15 +111,20 @@ def timed_ways(
     record: Record,
     stopwatch: Stopwatch,
     ways: Mapping[str, Attend],
+    failed: set[str] | None = None,
 ) -> Mapping[str, float]:
     """Return the seconds that each way takes for the same query over all layers' memories, fastest first.
 
     The first way is the measure: one that cannot be recorded here or gives other numbers over these memories is left out.
+    What cannot be recorded is added to `failed`, and what is in it is not tried: each capture that fails may leave memory of
+    the card behind, and what one length's raised the next one's would as well.
     """
     allowed = 1e-4 if query.dtype == torch.float32 else 0.03
     found: dict[str, float] = {}
     plain: torch.Tensor | None = None
     for name, attend in ways.items():
+        if failed is not None and name in failed:
+            continue
 
         def body(attend: Attend = attend) -> torch.Tensor:
             said = attend(query, keys[0], values[0], mask)
@@ -137,6 +141,8 @@ def timed_ways(
             if plain is None:
                 raise
             log.info("attention by %s does not run here: %s: %s", name, type(error).__name__, error)
+            if failed is not None:
+                failed.add(name)
             continue
         plain = out.clone() if plain is None else plain
         off = float((out - plain).abs().max() / plain.abs().max().clamp(min=1e-6))

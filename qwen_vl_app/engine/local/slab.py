@@ -125,6 +125,16 @@ class StaticStepper:
         """The layers' keys and values, (rows, kv_heads, tokens, size) each, for who reads prompts into the same rows."""
         return self._keys, self._values
 
+    @property
+    def row_counts(self) -> tuple[int, ...]:
+        """The numbers of rows that there are steps for."""
+        return self._batches
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The lengths that there are steps for, each number of rows with each of them."""
+        return self._buckets
+
     @torch.inference_mode()
     def enter(self, seat: Seat) -> bool:
         """See `Stepper.enter`."""
