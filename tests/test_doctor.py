@@ -310,7 +310,7 @@ def test_a_ticket_holds_nothing_private(settings: Settings, monkeypatch: pytest.
     assert "models record qwen2.5-vl-7b-instruct" in ticket, "a published name says which model it is"
     assert "api_keys = (set)" in ticket
     assert "Did you mean port?" in ticket
-    assert "The known question \"<question>\" was not answered" in ticket
+    assert 'The known question "<question>" was not answered' in ticket
     assert "problem model:" in ticket
     assert "streamlit" in ticket
     assert doctor.write_ticket([], None).count("could not be read") == 1
@@ -593,6 +593,19 @@ class TestCommand:
         told = json.loads(capsys.readouterr().out)
         assert (status, told["verdict"]) == (1, "problem")
         assert all({"check", "verdict", "code", "message", "facts"} == set(each) for each in told["findings"])
+
+    def test_a_report_that_was_not_written_is_a_failure(
+        self, tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever asked for the file finds out from the status; stdout keeps what was found."""
+        good = Finding("clock", Verdict.OK, Reason("doctor.settings.fine"))
+        monkeypatch.setattr("qwen_vl_app.cli.checkup._findings", lambda *_, **__: iter([good]))
+        parts = self.parts(tmp_path, settings.port, FakeEngine())
+        for file, status in ((tmp_path / "none" / "x.txt", 1), (tmp_path / "x.txt", 0)):
+            assert main(["doctor", "--json", "--report", str(file)], parts=parts) == status
+            out, err = capsys.readouterr()
+            assert json.loads(out)["verdict"] == "ok"
+            assert "x.txt" in err
 
     @pytest.mark.parametrize(("reply", "code"), [("42", "doctor.loading.answered"), ("43", "doctor.loading.wrong")])
     def test_loading_asks_the_demo_model_what_is_known(
