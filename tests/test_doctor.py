@@ -287,6 +287,8 @@ def test_a_ticket_holds_nothing_private(settings: Settings, monkeypatch: pytest.
         Finding("answers", Verdict.PROBLEM, Reason("known.unreadable", model="huber-turbine-v3")),
         Finding("answers", Verdict.PROBLEM, Reason("known.wrong", name="Contract HUBER 4711 serial")),
         Finding("answers", Verdict.OK, Reason("check.known_right", model="huber-turbine-v3", count=3)),
+        Finding("model", Verdict.OK, Reason("doctor.model.no_manifest", model="demo-huber")),
+        Finding("model", Verdict.OK, Reason("doctor.model.no_manifest", model="demo-relative")),
         Finding("answers", Verdict.PROBLEM, Reason("switch.wrong_answers", model="huber-v4", right=1, count=3)),
         Finding("settings", Verdict.PROBLEM, Reason("settings.unknown_key_near", key="prot", source="x", near="port")),
     ]
@@ -309,6 +311,7 @@ def test_a_ticket_holds_nothing_private(settings: Settings, monkeypatch: pytest.
     assert "batch_folders = (set)" in ticket
     assert "models record qwen2.5-vl-7b-instruct" in ticket, "a published name says which model it is"
     assert "api_keys = (set)" in ticket
+    assert "models record demo-relative" in ticket
     assert "Did you mean port?" in ticket
     assert 'The known question "<question>" was not answered' in ticket
     assert "problem model:" in ticket

@@ -22,7 +22,7 @@ from qwen_vl_app.texts import Language, render
 
 TOLD_CHOICES = frozenset({"language", "device", "precision", "attention", "decode", "detail", "keep", "remote_family"})
 """Settings of one word out of a few. Of the others only numbers are told: a place, a name or a key is told as set, no more."""
-_PUBLISHED = re.compile(r"demo(-[a-z]+)?|qwen[\d.]+-vl(-\d+b)?(-a\d+b)?(-instruct|-thinking)?(-fp8)?", re.IGNORECASE)
+_PUBLISHED = re.compile(r"demo(-relative)?|qwen[\d.]+-vl(-\d+b)?(-a\d+b)?(-instruct|-thinking)?(-fp8)?", re.IGNORECASE)
 """The names that models are published under. A folder of another name may carry a customer's."""
 _NAMES_OF_MODELS = frozenset({"model", "near", "present"})
 _PATH = re.compile(
