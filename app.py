@@ -3,7 +3,7 @@
 Page and model live in one process behind one guarded port. The model begins to load when the process starts.
 """
 
-from qwen_vl_app.offline import go_offline
+from qwen_vl_app.offline import go_offline, listens_at
 
 go_offline()  # before anything else is imported
 
@@ -29,7 +29,7 @@ from qwen_vl_app.api.routes import make_routes  # noqa: E402
 from qwen_vl_app.api.slashes import slash_middleware  # noqa: E402
 from qwen_vl_app.api.uploads import upload_routes  # noqa: E402
 from qwen_vl_app.api.views import view_routes  # noqa: E402
-from qwen_vl_app.config import configured_port  # noqa: E402
+from qwen_vl_app.config import ADDRESS, configured_port, pass_on  # noqa: E402
 from qwen_vl_app.ui.browser_part import PARTS, part_scripts  # noqa: E402
 
 DRIVER_POLL_S = 2.0
@@ -40,6 +40,9 @@ RESTART_STATUS = 75
 @asynccontextmanager
 async def lifespan(_: st.App) -> AsyncIterator[None]:
     """Begin to load the model with the process, not with the first browser; let everything go at the end."""
+    port = st.get_option("server.port")
+    if await asyncio.to_thread(listens_at, port):  # another server than Streamlit's does not tell its own
+        pass_on({"port": port})  # where commands look for this app
     opening = asyncio.create_task(asyncio.to_thread(bootstrap.current_batches))
     opening.add_done_callback(asyncio.Task.exception)  # the page says what is wrong; here it is only taken note of
     watching = asyncio.create_task(_end_with_the_driver())
@@ -72,4 +75,4 @@ app = st.App(
 )
 
 if __name__ == "__main__":
-    app.run(config={"server.address": "127.0.0.1", "server.port": configured_port()})
+    app.run(config={"server.address": ADDRESS, "server.port": configured_port()})

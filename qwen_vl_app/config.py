@@ -22,7 +22,10 @@ from qwen_vl_app.errors import SettingsError
 ENVIRONMENT_PREFIX = "QWEN_VL_"
 ROOT = Path(__file__).resolve().parent.parent
 """The folder that holds `app.py`."""
-LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+ADDRESS = "127.0.0.1"
+"""Where the app listens. It is no setting: the commands, the doctor and the start script look for the app there."""
+LOOPBACK_HOSTS = (ADDRESS, "localhost", "::1")
+"""The names that a request may have asked for."""
 MODEL_ALIASES = (
     "qwen-vl",
     "qwen2.5-vl",
@@ -33,6 +36,8 @@ MODEL_ALIASES = (
     "qwen2.5vl:7b",
 )
 """The names that clients of earlier systems have in their settings."""
+_FORMER_HOST = "host"
+"""A setting of earlier versions. Files that say with it what holds anyway stay good."""
 _LOOPBACK_ADDRESS = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\]):[0-9]{1,5}(/[\w./-]*)?")
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?")
 
@@ -46,7 +51,6 @@ class Settings(BaseModel):
     """Name of a folder under `models_dir`, or a path; empty lets the app choose the best that fits."""
     models_dir: Path = ROOT / "models"
     data_dir: Path = ROOT / "data"
-    host: str = "127.0.0.1"
     port: int = Field(default=8501, ge=1, le=65535)
     language: Literal["auto", "en", "zh"] = "auto"
 
@@ -164,13 +168,6 @@ class Settings(BaseModel):
             raise ValueError("api_keys must be set first")
         return tuple(origin.lower() for origin in origins)
 
-    @field_validator("host")
-    @classmethod
-    def _is_loopback(cls, host: str) -> str:
-        if host not in LOOPBACK_HOSTS:
-            raise ValueError("loopback only")
-        return host
-
     @field_validator("batch_folders")
     @classmethod
     def _are_absolute(cls, folders: tuple[Path, ...]) -> tuple[Path, ...]:
@@ -201,6 +198,14 @@ def _at_home(folder: Path) -> Path:
         raise ValueError("nobody of this name has a home here") from error
 
 
+def with_home(path: Path) -> Path:
+    """Return a path with a leading `~` spelt out; as it stands, and so not found, where nobody of that name has a home here."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 def load_settings(
     overrides: Mapping[str, Any] | None = None,
     *,
@@ -221,6 +226,10 @@ def load_settings(
         ("command line", {key: value for key, value in (overrides or {}).items() if value is not None}),
     ):
         for key, value in values.items():
+            if key == _FORMER_HOST:
+                if value not in (ADDRESS, "localhost"):
+                    raise SettingsError("settings.host", key=_shown(key, source), source=source)
+                continue
             if key not in Settings.model_fields:
                 raise _unknown_key(key, source)
             given[key], origin[key] = value, source

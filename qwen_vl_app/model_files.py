@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from qwen_vl_app.config import Settings
-from qwen_vl_app.engine.folders import ModelFolder, choose_model, inspect_folder, list_models
+from qwen_vl_app.engine.folders import ModelFolder, choose_model, inspect_folder, list_models, path_of
 from qwen_vl_app.engine.manifest import Manifest, read_manifest, record_manifest, verify_manifest
 from qwen_vl_app.errors import AppError, ModelFolderError, Reason, UsageError
 
@@ -40,7 +39,7 @@ def find_models(settings: Settings, wanted: str) -> tuple[ModelFolder, ...]:
     known = list_models(settings.models_dir)
     if not wanted:
         return known
-    path = Path(wanted).expanduser()
+    path = path_of(wanted)
     for folder in known:
         if folder.name.lower() == wanted.lower():
             return (folder,)

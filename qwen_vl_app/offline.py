@@ -101,10 +101,24 @@ def is_loopback(host: str) -> bool:
 
 def listening_beyond_loopback() -> tuple[str, ...]:
     """Return `host:port` of every socket of this process that listens to more than loopback; empty is as it should be."""
+    return tuple(f"{ip}:{port}" for ip, port in _listening() if not is_loopback(ip))
+
+
+def listens_at(port: int) -> bool:
+    """Return whether a socket of this process listens at a port; True where the system does not tell."""
+    import psutil  # noqa: PLC0415 - as below
+
+    try:
+        return any(bound == port for _, bound in _listening())
+    except (psutil.Error, OSError):
+        return True
+
+
+def _listening() -> tuple[tuple[str, int], ...]:
     import psutil  # noqa: PLC0415 - the guard itself must not wait for it
 
-    listening = (entry for entry in psutil.Process().net_connections(kind="tcp") if entry.status == psutil.CONN_LISTEN)
-    return tuple(f"{entry.laddr.ip}:{entry.laddr.port}" for entry in listening if not is_loopback(entry.laddr.ip))
+    entries = psutil.Process().net_connections(kind="tcp")
+    return tuple((entry.laddr.ip, entry.laddr.port) for entry in entries if entry.status == psutil.CONN_LISTEN)
 
 
 def _literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

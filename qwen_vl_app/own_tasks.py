@@ -24,7 +24,8 @@ TASKS_NAME = "tasks"
 MAX_TASKS = 200
 MAX_TITLE = 80
 MAX_PROMPT = 8_000
-MAX_FILE_BYTES = 4_000_000
+MAX_FILE_BYTES = MAX_TASKS * (6 * (MAX_TITLE + MAX_PROMPT) + 200)
+"""The largest file that tasks within these limits come to: JSON takes up to six bytes for a character."""
 _KIND = "visual-assistant-tasks"
 
 

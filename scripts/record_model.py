@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from qwen_vl_app.engine.folders import inspect_folder, list_models
+from qwen_vl_app.engine.folders import inspect_folder, list_models, path_of
 from qwen_vl_app.engine.manifest import MANIFEST_NAME, record_manifest
 from qwen_vl_app.errors import ModelFolderError
 from qwen_vl_app.texts import render
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("model", help="the model's folder, or its name under models/")
     parser.add_argument("--again", action="store_true", help="write a new manifest over the one that is there")
     options = parser.parse_args(arguments)
-    path = Path(options.model).expanduser()
+    path = path_of(options.model)
     folder = MODELS / options.model if not path.is_dir() else path
     if not folder.is_dir():
         there = ", ".join(known.name for known in list_models(MODELS)) or "none"

@@ -229,7 +229,7 @@ def app_environment(inherited: "Mapping[str, str]", *, port: int, model: str | N
     """Return the environment for the app. A model given as a folder is made absolute; a name stays a name."""
     surroundings = dict(inherited) | {"QWEN_VL_PORT": str(port), "QWEN_VL_EXIT_ON_DRIVER_LOSS": "true"}
     if model:
-        folder = Path(model).expanduser()
+        folder = Path(os.path.expanduser(model))  # noqa: PTH111 - Path's own raises where nobody of a name has a home
         surroundings["QWEN_VL_MODEL"] = str(folder.resolve()) if folder.is_dir() else model
     return surroundings
 

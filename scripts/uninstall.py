@@ -72,7 +72,8 @@ def data_folder() -> Path:
             given = tomllib.loads(text).get("data_dir")
         except (OSError, ValueError):
             given = None
-    folder = Path(str(given)).expanduser() if given else Path("data")
+    # Path's own raises where nobody of a name has a home.
+    folder = Path(os.path.expanduser(str(given))) if given else Path("data")  # noqa: PTH111
     return folder if folder.is_absolute() else environment.ROOT / folder
 
 

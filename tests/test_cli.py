@@ -485,6 +485,27 @@ class TestProgram:
         assert run(["ask", "?", "--data-dir", "here"], FakeEngine(["."])).status == 0
         assert (tmp_path / "here").is_dir()
 
+    @pytest.mark.parametrize("value", ["", " ", *(() if sys.platform == "win32" else ("~nobody-of-this-name/x",))])
+    def test_a_folder_that_is_none_is_refused_and_nothing_is_made(
+        self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+    ) -> None:
+        """A script's empty variable must not turn the folder it stands in into the app's; the same goes for a model."""
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        for words, key in (
+            (["history", "list", "--data-dir", value], "data_dir"),
+            (["models", "--models-dir", value], "models_dir"),
+            (["serve", "--data-dir", value], "data_dir"),
+        ):
+            ended = run(words)
+            assert (ended.status, len(ended.err.splitlines())) == (2, 1), words
+            assert key in ended.err
+        assert not list(Path().iterdir())
+        if value.strip():
+            assert run(["models", "verify", value]).status == 2
+            ended = run(["look", "x.png", "--model", value])
+            assert ended.status == 2 and "--verbose" not in ended.err
+
     def test_models_are_listed_whole_or_damaged(self, run: Run, tmp_path: Path) -> None:
         """A damaged folder is listed with what is wrong; no folder at all is a note."""
         assert run(["models"]).err != ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,12 +23,13 @@ from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.chat import EngineState, EngineStatus
 from qwen_vl_app.cli import main
 from qwen_vl_app.cli.parts import Parts
-from qwen_vl_app.config import Settings
+from qwen_vl_app.config import ROOT, Settings
 from qwen_vl_app.history import HistoryStore
 from qwen_vl_app.history.lock import holder_port
 from qwen_vl_app.imaging import PictureDecoder
 from tests.batch.parts import AnsweringEngine
 from tests.hub_parts import WAIT_S
+from tests.serving import free_port, serving
 
 BOX = '```json\n[{"bbox_2d": [28, 28, 140, 84], "label": "lamp"}]\n```'
 
@@ -149,6 +151,19 @@ def test_an_app_whose_model_is_still_being_loaded_is_waited_for(
     monkeypatch.setattr(KnownEngine, "status", property(lambda _: loading))
     through = bootstrap._through_running_app(running.parts.settings({"model": "fake"}))
     assert through is not None and through.remote_address.startswith("http://127.0.0.1:")
+
+
+def test_an_app_says_which_port_it_was_really_given(tmp_path: Path) -> None:
+    """Streamlit takes its port from a flag or a file of its own; commands look for the app where it is."""
+    port, data = free_port(), tmp_path / "data"
+    told = {
+        "QWEN_VL_DATA_DIR": str(data),
+        "QWEN_VL_MODELS_DIR": str(tmp_path / "none"),
+        "QWEN_VL_PORT": str(free_port()),
+    }
+    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py"), "--server.port", str(port)]
+    with serving(command, log=tmp_path / "log", is_ready=lambda: bool(holder_port(data)), environment=told):
+        assert holder_port(data) == port
 
 
 def test_without_an_app_there_is_nobody_to_ask(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def test_without_anything_the_defaults_hold(file: Path) -> None:
     """No file, no variable, no flag: loopback, the folders beside the app, everything chosen by the app."""
     settings = load_settings(file=file, environment={})
     assert settings == Settings()
-    assert (settings.host, settings.models_dir, settings.data_dir) == ("127.0.0.1", ROOT / "models", ROOT / "data")
+    assert (settings.models_dir, settings.data_dir) == (ROOT / "models", ROOT / "data")
 
 
 def test_the_command_line_wins_over_the_environment_over_the_file_over_the_defaults(file: Path) -> None:
@@ -76,8 +77,6 @@ def test_variables_of_others_are_none_of_our_business(file: Path) -> None:
     [
         ("port", 0),
         ("port", "eighty"),
-        ("host", "0.0.0.0"),
-        ("host", "example.org"),
         ("device", "tpu"),
         ("precision", "fp64"),
         ("detail", "huge"),
@@ -92,6 +91,19 @@ def test_an_impossible_value_is_refused_with_its_key_and_source(file: Path, key:
     error = refusal(file, {key: value})
     assert error.code == "settings.bad_value"
     assert dict(error.facts) == {"key": key, "source": "command line"}
+
+
+@pytest.mark.parametrize("value", ["::1", "0.0.0.0", "example.org", "", 1])
+def test_the_address_is_no_setting(file: Path, value: object) -> None:
+    """A file of an earlier version that names another one is told what to do; one that says what holds stays good."""
+    file.write_text(f"host = {json.dumps(value)}\nport = 9000\n", encoding="utf-8")
+    error = refusal(file)
+    assert (error.code, dict(error.facts)) == ("settings.host", {"key": "host", "source": "config.toml"})
+    assert "127.0.0.1 alone" in render(error, Language.ENGLISH)
+    assert refusal(file, environment={"QWEN_VL_HOST": "::1"}).code == "settings.host"
+    for good in ("127.0.0.1", "localhost"):
+        file.write_text(f'host = "{good}"\nport = 9000\n', encoding="utf-8")
+        assert load_settings(file=file, environment={}).port == 9000
 
 
 def test_a_bad_variable_is_named_as_the_variable(file: Path) -> None:

@@ -22,6 +22,7 @@ from qwen_vl_app.cli import main
 from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.config import ROOT, Settings
 from qwen_vl_app.doctor import Driver, Finding, Fit, Memory, Verdict, machine
+from qwen_vl_app.doctor.ticket import without_private
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.engine.folders import DEMO_MARK, ModelFolder
 from qwen_vl_app.errors import ModelFolderError, Reason, SettingsError
@@ -283,6 +284,13 @@ def test_a_ticket_holds_nothing_private(settings: Settings, monkeypatch: pytest.
         Finding("device", Verdict.OK, Reason("doctor.device.gpu_unused", name=r"D:\Max Muster\Bilder 7\a.png")),
         Finding("model", Verdict.NOTE, Reason("engine.folder.pickle", model="auftrag-huber", file="huber.bin")),
         Finding("model", Verdict.OK, Reason("doctor.model.no_manifest", model="qwen2.5-vl-7b-instruct")),
+        Finding("answers", Verdict.PROBLEM, Reason("known.unreadable", model="huber-turbine-v3")),
+        Finding("answers", Verdict.PROBLEM, Reason("known.wrong", name="Contract HUBER 4711 serial")),
+        Finding("answers", Verdict.OK, Reason("check.known_right", model="huber-turbine-v3", count=3)),
+        Finding("model", Verdict.OK, Reason("doctor.model.no_manifest", model="demo-huber")),
+        Finding("model", Verdict.OK, Reason("doctor.model.no_manifest", model="demo-relative")),
+        Finding("answers", Verdict.PROBLEM, Reason("switch.wrong_answers", model="huber-v4", right=1, count=3)),
+        Finding("settings", Verdict.PROBLEM, Reason("settings.unknown_key_near", key="prot", source="x", near="port")),
     ]
     ticket = doctor.write_ticket(findings, secret)
     for word in (
@@ -296,15 +304,52 @@ def test_a_ticket_holds_nothing_private(settings: Settings, monkeypatch: pytest.
         "san",
         "muster",
         "bilder",
+        "4711",
     ):
         assert word.lower() not in ticket.lower(), word
     assert "queue_limit = 7" in ticket
     assert "batch_folders = (set)" in ticket
     assert "models record qwen2.5-vl-7b-instruct" in ticket, "a published name says which model it is"
     assert "api_keys = (set)" in ticket
+    assert "models record demo-relative" in ticket
+    assert "Did you mean port?" in ticket
+    assert 'The known question "<question>" was not answered' in ticket
     assert "problem model:" in ticket
     assert "streamlit" in ticket
     assert doctor.write_ticket([], None).count("could not be read") == 1
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "/nfs/acme/x", "/scratch/acme/x.png", "/storage/acme", "/run/media/bob/acme", "/Volumes/My Drive/acme",
+        "/mein laufwerk/acme/x", "/acme/", "/home/acme", "-I/home/acme", "--data-dir=/nfs/acme", "(/nfs/acme)",
+        "../acme/x", "~/acme", "~bob/acme", "C:\\acme\\x", "D:/acme/x", "d:/acme", "\\\\acme\\x", "//acme/x", "\\acme\\x",
+        "file:///nfs/acme", "file:/nfs/acme", "nas:/export/acme", "/客户/acme/铭牌.png", "文件夹/客户/acme",
+    ],
+)  # fmt: skip
+def test_no_place_of_this_machine_is_told(place: str) -> None:
+    """Whatever its root is called, and whichever way its strokes lean."""
+    told = without_private(f"The folder {place} is full.")
+    assert "<folder>" in told, told
+    assert not any(word in told for word in ("acme", "bob", "laufwerk", "Drive", "客户")), told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The app is running already: http://127.0.0.1:8501",
+        "See https://vision.site.example/v1/models/x and http://localhost:8000/v1.",
+        "Only 3/4 of them, 1/2/3, 05/11/2023, 3 / 4 / 5.",
+        "30 km/h, 12.5 m/s, 9 m/s/s, GB/s, and/or, I/O, n/a; 24/7.",
+        "Run python scripts/run.py (offline_pkgs/README.md), or copy models/demo/config.json again.",
+        "Press /, or write /v1.",
+        "about ~3/4 of it; 10:45; at C: or D: 5 files",
+    ],
+)
+def test_ratios_units_and_addresses_are_no_places(text: str) -> None:
+    """A stroke between letters or digits leads nowhere."""
+    assert without_private(text) == text
 
 
 @pytest.mark.parametrize(
@@ -551,6 +596,19 @@ class TestCommand:
         told = json.loads(capsys.readouterr().out)
         assert (status, told["verdict"]) == (1, "problem")
         assert all({"check", "verdict", "code", "message", "facts"} == set(each) for each in told["findings"])
+
+    def test_a_report_that_was_not_written_is_a_failure(
+        self, tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever asked for the file finds out from the status; stdout keeps what was found."""
+        good = Finding("clock", Verdict.OK, Reason("doctor.settings.fine"))
+        monkeypatch.setattr("qwen_vl_app.cli.checkup._findings", lambda *_, **__: iter([good]))
+        parts = self.parts(tmp_path, settings.port, FakeEngine())
+        for file, status in ((tmp_path / "none" / "x.txt", 1), (tmp_path / "x.txt", 0)):
+            assert main(["doctor", "--json", "--report", str(file)], parts=parts) == status
+            out, err = capsys.readouterr()
+            assert json.loads(out)["verdict"] == "ok"
+            assert "x.txt" in err
 
     @pytest.mark.parametrize(("reply", "code"), [("42", "doctor.loading.answered"), ("43", "doctor.loading.wrong")])
     def test_loading_asks_the_demo_model_what_is_known(

@@ -250,6 +250,8 @@ def test_a_socket_that_listens_to_everybody_is_named() -> None:
         wide.listen(1)
         narrow.listen(1)
         found = offline.listening_beyond_loopback()
+        assert offline.listens_at(narrow.getsockname()[1])
+        assert not offline.listens_at(1)
         assert f"0.0.0.0:{wide.getsockname()[1]}" in found
         assert not any(str(narrow.getsockname()[1]) in entry for entry in found)
 

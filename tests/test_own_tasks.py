@@ -10,7 +10,7 @@ import pytest
 
 from qwen_vl_app.chat import Detail
 from qwen_vl_app.errors import HistoryError, UsageError
-from qwen_vl_app.own_tasks import MAX_TASKS, OwnTask, OwnTasks, as_file, read_tasks
+from qwen_vl_app.own_tasks import MAX_PROMPT, MAX_TASKS, MAX_TITLE, OwnTask, OwnTasks, as_file, read_tasks
 
 ONE = OwnTask("Plate", "Read the plate at the lower left.", Detail.DETAIL)
 TWO = OwnTask("盘点", "数一数螺丝。")
@@ -136,3 +136,18 @@ def test_what_is_held_open_goes_later(tmp_path: Path, monkeypatch: pytest.Monkey
     assert tasks.settle()
     assert tasks.of("a") == ()
     assert TWO in tasks.of("b")
+
+
+@pytest.mark.parametrize("character", ["a", "盘", "🔩", '"', "\\", "\x01", "\n"])
+def test_what_is_within_the_limits_can_be_read_again(tmp_path: Path, character: str) -> None:
+    """However many bytes the characters take: nothing is saved that could then be neither read nor removed nor shared."""
+    prompt = "x" + character * (MAX_PROMPT - 2) + "x"
+    titles = [f"{number:03}" + (character * MAX_TITLE)[: MAX_TITLE - 3] for number in range(MAX_TASKS)]
+    kept = OwnTasks(tmp_path / "tasks")
+    kept.save("a", [OwnTask(title, prompt, Detail.LOW_MEMORY) for title in titles])
+    first, *others = OwnTasks(tmp_path / "tasks").of("a")
+    assert len(others) == MAX_TASKS - 1
+    assert first.prompt == prompt
+    assert read_tasks(as_file([first, *others])) == (first, *others)
+    kept.remove("a", first.title)
+    assert kept.of("a") == tuple(others)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import socket
@@ -9,13 +10,15 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import psutil
 import pytest
 
-from qwen_vl_app.cli import page_driver
+from qwen_vl_app.cli import main, page_driver, prove_offline
 from qwen_vl_app.cli.page_driver import PageRecord
+from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.cli.prove_offline import Proof, Watch, hash_shipped, look, report_of
 from qwen_vl_app.config import ROOT
 from qwen_vl_app.doctor import find_browser
@@ -151,6 +154,53 @@ def test_the_app_answers_and_is_proved_clean_where_there_is_no_network_at_all(tm
         assert "VOLT 400" in " ".join(told["page"]["answer"].split())
         assert told["page"]["outside"] == []
     assert "127.0.0.1:" in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
+def test_what_keeps_a_proof_from_being_is_told_to_programs_as_well(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With --json every end has one object on stdout."""
+
+    def never(*_: object, **__: object) -> Proof:
+        raise TimeoutError
+
+    remote = {"QWEN_VL_REMOTE_ADDRESS": "http://127.0.0.1:9/v1"}
+    for prove, environment, out, code in (
+        (never, remote, "report.md", "prove.remote"),
+        (never, {}, "report.md", "prove.not_started"),
+        (lambda *_, **__: a_proof(), {}, "none/report.md", "prove.not_written"),
+    ):
+        monkeypatch.setattr(prove_offline, "_prove", prove)
+        parts = Parts(settings_file=tmp_path / "config.toml", environment=environment)
+        assert main(["prove-offline", "--json", "--out", str(tmp_path / out)], parts=parts) == 1
+        told, err = capsys.readouterr()
+        assert json.loads(told)["error"]["code"] == code
+        assert json.loads(told)["error"]["message"] in err
+
+
+class Keyed(http.server.BaseHTTPRequestHandler):
+    """An app of a site with keys."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.headers.get("Authorization") == "Bearer " + "k" * 16 else 401)
+        self.end_headers()
+        self.wfile.write(b'{"data": [{"id": "demo"}]}')
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+
+def test_a_site_with_keys_is_asked_for_its_model_with_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report names the model there, too; without its key it would be waited for in vain."""
+    monkeypatch.setattr(prove_offline, "START_TIMEOUT_S", 5.0)
+    with http.server.HTTPServer(("127.0.0.1", 0), Keyed) as server:
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        try:
+            assert prove_offline._wait_for_model(server.server_port, key="k" * 16) == "demo"
+            monkeypatch.setattr(prove_offline, "START_TIMEOUT_S", 0.2)
+            assert prove_offline._wait_for_model(server.server_port) == ""
+        finally:
+            server.shutdown()
 
 
 def test_a_page_that_is_not_there_is_said_and_not_waited_for(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from qwen_vl_app.config import with_home
 from qwen_vl_app.errors import BatchError, Reason, UsageError
 
 ENDINGS = frozenset(
@@ -65,11 +66,11 @@ class SourceFolder:
 
     def holds(self, path: Path) -> bool:
         """True where a path, its links followed, lies in the folder or is the folder."""
-        return path.expanduser().resolve().is_relative_to(self.path)
+        return with_home(path).resolve().is_relative_to(self.path)
 
     def is_within(self, path: Path) -> bool:
         """True where the folder is a path, its links followed, or lies in it."""
-        return self.path.is_relative_to(path.expanduser().resolve())
+        return self.path.is_relative_to(with_home(path).resolve())
 
     def find(self, *, is_recursive: bool) -> Listing:
         """Return the pictures. Raises BatchError `batch.folder.gone` where the folder cannot be read now."""

@@ -35,7 +35,10 @@ def doctor(
     is_json: bool = False,
     is_verbose: bool = False,
 ) -> int:
-    """Print every finding; return 0 unless one is a problem. `report` is where a support ticket's text goes."""
+    """Print every finding; return 0 unless one is a problem or the report was not written.
+
+    `report` is where a support ticket's text goes.
+    """
     terminal = Terminal(language=language_of(overrides), is_json=is_json, is_verbose=is_verbose)
 
     def load_settings() -> Settings:
@@ -56,12 +59,12 @@ def doctor(
     else:
         code = "cli.doctor.with_problems" if problems else "cli.doctor.all_well"
         terminal.line(terminal.say(code, count=problems))
-    if report is not None:
-        _write_report(terminal, report, findings, load_settings)
-    return FAILED if problems else DONE
+    is_written = report is None or _write_report(terminal, report, findings, load_settings)
+    return FAILED if problems or not is_written else DONE
 
 
-def _write_report(terminal: Terminal, file: Path, findings: list[Finding], load_settings: Any) -> None:
+def _write_report(terminal: Terminal, file: Path, findings: list[Finding], load_settings: Any) -> bool:
+    """Write the ticket and tell so, beside what stdout carries; return whether it is there."""
     try:
         settings: Settings | None = load_settings()
     except AppError:
@@ -70,8 +73,9 @@ def _write_report(terminal: Terminal, file: Path, findings: list[Finding], load_
         file.write_text(write_ticket(findings, settings), encoding="utf-8")
     except OSError:
         terminal.note(Reason("cli.doctor.report_failed", file=file.name))
-    else:
-        terminal.note(Reason("cli.doctor.report_written", file=file.name))
+        return False
+    terminal.note(Reason("cli.doctor.report_written", file=file.name))
+    return True
 
 
 def _as_json(findings: list[Finding], terminal: Terminal) -> dict[str, Any]:

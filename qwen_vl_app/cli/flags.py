@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from qwen_vl_app.cli.parts import Parts
+from qwen_vl_app.config import with_home
 
 _FLAGS: Mapping[str, tuple[Any, Any]] = {
     "is_json": (Annotated[bool, typer.Option("--json")], False),
@@ -89,8 +90,18 @@ def _overrides(values: dict[str, Any]) -> Mapping[str, Any]:
     """Return the flags as settings. Folders are meant from where the command was typed, not from the app's folder."""
     for key in ("data_dir", "models_dir"):
         if values[key] is not None:
-            values[key] = Path(values[key]).expanduser().absolute()
+            values[key] = _from_here(values[key])
     model = values["model"]
-    if model and (folder := Path(model).expanduser()).is_dir():
+    if model and (folder := with_home(Path(model))).is_dir():
         values["model"] = str(folder.absolute())
     return values
+
+
+def _from_here(folder: str) -> Path | str:
+    """Return the whole path of a folder; what can be none stays as it was typed, for the settings to refuse."""
+    if not folder.strip():
+        return folder
+    try:
+        return Path(folder).expanduser().absolute()
+    except RuntimeError:  # nobody of this name has a home here
+        return folder

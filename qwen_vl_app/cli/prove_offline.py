@@ -22,7 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import psutil
 
@@ -32,7 +32,7 @@ from qwen_vl_app.cli.page_driver import BrowserError, PageRecord
 from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.cli.status import DONE, FAILED, status_of
 from qwen_vl_app.cli.terminal import Terminal, language_of
-from qwen_vl_app.config import ROOT, Settings, environment_for
+from qwen_vl_app.config import ADDRESS, ROOT, Settings, environment_for
 from qwen_vl_app.doctor import find_browser, known_question
 from qwen_vl_app.errors import AppError, Reason
 from qwen_vl_app.offline import go_offline, is_loopback
@@ -114,17 +114,17 @@ def prove_offline(
         return status_of(error)
     terminal.language = language_of({"language": settings.language})
     if settings.remote_address:
-        terminal.note(Reason("prove.remote"))
+        terminal.fail(Reason("prove.remote"))
         return FAILED
     try:
         proof = _prove(settings, terminal, timeout_s=timeout_s, uses_browser=uses_browser)
     except TimeoutError:
-        terminal.note(Reason("prove.not_started"))
+        terminal.fail(Reason("prove.not_started"))
         return FAILED
     try:
         out.write_text(report_of(proof, terminal.language), encoding="utf-8")
     except OSError:
-        terminal.note(Reason("prove.not_written", file=out.name))
+        terminal.fail(Reason("prove.not_written", file=out.name))
         return FAILED
     if is_json:
         terminal.json({**_as_json(proof), "is_clean": proof.is_clean, "report": str(out)})
@@ -140,7 +140,7 @@ def _prove(settings: Settings, terminal: Terminal, *, timeout_s: float, uses_bro
         folder = Path(name)
         terminal.tell(terminal.say("prove.starting"))
         with _running_app(settings, folder) as (app, port), _watching(app) as watch:
-            model = _wait_for_model(port)
+            model = _wait_for_model(port, key=settings.api_keys[0] if settings.api_keys else "")
             browser = find_browser(is_drivable=True) if uses_browser else None
             if browser is None:
                 problem = t("prove.no_browser", terminal.language)
@@ -178,7 +178,7 @@ def _running_app(settings: Settings, folder: Path) -> Iterator[tuple[psutil.Proc
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     command = [sys.executable, "-m", "qwen_vl_app.witness", str(folder / "guard.json"), "run", str(ROOT / "app.py")]
-    command += ["--server.address", "127.0.0.1", "--server.port", str(port), "--server.headless", "true"]
+    command += ["--server.address", ADDRESS, "--server.port", str(port), "--server.headless", "true"]
     surroundings = environment_for(settings, port=port, data_dir=folder / "data", keep="nothing")
     with (folder / "app.log").open("wb") as log:
         app = subprocess.Popen(command, cwd=ROOT, env=surroundings, stdout=log, stderr=subprocess.STDOUT)
@@ -206,12 +206,13 @@ def _answers(port: int) -> bool:
         return False
 
 
-def _wait_for_model(port: int) -> str:
-    """Return the model's name once it is there; empty where none comes. It is asked of the app as any program asks."""
+def _wait_for_model(port: int, *, key: str = "") -> str:
+    """Return the model's name once it is there; empty where none comes. It is asked of the app as any program asks, with a key."""
+    asked = Request(f"http://127.0.0.1:{port}/v1/models", headers={"Authorization": f"Bearer {key}"} if key else {})
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         try:
-            with urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=5.0) as reply:
+            with urlopen(asked, timeout=5.0) as reply:  # noqa: S310 - its address stands above
                 listed = json.load(reply).get("data", [])
         except (OSError, ValueError):
             listed = []

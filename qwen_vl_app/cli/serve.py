@@ -15,7 +15,7 @@ from typing import Any
 from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.cli.status import FAILED, INTERRUPTED, status_of
 from qwen_vl_app.cli.terminal import Terminal, language_of
-from qwen_vl_app.config import ROOT, pass_on
+from qwen_vl_app.config import ADDRESS, ROOT, pass_on
 from qwen_vl_app.errors import AppError, Reason, UsageError
 
 END_TIMEOUT_S = 20.0
@@ -38,7 +38,7 @@ def serve(parts: Parts, *, overrides: Mapping[str, Any]) -> int:
     pass_on(overrides)
     # Streamlit looks for its own settings in the working folder, and takes no address or port from anywhere but flags.
     command = [sys.executable, "-m", "streamlit", "run", str(app)]
-    command += ["--server.address", settings.host, "--server.port", str(settings.port), "--server.headless", "true"]
+    command += ["--server.address", ADDRESS, "--server.port", str(settings.port), "--server.headless", "true"]
     with subprocess.Popen(command, cwd=ROOT) as running, _passing_on(running):
         try:
             return running.wait()

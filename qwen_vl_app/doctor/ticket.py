@@ -17,18 +17,22 @@ from pathlib import Path
 from qwen_vl_app import __version__
 from qwen_vl_app.config import ROOT, Settings
 from qwen_vl_app.doctor.finding import Finding
-from qwen_vl_app.errors import Reason
+from qwen_vl_app.errors import Fact, Reason
 from qwen_vl_app.texts import Language, render
 
-TOLD_CHOICES = frozenset(
-    {"host", "language", "device", "precision", "attention", "decode", "detail", "keep", "remote_family"}
-)
+TOLD_CHOICES = frozenset({"language", "device", "precision", "attention", "decode", "detail", "keep", "remote_family"})
 """Settings of one word out of a few. Of the others only numbers are told: a place, a name or a key is told as set, no more."""
-_PUBLISHED = re.compile(r"demo(-[a-z]+)?|qwen[\d.]+-vl(-\d+b)?(-a\d+b)?(-instruct|-thinking)?(-fp8)?", re.IGNORECASE)
+_PUBLISHED = re.compile(r"demo(-relative)?|qwen[\d.]+-vl(-\d+b)?(-a\d+b)?(-instruct|-thinking)?(-fp8)?", re.IGNORECASE)
 """The names that models are published under. A folder of another name may carry a customer's."""
 _NAMES_OF_MODELS = frozenset({"model", "near", "present"})
 _PATH = re.compile(
-    r"(?:[A-Za-z]:\\|\\\\|/(?:home|root|Users|mnt|media|srv|opt|data|var|tmp|work)/)"
+    r"(?:"
+    r"[A-Za-z]:\\|(?<![A-Za-z])[A-Za-z]:/|\\\\"  # a drive, a server
+    r"|(?i:file:)/+|(?<![A-Za-z0-9_:/])//(?=[^\s/])|(?<!\w)~(?:[A-Za-z_][\w.-]*)?[\\/]"
+    # Any absolute path of two or more parts. What a letter or a digit stands before is a ratio, a unit or an address.
+    r"|(?<![A-Za-z0-9_/\\~])[\\/](?=[^\s\"'<>|,;\\/][^\n\"'<>|,;\\/]*[\\/])"
+    r"|/(?:home|root|Users|mnt|media|srv|opt|data|var|tmp|work)/"  # also where a flag's letters are stuck to it
+    r")"
     # A blank belongs to it where another separator follows: half a name would be left otherwise.
     r"(?:[^\s\"'<>|,;]|[^\S\n](?=[^\n\"'<>|,;]*[\\/]))*"
 )
@@ -86,16 +90,18 @@ def _settings(settings: Settings | None) -> list[str]:
 def _anonymous(about: Reason) -> Reason:
     """Return what a finding says with a stand-in for the name of every model that is not one of those published.
 
-    With it go the files of such a folder, which may be called anything.
+    With it go the files of such a folder, and everywhere the names of known questions: both may be called anything.
     """
     facts = about.facts
-    if not about.code.startswith(("engine.", "doctor.")):
-        return about
-    names = {key for key in _NAMES_OF_MODELS & facts.keys() if not _PUBLISHED.fullmatch(str(facts[key]))}
-    if not names:
-        return about
-    stand_ins = dict.fromkeys(names, "<model>") | ({"file": "<file>"} if "file" in facts else {})
-    return Reason(about.code, **{**facts, **stand_ins})
+    stand_ins: dict[str, Fact] = {}
+    if not about.code.startswith("settings."):  # what is near a misspelt setting is a setting
+        names = {key for key in _NAMES_OF_MODELS & facts.keys() if not _PUBLISHED.fullmatch(str(facts[key]))}
+        stand_ins |= dict.fromkeys(names, "<model>")
+        if names and "file" in facts:
+            stand_ins["file"] = "<file>"
+    if about.code.startswith("known.") and "name" in facts:
+        stand_ins["name"] = "<question>"
+    return Reason(about.code, **{**facts, **stand_ins}) if stand_ins else about
 
 
 def _packages() -> list[str]:

@@ -315,11 +315,19 @@ def _least(folders: list[ModelFolder]) -> int:
     return min(folder.needed_bytes for folder in folders)
 
 
+def path_of(wanted: str) -> Path:
+    """Return the path that somebody typed, a leading `~` spelt out; as typed, and so not found, where nobody is called so."""
+    try:
+        return Path(wanted).expanduser()
+    except RuntimeError:
+        return Path(wanted)
+
+
 def _choose_wanted(known: tuple[ModelFolder, ...], wanted: str) -> ModelChoice:
     by_name = {folder.name.lower(): folder for folder in known}
     found = by_name.get(wanted.lower())
-    if found is None and (Path(wanted).expanduser() / "config.json").is_file():
-        found = inspect_folder(Path(wanted).expanduser().resolve())
+    if found is None and (path_of(wanted) / "config.json").is_file():
+        found = inspect_folder(path_of(wanted).resolve())
     if found is None:
         name = Path(wanted).name
         near = difflib.get_close_matches(name.lower(), by_name, n=1, cutoff=0.4)

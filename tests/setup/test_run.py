@@ -72,6 +72,9 @@ def test_a_model_folder_is_made_absolute_and_a_name_stays_a_name(
     assert run.app_environment({}, port=1, model="mine")["QWEN_VL_MODEL"] == str(tmp_path / "mine")
     assert run.app_environment({}, port=1, model="demo")["QWEN_VL_MODEL"] == "demo"
     assert "QWEN_VL_MODEL" not in run.app_environment({}, port=1, model=None)
+    assert run.app_environment({}, port=1, model="~nobody-here/m")["QWEN_VL_MODEL"] == "~nobody-here/m", (
+        "told by the app"
+    )
 
 
 class Stranger(http.server.BaseHTTPRequestHandler):
