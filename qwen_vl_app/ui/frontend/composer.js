@@ -566,6 +566,8 @@ class Composer {
   chipElement(chip) {
     const say = this.data.labels;
     const named = (label) => label.replace("{name}", chip.name);
+    const isAlone = store.chips.filter((each) => each.state !== "refused").length < 2;
+    const { lines, notes } = isAlone || !chip.among ? chip : chip.among;
     const made = element("li", { class: `chip ${chip.state}`, "data-testid": "composer-chip" });
     if (chip.thumbnail) {
       made.append(element("img", { src: chip.thumbnail, alt: named(say.alt) }));
@@ -573,9 +575,9 @@ class Composer {
       made.append(element("span", { class: chip.state === "refused" ? "blank" : "blank moving", "aria-hidden": "true" }));
     }
     const told = element("div", { class: "told" }, element("span", { class: "name", text: chip.name, title: chip.name }));
-    for (const line of chip.lines ?? []) told.append(element("span", { class: "line", text: line }));
+    for (const line of lines ?? []) told.append(element("span", { class: "line", text: line }));
     if (chip.state === "uploading" && !chip.lines) told.append(element("span", { class: "line", text: say.staging }));
-    for (const line of chip.notes ?? []) told.append(element("span", { class: "line", text: line }));
+    for (const line of notes ?? []) told.append(element("span", { class: "line", text: line }));
     for (const line of chip.warnings ?? []) told.append(element("span", { class: "warning", text: line }));
     if (chip.problem) told.append(element("span", { class: "problem", text: chip.problem, role: "alert" }));
     const tools = element("div", { class: "tools" });
