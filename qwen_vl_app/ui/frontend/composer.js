@@ -80,7 +80,7 @@ class Composer {
     this.tasksButton = element("button", { type: "button", class: "quiet", on: { click: () => this.say("did", { act: "tasks" }) } });
     this.detail = element("select", { class: "quiet", on: { change: () => this.chooseDetail(this.detail.value) } });
     this.privateButton = element("button", {
-      type: "button", class: "quiet private", on: { click: () => this.say("did", { act: "private", on: this.data.private === "on" ? 0 : 1 }) },
+      type: "button", class: "quiet private", on: { click: () => { this.say("did", { act: "private", on: this.data.private === "on" ? 0 : 1 }); this.keep(); } },
     });
     this.privateNote = element("p", { class: "private-note" });
     this.hint = element("span", { class: "hint", role: "status", "aria-live": "polite" });
@@ -103,9 +103,11 @@ class Composer {
     this.looks = looks;
     if (data.details.length && !data.details.some(([value]) => value === store.detail)) store.detail = data.detail;
     this.detail.value = store.detail;
+    const heldPrivate = store.holdsPrivate;
     this.takeHeard(data);
     if (data.restore && data.restore.token > store.restored) {
       store.restored = data.restore.token;
+      store.holdsPrivate ||= heldPrivate; // what comes back may be what was sent
       store.text = data.restore.replaces ? data.restore.text : joined(data.restore.text, store.text);
       if (data.restore.replaces) this.text.focus();
       if (data.details.some(([value]) => value === data.restore.detail)) {
@@ -118,6 +120,7 @@ class Composer {
       this.readKept();
     }
     store.isRead = true;
+    if (Boolean(store.wasPrivate) !== this.isPrivate()) this.keep(); // also to take away what was kept before
     whenIdle(() => this.keepAddress());
     this.arrive(data);
     if (data.jump && data.jump.token > store.jumped) {
@@ -142,7 +145,7 @@ class Composer {
       button.disabled = !data.can_ask;
     }
     this.cameraButton.hidden = !navigator.mediaDevices?.getUserMedia;
-    const isPrivate = data.private === "on" || data.private === "fixed";
+    const isPrivate = isPrivatePage(data);
     this.box.classList.toggle("is-private", isPrivate);
     this.privateNote.hidden = !isPrivate;
     this.privateNote.textContent = say.private_on;
@@ -364,7 +367,8 @@ class Composer {
     this.sendWaiting();
   }
 
-  /* What is typed and staged outlives a reload of this tab, and nothing more. */
+  /* What is typed and staged outlives a reload of this tab, and nothing more. Browsers write it to their disk: of what is private they
+   * get neither words nor names, also where the words still stand here after another conversation was opened. */
 
   keep() {
     const sent = store.unheard.filter((each) => each.kind === "sent").map((each) => each.value);
@@ -372,7 +376,15 @@ class Composer {
     const held = store.chips.filter((chip) => chip.id).map((chip) => chip.id);
     const ids = [...new Set([...[...sent, ...store.awaited].flatMap((each) => each.ids), ...held])];
     const lost = store.chips.filter((chip) => !chip.id && chip.state !== "refused").map((chip) => chip.name);
-    sessionStorage.setItem(KEPT, JSON.stringify({ text, ids, lost, detail: store.detail }));
+    store.wasPrivate = this.isPrivate();
+    store.holdsPrivate = store.wasPrivate || Boolean(store.holdsPrivate && (text || lost.length));
+    const told = store.holdsPrivate ? {} : { text, lost };
+    sessionStorage.setItem(KEPT, JSON.stringify({ ...told, ids, detail: store.detail }));
+  }
+
+  /* Whether what is typed now is for a private conversation; also while Python has not heard the click yet. */
+  isPrivate() {
+    return isPrivatePage(this.data) || store.unheard.some((each) => each.kind === "did" && each.value.act === "private" && each.value.on);
   }
 
   readKept() {
@@ -881,6 +893,10 @@ function swallow(event) {
 
 function isBusy() {
   return store.chips.some((chip) => chip.state === "waiting" || chip.state === "uploading") || store.awaited.some((each) => !each.isGivenUp);
+}
+
+function isPrivatePage(data) {
+  return data.private === "on" || data.private === "fixed";
 }
 
 function noLongerAwaited(awaited) {
