@@ -696,10 +696,13 @@ class Composer {
     const problem = element("p", { class: "problem", role: "alert" });
     let stream = null;
     const take = () => {
+      takeButton.disabled = true; // the photo takes a moment to make: a second click would add it twice
       const canvas = element("canvas", { width: video.videoWidth, height: video.videoHeight });
       canvas.getContext("2d").drawImage(video, 0, 0);
       canvas.toBlob((blob) => {
-        if (blob) this.add([new File([blob], "photo.jpg", { type: "image/jpeg" })]);
+        takeButton.disabled = Boolean(blob);
+        if (!blob || !shown.open) return;
+        this.add([new File([blob], "photo.jpg", { type: "image/jpeg" })]);
         shown.close();
       }, "image/jpeg", 0.95);
     };
