@@ -219,7 +219,7 @@ class Composer {
   }
 
   onDrag(event, step) {
-    if (!carriesFiles(event) || !this.data.is_shown) return;
+    if (!carriesFiles(event) || !this.data.is_shown || isForUploader(event)) return;
     event.preventDefault();
     this.dragDepth = Math.max(0, this.dragDepth + step);
     this.showOverlay(this.dragDepth > 0 && this.data.can_ask);
@@ -229,9 +229,10 @@ class Composer {
     if (!carriesFiles(event)) return;
     event.preventDefault(); // else the browser would leave the page for the file
     if (!this.data.is_shown) return;
-    event.stopPropagation();
     this.dragDepth = 0;
     this.showOverlay(false);
+    if (isForUploader(event)) return;
+    event.stopPropagation();
     if (this.data.can_ask) this.add([...event.dataTransfer.files]);
     this.text.focus();
   }
@@ -934,4 +935,9 @@ function joined(...texts) {
 
 function carriesFiles(event) {
   return [...(event.dataTransfer?.types ?? [])].includes("Files");
+}
+
+/* Whether a file is over a place of Streamlit's own that takes files, as the one in the dialog of tasks. */
+function isForUploader(event) {
+  return event.composedPath().some((each) => each.dataset?.testid === "stFileUploaderDropzone");
 }
