@@ -205,7 +205,7 @@ class Composer {
 
   onPaste(event) {
     const files = [...(event.clipboardData?.files ?? [])];
-    if (!files.length || !this.data.can_ask || !this.data.is_shown) return;
+    if (!files.length || !this.data.can_ask || !this.data.is_shown || window.qvlMeansText(event, this.text)) return;
     event.preventDefault();
     event.stopPropagation();
     this.add(files);
