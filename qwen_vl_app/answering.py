@@ -98,11 +98,13 @@ class Answering:
 
     def _generate(self, run: Run) -> Generator[None, None, None]:
         """Run the prompt; where memory runs out, once more with the pictures one rung lower."""
-        pictures = run.question.pictures
-        if run.question.in_parts and len(pictures) == 1 and (parts := self._intake.parts(pictures[0])):
+        pictures = run.question.pictures if run.question.in_parts else ()
+        if len(pictures) == 1 and (parts := self._intake.parts(pictures[0])):
             looked = yield from ask_in_parts(run, parts, engine=self._engine, intake=self._intake)
             self.finish(run, looked.reason, usage=looked.usage, regions=looked.regions)
             return
+        if len(pictures) > 1 and any(map(self._intake.part_count, pictures)):
+            run.notes.append(Reason("tiles.several", count=len(pictures)))
         messages = run.prompt()
         for attempt in (1, 2):
             latest = latest_images(messages)

@@ -295,7 +295,8 @@ class Question:
     schema: str | None = None
     is_schema_exact: bool = False
     in_parts: bool = False
-    """Look at its one large picture part by part, each at full size, and make one answer of what they show."""
+    """Look at its one large picture part by part, each at full size, and make one answer of what they show; of several, say that
+    they are seen whole."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 EXPIRE_EVERY_S = 3600.0
 """How often a site that keeps days looks at the clock; often, because the time between two looks tells of a jump."""
 _PAGE = 200
+_IN_PARTS = ("tiles.asked", "tiles.several")
+"""One of these notes stands with an answer that was asked for in parts."""
 
 Halt: TypeAlias = Callable[[str, Collection[int] | None], None]
 """Stops an owner's questions in these conversations, all of them for None, and waits for their end."""
@@ -212,7 +214,7 @@ class Records:
             sampling=turn.sampling,
             schema=turn.schema,
             is_schema_exact=turn.is_schema_exact,
-            in_parts=turn.answer is not None and any(note.code == "tiles.asked" for note in turn.answer.notes),
+            in_parts=turn.answer is not None and any(note.code in _IN_PARTS for note in turn.answer.notes),
         )
 
     def _staged(self, owner: str, picture: TurnPicture) -> StagedPicture:

@@ -178,6 +178,23 @@ def test_a_stop_keeps_what_was_found(ask: Ask) -> None:
     assert region.box.to_pixels(Size(4000, 2000)) == pytest.approx(THINGS[0], abs=8)
 
 
+def test_several_pictures_are_seen_whole_and_the_answer_says_so(ask: Ask) -> None:
+    """Parts are for a single picture: two are asked about once, with a note, and again so when the question is asked again."""
+    engine = AnsweringEngine(lambda _: "Yes.")
+    assistant, question = ask(engine)
+    job = assistant.ask(replace(question, pictures=question.pictures * 2))
+    answer = job.wait(WAIT_S)
+    assert answer is not None and answer.text == "Yes."
+    assert len(engine.requests) == 1
+    assert [(note.code, note.facts) for note in answer.notes] == [("tiles.several", {"count": 2})]
+    assert job.turn_id is not None and assistant.records.question_of("local", job.turn_id).in_parts
+    file = io.BytesIO()
+    Image.new("RGB", (100, 80), "white").save(file, "PNG")
+    small = assistant.stage(file.getvalue(), "small.png")
+    answer = assistant.ask(replace(question, pictures=(small, small))).wait(WAIT_S)
+    assert answer is not None and not answer.notes  # parts of these would show nothing more
+
+
 def test_a_small_picture_is_asked_about_whole(ask: Ask) -> None:
     """Where parts would show nothing more there are none, and nothing is said about them."""
     engine = AnsweringEngine(lambda _: "Yes.")

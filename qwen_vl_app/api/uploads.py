@@ -179,18 +179,19 @@ def _said(assistant: Assistant, owner: str, turn_id: int, language: Language) ->
 
 
 def _chip(assistant: Assistant, picture: StagedPicture, request: Request) -> dict[str, Any]:
-    parts = assistant.intake.part_count(picture)
-    seconds = assistant.intake.expected_seconds(picture.looks)
-    if picture.in_parts and seconds is not None:
-        seconds *= parts + 1
-    return chip(picture, language_of(request), seconds=seconds, parts=parts)
+    return chip(
+        picture,
+        language_of(request),
+        seconds=assistant.intake.expected_seconds(picture.looks),
+        parts=assistant.intake.part_count(picture),
+    )
 
 
 def chip(picture: StagedPicture, language: Language, *, seconds: float | None = None, parts: int = 0) -> dict[str, Any]:
     """Return a staged picture as the composer shows it: ids and numbers, and lines in the reader's language.
 
-    `seconds` is the time to the first word of an answer about it, where that is known; `parts` in how many it could be
-    looked at, 0 where that shows nothing more.
+    `seconds` is the time to the first word of an answer that sees it whole, where that is known; `parts` in how many it
+    could be looked at, 0 where that shows nothing more. `among` is what holds while other pictures wait beside it.
     """
     facts = [
         t(
@@ -216,10 +217,20 @@ def chip(picture: StagedPicture, language: Language, *, seconds: float | None = 
             tokens=seen.tokens,
         )
     ]
-    if picture.in_parts:
-        cost.append(t("staging.chip.parts" if parts else "staging.chip.no_parts", language, count=parts))
-    if seconds is not None and seconds >= WORTH_TELLING_S:
-        cost.append(t("staging.chip.seconds", language, seconds=seconds))
+    notes = [
+        render(note, language)
+        for note in picture.notes
+        if note.code != "image.page_of" and not note.code.startswith(PREFLIGHT)
+    ]
+
+    def lines(parts_code: str, *, looks: int = 1) -> list[str]:
+        told = [t(parts_code, language, count=parts)] if picture.in_parts else []
+        if seconds is not None and seconds * looks >= WORTH_TELLING_S:
+            told.append(t("staging.chip.seconds", language, seconds=seconds * looks))
+        return [" · ".join(facts), " · ".join(cost + told)]
+
+    looks = parts + 1 if picture.in_parts else 1
+    offer = [t("staging.chip.offer_parts", language, count=parts)] if parts and not picture.in_parts else []
     return {
         "id": picture.staged_id,
         "name": picture.name,
@@ -229,13 +240,9 @@ def chip(picture: StagedPicture, language: Language, *, seconds: float | None = 
         "width": picture.size.width,
         "height": picture.size.height,
         "is_clip": picture.clip is not None,
-        "lines": [" · ".join(facts), " · ".join(cost)],
-        "notes": [
-            render(note, language)
-            for note in picture.notes
-            if note.code != "image.page_of" and not note.code.startswith(PREFLIGHT)
-        ]
-        + ([t("staging.chip.offer_parts", language, count=parts)] if parts and not picture.in_parts else []),
+        "lines": lines("staging.chip.parts" if parts else "staging.chip.no_parts", looks=looks),
+        "notes": notes + offer,
+        "among": {"lines": lines("staging.chip.several" if parts else "staging.chip.no_parts"), "notes": notes},
         "warnings": [render(note, language) for note in picture.notes if note.code.startswith(PREFLIGHT)],
     }
 

@@ -115,7 +115,7 @@ def _ask(visit: Visit, *, text: str, pictures: Sequence[StagedPicture]) -> bool:
     question = Question(
         text=text,
         pictures=tuple(pictures),
-        in_parts=len(pictures) == 1 and pictures[0].in_parts,
+        in_parts=any(picture.in_parts for picture in pictures),
         conversation_id=visit.state.conversation_id,
         sampling=SamplingParams(max_new_tokens=visit.assistant.settings.max_new_tokens),
     )

@@ -139,6 +139,8 @@ def test_a_large_picture_is_offered_in_parts_with_what_that_costs(assistant: Ass
     edited = browser.post(f"/app/uploads/{chip['id']}?lang=en", json={"detail": "parts"}).json()
     assert "parts" in edited["lines"][1]
     assert not [note for note in edited["notes"] if "in parts" in note]
+    assert chip["among"] == {"lines": chip["lines"], "notes": []}  # beside others it is seen whole whatever is chosen
+    assert "seen whole beside others" in edited["among"]["lines"][1] and " min " not in edited["among"]["lines"][1]
     assert assistant.staging.get(ANN, edited["id"]).in_parts
     assert " min " in edited["lines"][1] and " min " not in chip["lines"][1]
     back = browser.post(f"/app/uploads/{edited['id']}?lang=en", json={"detail": "fast"}).json()

@@ -91,16 +91,16 @@ class Visitor:
             self.outside.append(url)
 
 
-def drop(page: Page, file: Path) -> None:
-    """Drop a file in the middle of the page, far from the composer."""
+def drop(page: Page, file: Path, *, at: tuple[float, float] = (640, 300)) -> None:
+    """Drop a file, of itself in the middle of the page, far from the composer."""
     session = page.context.new_cdp_session(page)
     for kind in ("dragEnter", "dragOver", "drop"):
         session.send(
             "Input.dispatchDragEvent",
             {
                 "type": kind,
-                "x": 640,
-                "y": 300,
+                "x": at[0],
+                "y": at[1],
                 "data": {"items": [], "files": [str(file)], "dragOperationsMask": 1},
             },
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,23 @@ def test_an_answer_from_storage_says_when_it_was_given_and_can_be_run_again(make
     assert len(engine.requests) == 1
     page = finish(assistant, click(page, "again", turn=2))
     assert "The second." in words_on(page) and "Stored answer" not in words_on(page)
+
+
+def test_several_pictures_that_were_to_be_looked_at_in_parts_are_said_to_be_seen_whole(
+    make_assistant: MakeAssistant,
+) -> None:
+    """Only a single picture is looked at part by part: who chose that for two reads with the answer what became of it."""
+    engine = FakeEngine(["Two plans."])
+    assistant = make_assistant(engine=engine)
+    staged = [
+        replace(assistant.stage(png(width=4000, height=2000), name), in_parts=True) for name in ("a.png", "b.png")
+    ]
+    for picture in staged:
+        assistant.staging.put("local", picture)
+    page = page_of(assistant)
+    page = finish(assistant, send(page, "What is it?", *(picture.staged_id for picture in staged)))
+    assert len(engine.requests) == 1
+    assert "these 2 were each seen whole" in words_on(page)
 
 
 def test_a_private_conversation_is_in_no_list_and_ends_for_good(make_assistant: MakeAssistant, tmp_path: Path) -> None:

@@ -20,6 +20,13 @@ COMPOSERS_FILE = "**/app/parts/composer-*"
 STAGED = "**/app/uploads?ids=*"
 UPLOAD = "**/app/uploads?name=*"
 DROP = "**/app/drops/*"
+CELLS_PASTED = """() => {
+    const carried = new DataTransfer();
+    carried.setData("text/plain", "12 500 kg");
+    carried.setData("text/html", "<td>12 500 kg</td>");
+    carried.items.add(new File(["no words"], "image.png", {type: "image/png"}));
+    return document.body.dispatchEvent(new ClipboardEvent("paste", {clipboardData: carried, bubbles: true, cancelable: true}));
+}"""
 
 
 @pytest.fixture
@@ -166,6 +173,7 @@ def test_a_file_that_is_dropped_before_the_composer_is_there_is_taken(page: Page
         page.goto(address)
         page.locator(".qvl-card").first.wait_for()
     drop(page, picture)
+    assert page.evaluate(CELLS_PASTED)  # words with a picture of them beside: left to where one writes
     held.pop().abort()
     expect(page.get_by_test_id(CHIP)).to_contain_text("560 × 280")
     expect(page.get_by_test_id(CHIP)).to_have_count(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pypdfium2
@@ -159,9 +160,10 @@ def test_a_photo_is_taken_at_the_detail_that_was_chosen(browser: Browser, addres
     take = page.get_by_role("dialog").get_by_role("button", name="Take")
     expect(take).to_be_enabled()
     visitor.look_for_barriers()
-    take.click()
+    take.dblclick()
     chip = page.get_by_test_id(CHIP)
     expect(chip).to_contain_text("JPEG")
+    expect(chip).to_have_count(1)
     detail = page.get_by_role("combobox", name="Picture detail for this question")
     before = chip.inner_text()
     detail.select_option("low_memory")
@@ -170,6 +172,84 @@ def test_a_photo_is_taken_at_the_detail_that_was_chosen(browser: Browser, addres
     visitor.ask("What is it?")
     expect(page.get_by_role("button", name="Show photo.jpg large")).to_be_visible()
     expect(page.get_by_role("button", name="Copy")).to_be_visible()
+    visitor.leave()
+
+
+def test_files_go_where_they_are_meant_and_words_stay_words(browser: Browser, address: str, tmp_path: Path) -> None:
+    """Office programs copy a picture beside the words, and a dialog takes files of its own: the composer takes what is for it."""
+    visitor = Visitor(browser, address)
+    page, chips = visitor.page, visitor.page.get_by_test_id(CHIP)
+    search = page.get_by_role("searchbox")
+    cells = {"text/plain": "Pump\t12 500 kg", "text/html": "<table><tr><td>Pump</td><td>12 500 kg</td></tr></table>"}
+    screenshot = {"image/png": base64.b64encode(png(width=300, height=200)).decode()}
+    _copy(page, cells | screenshot)
+    visitor.composer.press("ControlOrMeta+v")
+    expect(visitor.composer).to_have_value("Pump\t12 500 kg")
+    _copy(page, {"text/plain": "P-101"} | screenshot)
+    search.press("ControlOrMeta+v")
+    expect(search).to_have_value("P-101")
+    expect(chips).to_have_count(0)
+    _copy(page, {"text/plain": " ", "text/html": "<img alt=''>"} | screenshot)
+    visitor.composer.press("ControlOrMeta+v")
+    expect(chips).to_have_count(1)
+    _copy(page, screenshot)
+    search.press("ControlOrMeta+v")
+    expect(chips).to_have_count(2)
+    expect(search).to_have_value("P-101")
+    for _ in range(2):
+        page.get_by_role("button", name=re.compile("^Remove ")).first.click()
+
+    large = tmp_path / "large.png"
+    large.write_bytes(png(width=4000, height=2000))
+    page.get_by_role("combobox", name="Picture detail for this question").select_option("parts")
+    page.locator("input[type=file]").set_input_files(large)
+    expect(chips).to_contain_text(re.compile("looked at in .* parts"))
+    page.locator("input[type=file]").set_input_files(large)
+    expect(chips.filter(has_text="seen whole beside others")).to_have_count(2)
+    page.get_by_role("button", name="Remove large.png").first.click()
+    expect(chips).to_contain_text(re.compile("looked at in .* parts"))
+
+    page.get_by_role("button", name="Ready-made tasks").click()
+    page.get_by_role("button", name="Add tasks from a file").click()
+    place = page.get_by_test_id("stFileUploaderDropzone").bounding_box()
+    assert place is not None
+    (tmp_path / "tasks.json").write_text("[]", encoding="utf-8")
+    drop(page, tmp_path / "tasks.json", at=(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2))
+    expect(page.get_by_role("button", name="Remove tasks.json")).to_be_visible()
+    expect(chips).to_have_count(1)
+    visitor.leave()
+
+
+def test_what_is_private_is_not_left_with_the_browser(browser: Browser, address: str, tmp_path: Path) -> None:
+    """Browsers write a tab's store to their disk: it holds an ordinary draft, and no word or name of a private one."""
+    visitor = Visitor(browser, address)
+    page, composer = visitor.page, visitor.composer
+    private = page.get_by_role("button", name="Private: the conversation that begins now")
+    composer.fill("Typed before")
+    assert "Typed before" in _kept(page)
+    private.click()
+    assert "Typed before" not in _kept(page)  # at once, and not only when Python has heard it
+    expect(private).to_have_attribute("aria-pressed", "true")
+    composer.fill("Whispered")
+    (tmp_path / "panel.png").write_bytes(png(width=560, height=280))
+    page.locator("input[type=file]").set_input_files(tmp_path / "panel.png")
+    assert "Whispered" not in _kept(page) and "panel.png" not in _kept(page)
+    expect(page.get_by_test_id(CHIP)).to_contain_text("560 × 280")
+    page.reload()
+    expect(page.get_by_test_id(CHIP)).to_contain_text("560 × 280")
+    expect(composer).to_have_value("")
+    composer.fill("Whispered again")
+    composer.press("Enter")
+    assert "Whispered" not in _kept(page)
+    expect(page.get_by_role("button", name="Copy")).to_be_visible()
+    composer.fill("Not sent")
+    page.get_by_role("button", name="New conversation").click()
+    expect(private).to_have_attribute("aria-pressed", "false")
+    composer.press_sequentially(" yet")
+    assert "Not sent" not in _kept(page)
+    composer.fill("")
+    composer.fill("An ordinary one")
+    assert "An ordinary one" in _kept(page)
     visitor.leave()
 
 
@@ -212,6 +292,23 @@ def test_a_very_large_screen_cuts_no_words(browser: Browser, address: str) -> No
     box = column.bounding_box()
     assert box is not None and box["width"] > 900
     visitor.leave()
+
+
+def _kept(page: Page) -> str:
+    return str(page.evaluate("() => JSON.stringify(sessionStorage)"))
+
+
+def _copy(page: Page, kinds: Mapping[str, str]) -> None:
+    """Put on the clipboard what another program would; pictures are encoded in base64."""
+    page.evaluate(
+        """async (kinds) => {
+            const bytes = (encoded) => Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0));
+            const made = Object.entries(kinds).map(([kind, said]) =>
+                [kind, new Blob([kind.startsWith("image/") ? bytes(said) : said], {type: kind})]);
+            await navigator.clipboard.write([new ClipboardItem(Object.fromEntries(made))]);
+        }""",
+        dict(kinds),
+    )
 
 
 def _paste(page: Page, data: bytes) -> None:

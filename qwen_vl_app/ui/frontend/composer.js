@@ -80,7 +80,7 @@ class Composer {
     this.tasksButton = element("button", { type: "button", class: "quiet", on: { click: () => this.say("did", { act: "tasks" }) } });
     this.detail = element("select", { class: "quiet", on: { change: () => this.chooseDetail(this.detail.value) } });
     this.privateButton = element("button", {
-      type: "button", class: "quiet private", on: { click: () => this.say("did", { act: "private", on: this.data.private === "on" ? 0 : 1 }) },
+      type: "button", class: "quiet private", on: { click: () => { this.say("did", { act: "private", on: this.data.private === "on" ? 0 : 1 }); this.keep(); } },
     });
     this.privateNote = element("p", { class: "private-note" });
     this.hint = element("span", { class: "hint", role: "status", "aria-live": "polite" });
@@ -103,9 +103,11 @@ class Composer {
     this.looks = looks;
     if (data.details.length && !data.details.some(([value]) => value === store.detail)) store.detail = data.detail;
     this.detail.value = store.detail;
+    const heldPrivate = store.holdsPrivate;
     this.takeHeard(data);
     if (data.restore && data.restore.token > store.restored) {
       store.restored = data.restore.token;
+      store.holdsPrivate ||= heldPrivate; // what comes back may be what was sent
       store.text = data.restore.replaces ? data.restore.text : joined(data.restore.text, store.text);
       if (data.restore.replaces) this.text.focus();
       if (data.details.some(([value]) => value === data.restore.detail)) {
@@ -118,6 +120,7 @@ class Composer {
       this.readKept();
     }
     store.isRead = true;
+    if (Boolean(store.wasPrivate) !== this.isPrivate()) this.keep(); // also to take away what was kept before
     whenIdle(() => this.keepAddress());
     this.arrive(data);
     if (data.jump && data.jump.token > store.jumped) {
@@ -142,7 +145,7 @@ class Composer {
       button.disabled = !data.can_ask;
     }
     this.cameraButton.hidden = !navigator.mediaDevices?.getUserMedia;
-    const isPrivate = data.private === "on" || data.private === "fixed";
+    const isPrivate = isPrivatePage(data);
     this.box.classList.toggle("is-private", isPrivate);
     this.privateNote.hidden = !isPrivate;
     this.privateNote.textContent = say.private_on;
@@ -202,7 +205,7 @@ class Composer {
 
   onPaste(event) {
     const files = [...(event.clipboardData?.files ?? [])];
-    if (!files.length || !this.data.can_ask || !this.data.is_shown) return;
+    if (!files.length || !this.data.can_ask || !this.data.is_shown || window.qvlMeansText?.(event, this.text)) return; // a loader from before has no such rule
     event.preventDefault();
     event.stopPropagation();
     this.add(files);
@@ -216,7 +219,7 @@ class Composer {
   }
 
   onDrag(event, step) {
-    if (!carriesFiles(event) || !this.data.is_shown) return;
+    if (!carriesFiles(event) || !this.data.is_shown || isForUploader(event)) return;
     event.preventDefault();
     this.dragDepth = Math.max(0, this.dragDepth + step);
     this.showOverlay(this.dragDepth > 0 && this.data.can_ask);
@@ -226,9 +229,10 @@ class Composer {
     if (!carriesFiles(event)) return;
     event.preventDefault(); // else the browser would leave the page for the file
     if (!this.data.is_shown) return;
-    event.stopPropagation();
     this.dragDepth = 0;
     this.showOverlay(false);
+    if (isForUploader(event)) return;
+    event.stopPropagation();
     if (this.data.can_ask) this.add([...event.dataTransfer.files]);
     this.text.focus();
   }
@@ -364,7 +368,8 @@ class Composer {
     this.sendWaiting();
   }
 
-  /* What is typed and staged outlives a reload of this tab, and nothing more. */
+  /* What is typed and staged outlives a reload of this tab, and nothing more. Browsers write it to their disk: of what is private they
+   * get neither words nor names, also where the words still stand here after another conversation was opened. */
 
   keep() {
     const sent = store.unheard.filter((each) => each.kind === "sent").map((each) => each.value);
@@ -372,7 +377,15 @@ class Composer {
     const held = store.chips.filter((chip) => chip.id).map((chip) => chip.id);
     const ids = [...new Set([...[...sent, ...store.awaited].flatMap((each) => each.ids), ...held])];
     const lost = store.chips.filter((chip) => !chip.id && chip.state !== "refused").map((chip) => chip.name);
-    sessionStorage.setItem(KEPT, JSON.stringify({ text, ids, lost, detail: store.detail }));
+    store.wasPrivate = this.isPrivate();
+    store.holdsPrivate = store.wasPrivate || Boolean(store.holdsPrivate && (text || lost.length));
+    const told = store.holdsPrivate ? {} : { text, lost };
+    sessionStorage.setItem(KEPT, JSON.stringify({ ...told, ids, detail: store.detail }));
+  }
+
+  /* Whether what is typed now is for a private conversation; also while Python has not heard the click yet. */
+  isPrivate() {
+    return isPrivatePage(this.data) || store.unheard.some((each) => each.kind === "did" && each.value.act === "private" && each.value.on);
   }
 
   readKept() {
@@ -566,6 +579,8 @@ class Composer {
   chipElement(chip) {
     const say = this.data.labels;
     const named = (label) => label.replace("{name}", chip.name);
+    const isAlone = store.chips.filter((each) => each.state !== "refused").length < 2;
+    const { lines, notes } = isAlone || !chip.among ? chip : chip.among;
     const made = element("li", { class: `chip ${chip.state}`, "data-testid": "composer-chip" });
     if (chip.thumbnail) {
       made.append(element("img", { src: chip.thumbnail, alt: named(say.alt) }));
@@ -573,9 +588,9 @@ class Composer {
       made.append(element("span", { class: chip.state === "refused" ? "blank" : "blank moving", "aria-hidden": "true" }));
     }
     const told = element("div", { class: "told" }, element("span", { class: "name", text: chip.name, title: chip.name }));
-    for (const line of chip.lines ?? []) told.append(element("span", { class: "line", text: line }));
+    for (const line of lines ?? []) told.append(element("span", { class: "line", text: line }));
     if (chip.state === "uploading" && !chip.lines) told.append(element("span", { class: "line", text: say.staging }));
-    for (const line of chip.notes ?? []) told.append(element("span", { class: "line", text: line }));
+    for (const line of notes ?? []) told.append(element("span", { class: "line", text: line }));
     for (const line of chip.warnings ?? []) told.append(element("span", { class: "warning", text: line }));
     if (chip.problem) told.append(element("span", { class: "problem", text: chip.problem, role: "alert" }));
     const tools = element("div", { class: "tools" });
@@ -682,10 +697,13 @@ class Composer {
     const problem = element("p", { class: "problem", role: "alert" });
     let stream = null;
     const take = () => {
+      takeButton.disabled = true; // the photo takes a moment to make: a second click would add it twice
       const canvas = element("canvas", { width: video.videoWidth, height: video.videoHeight });
       canvas.getContext("2d").drawImage(video, 0, 0);
       canvas.toBlob((blob) => {
-        if (blob) this.add([new File([blob], "photo.jpg", { type: "image/jpeg" })]);
+        takeButton.disabled = Boolean(blob);
+        if (!blob || !shown.open) return;
+        this.add([new File([blob], "photo.jpg", { type: "image/jpeg" })]);
         shown.close();
       }, "image/jpeg", 0.95);
     };
@@ -881,6 +899,10 @@ function isBusy() {
   return store.chips.some((chip) => chip.state === "waiting" || chip.state === "uploading") || store.awaited.some((each) => !each.isGivenUp);
 }
 
+function isPrivatePage(data) {
+  return data.private === "on" || data.private === "fixed";
+}
+
 function noLongerAwaited(awaited) {
   store.awaited = store.awaited.filter((each) => each !== awaited);
 }
@@ -913,4 +935,9 @@ function joined(...texts) {
 
 function carriesFiles(event) {
   return [...(event.dataTransfer?.types ?? [])].includes("Files");
+}
+
+/* Whether a file is over a place of Streamlit's own that takes files, as the one in the dialog of tasks. */
+function isForUploader(event) {
+  return event.composedPath().some((each) => each.dataset?.testid === "stFileUploaderDropzone");
 }

@@ -5,9 +5,11 @@
 
 const files = (window.qvlParts ??= {});
 const standing = (window.qvlStanding ??= new WeakMap()); // in each place, the file that drew there and how it leaves
+window.qvlMeansText = meansText;
 window.qvlEarly ??= early();
 const AGAIN_AFTER_MS = 500;
 const AGAIN_WITHIN_MS = 15000;
+const FIELDS = 'textarea, input:not([type="radio"], [type="checkbox"], [type="file"]), [data-testid="stDataFrame"]';
 
 export default function part(component) {
   const file = (files[AT] ??= fetched());
@@ -58,6 +60,7 @@ function early() {
   const hear = (event) => {
     const carried = event[heard[event.type]];
     if (event.defaultPrevented || ![...(carried?.types ?? [])].includes("Files")) return; // a place of its own has it
+    if (event.type === "paste" && meansText(event)) return;
     event.preventDefault();
     if (event.type !== "dragover") files.push(...carried.files);
   };
@@ -68,4 +71,12 @@ function early() {
       return files.splice(0);
     },
   };
+}
+
+/* Whether words are meant by a paste that brings a picture, too: office programs put one of the cells or the page beside them, and where
+ * one writes, words are. A browser's own picture comes with HTML and no words, one of a text program with blanks. */
+function meansText(event, composer) {
+  const said = (kind) => event.clipboardData.getData(kind).trim();
+  const takesWords = (place) => place !== composer && (place.isContentEditable || place.matches?.(FIELDS));
+  return Boolean(said("text/plain") && (said("text/html") || event.composedPath().some(takesWords)));
 }
