@@ -426,3 +426,97 @@ def test_the_preview_in_a_cameras_raw_file_is_called_so(decoder: PictureDecoder)
     small.save(camera, "TIFF", tiffinfo=within)
     facts = decoder.inspect(camera.getvalue())
     assert facts.notes == (Reason("image.raw_preview", width=160, height=120),)
+
+
+def tiff_pages(*pages: bytes) -> bytes:
+    """Pages of one file each in one file, in their order: little-endian ones, whose directories come before their pixels."""
+    file = bytearray(b"II*\0\0\0\0\0")
+    link = 4
+    for page in pages:
+        start = len(file)
+        (first,) = struct.unpack_from("<I", page, 4)
+        (count,) = struct.unpack_from("<H", page, first)
+        body = bytearray(page)
+        for at in range(first + 2, first + 2 + 12 * count, 12):
+            tag, kind, many, value = struct.unpack_from("<HHII", body, at)
+            is_apart = many * {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 12: 8}[kind] > 4
+            if is_apart or tag == 273:
+                struct.pack_into("<HHII", body, at, tag, kind if is_apart else 4, many, value + start)
+        struct.pack_into("<I", file, link, start + first)
+        link = start + first + 2 + 12 * count
+        file += body
+    return bytes(file)
+
+
+def stored_grey(shade: int, *, width: int = 6, height: int = 4, bits: int = 8, sample: int = UNSIGNED) -> bytes:
+    """One page: a grey, or of 96 bits three floats that Pillow has no way to read."""
+    samples = 3 if bits == 96 else 1
+    pixels = bytes([shade]) * min(width * height * bits // 8, 4096)
+    entries = [(256, width), (257, height), (258, bits // samples), (259, 1), (262, 2 if samples == 3 else 1)]
+    entries += [(273, 8 + 2 + 12 * 10 + 4), (277, samples), (278, height), (279, len(pixels)), (339, sample)]
+    directory = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in entries)
+    return b"II" + struct.pack("<HIH", 42, 8, len(entries)) + directory + b"\0\0\0\0" + pixels
+
+
+def test_a_page_of_an_unreadable_kind_takes_no_other_with_it(decoder: PictureDecoder) -> None:
+    """Wherever it stands; it is counted, and says of itself alone that it cannot be read."""
+    odd = stored_grey(7, bits=96, sample=FLOAT)
+    for at in range(3):
+        data = tiff_pages(*(odd if page == at else stored_grey(50 + page) for page in range(3)))
+        for page in range(3):
+            if page == at:
+                with pytest.raises(PictureError) as refused:
+                    decoder.render(data, page=page, fit=same)
+                assert refused.value.code == "image.kind_unsupported"
+                continue
+            picture = decoder.render(data, page=page, fit=same)
+            assert picture.notes == (Reason("image.page_of", page=page + 1, count=3),)
+            assert decode(picture.seen_png).convert("L").getextrema() == (50 + page, 50 + page)
+
+
+@pytest.mark.parametrize("cut", [10, 60, 120])
+def test_a_last_page_that_is_cut_off_leaves_the_first_ones(decoder: PictureDecoder, cut: int) -> None:
+    """Where its directory ends too early, the pages before it are as they were, in their own sizes."""
+    whole = tiff_pages(stored_grey(50), stored_grey(150, width=9), stored_grey(250, width=12))
+    data = whole[: -48 - cut]
+    for page, (shade, width) in enumerate(((50, 6), (150, 9))):
+        picture = decoder.render(data, page=page, fit=same)
+        assert picture.size == Size(width, 4)
+        assert decode(picture.seen_png).convert("L").getextrema() == (shade, shade)
+    with pytest.raises(PictureError):
+        decoder.render(data, page=2, fit=same)
+
+
+def test_only_the_page_that_is_wanted_has_to_be_small_enough(decoder: PictureDecoder) -> None:
+    """A plan of 400 megapixels in front does not refuse the letter behind it."""
+    data = tiff_pages(stored_grey(50, width=20000, height=20000), stored_grey(150, width=40, height=20))
+    assert decoder.inspect(data, page=1).size == Size(40, 20)
+    with pytest.raises(PictureError) as refused:
+        decoder.inspect(data)
+    assert refused.value.code == "image.too_many_pixels"
+
+
+def test_directories_without_end_are_refused_or_read_in_time(decoder: PictureDecoder) -> None:
+    """Half a million empty directories in a row, and a chain that comes back to its start."""
+    first = stored_grey(50)
+    end = 8 + 2 + 12 * 10
+    many = bytearray(first)
+    struct.pack_into("<I", many, end, len(first))
+    many += b"".join(struct.pack("<HI", 0, len(first) + 6 * (at + 1)) for at in range(500_000))
+    assert decoder.inspect(bytes(many)).page_count == 1
+    ring = bytearray(first)
+    struct.pack_into("<I", ring, end, 8)
+    assert decoder.inspect(bytes(ring)).page_count == 1
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_page_without_a_profile_does_not_take_its_neighbour_s(decoder: PictureDecoder, at: int) -> None:
+    """Each page is shown in its own colours, whichever was read before it."""
+    pages = [Image.new("RGB", (6, 4), (100, 100, 100)) for _ in range(2)]
+    pages[at].info["icc_profile"] = linear_profile("Linear sRGB")
+    data = encode(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    shades = [
+        decode(decoder.render(data, page=page, fit=same).seen_png).convert("L").getpixel((0, 0)) for page in (0, 1)
+    ]
+    assert shades[1 - at] == 100
+    assert shades[at] != 100
