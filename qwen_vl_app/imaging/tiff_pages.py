@@ -24,7 +24,7 @@ class PagedTiff(PlanarTiff):
         try:
             super()._setup()
             if min(self.size) <= 0:
-                raise SyntaxError("a page without an area")  # noqa: TRY301 - as Pillow says it of a first page
+                raise SyntaxError("a page without an area")
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - decoders raise nearly anything over broken bytes

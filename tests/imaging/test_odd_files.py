@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import struct
 import zlib
@@ -520,3 +521,69 @@ def test_a_page_without_a_profile_does_not_take_its_neighbour_s(decoder: Picture
     ]
     assert shades[1 - at] == 100
     assert shades[at] != 100
+
+
+LEAST = -3.4028234663852886e38
+
+
+def height_map(values: list[float], *, code: str, sample: int, no_data: bytes) -> bytes:
+    """A TIFF of one row of heights, with the tag that says which number is no height."""
+    pixels = struct.pack(f"<{len(values)}{code}", *values)
+    start = 8 + 2 + 12 * 11 + 4
+    entries = [(256, len(values)), (257, 1), (258, 8 * len(pixels) // len(values)), (259, 1), (262, 1)]
+    entries += [(273, start + 64), (277, 1), (278, 1), (279, len(pixels)), (339, sample)]
+    directory = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in entries)
+    directory += struct.pack("<HHI", 42113, 2, len(no_data))
+    directory += struct.pack("<I", start) if len(no_data) > 4 else no_data.ljust(4, b"\0")
+    return b"II" + struct.pack("<HIH", 42, 8, 11) + directory + b"\0\0\0\0" + no_data.ljust(64, b"\0") + pixels
+
+
+@pytest.mark.parametrize(
+    ("code", "sample", "values", "no_data", "wanted"),
+    [
+        ("f", FLOAT, [100.0, -9999.0, 195.0], b"-9999\0", [100, 0, 195]),
+        ("f", FLOAT, [-9999.0, 100.0, 195.0], b" -9999.0 \0", [0, 100, 195]),
+        ("f", FLOAT, [100.0, LEAST, 195.0], b"-3.40282346638529e+38\0", [100, 0, 195]),
+        ("f", FLOAT, [100.0, LEAST, 195.0], b"none\0", [100, 0, 195]),
+        ("f", FLOAT, [100.0, LEAST, -9999.0, 195.0], b"-9999\0", [100, 0, 0, 195]),
+        ("f", FLOAT, [0.0, -1.0, 1.0], b"-1\0", [0, 0, 255]),
+        ("f", FLOAT, [-50.0, 1e6, 0.0, 50.0], b"1e6\0", [0, 0, 128, 255]),
+        ("f", FLOAT, [100.0, math.nan, -9999.0, 195.0], b"-9999\0", [100, 0, 0, 195]),
+        ("f", FLOAT, [-9999.0, -9999.0], b"-9999\0", [0, 0]),
+        ("h", SIGNED, [100, -32768, 195], b"-32768\0", [100, 0, 195]),
+        ("h", SIGNED, [-1000, 0, 1000], b"-32768\0", [0, 128, 255]),
+        ("i", SIGNED, [100, -(2**31), 195], b"-2147483648\0", [100, 0, 195]),
+        ("I", UNSIGNED, [100, 2**32 - 1, 195], b"4294967295\0", [100, 0, 195]),
+        ("H", UNSIGNED, [0, 65535, 4095], b"65535\0", [0, 0, 255]),
+        ("H", UNSIGNED, [0, 65535], b"70000\0", [0, 255]),
+        ("f", FLOAT, [-100.0, 0.0, 100.0], b"-9999\0", [0, 128, 255]),
+    ],
+)
+def test_a_pixel_that_was_not_measured_does_not_make_a_map_white(
+    decoder: PictureDecoder, code: str, sample: int, values: list[float], no_data: bytes, wanted: list[int]
+) -> None:
+    """It is black, and the heights around it are shown as if it were not there."""
+    shades = greys(decoder, height_map(values, code=code, sample=sample, no_data=no_data))
+    assert all(abs(got - want) <= 1 for got, want in zip(shades, wanted, strict=True)), shades
+
+
+@pytest.mark.parametrize(
+    "no_data", [b"", b"\0", b"nan\0", b"-inf\0", b"1e999\0", b"1e300\0", b"\xff\xfe\0", b"7,5\0", b"1.5\0"]
+)
+@pytest.mark.parametrize(("code", "sample"), [("f", FLOAT), ("h", SIGNED), ("H", UNSIGNED)])
+def test_a_number_for_nothing_that_is_none_is_ignored(
+    decoder: PictureDecoder, code: str, sample: int, no_data: bytes
+) -> None:
+    """Whatever the tag holds, the picture is the one that it would be without it."""
+    assert greys(decoder, height_map([100, 0, 195], code=code, sample=sample, no_data=no_data)) == [100, 0, 195]
+
+
+def test_a_large_map_is_read_past_what_was_not_measured(decoder: PictureDecoder) -> None:
+    """In every part of it."""
+    heights = Image.new("F", (300, 700), 100.0)
+    for y in (0, 255, 256, 699):
+        heights.putpixel((y % 300, y), -9999.0)
+    heights.putpixel((7, 500), 195.0)
+    shown = decode(decoder.render(encode(heights, "TIFF", tiffinfo={42113: "-9999"}), fit=same).seen_png).convert("L")
+    assert [shown.getpixel((y % 300, y)) for y in (0, 255, 256, 699)] == [0] * 4
+    assert (shown.getpixel((5, 5)), shown.getpixel((7, 500))) == (100, 195)
