@@ -23,6 +23,7 @@ from pathlib import Path
 
 from scripts import children
 from scripts.kit import folder as kits
+from scripts.kit.wheels import wheel_files
 from scripts.last_good import LastGood
 from scripts.packages import (
     Installer,
@@ -237,7 +238,7 @@ def _set_up(*, dev: bool) -> Path:
     last = last_good()
     has_changed = bool(stamp) and _differs(stamp)
     is_update = has_changed and _is_usable(environment_python())
-    _announce(has_kit=kit is not None or any(KIT.glob("*.whl")), dev=dev, has_changed=has_changed)
+    _announce(has_kit=kit is not None or bool(wheel_files(KIT)), dev=dev, has_changed=has_changed)
     log_file().unlink(missing_ok=True)
     if is_update:
         say("What is there stays aside until the new environment has passed its test.")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts import children
+from scripts.kit.wheels import wheel_files
 
 ADVICE = (
     (("No space left", "Errno 28", "WinError 112"), "The disk is full. Free some space (8 GB is plenty)."),
@@ -81,7 +82,7 @@ class Installer:
     @property
     def has_kit(self) -> bool:
         """True where the wheelhouse holds wheels."""
-        return any(self.kit.glob("*.whl"))
+        return bool(wheel_files(self.kit))
 
     def install(self, arguments: Iterable[str]) -> None:
         """Run `pip install` with the user's own pip configuration; from a kit, without any. Raises SetupError."""

@@ -9,6 +9,7 @@ import io
 import math
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 from PIL import Image, ImageChops, ImageCms, ImageMath
 
@@ -134,15 +135,23 @@ def _apart_from(image: Image.Image, absent: list[float]) -> tuple[Image.Image, f
         band = image.crop((0, top, image.width, min(top + _BAND_ROWS, image.height)))
         here = Image.new("L", band.size)
         for value in absent:
-            number = value if is_float else int(value)
-            is_it = ImageMath.lambda_eval(lambda names, number=number: names["band"] == number, band=band)
-            here.paste(255, mask=is_it.convert("L").point([0, *[255] * 255]))
+            here.paste(255, mask=_equals(band, value if is_float else int(value)))
         gone.paste(here, (0, top))
         band.paste(over, mask=here)
         low = min(low, _extrema(band)[0])
         band.paste(under, mask=here)
         high = max(high, _extrema(band)[1])
     return gone, low, high
+
+
+def _equals(image: Image.Image, number: float) -> Image.Image:
+    """Return where an image of numbers has one of them."""
+
+    def compare(names: dict[str, Any]) -> Any:  # noqa: ANN401 - Pillow's own operands have no type
+        return names["image"] == number
+
+    found: Image.Image = ImageMath.lambda_eval(compare, image=image)
+    return found.convert("L").point([0, *[255] * 255])
 
 
 def _extrema(image: Image.Image) -> tuple[float, float]:
