@@ -33,6 +33,7 @@ from scripts.packages import (
     forget_half_installed,
     say,
     split_requirements,
+    told_of_links,
 )
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -302,9 +303,10 @@ def _make(*, dev: bool, kit: kits.Kit | None) -> str:
             _clear()
     if not python.exists():
         say(f"Making the virtual environment .venv (Python {_version()}).")
-        installer.run(
-            ["-m", "venv", str(FOLDER)], failure="No virtual environment could be made.", python=_base_python()
-        )
+        with told_of_links(FOLDER):
+            installer.run(
+                ["-m", "venv", str(FOLDER)], failure="No virtual environment could be made.", python=_base_python()
+            )
     elif not is_whole:
         for name in forget_half_installed(site_packages()):
             say(f"An earlier run was cut off while {name} went in; installing it again.")

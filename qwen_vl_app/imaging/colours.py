@@ -147,7 +147,7 @@ def _apart_from(image: Image.Image, absent: list[float]) -> tuple[Image.Image, f
 def _equals(image: Image.Image, number: float) -> Image.Image:
     """Return where an image of numbers has one of them."""
 
-    def compare(names: dict[str, Any]) -> Any:  # noqa: ANN401 - Pillow's own operands have no type
+    def compare(names: dict[str, Any]) -> Any:
         return names["image"] == number
 
     found: Image.Image = ImageMath.lambda_eval(compare, image=image)
