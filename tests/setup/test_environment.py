@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -135,7 +136,8 @@ def test_a_disk_without_links_is_told_and_where_to_go(
     monkeypatch.setattr(sys, "executable", str(python))
     _refuse_links(monkeypatch, number)
     tools = house.root / "tools"
-    for make in (environment.ensure, lambda: resolving.make_tools(tools)):
+    makers: tuple[Callable[[], Path], ...] = (environment.ensure, lambda: resolving.make_tools(tools))
+    for make in makers:
         with pytest.raises(packages.SetupError) as told:
             make()
         assert str(told.value).startswith("No virtual environment could be made.")
