@@ -27,7 +27,7 @@ from scripts import children, environment
 from scripts.kit import folder as kits
 from scripts.kit import resolving
 from scripts.kit.resolving import TARGETS, Target
-from scripts.kit.wheels import Wheel, flash_attention_misfit, list_wheels, parse_wheel, torch_cuda
+from scripts.kit.wheels import Wheel, flash_attention_misfit, list_wheels, parse_wheel, torch_cuda, wheel_files
 from scripts.packages import SetupError, clean_environment, say, speak_anywhere
 
 OLDEST_DRIVERS = {"12": {"linux": "525.60", "windows": "528.33"}, "13": {"linux": "580.65", "windows": "580.88"}}
@@ -240,7 +240,7 @@ def _fitting_flash(order: Order, torch: str) -> Wheel | None:
 def _brought_flash(order: Order) -> list[Wheel]:
     if order.brought is None:
         return []
-    wheels = (parse_wheel(path) for path in sorted(order.brought.glob("*.whl"), reverse=True))
+    wheels = (parse_wheel(path) for path in reversed(wheel_files(order.brought)))
     return [wheel for wheel in wheels if wheel is not None and wheel.name == "flash-attn"]
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from scripts import children
 from scripts.kit import folder as kits
+from scripts.kit.wheels import wheel_files
 from scripts.last_good import LastGood
 from scripts.packages import (
     Installer,
@@ -32,6 +33,7 @@ from scripts.packages import (
     forget_half_installed,
     say,
     split_requirements,
+    told_of_links,
 )
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -237,7 +239,7 @@ def _set_up(*, dev: bool) -> Path:
     last = last_good()
     has_changed = bool(stamp) and _differs(stamp)
     is_update = has_changed and _is_usable(environment_python())
-    _announce(has_kit=kit is not None or any(KIT.glob("*.whl")), dev=dev, has_changed=has_changed)
+    _announce(has_kit=kit is not None or bool(wheel_files(KIT)), dev=dev, has_changed=has_changed)
     log_file().unlink(missing_ok=True)
     if is_update:
         say("What is there stays aside until the new environment has passed its test.")
@@ -301,9 +303,10 @@ def _make(*, dev: bool, kit: kits.Kit | None) -> str:
             _clear()
     if not python.exists():
         say(f"Making the virtual environment .venv (Python {_version()}).")
-        installer.run(
-            ["-m", "venv", str(FOLDER)], failure="No virtual environment could be made.", python=_base_python()
-        )
+        with told_of_links(FOLDER):
+            installer.run(
+                ["-m", "venv", str(FOLDER)], failure="No virtual environment could be made.", python=_base_python()
+            )
     elif not is_whole:
         for name in forget_half_installed(site_packages()):
             say(f"An earlier run was cut off while {name} went in; installing it again.")

@@ -10,7 +10,6 @@ Knows ports and processes; does not know what it carries. Standard library only.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ctypes
 import os
 import signal
@@ -88,8 +87,8 @@ async def _serve(outside: socket.socket, port: int, command: list[str]) -> int:
             task.add_done_callback(carrying.discard)
 
         server = await asyncio.start_server(carry, sock=outside)
-        async with server:
-            status = await asyncio.to_thread(app.wait)
+        status = await asyncio.to_thread(app.wait)
+        server.close()  # and not `async with`: from Python 3.12.1 on, that waits for every browser to let go of its connection
     if status < 0:  # so that whoever started this sees what the app died of
         signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
@@ -99,14 +98,19 @@ async def _serve(outside: socket.socket, port: int, command: list[str]) -> int:
 async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, port: int) -> None:
     """Carry one connection to the app and back, until both sides have ended."""
     try:
-        to_app = await asyncio.open_connection("127.0.0.1", port)
+        from_app, app_writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:  # the app does not listen yet, or no longer
         writer.transport.abort()
         return
-    await asyncio.gather(_pump(reader, to_app[1]), _pump(to_app[0], writer))
+    try:
+        await asyncio.gather(_pump(reader, app_writer), _pump(from_app, writer))
+    finally:  # an end that was passed on closes one half alone, and the connection counts as open until both are
+        app_writer.close()
+        writer.close()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass bytes on, and then their end: whoever sends no more may still be waiting for its answer."""
     try:
         while chunk := await reader.read(CHUNK_BYTES):
             writer.write(chunk)
@@ -115,11 +119,6 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             writer.write_eof()
     except OSError:  # either side is gone; so is the other then
         writer.transport.abort()
-        return
-    finally:
-        with contextlib.suppress(OSError):
-            if reader.at_eof() and writer.is_closing():
-                writer.close()
 
 
 if __name__ == "__main__":

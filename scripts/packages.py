@@ -5,18 +5,21 @@ Knows pip, wheels and their records; standard library only. Does not know what s
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import errno
 import io
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from scripts import children
+from scripts.kit.wheels import wheel_files
 
 ADVICE = (
     (("No space left", "Errno 28", "WinError 112"), "The disk is full. Free some space (8 GB is plenty)."),
@@ -57,6 +60,10 @@ ADVICE = (
         "pip's own settings (`pip config list`).",
     ),
 )
+NO_LINKS = (
+    "This disk takes no links, as exFAT and FAT do not, and a virtual environment needs one. Copy the project's folder to this "
+    "machine's own disk and start it there."
+)
 KIT_ADVICE = "A wheel is missing in offline_pkgs, or is for another Python or system. See offline_pkgs/README.md."
 WITHOUT_NEEDS = ("xgrammar",)
 """Packages that are installed without what they ask for. xgrammar asks for triton on every Linux, 200 MB or more that it uses beside a CUDA
@@ -81,7 +88,7 @@ class Installer:
     @property
     def has_kit(self) -> bool:
         """True where the wheelhouse holds wheels."""
-        return any(self.kit.glob("*.whl"))
+        return bool(wheel_files(self.kit))
 
     def install(self, arguments: Iterable[str]) -> None:
         """Run `pip install` with the user's own pip configuration; from a kit, without any. Raises SetupError."""
@@ -120,6 +127,29 @@ class Installer:
             [str(self.python), "-I", "-c", code], capture_output=True, text=True, env=environment, check=False
         )
         return asked.stdout.strip() if asked.returncode == 0 else None
+
+
+@contextlib.contextmanager
+def told_of_links(folder: Path) -> Iterator[None]:
+    """Let a virtual environment that could not be made there be told by its cause where that is the disk. Raises SetupError."""
+    try:
+        yield
+    except SetupError as error:
+        if takes_links(folder):
+            raise
+        raise SetupError(f"{str(error).splitlines()[0]}\n{NO_LINKS}") from error
+
+
+def takes_links(folder: Path) -> bool:
+    """Return whether links can be made where a folder is, or will be. On Windows none are needed."""
+    link = (folder if folder.is_dir() else folder.parent) / f"link-{os.getpid()}"
+    try:
+        if os.name != "nt":
+            link.symlink_to("nowhere")
+            link.unlink()
+    except OSError as error:
+        return error.errno not in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP)  # a full disk is another matter
+    return True
 
 
 def fit_torchvision(installer: Installer, *, requirements: Path, site_packages: Path) -> str:

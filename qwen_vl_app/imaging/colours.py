@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 from collections.abc import Iterator
+from typing import Any
 
-from PIL import Image, ImageChops, ImageCms
+from PIL import Image, ImageChops, ImageCms, ImageMath
 
 from qwen_vl_app.errors import Reason
 
@@ -17,6 +19,10 @@ _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
 _USUAL_BITS = (8, 12, 16)
 """What sensors and programs put into 16 bits."""
+_LEAST_FLOAT = -3.4028234663852886e38
+"""No height or temperature: programs that make maps write it where nothing was measured, and often do not say so."""
+_LEAST_INT, _MOST_INT = -(2**31), 2**31 - 1
+_BAND_ROWS = 256
 _ROUNDING = 3
 """By how much the profiles that mean sRGB differ from one another."""
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
@@ -27,12 +33,15 @@ _SPECKS = 2000
 """Where not one in so many visible pixels is darker than that, white shows nothing."""
 
 
-def to_rgb(image: Image.Image, notes: list[Reason], *, is_white_zero: bool = False) -> Image.Image:
+def to_rgb(
+    image: Image.Image, notes: list[Reason], *, is_white_zero: bool = False, missing: float | None = None
+) -> Image.Image:
     """Return a loaded picture as RGB; what was done to its values is added to `notes`.
 
-    `is_white_zero` tells that a grey of more than 8 bits counts from white, which Pillow leaves to us.
+    `is_white_zero` tells that a grey of more than 8 bits counts from white, which Pillow leaves to us; `missing` is the number
+    of such a grey that stands for no value.
     """
-    image = _to_eight_bits(image, notes)
+    image = _to_eight_bits(image, notes, missing)
     if is_white_zero:
         image = ImageChops.invert(image)
     profile = image.info.get("icc_profile")
@@ -46,19 +55,22 @@ def to_rgb(image: Image.Image, notes: list[Reason], *, is_white_zero: bool = Fal
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _to_eight_bits(image: Image.Image, notes: list[Reason]) -> Image.Image:
+def _to_eight_bits(image: Image.Image, notes: list[Reason], missing: float | None) -> Image.Image:
     """Scale greys of 16 or 32 bits, which `convert` would clip to white; other modes pass."""
     if image.mode in _SIXTEEN_BIT or (image.mode == "I" and image.format == "PNG"):
-        return _scale_sixteen_bits(image, notes)
+        return _scale_sixteen_bits(image, notes, missing)
     if image.mode in ("I", "F"):
         notes.append(Reason("image.values_scaled"))
-        return _scale_numbers(image)
+        return _scale_numbers(image, _stored(missing, image.mode))
     return image
 
 
-def _scale_sixteen_bits(image: Image.Image, notes: list[Reason]) -> Image.Image:
+def _scale_sixteen_bits(image: Image.Image, notes: list[Reason], missing: float | None) -> Image.Image:
     """Scale by the fewest usual bits that hold the values: by 16, a picture of a 12-bit camera would be black."""
     wide = image if image.mode == "I" else image.convert("I")
+    if missing is not None and 0 < missing <= 65535:
+        wide = wide.copy() if wide is image else wide
+        wide.paste(0, mask=wide.point([255 if value == missing else 0 for value in range(65536)], "L"))
     highest = _extrema(wide)[1]
     bits = next(bits for bits in _USUAL_BITS if highest < 1 << bits)
     if bits > 8:
@@ -72,11 +84,21 @@ def _scale_sixteen_bits(image: Image.Image, notes: list[Reason]) -> Image.Image:
     return grey
 
 
-def _scale_numbers(image: Image.Image) -> Image.Image:
-    """Map numbers to 0..255: as they are or by their plain full range where that is clear, else from least to most."""
+def _scale_numbers(image: Image.Image, missing: float | None) -> Image.Image:
+    """Map numbers to 0..255: as they are or by their plain full range where that is clear, else from least to most.
+
+    A pixel without a value is black, and the others are as they would be without it.
+    """
     low, high = (float(value) for value in _extrema(image))
     if not (math.isfinite(low) and math.isfinite(high)):
         image, low, high = _without_infinities(image)
+    gone = None
+    absent = [missing] if missing is not None and low <= missing <= high else []
+    absent += [_LEAST_FLOAT] if image.mode == "F" and low == _LEAST_FLOAT != missing else []
+    if absent:
+        gone, low, high = _apart_from(image, absent)
+        if low > high:
+            return Image.new("L", image.size)
     if image.mode == "F" and low >= 0 and high <= 1:
         low, high = 0.0, 1.0
     elif low >= 0 and high <= 255:
@@ -85,7 +107,51 @@ def _scale_numbers(image: Image.Image) -> Image.Image:
         low, high = 0.0, 65535.0
     scale = 255.0 / (high - low) if high > low else 1.0
     numbers = image if image.mode == "F" else image.convert("F")
-    return numbers.point(lambda value: value * scale + (0.5 - low * scale)).convert("L")
+    grey = numbers.point(lambda value: value * scale + (0.5 - low * scale)).convert("L")
+    if gone is not None:
+        grey.paste(0, mask=gone)
+    return grey
+
+
+def _stored(value: float | None, mode: str) -> float | None:
+    """Return a number as a pixel of this mode holds it, None where none can."""
+    if value is None:
+        return None
+    if mode == "F":
+        try:
+            return float(struct.unpack("<f", struct.pack("<f", value))[0])
+        except OverflowError:
+            return None
+    value -= 2**32 if _MOST_INT < value < 2**32 else 0  # as Pillow reads what is unsigned
+    return value if value.is_integer() and value >= _LEAST_INT and value <= _MOST_INT else None
+
+
+def _apart_from(image: Image.Image, absent: list[float]) -> tuple[Image.Image, float, float]:
+    """Return where numbers have these values, and the extrema of all others: the least over the most where there are none."""
+    is_float = image.mode == "F"
+    over, under = (math.inf, -math.inf) if is_float else (_MOST_INT, _LEAST_INT)
+    gone, low, high = Image.new("L", image.size), math.inf, -math.inf
+    for top in range(0, image.height, _BAND_ROWS):  # in bands: what compares takes several times their memory
+        band = image.crop((0, top, image.width, min(top + _BAND_ROWS, image.height)))
+        here = Image.new("L", band.size)
+        for value in absent:
+            here.paste(255, mask=_equals(band, value if is_float else int(value)))
+        gone.paste(here, (0, top))
+        band.paste(over, mask=here)
+        low = min(low, _extrema(band)[0])
+        band.paste(under, mask=here)
+        high = max(high, _extrema(band)[1])
+    return gone, low, high
+
+
+def _equals(image: Image.Image, number: float) -> Image.Image:
+    """Return where an image of numbers has one of them."""
+
+    def compare(names: dict[str, Any]) -> Any:
+        return names["image"] == number
+
+    found: Image.Image = ImageMath.lambda_eval(compare, image=image)
+    return found.convert("L").point([0, *[255] * 255])
 
 
 def _extrema(image: Image.Image) -> tuple[float, float]:

@@ -33,8 +33,8 @@ from qwen_vl_app.imaging.limits import Limits
 from qwen_vl_app.imaging.pdf_pages import render_page
 from qwen_vl_app.imaging.png_chunks import without_damaged_parts
 from qwen_vl_app.imaging.png_keys import mend_key, raw_mode
-from qwen_vl_app.imaging.tiff_greys import counts_from_white, mend_byte_order, teach_pillow
-from qwen_vl_app.imaging.tiff_planes import PlanarTiff
+from qwen_vl_app.imaging.tiff_greys import counts_from_white, mend_byte_order, missing_value, teach_pillow
+from qwen_vl_app.imaging.tiff_pages import PagedTiff, count_pages
 
 ENOUGH_PIXELS = 17_000_000
 """No model sees more than 16,384 tokens of 32 x 32 pixels; a JPEG of several times this is decoded at a fraction."""
@@ -65,7 +65,7 @@ _DECODERS: dict[str, Callable[[io.BytesIO], Image.Image]] = {
     "HEIF": HeifImageFile,
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
-    "TIFF": PlanarTiff,
+    "TIFF": PagedTiff,
     "WEBP": WebPImagePlugin.WebPImageFile,
 }
 
@@ -135,15 +135,15 @@ def _open_image(data: bytes, kind: str, page: int, limits: Limits) -> Opened:
         data = sound.data
         notes += sound.notes
     with _open_header(data, kind) as image:
-        limits.check_size(*image.size, format=kind)
-        frames = _count_frames(image)
-        is_document = kind == "TIFF"
-        page_count = min(frames, MAX_PAGES) if is_document else 1
+        page_count = count_pages(data, most=MAX_PAGES) if isinstance(image, PagedTiff) else 1
         if not 0 <= page < page_count:
             raise UnreadableImageError("image.page_missing", page=page + 1, count=page_count)
-        if is_document and page:
+        if isinstance(image, PagedTiff):
             image.seek(page)
-            limits.check_size(*image.size, format=kind)
+            if image.trouble is not None:
+                raise image.trouble
+        limits.check_size(*image.size, format=kind)
+        frames = 1 if kind == "TIFF" else _count_frames(image)
         notes += _told_of(image, frames, page=page, page_count=page_count)
         full = image.size
         _draft(image)
@@ -160,7 +160,7 @@ def _open_image(data: bytes, kind: str, page: int, limits: Limits) -> Opened:
         orientation = _orientation(image, notes)
         if kind == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
             image.putalpha(255)  # programs that name an alpha channel and never fill it; every viewer shows such files
-        upright = to_rgb(image, notes, is_white_zero=counts_from_white(image))
+        upright = to_rgb(image, notes, is_white_zero=counts_from_white(image), missing=missing_value(image))
         if upright is image:  # it must outlive the file
             upright = image.copy()
     if stored is not None:  # its decoder has turned it
@@ -196,10 +196,10 @@ def _open_header(data: bytes, kind: str) -> Image.Image:
 
 
 def _count_frames(image: Image.Image) -> int:
-    """Return the frames or pages that can be reached; broken later ones do not spoil the first."""
+    """Return the frames of a moving picture that can be reached; broken later ones do not spoil the first."""
     try:
         count = int(getattr(image, "n_frames", 1))
-        if count > 1 and image.format in ("GIF", "TIFF"):
+        if count > 1 and image.format == "GIF":
             image.seek(0)
     except MemoryError:
         raise

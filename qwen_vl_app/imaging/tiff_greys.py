@@ -1,14 +1,19 @@
 """Greys in TIFF files that Pillow refuses or reads wrong: counted from white, or of many bits in the other byte order.
 
-Knows Pillow's table of TIFF layouts and libtiff's habit of swapping bytes. Does not scale anything.
+Knows Pillow's table of TIFF layouts, libtiff's habit of swapping bytes, and how a map says which number is none. Does not
+scale anything.
 """
 
 from __future__ import annotations
+
+import math
 
 from PIL import Image, TiffImagePlugin
 
 _PHOTOMETRIC = 262
 _WHITE_IS_ZERO = 0
+_NO_DATA = 42113
+"""In words, the number of those pixels of a map that were not measured (GDAL_NODATA)."""
 _DEEP_GREYS = {
     (b"II", 1, 16): ("I;16", "I;16"),
     (b"MM", 1, 16): ("I;16B", "I;16B"),
@@ -50,3 +55,13 @@ def counts_from_white(image: Image.Image) -> bool:
     tags = getattr(image, "tag_v2", None)
     is_deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
     return is_deep and tags is not None and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+
+
+def missing_value(image: Image.Image) -> float | None:
+    """Return the number that stands for "not measured" in an opened TIFF; None where it names none that makes sense."""
+    tags = getattr(image, "tag_v2", None)
+    try:
+        value = float(tags.get(_NO_DATA, "")) if tags is not None else math.nan
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None

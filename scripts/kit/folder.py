@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from scripts.kit.wheels import list_wheels, parse_wheel, sha256_of
+from scripts.kit.wheels import is_shadow, list_wheels, sha256_of
 from scripts.packages import SetupError
 
 KIT_NAME, LOCK_NAME, SBOM_NAME, SUMS_NAME = "KIT.json", "requirements.lock", "SBOM.cdx.json", "SHA256SUMS"
@@ -86,7 +86,7 @@ def write_sums(folder: Path) -> str:
 
 def is_listed(path: Path) -> bool:
     """Return whether a file belongs into the list of hashes."""
-    return path.suffix == ".whl" or path.name in (KIT_NAME, LOCK_NAME, SBOM_NAME)
+    return (path.suffix == ".whl" and not is_shadow(path)) or path.name in (KIT_NAME, LOCK_NAME, SBOM_NAME)
 
 
 def mark_of(folder: Path) -> str:
@@ -163,8 +163,4 @@ def digest_of(file: Path) -> str:
 def wheel_bytes(folder: Path, names: Iterable[str] | None = None) -> int:
     """Return the bytes of the wheels in a folder."""
     wanted = None if names is None else set(names)
-    return sum(
-        path.stat().st_size
-        for path in folder.glob("*.whl")
-        if (wheel := parse_wheel(path)) is not None and (wanted is None or wheel.name in wanted)
-    )
+    return sum(wheel.path.stat().st_size for wheel in list_wheels(folder) if wanted is None or wheel.name in wanted)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from scripts import children
 from scripts.kit.wheels import normalised
-from scripts.packages import SetupError, clean_environment, say
+from scripts.packages import SetupError, clean_environment, say, told_of_links
 
 TOOLS = ("uv==0.13.9", "cyclonedx-python-lib[json-validation]==11.12.0")
 GLIBC = (2, 28)
@@ -112,7 +112,8 @@ def make_tools(folder: Path) -> Path:
     if mark.is_file() and mark.read_text(encoding="utf-8") == "\n".join(TOOLS) and python.exists():
         return python
     say(f"Making an environment for the tools: {', '.join(TOOLS)}.")
-    _run([sys.executable, "-m", "venv", "--clear", str(folder)], failure="No virtual environment could be made.")
+    with told_of_links(folder):
+        _run([sys.executable, "-m", "venv", "--clear", str(folder)], failure="No virtual environment could be made.")
     _run(
         [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *TOOLS],
         failure="pip could not install them.",

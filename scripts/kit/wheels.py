@@ -47,10 +47,20 @@ def parse_wheel(path: Path) -> Wheel | None:
     return Wheel(path, normalised(match["name"]), match["version"].replace("_", "+", 1), *tags)
 
 
+def is_shadow(path: Path) -> bool:
+    """Return whether a file is what a Mac writes beside another one on a disk that is not its own: `._a.whl` for `a.whl`."""
+    return path.name.startswith("._")
+
+
+def wheel_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that are called like wheels."""
+    return sorted(path for path in folder.glob("*.whl") if not is_shadow(path))
+
+
 def list_wheels(folder: Path) -> list[Wheel]:
     """Return the wheels of a folder by name."""
     return sorted(
-        (wheel for path in folder.glob("*.whl") if (wheel := parse_wheel(path)) is not None),
+        (wheel for path in wheel_files(folder) if (wheel := parse_wheel(path)) is not None),
         key=lambda wheel: (wheel.name, wheel.version),
     )
 

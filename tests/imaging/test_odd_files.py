@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import struct
 import zlib
@@ -426,3 +427,163 @@ def test_the_preview_in_a_cameras_raw_file_is_called_so(decoder: PictureDecoder)
     small.save(camera, "TIFF", tiffinfo=within)
     facts = decoder.inspect(camera.getvalue())
     assert facts.notes == (Reason("image.raw_preview", width=160, height=120),)
+
+
+def tiff_pages(*pages: bytes) -> bytes:
+    """Pages of one file each in one file, in their order: little-endian ones, whose directories come before their pixels."""
+    file = bytearray(b"II*\0\0\0\0\0")
+    link = 4
+    for page in pages:
+        start = len(file)
+        (first,) = struct.unpack_from("<I", page, 4)
+        (count,) = struct.unpack_from("<H", page, first)
+        body = bytearray(page)
+        for at in range(first + 2, first + 2 + 12 * count, 12):
+            tag, kind, many, value = struct.unpack_from("<HHII", body, at)
+            is_apart = many * {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 12: 8}[kind] > 4
+            if is_apart or tag == 273:
+                struct.pack_into("<HHII", body, at, tag, kind if is_apart else 4, many, value + start)
+        struct.pack_into("<I", file, link, start + first)
+        link = start + first + 2 + 12 * count
+        file += body
+    return bytes(file)
+
+
+def stored_grey(shade: int, *, width: int = 6, height: int = 4, bits: int = 8, sample: int = UNSIGNED) -> bytes:
+    """One page: a grey, or of 96 bits three floats that Pillow has no way to read."""
+    samples = 3 if bits == 96 else 1
+    pixels = bytes([shade]) * min(width * height * bits // 8, 4096)
+    entries = [(256, width), (257, height), (258, bits // samples), (259, 1), (262, 2 if samples == 3 else 1)]
+    entries += [(273, 8 + 2 + 12 * 10 + 4), (277, samples), (278, height), (279, len(pixels)), (339, sample)]
+    directory = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in entries)
+    return b"II" + struct.pack("<HIH", 42, 8, len(entries)) + directory + b"\0\0\0\0" + pixels
+
+
+def test_a_page_of_an_unreadable_kind_takes_no_other_with_it(decoder: PictureDecoder) -> None:
+    """Wherever it stands; it is counted, and says of itself alone that it cannot be read."""
+    odd = stored_grey(7, bits=96, sample=FLOAT)
+    for at in range(3):
+        data = tiff_pages(*(odd if page == at else stored_grey(50 + page) for page in range(3)))
+        for page in range(3):
+            if page == at:
+                with pytest.raises(PictureError) as refused:
+                    decoder.render(data, page=page, fit=same)
+                assert refused.value.code == "image.kind_unsupported"
+                continue
+            picture = decoder.render(data, page=page, fit=same)
+            assert picture.notes == (Reason("image.page_of", page=page + 1, count=3),)
+            assert decode(picture.seen_png).convert("L").getextrema() == (50 + page, 50 + page)
+
+
+@pytest.mark.parametrize("cut", [10, 60, 120])
+def test_a_last_page_that_is_cut_off_leaves_the_first_ones(decoder: PictureDecoder, cut: int) -> None:
+    """Where its directory ends too early, the pages before it are as they were, in their own sizes."""
+    whole = tiff_pages(stored_grey(50), stored_grey(150, width=9), stored_grey(250, width=12))
+    data = whole[: -48 - cut]
+    for page, (shade, width) in enumerate(((50, 6), (150, 9))):
+        picture = decoder.render(data, page=page, fit=same)
+        assert picture.size == Size(width, 4)
+        assert decode(picture.seen_png).convert("L").getextrema() == (shade, shade)
+    with pytest.raises(PictureError):
+        decoder.render(data, page=2, fit=same)
+
+
+def test_only_the_page_that_is_wanted_has_to_be_small_enough(decoder: PictureDecoder) -> None:
+    """A plan of 400 megapixels in front does not refuse the letter behind it."""
+    data = tiff_pages(stored_grey(50, width=20000, height=20000), stored_grey(150, width=40, height=20))
+    assert decoder.inspect(data, page=1).size == Size(40, 20)
+    with pytest.raises(PictureError) as refused:
+        decoder.inspect(data)
+    assert refused.value.code == "image.too_many_pixels"
+
+
+def test_directories_without_end_are_refused_or_read_in_time(decoder: PictureDecoder) -> None:
+    """Half a million empty directories in a row, and a chain that comes back to its start."""
+    first = stored_grey(50)
+    end = 8 + 2 + 12 * 10
+    many = bytearray(first)
+    struct.pack_into("<I", many, end, len(first))
+    many += b"".join(struct.pack("<HI", 0, len(first) + 6 * (at + 1)) for at in range(500_000))
+    assert decoder.inspect(bytes(many)).page_count == 1
+    ring = bytearray(first)
+    struct.pack_into("<I", ring, end, 8)
+    assert decoder.inspect(bytes(ring)).page_count == 1
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_page_without_a_profile_does_not_take_its_neighbour_s(decoder: PictureDecoder, at: int) -> None:
+    """Each page is shown in its own colours, whichever was read before it."""
+    pages = [Image.new("RGB", (6, 4), (100, 100, 100)) for _ in range(2)]
+    pages[at].info["icc_profile"] = linear_profile("Linear sRGB")
+    data = encode(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    shades = [
+        decode(decoder.render(data, page=page, fit=same).seen_png).convert("L").getpixel((0, 0)) for page in (0, 1)
+    ]
+    assert shades[1 - at] == 100
+    assert shades[at] != 100
+
+
+LEAST = -3.4028234663852886e38
+
+
+def height_map(values: list[float], *, code: str, sample: int, no_data: bytes) -> bytes:
+    """A TIFF of one row of heights, with the tag that says which number is no height."""
+    pixels = struct.pack(f"<{len(values)}{code}", *values)
+    start = 8 + 2 + 12 * 11 + 4
+    entries = [(256, len(values)), (257, 1), (258, 8 * len(pixels) // len(values)), (259, 1), (262, 1)]
+    entries += [(273, start + 64), (277, 1), (278, 1), (279, len(pixels)), (339, sample)]
+    directory = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in entries)
+    directory += struct.pack("<HHI", 42113, 2, len(no_data))
+    directory += struct.pack("<I", start) if len(no_data) > 4 else no_data.ljust(4, b"\0")
+    return b"II" + struct.pack("<HIH", 42, 8, 11) + directory + b"\0\0\0\0" + no_data.ljust(64, b"\0") + pixels
+
+
+@pytest.mark.parametrize(
+    ("code", "sample", "values", "no_data", "wanted"),
+    [
+        ("f", FLOAT, [100.0, -9999.0, 195.0], b"-9999\0", [100, 0, 195]),
+        ("f", FLOAT, [-9999.0, 100.0, 195.0], b" -9999.0 \0", [0, 100, 195]),
+        ("f", FLOAT, [100.0, LEAST, 195.0], b"-3.40282346638529e+38\0", [100, 0, 195]),
+        ("f", FLOAT, [100.0, LEAST, 195.0], b"none\0", [100, 0, 195]),
+        ("f", FLOAT, [100.0, LEAST, -9999.0, 195.0], b"-9999\0", [100, 0, 0, 195]),
+        ("f", FLOAT, [0.0, -1.0, 1.0], b"-1\0", [0, 0, 255]),
+        ("f", FLOAT, [-50.0, 1e6, 0.0, 50.0], b"1e6\0", [0, 0, 128, 255]),
+        ("f", FLOAT, [100.0, math.nan, -9999.0, 195.0], b"-9999\0", [100, 0, 0, 195]),
+        ("f", FLOAT, [-9999.0, -9999.0], b"-9999\0", [0, 0]),
+        ("h", SIGNED, [100, -32768, 195], b"-32768\0", [100, 0, 195]),
+        ("h", SIGNED, [-1000, 0, 1000], b"-32768\0", [0, 128, 255]),
+        ("i", SIGNED, [100, -(2**31), 195], b"-2147483648\0", [100, 0, 195]),
+        ("I", UNSIGNED, [100, 2**32 - 1, 195], b"4294967295\0", [100, 0, 195]),
+        ("H", UNSIGNED, [0, 65535, 4095], b"65535\0", [0, 0, 255]),
+        ("H", UNSIGNED, [0, 65535], b"70000\0", [0, 255]),
+        ("f", FLOAT, [-100.0, 0.0, 100.0], b"-9999\0", [0, 128, 255]),
+    ],
+)
+def test_a_pixel_that_was_not_measured_does_not_make_a_map_white(
+    decoder: PictureDecoder, code: str, sample: int, values: list[float], no_data: bytes, wanted: list[int]
+) -> None:
+    """It is black, and the heights around it are shown as if it were not there."""
+    shades = greys(decoder, height_map(values, code=code, sample=sample, no_data=no_data))
+    assert all(abs(got - want) <= 1 for got, want in zip(shades, wanted, strict=True)), shades
+
+
+@pytest.mark.parametrize(
+    "no_data", [b"", b"\0", b"nan\0", b"-inf\0", b"1e999\0", b"1e300\0", b"\xff\xfe\0", b"7,5\0", b"1.5\0"]
+)
+@pytest.mark.parametrize(("code", "sample"), [("f", FLOAT), ("h", SIGNED), ("H", UNSIGNED)])
+def test_a_number_for_nothing_that_is_none_is_ignored(
+    decoder: PictureDecoder, code: str, sample: int, no_data: bytes
+) -> None:
+    """Whatever the tag holds, the picture is the one that it would be without it."""
+    assert greys(decoder, height_map([100, 0, 195], code=code, sample=sample, no_data=no_data)) == [100, 0, 195]
+
+
+def test_a_large_map_is_read_past_what_was_not_measured(decoder: PictureDecoder) -> None:
+    """In every part of it."""
+    heights = Image.new("F", (300, 700), 100.0)
+    for y in (0, 255, 256, 699):
+        heights.putpixel((y % 300, y), -9999.0)
+    heights.putpixel((7, 500), 195.0)
+    shown = decode(decoder.render(encode(heights, "TIFF", tiffinfo={42113: "-9999"}), fit=same).seen_png).convert("L")
+    assert [shown.getpixel((y % 300, y)) for y in (0, 255, 256, 699)] == [0] * 4
+    assert (shown.getpixel((5, 5)), shown.getpixel((7, 500))) == (100, 195)

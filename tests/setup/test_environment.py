@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from scripts import environment, packages
+from scripts.kit import resolving
 from tests.setup.house import House, house, make_torch, make_wheel
 
 __all__ = ["house"]
@@ -106,6 +110,47 @@ def test_two_set_ups_do_not_meet(house: House) -> None:
         other.wait(timeout=60)
     with (environment.SETUP / "lock").open("a+b") as file:
         assert environment.try_lock(file.fileno())
+
+
+def _refuse_links(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(self: Path, target: str) -> None:
+        raise OSError(number, os.strerror(number), str(self))
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="an environment on Windows has no links")
+@pytest.mark.parametrize(
+    ("number", "is_the_links"),
+    [(errno.EPERM, True), (errno.ENOSYS, True), (errno.EOPNOTSUPP, True), (errno.ENOSPC, False)],
+)
+def test_a_disk_without_links_is_told_and_where_to_go(
+    house: House, monkeypatch: pytest.MonkeyPatch, number: int, is_the_links: bool
+) -> None:
+    """An environment has a link on Linux; run again on an exFAT stick, it would fail again for good."""
+    python = house.root / "python"
+    said = f"Error: [Errno {number}] {os.strerror(number)}: 'lib' -> '{house.venv}/lib64'"
+    python.write_text(f'#!/bin/sh\necho "{said}"\nexit 1\n', encoding="utf-8")
+    python.chmod(0o755)
+    monkeypatch.setattr(environment, "_base_python", lambda: str(python))
+    monkeypatch.setattr(sys, "executable", str(python))
+    _refuse_links(monkeypatch, number)
+    tools = house.root / "tools"
+    makers: tuple[Callable[[], Path], ...] = (environment.ensure, lambda: resolving.make_tools(tools))
+    for make in makers:
+        with pytest.raises(packages.SetupError) as told:
+            make()
+        assert str(told.value).startswith("No virtual environment could be made.")
+        assert ("takes no links" in str(told.value)) is is_the_links
+        assert ("own disk" in str(told.value)) is is_the_links
+        assert ("run this again" in str(told.value)) is (not is_the_links and make is environment.ensure)
+
+
+def test_a_disk_that_takes_links_is_left_as_it_was(tmp_path: Path) -> None:
+    """What asks leaves nothing behind, whether the folder is there already or not."""
+    assert packages.takes_links(tmp_path)
+    assert packages.takes_links(tmp_path / ".venv")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_damaged_stamp_is_no_stamp(house: House) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from scripts import environment, packages
 from scripts.kit import folder as kits
-from scripts.kit.wheels import sha256_of
+from scripts.kit.wheels import list_wheels, sha256_of
 from tests.setup.house import House, house, make_torch, make_wheel
 from tests.setup.tiny_kit import describe_kit
 
@@ -69,6 +69,26 @@ def test_no_setting_of_this_machine_s_pip_reaches_into_a_kit(
     environment.ensure()
     assert house.has("tiny")
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_what_a_mac_leaves_beside_every_file_of_a_stick_is_not_in_the_way(house: House) -> None:
+    """On exFAT a Mac keeps what it knows of `a.whl` in `._a.whl`: no wheel, no stranger, and no kit where it lies alone."""
+    make_torch(house.kit, cuda=None)
+    describe_kit(house.kit, house.root / "requirements.txt")
+    wheels, size = list_wheels(house.kit), kits.wheel_bytes(house.kit)
+    for path in list(house.kit.iterdir()):
+        (house.kit / f"._{path.name}").write_bytes(b"\0\5\26\7\0\2\0\0Mac OS X        ")
+    kits.verify(house.kit)
+    assert (list_wheels(house.kit), kits.wheel_bytes(house.kit)) == (wheels, size)
+    mark = kits.mark_of(house.kit)
+    assert kits.write_sums(house.kit) == mark
+    environment.ensure()
+    assert house.has("tiny")
+    for path in list(house.kit.iterdir()):
+        if not path.name.startswith("._"):
+            path.unlink()
+    installer = packages.Installer(python=environment.environment_python(), log=house.root / "log", kit=house.kit)
+    assert not installer.has_kit
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
+import socket
 import subprocess
 import sys
 import time
@@ -99,3 +101,73 @@ def test_an_app_that_dies_of_a_signal_dies_of_it_here_too(tmp_path: Path) -> Non
         check=False,
     )
     assert ended.returncode in (-11, no_egress.NOT_ALLOWED)
+
+
+WAITS = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.05)"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="network namespaces are Linux's")
+def test_an_ended_connection_is_let_go_of_and_one_that_is_open_holds_no_end_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who sends no more still gets an answer; and the app that ends is not kept by a browser that stays."""
+    servers: list[asyncio.Server] = []
+    start_server = asyncio.start_server
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.read()  # until the end, which half a connection passes on
+        writer.write(b"heard " + asked)
+        writer.close()
+
+    async def listen(*arguments: object, **named: object) -> asyncio.Server:
+        servers.append(await start_server(*arguments, **named))  # type: ignore[arg-type]
+        return servers[-1]
+
+    async def ask(port: int) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"me")
+        writer.write_eof()
+        told = await reader.read()
+        writer.close()
+        return told
+
+    async def stay(port: int) -> asyncio.StreamWriter:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"no line, and no end")
+        await asyncio.sleep(0.2)
+        assert not reader.at_eof()
+        return writer
+
+    async def play() -> None:
+        app = await start_server(answer, "127.0.0.1", 0)
+        inner = int(app.sockets[0].getsockname()[1])
+        outside = socket.create_server(("127.0.0.1", 0))
+        outer = int(outside.getsockname()[1])
+        end = tmp_path / "end"
+        serving = asyncio.create_task(no_egress._serve(outside, inner, [sys.executable, "-c", WAITS, str(end)]))
+        assert await asyncio.gather(*(ask(outer) for _ in range(20))) == [b"heard me"] * 20
+        deadline = time.monotonic() + 10
+        while _held(servers[0]) and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        assert _held(servers[0]) == 0
+        staying = await stay(outer)
+        assert _held(servers[0]) == 1
+        end.touch()
+        assert await asyncio.wait_for(serving, 30) == 0
+        staying.close()
+        app.close()
+
+    async def play_to_the_end() -> None:
+        try:
+            await asyncio.wait_for(play(), 60)
+        finally:
+            (tmp_path / "end").touch()  # or the loop waits for the app for good
+
+    monkeypatch.setattr(asyncio, "start_server", listen)
+    asyncio.run(play_to_the_end())
+
+
+def _held(server: asyncio.Server) -> int:
+    """Return how many connections a server holds open. Python tells it to nobody, and waits for it since 3.12.1."""
+    clients = getattr(server, "_clients", None)  # since 3.13
+    return int(getattr(server, "_active_count", 0)) if clients is None else len(clients)
