@@ -35,7 +35,7 @@ def show_sidebar(visit: Visit) -> None:
         with st.container(key="conversations"):
             show_list(visit)
         _show_pages(visit)
-        show_status(visit.assistant, words)
+        show_status(visit)
         _show_language(state, words)
 
 

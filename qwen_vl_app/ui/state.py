@@ -272,6 +272,12 @@ class PageState:
         self.is_taking, self.taking = False, ""
         self.records.asking, self.forms.is_taking_in = "", False
 
+    @property
+    def is_writing_in_dialog(self) -> bool:
+        """Whether a dialog is open that one writes in: drawn anew with the page, it loses what its fields have not told yet."""
+        is_taking_in = self.view is View.FORMS and self.forms.is_taking_in
+        return self.row_request is not None or self.tasks is not None or is_taking_in
+
     def forget_turn(self, turn_id: int) -> None:
         """Hold nothing any more of a turn that is gone."""
         self.opened.discard(turn_id)
