@@ -44,7 +44,10 @@ def _again(visit: Visit, numbers: Mapping[str, int]) -> None:
 
 
 def _edit(visit: Visit, numbers: Mapping[str, int]) -> None:
-    visit.state.editing = visit.assistant.turn(visit.owner, numbers.get("turn", 0)).id
+    turn = visit.assistant.turn(visit.owner, numbers.get("turn", 0))
+    # A question that is being answered offers no editing: opened later, when its answer has come, nobody asked for it.
+    if all(job.turn_id != turn.id for job in visit.assistant.running(visit.owner, turn.conversation_id)):
+        visit.state.editing = turn.id
 
 
 def _version(visit: Visit, numbers: Mapping[str, int]) -> None:
@@ -127,7 +130,7 @@ def _end_private(visit: Visit, _: Mapping[str, int]) -> None:
     number = visit.state.conversation_id
     if is_private(number) and number is not None:
         visit.assistant.delete(visit.owner, number)
-        visit.state.open(None)
+        visit.state.forget_conversation(number)
 
 
 _ACTS: Mapping[str, Callable[[Visit, Mapping[str, int]], None]] = {

@@ -20,10 +20,11 @@ from qwen_vl_app.ui.icon import ICON
 from qwen_vl_app.ui.live_answer import show_live_answers
 from qwen_vl_app.ui.pages import PAGES
 from qwen_vl_app.ui.pictures import forget_pictures
-from qwen_vl_app.ui.private_tab import hold_private
+from qwen_vl_app.ui.private_tab import forget_ended, hold_private
 from qwen_vl_app.ui.sidebar import show_sidebar
 from qwen_vl_app.ui.state import Problem, page_state
 from qwen_vl_app.ui.style import apply_style
+from qwen_vl_app.ui.tables_view import keep_unsaved
 from qwen_vl_app.ui.takeaway import show_take_away
 from qwen_vl_app.ui.tasks_dialog import show_tasks
 from qwen_vl_app.ui.visit import Visit
@@ -54,6 +55,10 @@ def show_chat_page(visit: Visit) -> None:
     # the making goes at the moment when it comes back finished.
     place, live_place = st.container(key="page"), st.container(key="live")
     hold_private(visit)
+    forget_ended(visit)
+    in_hand = visit.state.table_in_hand
+    if in_hand is not None and in_hand.key != visit.state.looked_at:
+        keep_unsaved(visit.state)
     shown = OpenConversation() if page is not None else _read(visit)
     with live_place:
         show_live_answers(visit, shown.live)
@@ -70,6 +75,8 @@ def show_chat_page(visit: Visit) -> None:
     show_tasks(visit)
     show_erasing(visit)
     show_take_away(visit)
+    if in_hand is not None and visit.state.table_in_hand is in_hand:  # not drawn anew: another page, or another version
+        keep_unsaved(visit.state)
     visit.assistant.page_stands()
 
 
@@ -85,9 +92,12 @@ def _read(visit: Visit) -> OpenConversation:
     try:
         return read_conversation(visit)
     except HistoryError as error:
-        state = visit.state
+        state, number = visit.state, visit.state.conversation_id
+        if error.code == "history.not_found":  # the address of one that is deleted, or another browser's
+            state.forget_conversation(number)
+        else:
+            state.open(None)
         state.problems = [Problem(error.reason)]
         # A private one that has ended: what is typed for it must not be kept by the next click.
-        state.asks_privately = is_private(state.conversation_id) and visit.assistant.private.may_begin
-        state.conversation_id = None  # the address of a conversation that is deleted, or another browser's
+        state.asks_privately = is_private(number) and visit.assistant.private.may_begin
         return OpenConversation()

@@ -86,7 +86,7 @@ def read_conversation(visit: Visit) -> OpenConversation:
     open_ones = [turn for turn in turns if turn.id in jobs and turn.state in (TurnState.QUEUED, TurnState.RUNNING)]
     live = tuple(
         # The first one's question stays where it will stand, so that nothing moves when its answer is finished.
-        OpenTurn(str(turn.id), jobs[turn.id], question_html(turn, visit.words) if at else "")
+        OpenTurn(str(turn.id), jobs[turn.id], question_html(turn, visit.words, may_edit=False) if at else "")
         for at, turn in enumerate(open_ones)
     )
     touched = assistant.records.corrected_turns(owner, state.conversation_id)
@@ -130,7 +130,7 @@ def show_conversation(visit: Visit, shown: OpenConversation) -> None:
             pictures = turn.pictures or pictures
             if shown.is_live(turn):
                 if shown.live[0].key == str(turn.id):
-                    quiet.add(f"{turn.id}-question", question_html(turn, words))
+                    quiet.add(f"{turn.id}-question", question_html(turn, words, may_edit=False))
             elif turn.id not in newest and _may_be_quiet(visit, turn):
                 html = _quiet_html(visit, turn, pictures, is_corrected=turn.id in shown.corrected_ids)
                 quiet.add(str(turn.id), html, is_whole=True)
@@ -154,7 +154,7 @@ def show_conversation(visit: Visit, shown: OpenConversation) -> None:
 
 def _may_be_quiet(visit: Visit, turn: Turn) -> bool:
     """Return whether a turn is finished and nobody works with it."""
-    return turn.answer is not None and turn.id not in visit.state.opened and turn.id != visit.state.editing
+    return turn.answer is not None and not visit.state.is_at_turn(turn.id)
 
 
 def _quiet_html(visit: Visit, turn: Turn, pictures: Sequence[TurnPicture], *, is_corrected: bool) -> str:
@@ -263,12 +263,18 @@ def _show_editor(visit: Visit, turn: Turn) -> None:
 
 
 def _show_large_view(visit: Visit, turns: Sequence[Turn]) -> None:
-    """Open the picture that was clicked on, once."""
-    wanted, visit.state.large = visit.state.large, None
+    """Show the picture that was clicked on, until it is closed."""
+    state = visit.state
+
+    def close() -> None:
+        state.large = None
+
     for turn in turns:
         for picture in turn.pictures:
-            if wanted == (turn.id, picture.id):
-                open_large(kept_picture(visit.assistant, visit.owner, picture), visit.words)
+            if state.large == (turn.id, picture.id):
+                open_large(kept_picture(visit.assistant, visit.owner, picture), visit.words, on_close=close)
+                return
+    close()  # its turn has gone
 
 
 def _show_loose_question(question: LooseQuestion, words: Words) -> None:

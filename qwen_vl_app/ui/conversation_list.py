@@ -27,7 +27,7 @@ HITS_AT_ONCE = 30
 
 
 def show_list(visit: Visit) -> None:
-    """Show the list, and the dialog that was asked for."""
+    """Show the list, and the dialog that was asked for, until it is closed."""
 
     def look_for() -> None:
         visit.state.search = searched()
@@ -38,13 +38,13 @@ def show_list(visit: Visit) -> None:
         on_did_change=lambda: act(visit, acted(LIST)),
         on_search_change=look_for,
     )
-    request, visit.state.row_request = visit.state.row_request, None
+    request = visit.state.row_request
     if request is None:
         return
     try:
         conversation = visit.assistant.conversation(visit.owner, request.conversation_id)
     except HistoryError as error:  # deleted meanwhile, in another tab
-        visit.state.problems = [Problem(error.reason)]
+        visit.state.row_request, visit.state.problems = None, [Problem(error.reason)]
         return
     if request.act == "rename":
         _rename(visit, conversation)
@@ -129,10 +129,14 @@ def _rename(visit: Visit, conversation: Conversation) -> None:
     words = visit.words
     key = f"title-{conversation.id}"
 
+    def close() -> None:
+        visit.state.row_request = None
+
     def keep() -> None:
+        close()
         _keep_title(visit, conversation.id, title=str(value_of(key) or ""))
 
-    @st.dialog(words("list.rename"))
+    @st.dialog(words("list.rename"), on_dismiss=close)
     def dialog() -> None:
         st.text_input(words("list.title"), value=conversation.title, key=key, max_chars=200)
         if st.button(words("list.save"), key="save-title", type="primary", on_click=keep):

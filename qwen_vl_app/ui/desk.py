@@ -46,6 +46,8 @@ class Desk:
 
     def _look_at(self, key: str) -> None:
         self.visit.state.looked_at = key
+        if self.turn_id is not None and key != NOTHING:  # it stays as elements when another answer comes below it
+            self.visit.state.opened.add(self.turn_id)
 
     @property
     def can_correct(self) -> bool:

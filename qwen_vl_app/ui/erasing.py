@@ -22,14 +22,14 @@ _SHOWN_CHARS = 120
 
 
 def show_erasing(visit: Visit) -> None:
-    """Ask before the turn that was chosen for it is erased, once."""
-    turn_id, visit.state.erasing = visit.state.erasing, None
+    """Ask before the turn that was chosen for it is erased, until that was answered."""
+    turn_id = visit.state.erasing
     if turn_id is None:
         return
     try:
         turn = visit.assistant.turn(visit.owner, turn_id)
     except HistoryError as error:  # erased meanwhile, in another tab
-        visit.state.problems = [Problem(error.reason)]
+        visit.state.erasing, visit.state.problems = None, [Problem(error.reason)]
         return
     _ask_before(visit, turn)
 
@@ -38,10 +38,14 @@ def _ask_before(visit: Visit, turn: Turn) -> None:
     words = visit.words
     said = turn.question if len(turn.question) <= _SHOWN_CHARS else f"{turn.question[: _SHOWN_CHARS - 1].rstrip()}…"
 
+    def close() -> None:
+        visit.state.erasing = None
+
     def erase() -> None:
+        close()
         _erase_turn(visit, turn)
 
-    @st.dialog(words("erase.turn"))
+    @st.dialog(words("erase.turn"), on_dismiss=close)
     def dialog() -> None:
         st.markdown(words("erase.turn_sure", question=plain(said)))
         if visit.assistant.is_running(visit.owner, turn.conversation_id):
@@ -49,7 +53,7 @@ def _ask_before(visit: Visit, turn: Turn) -> None:
         with st.container(horizontal=True):
             if st.button(words("erase.do"), key="erase-turn-sure", type="primary", on_click=erase):
                 st.rerun()
-            if st.button(words("list.cancel"), key="erase-turn-cancel"):
+            if st.button(words("list.cancel"), key="erase-turn-cancel", on_click=close):
                 st.rerun()
 
     dialog()
@@ -60,10 +64,7 @@ def _erase_turn(visit: Visit, turn: Turn) -> None:
     receipt = _erased(visit, lambda: visit.assistant.records.erase_turn(visit.owner, turn.id))
     if receipt is None:
         return
-    state.opened.discard(turn.id)
-    state.pictures_before = None
-    if state.editing == turn.id:
-        state.editing = None
+    state.forget_turn(turn.id)
     if receipt.conversations:  # it was the only one
         state.open(None)
     state.told = _told(receipt, "erase.turn_done", is_listed=not is_private(turn.conversation_id))
@@ -73,16 +74,20 @@ def ask_before_erasing(visit: Visit, conversation: Conversation) -> None:
     """Ask before a conversation is erased."""
     words = visit.words
 
+    def close() -> None:
+        visit.state.row_request = None
+
     def erase() -> None:
+        close()
         _erase_conversation(visit, conversation.id)
 
-    @st.dialog(words("list.delete"))
+    @st.dialog(words("list.delete"), on_dismiss=close)
     def dialog() -> None:
         st.markdown(words("list.delete_sure", title=plain(conversation.title)))
         with st.container(horizontal=True):
             if st.button(words("list.delete_for_good"), key="delete-sure", type="primary", on_click=erase):
                 st.rerun()
-            if st.button(words("list.cancel"), key="delete-cancel"):
+            if st.button(words("list.cancel"), key="delete-cancel", on_click=close):
                 st.rerun()
 
     dialog()
@@ -93,9 +98,7 @@ def _erase_conversation(visit: Visit, conversation_id: int) -> None:
     receipt = _erased(visit, lambda: visit.assistant.records.erase_conversation(visit.owner, conversation_id))
     if receipt is None:
         return
-    state.loose = [each for each in state.loose if each.conversation_id != conversation_id]
-    if state.conversation_id == conversation_id:
-        state.open(None)
+    state.forget_conversation(conversation_id)
     state.told = _told(receipt, "erase.conversation_done", is_listed=not is_private(conversation_id))
 
 

@@ -38,7 +38,7 @@ def show_sample(visit: Visit, batches: Callable[[], BatchRuns], draft: FormTempl
         is_tried = st.button(
             words("forms.try"), key="forms-try", icon=":material/science:", disabled=problem is not None, type="primary"
         )
-        st.button(words("forms.other_sample"), key="forms-other-sample", on_click=_drop_sample, args=(visit,))
+        st.button(words("forms.other_sample"), key="forms-other-sample", on_click=forms.drop_sample)
     if problem is not None:
         st.caption(words("builder.try_when", why=words.render(problem)))
     if is_tried and not isinstance(draft, Reason):
@@ -61,12 +61,6 @@ def _show_tried(visit: Visit, tried: JudgedForm, draft: FormTemplate | Reason) -
             st.markdown(f"**{plain(name_of(each, words.language))}** {shown}")
             for sentence in doubt_texts(each, tried, words.language):
                 st.caption(plain(sentence))
-
-
-def _drop_sample(visit: Visit) -> None:
-    forms = visit.state.forms
-    forms.sample_token = f"{forms.sample_token}+"
-    forms.sample = forms.tried = forms.sample_problem = None
 
 
 def _tried(visit: Visit, draft: FormTemplate, picture: StagedPicture) -> JudgedForm | Reason:

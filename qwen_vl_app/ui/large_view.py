@@ -5,6 +5,8 @@ Knows the picture view without places. Does not know which question the picture 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from qwen_vl_app.chat import Rendition
@@ -16,10 +18,10 @@ from qwen_vl_app.ui.pictures import ShownPicture, sizes_line
 from qwen_vl_app.ui.words import Words
 
 
-def open_large(picture: ShownPicture, words: Words) -> None:
-    """Show the upright view in a dialog, and on request what the model sees."""
+def open_large(picture: ShownPicture, words: Words, *, on_close: Callable[[], None] | None = None) -> None:
+    """Show the upright view in a dialog, and on request what the model sees. `on_close` is called when it is closed."""
 
-    @st.dialog(words("picture.title"), width="large")
+    @st.dialog(words("picture.title"), width="large", on_dismiss=on_close or "ignore")
     def large() -> None:
         try:
             if picture.clip is not None:

@@ -37,6 +37,8 @@ class OpenTurn:
 def show_live_answers(visit: Visit, live: Sequence[OpenTurn]) -> None:
     """Show what is in the making until it is over; then the whole page runs again and shows the finished answer.
 
+    Whoever writes in a dialog meanwhile is not disturbed: that comes when the dialog is closed.
+
     Call it in every run, at one place of the page, also with nothing to show: a timer of the browser may come late, and
     then finds this fragment instead of none.
     """
@@ -44,7 +46,7 @@ def show_live_answers(visit: Visit, live: Sequence[OpenTurn]) -> None:
     @st.fragment(run_every=POLL_S if live else None)
     def pulse() -> None:
         progress = [each.job.progress() for each in live]
-        if any(each.state.is_over for each in progress):
+        if any(each.state.is_over for each in progress) and not visit.state.is_writing_in_dialog:
             st.rerun()
         if not live:
             st.empty()  # in the place of what was there, at once

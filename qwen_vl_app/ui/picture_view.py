@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import PurePath
 from typing import Any
@@ -83,6 +83,7 @@ def show_picture_view(
         if wanted == "close":
             desk.close()
         elif wanted == "take_away":
+            desk.visit.state.forget_dialogs()
             desk.visit.state.taking = key
 
     browser_part("picture_view")(
@@ -174,12 +175,13 @@ def show_take_away(
     model: str,
     words: Words,
     key: str,
+    on_close: Callable[[], None],
 ) -> None:
     """Show a dialog of files: the picture with its boxes, and the boxes, corrected or as the model has them."""
     own = [place for place in places_of(regions) if place.region.picture_index == index]
     mine = [place for place in places if place.region.picture_index == index]
 
-    @st.dialog(words("view.take_away"))
+    @st.dialog(words("view.take_away"), on_dismiss=on_close)
     def dialog() -> None:
         taken = mine
         if mine != own:

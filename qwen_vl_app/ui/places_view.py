@@ -6,6 +6,7 @@ Knows which of the two is shown. Does not know how either is made.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import streamlit as st
 
@@ -15,6 +16,7 @@ from qwen_vl_app.ui.desk import Desk, Standing
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.picture_view import can_be_opened, counts_of, show_picture_view, show_take_away
 from qwen_vl_app.ui.pictures import ShownPicture, show_regions
+from qwen_vl_app.ui.state import PageState
 from qwen_vl_app.ui.words import Words
 
 
@@ -40,15 +42,27 @@ def show_places(
         picture, own = pictures[index], f"{key}-{index}"
         if desk is not None and desk.is_open(own, is_first=is_first) and can_be_opened(picture):
             show_picture_view(picture, places, regions=regions, index=index, pictures=pictures, desk=desk, key=own)
-            if desk.visit.state.taking == own:
-                desk.visit.state.taking = ""
-                show_take_away(picture, places, regions=regions, index=index, model=answer.model, words=words, key=own)
         else:
             _show_drawn(picture, [each for each in places if each.region.picture_index == index], words, desk, key=own)
+        if desk is not None and desk.visit.state.taking == own:  # also where a newer answer has closed the picture
+            show_take_away(
+                picture,
+                places,
+                regions=regions,
+                index=index,
+                model=answer.model,
+                words=words,
+                key=own,
+                on_close=partial(_take_no_more, desk.visit.state),
+            )
         is_first = False
     if standing.corrected.places is not None:
         st.caption(f":material/edit: {words('view.saved', **counts_of(places, regions))}")
     _show_left_out(answer.parsed.left_out, words)
+
+
+def _take_no_more(state: PageState) -> None:
+    state.taking = ""
 
 
 def _show_drawn(picture: ShownPicture, places: Sequence[Place], words: Words, desk: Desk | None, *, key: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from qwen_vl_app.errors import HistoryError
 from qwen_vl_app.private import PrivateConversations, is_private
 from qwen_vl_app.ui.visit import Visit
 
@@ -31,6 +32,20 @@ def hold_private(visit: Visit) -> bool:
     _hold(visit.assistant.private, visit.owner, number)
     visit.assistant.private.touch(visit.owner, number)
     return True
+
+
+def forget_ended(visit: Visit) -> None:
+    """Let go of what this tab still holds of private conversations that have ended while it showed something else."""
+    state = visit.state
+    held = {draft.conversation_id for draft in state.table_drafts.values()} | {
+        each.conversation_id for each in state.loose
+    }
+    for number in held - {state.conversation_id}:
+        if number is not None and is_private(number):
+            try:
+                visit.assistant.conversation(visit.owner, number)
+            except HistoryError:
+                state.forget_conversation(number)
 
 
 def _let_go(held: _Hold) -> None:

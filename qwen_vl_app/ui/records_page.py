@@ -94,13 +94,13 @@ def _show_forgetting(visit: Visit) -> None:
         )
     if state.asking:
         _confirm(visit, state.asking)
-        state.asking = ""
     if state.receipt is not None:
         _show_receipt(visit, state.receipt)
     _show_receipts(visit)
 
 
 def _ask_first(visit: Visit, what: str) -> None:
+    visit.state.forget_dialogs()
     visit.state.records.asking = what
 
 
@@ -108,15 +108,20 @@ def _confirm(visit: Visit, what: str) -> None:
     words = visit.words
     days = days_chosen("erase-range")
     if what == "days" and days is None:
+        visit.state.records.asking = ""
         return
 
+    def close() -> None:
+        visit.state.records.asking = ""
+
     def erase() -> None:
+        close()
         if what == "everything":
             _erase(visit, lambda: visit.assistant.records.erase_everything(visit.owner))
         elif days is not None:
             _erase(visit, lambda: _erase_days(visit, *days))
 
-    @st.dialog(words("records.erase_sure_title"))
+    @st.dialog(words("records.erase_sure_title"), on_dismiss=close)
     def dialog() -> None:
         if what == "everything" or days is None:
             st.markdown(words("records.erase_everything_sure"))
@@ -127,7 +132,7 @@ def _confirm(visit: Visit, what: str) -> None:
         with st.container(horizontal=True):
             if st.button(words("records.erase_for_good"), key="erase-sure", type="primary", on_click=erase):
                 st.rerun()
-            if st.button(words("list.cancel"), key="erase-cancel"):
+            if st.button(words("list.cancel"), key="erase-cancel", on_click=close):
                 st.rerun()
 
     dialog()
@@ -149,8 +154,7 @@ def _erase(visit: Visit, erase: Callable[[], ErasureReceipt]) -> None:
         state.problems = [Problem(error.reason)]
     finally:
         forget_pictures()
-    state.loose, state.last_question, state.search = [], "", ""
-    state.conversation_id = None
+    state.forget_everything()
 
 
 def _show_receipt(visit: Visit, receipt: ErasureReceipt) -> None:

@@ -127,7 +127,9 @@ def _ask(visit: Visit, *, text: str, pictures: Sequence[StagedPicture]) -> bool:
         return False
     visit.state.has_begun |= visit.state.conversation_id is None
     visit.state.conversation_id = job.conversation_id
-    visit.state.last_question, visit.state.view, visit.state.looked_at = text, View.CHAT, ""
+    visit.state.last_question, visit.state.view = text, View.CHAT
+    if not visit.state.is_at_table:  # else somebody is correcting it; otherwise the coming answer's picture opens
+        visit.state.looked_at = ""
     if job.turn_id is None:
         visit.state.loose.append(LooseQuestion(text, question.pictures, job.conversation_id, job))
     return True

@@ -35,7 +35,7 @@ def show_sidebar(visit: Visit) -> None:
         with st.container(key="conversations"):
             show_list(visit)
         _show_pages(visit)
-        show_status(visit.assistant, words)
+        show_status(visit)
         _show_language(state, words)
 
 
@@ -53,21 +53,23 @@ def _show_pages(visit: Visit) -> None:
 
 
 def _show_language(state: PageState, words: Words) -> None:
+    # The language is in the key: a switch keeps what was chosen on it, also when the browser's Back has changed it since.
+    key = f"language-{words.language.value}"
     st.segmented_control(
         words("language"),
         list(_LANGUAGES),
         default=words.language,
         required=True,
         format_func=_LANGUAGES.__getitem__,
-        key="language",
+        key=key,
         label_visibility="collapsed",
         width="stretch",
         on_change=_choose_language,
-        args=(state,),
+        args=(state, key),
     )
 
 
-def _choose_language(state: PageState) -> None:
-    chosen = value_of("language")
+def _choose_language(state: PageState, key: str) -> None:
+    chosen = value_of(key)
     if isinstance(chosen, Language):
         state.language = chosen

@@ -34,6 +34,8 @@ LIST = "conversation-list"
 """The key of the list of conversations."""
 NAVIGATION = "navigation"
 """The key of the pages in the side bar."""
+TABLE = "-table-"
+"""In the key of a table of an answer, before its number."""
 TURNS_AT_ONCE = 30
 CONVERSATIONS_AT_ONCE = 40
 _STATE = "page_state"
@@ -74,6 +76,27 @@ class LooseQuestion:
     pictures: tuple[StagedPicture, ...]
     conversation_id: int | None
     job: AnswerJob
+
+
+@dataclass(frozen=True, slots=True)
+class TableDraft:
+    """A table that is being corrected: how it stands, with what was done in a grid that is no longer drawn."""
+
+    corrected: CorrectedTable
+    turn_id: int
+    conversation_id: int | None
+    generation: int = 0
+    """Grows with every draft of one table, so that the grid is drawn anew from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableInHand:
+    """The grid that was drawn last for a table: what a person has done in it since is in its widget alone."""
+
+    key: str
+    widget: str
+    names: tuple[str, ...]
+    draft: TableDraft
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +164,11 @@ class FormsState:
         self.section = section
         self.turns += 1
 
+    def drop_sample(self) -> None:
+        """Let go of the sample picture and of what was read from it; its place is empty then."""
+        self.sample_token = f"{self.sample_token}+"
+        self.sample = self.tried = self.sample_problem = None
+
 
 @dataclass(slots=True)
 class RecordsState:
@@ -148,7 +176,7 @@ class RecordsState:
 
     offset: int = 0
     asking: str = ""
-    """What the next run asks about before it is erased: `days` or `everything`."""
+    """What a person is asked about before it is erased: `days` or `everything`, until they have answered."""
     receipt: ErasureReceipt | None = None
     verification: Verification | None = None
     told: Reason | None = None
@@ -175,8 +203,9 @@ class PageState:
     view: View = View.CHAT
     looked_at: str = ""
     """The key of the picture or table that is open to work on; empty for the newest answer's, `-` for none."""
-    table_drafts: dict[str, tuple[int, CorrectedTable]] = field(default_factory=dict)
-    """Tables that rows were added to and that are not saved yet, with how often that was."""
+    table_drafts: dict[str, TableDraft] = field(default_factory=dict)
+    """Tables that were changed and are not saved yet."""
+    table_in_hand: TableInHand | None = None
     tasks: str | None = None
     """The ready-made task that is open in a dialog; empty for the list of them, None while it is closed."""
     turns_shown: int = TURNS_AT_ONCE
@@ -193,15 +222,16 @@ class PageState:
     opened: set[int] = field(default_factory=set)
     """Turns further up that a person wants to work with."""
     large: tuple[int, int] | None = None
-    """A turn and its picture that the next run shows large."""
+    """A turn and its picture that are shown large. This and every other dialog's wish stands until the dialog is closed:
+    whatever ends on the page meanwhile draws it anew, and a dialog that is not drawn is gone."""
     row_request: RowRequest | None = None
-    """What the next run opens a dialog for."""
+    """What a dialog of the list is open for."""
     is_taking: bool = False
-    """The next run offers the open conversation to be taken away."""
+    """The open conversation is offered to be taken away."""
     taking: str = ""
-    """The part of an answer that the next run offers to be taken away."""
+    """The part of an answer that is offered to be taken away."""
     erasing: int | None = None
-    """The turn whose erasing the next run asks about."""
+    """The turn whose erasing is asked about."""
     told: tuple[Reason, ...] = ()
     """What was just erased, until something else is done."""
     jump: tuple[int, int] | None = None
@@ -233,13 +263,64 @@ class PageState:
         self.last_question = ""
         self.asks_privately = False
         self.editing, self.jump = None, None
-        self.is_taking, self.taking = False, ""
         self.opened = set()
+        self.forget_dialogs()
 
     def forget_dialogs(self) -> None:
-        """Want none of the dialogs that no run has opened yet: of several wishes the last counts, and a page has one dialog."""
+        """Close every dialog: of several wishes the last counts, a page has one, and on another page none comes back."""
         self.large, self.row_request, self.erasing, self.tasks = None, None, None, None
         self.is_taking, self.taking = False, ""
+        self.records.asking, self.forms.is_taking_in = "", False
+
+    @property
+    def is_writing_in_dialog(self) -> bool:
+        """Whether a dialog is open that one writes in: drawn anew with the page, it loses what its fields have not told yet."""
+        is_taking_in = self.view is View.FORMS and self.forms.is_taking_in
+        return self.row_request is not None or self.tasks is not None or is_taking_in
+
+    def forget_turn(self, turn_id: int) -> None:
+        """Hold nothing any more of a turn that is gone."""
+        self.opened.discard(turn_id)
+        self.pictures_before = None
+        if self.editing == turn_id:
+            self.editing = None
+        self._forget_tables(lambda draft: draft.turn_id == turn_id)
+
+    def forget_conversation(self, conversation_id: int | None) -> None:
+        """Hold nothing any more of a conversation that is gone; where it is the open one, none is."""
+        self.loose = [each for each in self.loose if each.conversation_id != conversation_id]
+        self._forget_tables(lambda draft: draft.conversation_id == conversation_id)
+        self.pictures_before = None
+        if self.conversation_id == conversation_id:
+            self.open(None)
+
+    def forget_everything(self) -> None:
+        """Hold nothing any more of what was asked, answered, read or typed in any conversation. The open page stays."""
+        view, problems, asks_privately = self.view, self.problems, self.asks_privately
+        self.loose, self.pictures_before, self.restore, self.search = [], None, None, ""
+        self._forget_tables(lambda _: True)
+        self.open(None)
+        self.view, self.problems, self.asks_privately = view, problems, asks_privately
+        self.forms.drop_sample()
+
+    def _forget_tables(self, is_gone: Callable[[TableDraft], bool]) -> None:
+        self.table_drafts = {key: draft for key, draft in self.table_drafts.items() if not is_gone(draft)}
+        if self.table_in_hand is not None and is_gone(self.table_in_hand.draft):
+            self.table_in_hand = None
+
+    @property
+    def is_at_table(self) -> bool:
+        """Whether what is open to work on is a table."""
+        return TABLE in self.looked_at
+
+    def is_at_turn(self, turn_id: int) -> bool:
+        """Return whether a turn is worked with, or holds what is not saved yet."""
+        return (
+            turn_id in self.opened
+            or turn_id == self.editing
+            or self.taking.startswith(f"{turn_id}-")
+            or any(draft.turn_id == turn_id for draft in self.table_drafts.values())
+        )
 
     def go_to_turn(self, turn_id: int) -> None:
         """Let the page scroll to a turn of the open conversation."""
@@ -256,6 +337,7 @@ class PageState:
     def show(self, view: View) -> None:
         """Turn to another page."""
         self.view = view
+        self.forget_dialogs()
         self.records = RecordsState()
         self.run_id = ""
         self.problems, self.told = [], ()
@@ -263,6 +345,7 @@ class PageState:
     def open_run(self, run_id: str) -> None:
         """Turn to a run over a folder, or with no id to the list of them."""
         self.view = View.BATCH
+        self.forget_dialogs()
         self.run_id = run_id
         self.problems = []
 

@@ -16,6 +16,7 @@ from qwen_vl_app.model_check import CheckKind
 from qwen_vl_app.texts import format_bytes
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.side_rows import SideRow, show_rows
+from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
 
 LOADING_POLL_S = 0.5
@@ -25,11 +26,11 @@ STATUS_POLL_S = 2.0
 _STARTING = (EngineState.EMPTY, EngineState.LOADING)
 
 
-def show_status(assistant: Assistant, words: Words) -> None:
+def show_status(visit: Visit) -> None:
     """Show the status lines; while the model loads they follow it, and the page runs again when it may be asked."""
     with st.container(gap="xxsmall", key="status"):
-        _follow_loading(assistant, words)
-        _follow_status(assistant, words)
+        _follow_loading(visit)
+        _follow_status(visit.assistant, visit.words)
 
 
 def _follow_status(assistant: Assistant, words: Words) -> None:
@@ -60,8 +61,9 @@ def status_rows(status: AssistantStatus, words: Words) -> list[SideRow]:
     return rows
 
 
-def _follow_loading(assistant: Assistant, words: Words) -> None:
+def _follow_loading(visit: Visit) -> None:
     """Follow the model into memory. The fragment stays when that is over, for a timer of the browser may come late."""
+    assistant, words = visit.assistant, visit.words
     first = assistant.status.engine
 
     every = LOADING_POLL_S if first.plan is not None else STARTING_POLL_S
@@ -72,7 +74,8 @@ def _follow_loading(assistant: Assistant, words: Words) -> None:
         if first.state not in _STARTING:
             st.empty()
             return
-        if engine.state not in _STARTING or (engine.plan is not None) != (first.plan is not None):
+        is_over = engine.state not in _STARTING or (engine.plan is not None) != (first.plan is not None)
+        if is_over and not visit.state.is_writing_in_dialog:
             st.rerun()
         if _is_reading(engine):
             st.progress(engine.loaded_bytes / engine.weights_bytes, text=loading_line(engine, words))

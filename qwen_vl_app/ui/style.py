@@ -44,7 +44,7 @@ _RULES = """
 /* The grid's own CSV lets cells run as formulas; ours is under "Take away". */
 [data-testid="stElementToolbarButton"]:has([aria-label="Download as CSV"]) { display: none; }
 /* The chosen language is told by its border and ground: blue letters on dark blue would be hard to read. */
-.st-key-language button { color: inherit !important; }
+[class*="st-key-language-"] button { color: inherit !important; }
 /* A form under review: the crop never pushes the value off the screen, and the row under review is marked. */
 .st-key-forms-crop img { max-height: 24vh; width: auto !important; max-width: 100%; object-fit: contain; }
 .st-key-forms-picture img { max-height: 52vh; width: auto !important; max-width: 100%; }

@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from qwen_vl_app.chat import Table
 from qwen_vl_app.corrections import CorrectedTable, table_text, withdrawn_table
 from qwen_vl_app.ui.desk import Desk, Standing
 from qwen_vl_app.ui.markdown import plain
-from qwen_vl_app.ui.state import value_of
+from qwen_vl_app.ui.state import TABLE, PageState, TableDraft, TableInHand, value_of
 from qwen_vl_app.ui.words import Words
 
 PLAIN_ROWS, PLAIN_COLUMNS = 20, 6
@@ -31,13 +32,15 @@ _DECIMAL = re.compile(r"-?(?:0|[1-9]\d{0,11})\.\d{0,2}[1-9]")
 def show_tables(standing: Standing, words: Words, *, desk: Desk | None, key: str) -> None:
     """Show every table of an answer as a person left it."""
     for number, found in enumerate(standing.tables):
-        own = f"{key}-table-{number}"
+        own = f"{key}{TABLE}{number}"
         mine = standing.corrected.tables.get(number)
         if desk is not None and desk.can_correct and desk.is_open(own):
             with st.container(key=f"looked-at-{own}", gap="small"):
                 _show_editor(found, mine, number=number, desk=desk, key=own)
         else:
             _show_table(found, mine, words)
+            if desk is not None and own in desk.visit.state.table_drafts:
+                st.caption(f":material/edit_note: {words('tables.unsaved')}")
         _show_tools(found, mine, words, desk=desk, number=number, key=own)
 
 
@@ -102,15 +105,17 @@ def _typed(table: Table, names: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def _show_editor(found: AnswerTable, mine: CorrectedTable | None, *, number: int, desk: Desk, key: str) -> None:
-    words, drafts = desk.visit.words, desk.visit.state.table_drafts
+    words, state = desk.visit.words, desk.visit.state
+    assert desk.turn_id is not None  # noqa: S101 - only such tables can be corrected
     model = CorrectedTable(found.table, tuple(range(len(found.table.rows))))
-    generation, draft = drafts.get(key, (0, mine or model))
+    draft = state.table_drafts.get(key) or TableDraft(mine or model, desk.turn_id, state.conversation_id)
     names = _head(found, words)
-    widget = f"edit-{key}-{generation}"
+    widget = f"edit-{key}-{draft.generation}"
+    in_hand = state.table_in_hand = TableInHand(key, widget, names, draft)
     st.caption(words("tables.hint"))
     # As text: a grid of numbers takes neither the decimal point that the model missed, nor "n/a", nor the letter in a tag.
     st.data_editor(
-        {name: [row[at] for row in draft.table.rows] for at, name in enumerate(names)},
+        {name: [row[at] for row in draft.corrected.table.rows] for at, name in enumerate(names)},
         num_rows="delete",
         hide_index=True,
         key=widget,
@@ -119,35 +124,55 @@ def _show_editor(found: AnswerTable, mine: CorrectedTable | None, *, number: int
     )
 
     def now() -> CorrectedTable:
-        return edited(draft, value_of(widget), names=names)
+        return _now(in_hand)
+
+    def put_down() -> None:
+        state.table_in_hand = None
+        state.table_drafts.pop(key, None)
 
     def add_row() -> None:
         after = now()
-        rows = (*after.table.rows, ("",) * len(names))
-        drafts[key] = (generation + 1, CorrectedTable(Table(found.table.columns, rows), (*after.of, None)))
+        table = Table(found.table.columns, (*after.table.rows, ("",) * len(names)))
+        put_down()
+        state.table_drafts[key] = _later(draft, CorrectedTable(table, (*after.of, None)))
 
     def save() -> None:
         after = now()
         standing = mine or model
         if after == standing or desk.correct(table_text(number, after, model=found.table, language=words.language)):
-            drafts.pop(key, None)
+            put_down()
             desk.close()
 
     def restore() -> None:
         if mine is None or desk.correct(withdrawn_table(number, words.language)):
-            drafts.pop(key, None)
+            put_down()
             desk.close()
 
     def close() -> None:
-        drafts.pop(key, None)
+        put_down()
         desk.close()
 
     with st.container(horizontal=True, gap="small", key=f"editing-{key}"):
         st.button(words("tables.save"), key=f"save-{key}", type="primary", on_click=save)
         st.button(words("tables.add_row"), key=f"row-{key}", icon=":material/add:", on_click=add_row)
-        if mine is not None or key in drafts:
+        if mine is not None or key in state.table_drafts:
             st.button(words("tables.restore"), key=f"restore-{key}", icon=":material/undo:", on_click=restore)
         st.button(words("view.discard"), key=f"discard-{key}", type="tertiary", on_click=close)
+
+
+def keep_unsaved(state: PageState) -> None:
+    """Keep what was done in a grid that the page no longer shows: after the run its widget is forgotten, with every cell."""
+    in_hand, state.table_in_hand = state.table_in_hand, None
+    if in_hand is not None and (after := _now(in_hand)) != in_hand.draft.corrected:
+        state.table_drafts[in_hand.key] = _later(in_hand.draft, after)
+
+
+def _now(in_hand: TableInHand) -> CorrectedTable:
+    return edited(in_hand.draft.corrected, value_of(in_hand.widget), names=in_hand.names)
+
+
+def _later(draft: TableDraft, table: CorrectedTable) -> TableDraft:
+    return replace(draft, corrected=table, generation=draft.generation + 1)
 
 
 def edited(draft: CorrectedTable, changes: object, *, names: Sequence[str]) -> CorrectedTable:

@@ -26,15 +26,14 @@ _DRAWN_SIDE_PX = 1600
 
 
 def show_take_away(visit: Visit) -> None:
-    """Offer the open conversation in the forms in which it may be taken away, once, where that was asked for."""
-    is_wanted, visit.state.is_taking = visit.state.is_taking, False
+    """Offer the open conversation in the forms in which it may be taken away, where that was asked for, until it is closed."""
     number = visit.state.conversation_id
-    if not is_wanted or number is None:
+    if not visit.state.is_taking or number is None:
         return
     try:
         conversation = visit.assistant.conversation(visit.owner, number)
     except HistoryError as error:  # deleted meanwhile, in another tab
-        visit.state.problems = [Problem(error.reason)]
+        visit.state.is_taking, visit.state.problems = False, [Problem(error.reason)]
         return
     _offer(visit, conversation)
 
@@ -52,7 +51,10 @@ def _offer(visit: Visit, conversation: Conversation) -> None:
     def report() -> bytes:
         return as_pdf(visit, conversation)
 
-    @st.dialog(words("turn.take_away"))
+    def close() -> None:
+        visit.state.is_taking = False
+
+    @st.dialog(words("turn.take_away"), on_dismiss=close)
     def dialog() -> None:
         st.caption(words("records.take_away_what"))
         for code, make, ending, mime in (

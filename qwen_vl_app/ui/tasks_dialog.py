@@ -6,7 +6,7 @@ Knows the tasks there are and writes their question into the composer. Does not 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import streamlit as st
@@ -18,6 +18,7 @@ from qwen_vl_app.tasks import TASKS, Takes, Task, prompt_of
 from qwen_vl_app.texts import t
 from qwen_vl_app.ui.cards_html import show_task_cards
 from qwen_vl_app.ui.markdown import plain
+from qwen_vl_app.ui.state import value_of
 from qwen_vl_app.ui.visit import Visit
 
 NEW = "+"
@@ -74,46 +75,76 @@ def _fill_in(visit: Visit, task: Task) -> None:
     engine = visit.assistant.status.engine
     _back(visit)
     st.subheader(t(task.title_code, language), anchor=False)
-    given: Sequence[str] = ()
+    given_key = f"task-given-{task.name}"
+
+    def make(written: str) -> str:
+        """Return the question that the task makes of what was written; empty while that is missing."""
+        whole = task.takes is Takes.INSTRUCTION
+        given = [part for each in ([written] if whole else _SEPARATORS.split(written)) if (part := each.strip())]
+        if task.takes is not Takes.NOTHING and not given:
+            return ""
+        return prompt_of(task, given, coordinates=engine.coordinates, language=language.value)
+
+    written = ""
     if task.takes is not Takes.NOTHING:
         written = st.text_area(
             words(f"tasks.{task.takes.value}"),
             placeholder=words(f"tasks.{task.takes.value}_example"),
-            key=f"task-given-{task.name}",
+            key=given_key,
             height=110,
         )
-        whole = task.takes is Takes.INSTRUCTION
-        given = [part for each in ([written] if whole else _SEPARATORS.split(written)) if (part := each.strip())]
     if task.picture_count > 1:
         st.caption(f":material/photo_library: {words('tasks.two')}")
-    if task.takes is not Takes.NOTHING and not given:
+    prompt = made = make(written)
+    if not made:
         st.caption(words("tasks.missing"))
-        prompt = ""
     else:
-        made = prompt_of(task, given, coordinates=engine.coordinates, language=language.value)
-        # Its key carries the words, so that it shows anew what they made of it.
-        prompt = st.text_area(words("tasks.question"), value=made, key=f"task-prompt-{hash(made)}", height=110)
+        prompt = st.text_area(words("tasks.question"), value=made, key=_prompt_key(made), height=110)
     detail = engine.plan.rung(task.detail).detail if engine.plan is not None else task.detail
     st.caption(f":material/lightbulb: {words('tasks.better', hint=plain(t(task.hint_code, language)))}")
     st.caption(f":material/photo_size_select_large: {words('tasks.rung', detail=words(f'detail.{detail.value}'))}")
-    _end(visit, prompt, detail)
+
+    def now() -> tuple[str, Detail]:
+        last = make(_text_of(given_key))
+        return (_text_of(_prompt_key(last)) if last == made else last), detail
+
+    _end(visit, prompt, detail, now=now)
+
+
+def _prompt_key(made: str) -> str:
+    """Return the key of a question to be changed. It carries the words, so that it shows anew what the task made of them."""
+    return f"task-prompt-{hash(made)}"
+
+
+def _text_of(key: str) -> str:
+    value = value_of(key)
+    return value if isinstance(value, str) else ""
 
 
 def _take(visit: Visit, prompt: str, *, detail: str) -> None:
-    visit.state.write(prompt, detail=detail)
-    visit.state.tasks = None
+    if prompt:  # else the click that took it emptied it as well
+        visit.state.write(prompt, detail=detail)
+        visit.state.tasks = None
 
 
-def _end(visit: Visit, prompt: str, detail: Detail) -> None:
-    """Offer to take the question, and to keep it under a name."""
+def _end(visit: Visit, prompt: str, detail: Detail, *, now: Callable[[], tuple[str, Detail]]) -> None:
+    """Offer to take the question, and to keep it under a name.
+
+    `now` returns, in a callback, what stands in the widgets: the click that takes a question is often what ends its writing.
+    """
     words = visit.words
+
+    def take() -> None:
+        last, rung = now()
+        _take(visit, last.strip(), detail=rung.value)
+
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         st.button(
             words("tasks.take"),
             key="task-take",
             type="primary",
             disabled=not prompt.strip(),
-            on_click=partial(_take, visit, prompt.strip(), detail=detail.value),
+            on_click=take,
         )
         with st.popover(words("tasks.save_as"), icon=":material/bookmark_add:", disabled=not prompt.strip()):
             title = st.text_input(words("tasks.own_name"), max_chars=80, key="task-own-name")
@@ -137,16 +168,29 @@ def _show_own(visit: Visit) -> None:
         with st.container(horizontal=True, gap="small", vertical_alignment="center", wrap=False, key=f"own-task-{at}"):
             take = partial(_take, visit, task.prompt, detail=_rung(visit, task.detail))
             st.button(
-                plain(task.title), key=f"take-own-{at}", help=plain(task.prompt[:300]), width="stretch", on_click=take
+                plain(task.title),
+                key=f"take-own-{task.title}",  # by its title: at its position stands another one after a click on the bin
+                help=plain(task.prompt[:300]),
+                width="stretch",
+                on_click=take,
             )
-            if st.button(words("tasks.remove"), key=f"remove-own-{at}", icon=":material/delete:", type="tertiary"):
-                try:
-                    store.remove(visit.owner, task.title)
-                except AppError as error:
-                    st.warning(words.render(error), icon=":material/info:")
-                else:
-                    st.rerun(scope="fragment")
+            _show_removing(visit, task)
     _show_sharing(visit, tasks)
+
+
+def _show_removing(visit: Visit, task: OwnTask) -> None:
+    words = visit.words
+    with st.popover(
+        words("tasks.remove"), icon=":material/delete:", type="tertiary", key=f"ask-remove-own-{task.title}"
+    ):
+        st.markdown(words("tasks.remove_sure", title=plain(task.title)))
+        if st.button(words("tasks.remove"), key=f"remove-own-{task.title}", type="primary"):
+            try:
+                visit.assistant.own_tasks.remove(visit.owner, task.title)
+            except AppError as error:
+                st.warning(words.render(error), icon=":material/info:")
+            else:
+                st.rerun()
 
 
 def _show_sharing(visit: Visit, tasks: Sequence[OwnTask]) -> None:
@@ -192,7 +236,12 @@ def _write_new(visit: Visit) -> None:
         format_func=lambda each: words(f"detail.{each.value}"),
         key="task-own-detail",
     )
-    _end(visit, prompt, detail)
+
+    def now() -> tuple[str, Detail]:
+        chosen = value_of("task-own-detail")
+        return _text_of("task-own-prompt"), chosen if isinstance(chosen, Detail) else detail
+
+    _end(visit, prompt, detail, now=now)
 
 
 def _save(visit: Visit, tasks: Sequence[OwnTask]) -> bool:

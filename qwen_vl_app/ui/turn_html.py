@@ -31,9 +31,9 @@ def picture_url(picture_id: int, rendition: Rendition) -> str:
     return f"{PICTURES}/{picture_id}/{rendition.value}"
 
 
-def question_html(turn: Turn, words: Words) -> str:
-    """Return a kept question with its pictures, its time, and the button to edit it."""
-    edit = button("edit", words("turn.edit"), icon="edit", turn=turn.id)
+def question_html(turn: Turn, words: Words, *, may_edit: bool = True) -> str:
+    """Return a kept question with its pictures, its time, and the button to edit it: not while it is being answered."""
+    edit = button("edit", words("turn.edit"), icon="edit", turn=turn.id) if may_edit else ""
     return (
         f'<section class="qvl-question" data-turn-place="{turn.id}" aria-label="{escape(words("turn.person"))}">'
         f"{thumbnails_html(turn, words)}"

@@ -154,6 +154,23 @@ def close_picture(page: AppTest) -> AppTest:
     return page.run()
 
 
+def dismiss(page: AppTest) -> AppTest:
+    """Close the dialog as its cross does, or Escape."""
+    states = page._tree.get_widget_states()
+    (dialog,) = page.get("dialog")
+    states.widgets.add(id=dialog.proto.id, trigger_value=True)
+    return page._run(states)
+
+
+def correct_cells(page: AppTest, rows: Mapping[int, Mapping[str, str]]) -> AppTest:
+    """Write into cells of the table that is open to be corrected; the page hears of them with its next run, as here."""
+    states = page._tree.get_widget_states()
+    (grid,) = [each for each in page.dataframe if "edit-" in each.proto.id]
+    done = {"edited_rows": rows, "added_rows": [], "deleted_rows": []}
+    states.widgets.add(id=grid.proto.id, string_value=json.dumps(done))
+    return page._run(states)
+
+
 def _handed(page: AppTest) -> tuple[Assistant, list[Callable[[Visit], object]]]:
     assert page.args is not None
     return page.args[0], page.args[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from qwen_vl_app.answers import places_of
 from qwen_vl_app.corrections import amended, places_text
+from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.texts import Language
 from qwen_vl_app.ui.desk import as_they_stand
 from qwen_vl_app.ui.markdown import plain, shown_answer, without_data, without_tables
@@ -18,7 +20,17 @@ from qwen_vl_app.ui.state import PageState
 from qwen_vl_app.ui.takeaway import as_json
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
-from tests.ui.conftest import MakeAssistant, ask, close_picture, finish, html_on, page_of, words_on
+from tests.ui.conftest import (
+    MakeAssistant,
+    ask,
+    click,
+    close_picture,
+    correct_cells,
+    finish,
+    html_on,
+    page_of,
+    words_on,
+)
 from tests.ui.fakes import png
 
 BOXES = 'Here:\n```json\n[{"bbox_2d": [28, 0, 56, 28], "label": "lamp"}]\n```'
@@ -63,6 +75,66 @@ def test_a_cell_of_a_column_of_numbers_takes_any_text(make_assistant: MakeAssist
     page = page.button(key="open-table-1-table-0").click().run()
     shown = page.dataframe[0].value
     assert [list(row) for row in shown.to_numpy()] == [["101", "15"], ["102", "12"]]
+
+
+TWO_TABLES = "| Tag | Bar |\n|---|---|\n| 101 | 15 |\n| 102 | 12 |\n\nand\n\n| No |\n|---|\n| 7 |"
+
+
+def _bars(page: AppTest) -> list[str]:
+    """Return the second column of the table that is open to be corrected."""
+    (grid,) = [each for each in page.dataframe if "edit-" in each.proto.id]
+    return list(grid.value["Bar"])
+
+
+def test_cells_that_were_written_outlast_the_answer_of_the_next_question(
+    make_assistant: MakeAssistant, gate: threading.Semaphore
+) -> None:
+    """Sending leaves the table open, and so does the answer that comes meanwhile; then the cells are saved as written."""
+    assistant = make_assistant(engine=FakeEngine([TWO_TABLES, ["Yes", "."], "And no."], gate=gate))
+    gate.release()
+    page = finish(assistant, ask(page_of(assistant), "Table"))
+    page = ask(page, "Is it on?")
+    page = correct_cells(page.button(key="open-table-1-table-0").click().run(), {0: {"Bar": "1.5"}})
+    gate.release(5)
+    page = finish(assistant, ask(finish(assistant, page), "And now?")).run()
+    assert [str(button.key) for button in page.button if str(button.key).startswith("save-")] == ["save-1-table-0"]
+    page = page.button(key="save-1-table-0").click().run()
+    assert not page.exception
+    assert list(page.table[0].value.to_numpy()[0]) == ["101", r"**1\.5** *(was 15)*"]
+    assert "not saved yet" not in words_on(page)
+
+
+def test_cells_that_were_written_are_kept_while_something_else_is_looked_at(make_assistant: MakeAssistant) -> None:
+    """Another table, another page, another conversation: the table says what waits in it; discarding it is a person's."""
+    assistant = make_assistant(TWO_TABLES, "Yes.")
+    page = finish(assistant, ask(page_of(assistant), "Table"))
+    page = correct_cells(page.button(key="open-table-1-table-0").click().run(), {0: {"Bar": "1.5"}})
+    page = page.button(key="open-table-1-table-1").click().run()
+    assert "not saved yet" in words_on(page)
+    page = page.button(key="open-table-1-table-0").click().run()
+    assert _bars(page) == ["1.5", "12"]
+    page = correct_cells(page, {1: {"Bar": "1.2"}})
+    page = click(page, "page-settings")
+    page = finish(assistant, ask(click(page, "open", conversation=1), "Is it on?"))
+    assert "not saved yet" in words_on(page)
+    page = page.button(key="open-table-1-table-0").click().run()
+    assert _bars(page) == ["1.5", "1.2"]
+    page = page.button(key="discard-1-table-0").click().run()
+    assert "not saved yet" not in words_on(page)
+    page = page.button(key="open-table-1-table-0").click().run()
+    assert _bars(page) == ["15", "12"]
+
+
+def test_a_draft_goes_with_its_turn(make_assistant: MakeAssistant) -> None:
+    """What is erased is in no tab's hands either."""
+    assistant = make_assistant(TWO_TABLES, "Yes.")
+    page = finish(assistant, ask(page_of(assistant), "Table"))
+    page = correct_cells(page.button(key="open-table-1-table-0").click().run(), {0: {"Bar": "1.5"}})
+    page = page.button(key="open-table-1-table-1").click().run()
+    assert page.session_state["page_state"].table_drafts
+    page = click(page, "erase", turn=1).button(key="erase-turn-sure").click().run()
+    state = page.session_state["page_state"]
+    assert not state.table_drafts and state.table_in_hand is None
 
 
 def test_other_data_is_a_tree(make_assistant: MakeAssistant) -> None:

@@ -269,6 +269,30 @@ def test_a_private_conversation_that_is_gone_leaves_its_tab_private(make_assista
     assert assistant.conversations("local") == ()
 
 
+@pytest.mark.parametrize("is_open", [True, False])
+def test_nothing_of_a_private_conversation_that_is_gone_is_left_in_its_tab(
+    make_assistant: MakeAssistant, is_open: bool
+) -> None:
+    """Neither the question for the arrow up nor a table that was being corrected, whether it was open or left."""
+    assistant = make_assistant("| A |\n|---|\n| 1 |", "Yes.")
+    page = finish(assistant, ask(click(page_of(assistant), "private", on=1), "Whisper?"))
+    (turn,) = assistant.turns("local", int(address_of(page)["c"]))
+    page = page.button(key=f"open-table-{turn.id}-table-0").click().run()
+    page = page.button(key=f"row-{turn.id}-table-0").click().run()
+    page = click(page, "edit", turn=turn.id)
+    if not is_open:
+        page = page.button(key="new").click().run()
+    assert page.session_state["page_state"].table_drafts
+    assistant.private.end_all("local")
+    page = page.run()
+    state = page.session_state["page_state"]
+    assert composer_of(page)["last_question"] == ""
+    assert not state.table_drafts and state.table_in_hand is None
+    assert not state.loose and not state.opened and state.editing is None
+    assert composer_of(page)["private"] == ("on" if is_open else "choice")
+    assert ("no longer in the history" in words_on(page)) is is_open
+
+
 def test_a_site_that_keeps_records_offers_no_private_conversations(make_assistant: MakeAssistant) -> None:
     """There is no switch, and a click on one that is not there changes nothing."""
     assistant = make_assistant("Yes.")

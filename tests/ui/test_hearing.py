@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pytest
 from streamlit.testing.v1 import AppTest
 
 from qwen_vl_app.assistant import Assistant
+from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.ui.sending import ask_edited
 from qwen_vl_app.ui.state import Told
 from qwen_vl_app.ui.visit import Visit
-from tests.ui.conftest import MakeAssistant, address_of, click, composer_of, finish, page_of, send, tell, words_on
+from tests.ui.conftest import (
+    MakeAssistant,
+    address_of,
+    ask,
+    click,
+    composer_of,
+    dismiss,
+    finish,
+    html_on,
+    page_of,
+    send,
+    tell,
+    words_on,
+)
+from tests.ui.fakes import png
 
 
 def sent(number: int, text: str, *, conversation: int | None = None, ids: tuple[str, ...] = ()) -> Told:
@@ -77,6 +94,91 @@ def test_of_several_dialogs_the_last_one_opens(make_assistant: MakeAssistant) ->
     assert not page.exception
     assert len(page.get("dialog")) == 1
     assert "PDF" in str(page.get("dialog")[0])
+
+
+@pytest.mark.parametrize(
+    ("act", "facts"),
+    [
+        ("rename", {"conversation": "1"}),
+        ("delete", {"conversation": "1"}),
+        ("erase", {"turn": "1"}),
+        ("take-away", {}),
+        ("large", {"turn": "1", "picture": "1"}),
+    ],
+)
+def test_a_dialog_stays_until_it_is_closed_and_does_not_come_back(
+    make_assistant: MakeAssistant, act: str, facts: Mapping[str, str]
+) -> None:
+    """An answer that ends draws the page anew, and what was typed into the dialog would be gone with it."""
+    assistant = make_assistant("One", "Two", "Three")
+    page = finish(assistant, ask(page_of(assistant), "Once", a__png=png()))
+
+    def opened(page: AppTest) -> AppTest:
+        page = click(page, act, **facts)
+        assert len(page.get("dialog")) == 1
+        return page
+
+    page = finish(assistant, send(opened(page), "Twice")).run()
+    assert len(page.get("dialog")) == 1 and not page.exception
+    page = dismiss(page)
+    assert not page.get("dialog") and not page.run().get("dialog")
+    page = tell(opened(page), Told(1, "went", {"c": "1"}))
+    assert not page.get("dialog")
+    page = click(opened(page), "open", conversation=1)
+    assert not page.get("dialog")
+    page = click(opened(page), "page-settings")
+    assert not page.get("dialog")
+    page = tell(page, Told(2, "went", {"c": "1"}))
+    assert not page.get("dialog") and not page.exception
+
+
+@pytest.mark.parametrize(
+    ("act", "facts", "button"),
+    [
+        ("rename", {"conversation": "1"}, "save-title"),
+        ("delete", {"conversation": "1"}, "delete-cancel"),
+        ("delete", {"conversation": "1"}, "delete-sure"),
+        ("erase", {"turn": "1"}, "erase-turn-cancel"),
+    ],
+)
+def test_a_dialog_that_was_answered_is_closed(
+    make_assistant: MakeAssistant, act: str, facts: Mapping[str, str], button: str
+) -> None:
+    """Whatever the answer was, the next run does not ask again."""
+    assistant = make_assistant("One")
+    page = click(finish(assistant, send(page_of(assistant), "Once")), act, **facts)
+    page = page.button(key=button).click().run()
+    assert not page.get("dialog") and not page.run().get("dialog")
+    assert not page.exception
+
+
+def test_what_is_taken_away_of_a_picture_stays_offered_when_the_next_answer_comes(
+    make_assistant: MakeAssistant,
+) -> None:
+    """The newer answer closes the picture, and not the dialog above it."""
+    box = '[{"bbox_2d": [28, 0, 56, 28], "label": "lamp"}]'
+    assistant = make_assistant(box, box)
+    page = finish(assistant, ask(page_of(assistant), "Where?", a__png=png(width=560, height=280)))
+    assert page.args is not None
+    page.args[1].append(lambda visit: setattr(visit.state, "taking", "1-0"))
+    page = finish(assistant, send(page.run(), "And now?")).run()
+    assert len(page.get("dialog")) == 1 and not page.exception
+    assert not dismiss(page).run().get("dialog")
+
+
+def test_a_question_that_is_being_answered_is_not_edited(
+    make_assistant: MakeAssistant, gate: threading.Semaphore
+) -> None:
+    """There is no pencil on it; a click that was made all the same opens nothing, also not when the answer is there."""
+    assistant = make_assistant(engine=FakeEngine([["One ", "more"]], gate=gate))
+    page = send(page_of(assistant), "Once")
+    assert "Once" in html_on(page) and 'data-act="edit"' not in html_on(page)
+    page = click(page, "edit", turn=1)
+    gate.release(5)
+    page = finish(assistant, page)
+    assert not page.text_area
+    assert 'data-act="edit"' in html_on(page)
+    assert click(page, "edit", turn=1).text_area(key="edited-1").value == "Once"
 
 
 def test_the_second_click_of_two_asks_nothing(make_assistant: MakeAssistant) -> None:

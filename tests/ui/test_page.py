@@ -19,7 +19,7 @@ from qwen_vl_app.texts import Language
 from qwen_vl_app.ui import pages as page_module
 from qwen_vl_app.ui.chat_page import PROFILE_COOKIE
 from qwen_vl_app.ui.pages import PAGES
-from qwen_vl_app.ui.state import CONVERSATIONS_AT_ONCE, TURNS_AT_ONCE
+from qwen_vl_app.ui.state import CONVERSATIONS_AT_ONCE, TURNS_AT_ONCE, Told
 from qwen_vl_app.ui.status_view import loading_line, queue_line, status_rows
 from qwen_vl_app.ui.words import Words
 from tests.hub_parts import WAIT_S
@@ -35,6 +35,7 @@ from tests.ui.conftest import (
     page_of,
     run_until,
     search,
+    tell,
     titles_of,
     words_on,
 )
@@ -108,9 +109,20 @@ def test_an_uploaders_english_words_give_way_to_the_pages_own(make_assistant: Ma
 def test_the_language_can_be_switched_and_stays_in_the_address(make_assistant: MakeAssistant) -> None:
     """Choosing Chinese turns the whole page, and a reload keeps it."""
     page = page_of(make_assistant())
-    page = page.segmented_control(key="language").set_value("中文").run()
+    page = page.segmented_control(key="language-en").set_value("中文").run()
     assert page.title[0].value == "就图片提问"
     assert address_of(page)["lang"] == "zh"
+
+
+def test_the_language_can_be_switched_after_the_browser_went_back_over_a_switch(make_assistant: MakeAssistant) -> None:
+    """The switch shows the language of the page, and the other one is one click away again."""
+    page = page_of(make_assistant())
+    page = page.segmented_control(key="language-en").set_value("中文").run()
+    page = tell(page, Told(1, "went", {})).run()
+    assert page.title[0].value == "Ask about your pictures"
+    switch = page.segmented_control(key="language-en")
+    assert switch.value is Language.ENGLISH
+    assert switch.set_value("中文").run().title[0].value == "就图片提问"
 
 
 def test_a_sample_of_the_demo_model_is_one_click_from_an_answer(make_assistant: MakeAssistant, tmp_path: Path) -> None:

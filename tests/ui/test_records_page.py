@@ -10,9 +10,12 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from qwen_vl_app.assistant import LOCAL_OWNER, Assistant
-from qwen_vl_app.chat import ErasureReceipt, Fragment, Question, TextPiece
+from qwen_vl_app.chat import ErasureReceipt, Fragment, Question, Table, TextPiece
+from qwen_vl_app.corrections import CorrectedTable
+from qwen_vl_app.errors import Reason
 from qwen_vl_app.history import HistoryStore, Keeping, KeepingMode
 from qwen_vl_app.ui.records_search import _marked
+from qwen_vl_app.ui.state import TableDraft
 from tests.hub_parts import WAIT_S
 from tests.ui.conftest import MakeAssistant, address_of, click, page_of, words_on
 from tests.ui.fakes import png
@@ -104,6 +107,23 @@ class TestFinding:
 
 
 class TestErasing:
+    def test_a_tab_holds_nothing_of_what_was_erased(self, assistant: Assistant) -> None:
+        """Neither the picture beside the editor of templates, nor a table that was being corrected, nor what is looked for."""
+        page = click(page_of(assistant, conversation=1), "edit", turn=1)
+        state = page.session_state["page_state"]
+        state.forms.sample, state.forms.tried = assistant.stage(png(), "sample.png"), Reason("tasks.unknown")
+        table = CorrectedTable(Table(("A",), (("1",),)), (0,))
+        state.table_drafts["1-table-0"] = TableDraft(table, 1, 1)
+        state.search = "lamp"
+        page = click(page, "page-records")
+        page.button(key="erase-everything-ask").click().run()
+        page.run()  # the question stands until it is answered
+        page.button(key="erase-sure").click().run()
+        assert "Erased. Receipt 1" in words_on(page) and not page.get("dialog")
+        assert (state.forms.sample, state.forms.tried, state.search, state.last_question) == (None, None, "", "")
+        assert not state.table_drafts and state.pictures_before is None
+        assert state.editing is None and not state.opened and state.conversation_id is None
+
     def test_everything_goes_after_a_question_and_leaves_a_receipt(self, assistant: Assistant) -> None:
         """Nothing is erased by the first click."""
         page = records_of(assistant)

@@ -121,6 +121,40 @@ def test_conversations_are_found_pinned_renamed_and_deleted_by_keyboard(browser:
     visitor.leave()
 
 
+def test_what_is_typed_into_a_dialog_outlasts_an_answer_that_ends(browser: Browser, address: str) -> None:
+    """The page waits with the finished answer until the dialog is closed; closed, it does not come back."""
+    visitor = Visitor(browser, address)
+    page = visitor.page
+    visitor.ask("LONG please")
+    expect(page.get_by_text("word5 ")).to_be_visible()
+    page.get_by_role("button", name="“LONG please”").click()
+    page.get_by_role("menuitem", name="Rename").click()
+    title = page.get_by_role("dialog").get_by_role("textbox")
+    expect(title).to_have_value("LONG please")
+    title.press("ControlOrMeta+a")
+    title.press_sequentially("Valve")
+    other = visitor.context.new_page()
+    other.goto(page.url)
+    other.get_by_role("button", name="Stop").click()
+    expect(other.get_by_text("Stopped. What was there is kept.")).to_be_visible()
+    page.wait_for_timeout(1_000)  # what is to be seen is that nothing happens
+    expect(title).to_have_value("Valve")
+    page.get_by_role("dialog").get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Stopped. What was there is kept.")).to_be_visible()
+    expect(page.get_by_test_id("conversation")).to_have_text("Valve")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+    page.get_by_role("button", name="“Valve”").click()
+    page.get_by_role("menuitem", name="Rename").click()
+    expect(title).to_have_value("Valve")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    visitor.ask("Where is the lamp?")
+    expect(page.get_by_text("One lamp:")).to_be_visible()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    visitor.leave()
+
+
 def test_a_long_conversation_keeps_its_place_and_opens_with_one_click(browser: Browser, address: str) -> None:
     """Earlier turns come above what one reads, which is not drawn anew; and one click opens a picture further up."""
     visitor = Visitor(browser, f"{address}?c={LONG_CONVERSATION}", profile=LONG_OWNER)

@@ -280,6 +280,26 @@ def test_a_table_is_corrected_and_opens_in_excel(browser: Browser, address: str)
     desk.leave()
 
 
+def test_cells_that_were_written_outlast_the_next_answer(browser: Browser, address: str) -> None:
+    """The table stays open while another question is asked and answered, with what was written in it."""
+    desk = Desk(browser, address, "TABLE")
+    page = desk.page
+    desk.button("Sort and correct").click()
+    grid = page.get_by_test_id("stDataFrame")
+    expect(grid.locator("canvas").first).to_be_visible()
+    editor = page.locator(".gdg-input, input.gdg-input, textarea.gdg-input").first
+    wait_until(lambda: _opened(page, grid, editor))
+    editor.fill("13")
+    page.keyboard.press("Enter")
+    expect(editor).to_be_hidden()
+    desk.ask("FIELDS")
+    expect(page.get_by_text("ACME").first).to_be_visible()
+    expect(desk.button("Save corrections")).to_be_visible()
+    desk.button("Save corrections").click()
+    expect(page.get_by_text("was 12")).to_be_visible()
+    desk.leave()
+
+
 def _opened(page: Page, grid: Locator, editor: Locator) -> bool:
     """Whether a click on the third cell of the first row and Enter open it; a grid that still grows takes no click."""
     box = grid.bounding_box()
