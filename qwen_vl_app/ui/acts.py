@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from qwen_vl_app.errors import AppError
 from qwen_vl_app.private import is_private
 from qwen_vl_app.tasks import TASKS
+from qwen_vl_app.ui.holdings import Problem, RowRequest, View
 from qwen_vl_app.ui.sending import ask_again, ask_sample, show_version
-from qwen_vl_app.ui.state import Problem, RowRequest, View
 from qwen_vl_app.ui.visit import Visit
 
 

@@ -16,13 +16,14 @@ from qwen_vl_app.private import is_private
 from qwen_vl_app.ui.composer import show_composer
 from qwen_vl_app.ui.conversation import OpenConversation, read_conversation, show_conversation
 from qwen_vl_app.ui.erasing import show_erasing
+from qwen_vl_app.ui.holdings import Problem
 from qwen_vl_app.ui.icon import ICON
 from qwen_vl_app.ui.live_answer import show_live_answers
 from qwen_vl_app.ui.pages import PAGES
 from qwen_vl_app.ui.pictures import forget_pictures
 from qwen_vl_app.ui.private_tab import forget_ended, hold_private
 from qwen_vl_app.ui.sidebar import show_sidebar
-from qwen_vl_app.ui.state import Problem, page_state
+from qwen_vl_app.ui.state import page_state
 from qwen_vl_app.ui.style import apply_style
 from qwen_vl_app.ui.tables_view import keep_unsaved
 from qwen_vl_app.ui.takeaway import show_take_away

@@ -20,13 +20,14 @@ from qwen_vl_app.private import is_private
 from qwen_vl_app.ui.answer_ending import with_checks
 from qwen_vl_app.ui.answer_view import below_answer, show_answer, show_below_answer
 from qwen_vl_app.ui.desk import Desk, Standing, standing_of
+from qwen_vl_app.ui.holdings import LooseQuestion
 from qwen_vl_app.ui.kept_html import html_of
 from qwen_vl_app.ui.large_view import open_large
 from qwen_vl_app.ui.live_answer import OpenTurn
 from qwen_vl_app.ui.pictures import ShownPicture, kept_picture, show_pictures, staged_picture
 from qwen_vl_app.ui.quiet_answer import ANSWER_FOLD, quiet_answer_html
 from qwen_vl_app.ui.sending import ask_edited, ask_loose_again
-from qwen_vl_app.ui.state import TURNS_AT_ONCE, LooseQuestion, value_of
+from qwen_vl_app.ui.state import TURNS_AT_ONCE, value_of
 from qwen_vl_app.ui.turn_html import (
     actions_html,
     earlier_html,

@@ -18,7 +18,8 @@ from qwen_vl_app.errors import AppError, HistoryError
 from qwen_vl_app.ui.acts import act
 from qwen_vl_app.ui.browser_part import browser_part
 from qwen_vl_app.ui.erasing import ask_before_erasing
-from qwen_vl_app.ui.state import LIST, Problem, acted, searched, value_of
+from qwen_vl_app.ui.holdings import Problem
+from qwen_vl_app.ui.state import LIST, acted, searched, value_of
 from qwen_vl_app.ui.turn_html import picture_url
 from qwen_vl_app.ui.visit import Visit
 

@@ -12,7 +12,7 @@ from qwen_vl_app.answers import AnswerTable, tables_in
 from qwen_vl_app.chat import Answer, Size, Turn
 from qwen_vl_app.corrections import Corrected, corrected
 from qwen_vl_app.errors import AppError, HistoryError, Reason
-from qwen_vl_app.ui.state import Problem
+from qwen_vl_app.ui.holdings import Problem
 from qwen_vl_app.ui.visit import Visit
 
 NOTHING = "-"

@@ -12,9 +12,9 @@ import streamlit as st
 from qwen_vl_app.chat import Conversation, ErasureReceipt, Turn
 from qwen_vl_app.errors import AppError, HistoryError, Reason
 from qwen_vl_app.private import is_private
+from qwen_vl_app.ui.holdings import Problem
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.pictures import forget_pictures
-from qwen_vl_app.ui.state import Problem
 from qwen_vl_app.ui.visit import Visit
 
 _SHOWN_CHARS = 120

@@ -14,8 +14,8 @@ from qwen_vl_app.chat import JsonValue
 from qwen_vl_app.forms import FieldState, FieldType, FormDesk, JudgedField, JudgedForm, value_of
 from qwen_vl_app.forms.evidence import doubt_texts, name_of
 from qwen_vl_app.ui.forms_rows import choose_field, show_badges
+from qwen_vl_app.ui.holdings import FormsState
 from qwen_vl_app.ui.markdown import plain
-from qwen_vl_app.ui.state import FormsState
 from qwen_vl_app.ui.visit import Visit
 
 

@@ -15,9 +15,10 @@ from qwen_vl_app.errors import AppError, BatchError
 from qwen_vl_app.forms import FillPlan, FormDesk, FormTemplate, LookAt
 from qwen_vl_app.ui.batch_run import state_line
 from qwen_vl_app.ui.dropped import FILLED, show_dropped, whole_drop
+from qwen_vl_app.ui.holdings import Problem
 from qwen_vl_app.ui.labels import key_of, labels_of
 from qwen_vl_app.ui.markdown import plain
-from qwen_vl_app.ui.state import Problem, value_of
+from qwen_vl_app.ui.state import value_of
 from qwen_vl_app.ui.visit import Visit
 
 POLL_S = 1.0

@@ -13,9 +13,9 @@ from qwen_vl_app.forms import desk_of
 from qwen_vl_app.ui.batch_page import show_batch_page
 from qwen_vl_app.ui.doctor_page import show_doctor_page
 from qwen_vl_app.ui.forms_page import show_forms_page
+from qwen_vl_app.ui.holdings import View
 from qwen_vl_app.ui.records_page import show_records_page
 from qwen_vl_app.ui.settings_page import show_settings_page
-from qwen_vl_app.ui.state import View
 from qwen_vl_app.ui.visit import Visit
 
 

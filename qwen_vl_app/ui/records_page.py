@@ -16,9 +16,10 @@ from qwen_vl_app.chat import ErasureReceipt
 from qwen_vl_app.errors import AppError, Reason
 from qwen_vl_app.records import day_of
 from qwen_vl_app.texts import format_bytes
+from qwen_vl_app.ui.holdings import Problem
 from qwen_vl_app.ui.pictures import forget_pictures
 from qwen_vl_app.ui.records_search import days_chosen, show_search
-from qwen_vl_app.ui.state import Problem, value_of
+from qwen_vl_app.ui.state import value_of
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
 

@@ -12,7 +12,8 @@ from dataclasses import replace
 from qwen_vl_app.chat import Question, SamplingParams, StagedPicture
 from qwen_vl_app.errors import AppError, Reason, UsageError
 from qwen_vl_app.samples import Sample
-from qwen_vl_app.ui.state import LooseQuestion, Problem, Restored, View, submitted
+from qwen_vl_app.ui.holdings import LooseQuestion, Problem, Restored, View
+from qwen_vl_app.ui.state import submitted
 from qwen_vl_app.ui.visit import Visit
 
 

@@ -11,22 +11,30 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import streamlit as st
 
-from qwen_vl_app.answer_job import AnswerJob
-from qwen_vl_app.chat import ErasureReceipt, StagedPicture, TurnPicture
-from qwen_vl_app.corrections import CorrectedTable
+from qwen_vl_app.chat import TurnPicture
 from qwen_vl_app.doctor import Finding
 from qwen_vl_app.errors import AppError, Reason
-from qwen_vl_app.records import Verification
 from qwen_vl_app.texts import Language
+from qwen_vl_app.ui.holdings import (
+    FormsState,
+    LooseQuestion,
+    Problem,
+    RecordsState,
+    Restored,
+    RowRequest,
+    TableDraft,
+    TableInHand,
+    Told,
+    View,
+)
 
 if TYPE_CHECKING:
-    from qwen_vl_app.ui.forms_draft import TemplateDraft
+    pass
 
 COMPOSER = "composer"
 """The key of the composer."""
@@ -39,150 +47,6 @@ TABLE = "-table-"
 TURNS_AT_ONCE = 30
 CONVERSATIONS_AT_ONCE = 40
 _STATE = "page_state"
-
-
-class View(StrEnum):
-    """The pages there are."""
-
-    CHAT = "chat"
-    RECORDS = "records"
-    BATCH = "batch"
-    FORMS = "forms"
-    SETTINGS = "settings"
-    DOCTOR = "doctor"
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Why something was not taken. `name` is the file that it is about, where it is about one."""
-
-    reason: Reason
-    name: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RowRequest:
-    """What was asked of a conversation in the list, and wants a dialog first: `rename` or `delete`."""
-
-    act: str
-    conversation_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class LooseQuestion:
-    """A question that the history could not keep: it lives as long as the tab."""
-
-    text: str
-    pictures: tuple[StagedPicture, ...]
-    conversation_id: int | None
-    job: AnswerJob
-
-
-@dataclass(frozen=True, slots=True)
-class TableDraft:
-    """A table that is being corrected: how it stands, with what was done in a grid that is no longer drawn."""
-
-    corrected: CorrectedTable
-    turn_id: int
-    conversation_id: int | None
-    generation: int = 0
-    """Grows with every draft of one table, so that the grid is drawn anew from it."""
-
-
-@dataclass(frozen=True, slots=True)
-class TableInHand:
-    """The grid that was drawn last for a table: what a person has done in it since is in its widget alone."""
-
-    key: str
-    widget: str
-    names: tuple[str, ...]
-    draft: TableDraft
-
-
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """What goes back into the composer, once: `token` grows with each."""
-
-    text: str
-    staged_ids: tuple[str, ...]
-    token: int
-    replaces: bool = False
-    """True where it takes the place of what is typed there."""
-    detail: str = ""
-    """The rung that goes with it; empty where it stays as it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """One thing that the composer tells. What was not heard yet is told again with the next, under the same number."""
-
-    number: int
-    kind: str
-    """`sent`, `did` or `went`."""
-    value: Mapping[str, object]
-
-
-@dataclass(slots=True)
-class FormsState:
-    """What the page of forms has open."""
-
-    section: str = ""
-    """The part of the page; empty for the one that fits what there is."""
-    turns: int = 0
-    """Grows with every turn to another part, so that the control above is drawn anew."""
-    form_id: str = ""
-    field_key: str = ""
-    """The field under review; empty for the worst."""
-    template: str = ""
-    """The template in the editor, or chosen for filling."""
-    run_id: str = ""
-    """The run that fills forms just now."""
-    who: str = ""
-    """Who reviews."""
-    decided: int = 0
-    """Grows with every decision, so that the next value's own input is drawn anew; `refused` with every one that was not taken."""
-    refused: int = 0
-    drafts: dict[str, TemplateDraft] = field(default_factory=dict)
-    """What was typed into the editor and not saved yet, by the templates' names."""
-    opened: int = 0
-    """Grows with every template that is opened in the editor."""
-    is_taking_in: bool = False
-    """Whether the dialog for a template from elsewhere is open."""
-    done: Reason | None = None
-    """What was just done, said once."""
-    sample: StagedPicture | None = None
-    """The picture beside the editor."""
-    sample_taken: str = ""
-    """The drop that it was taken from, `sample_token` what empties the place, `sample_problem` why it was no picture."""
-    sample_token: str = ""
-    sample_problem: Reason | None = None
-    tried: object = None
-    """What the template in the editor gave for the sample picture."""
-
-    def turn(self, section: str) -> None:
-        """Turn to another part of the page."""
-        self.section = section
-        self.turns += 1
-
-    def drop_sample(self) -> None:
-        """Let go of the sample picture and of what was read from it; its place is empty then."""
-        self.sample_token = f"{self.sample_token}+"
-        self.sample = self.tried = self.sample_problem = None
-
-
-@dataclass(slots=True)
-class RecordsState:
-    """What the records page keeps: how far a search was leafed through, and what was done last."""
-
-    offset: int = 0
-    asking: str = ""
-    """What a person is asked about before it is erased: `days` or `everything`, until they have answered."""
-    receipt: ErasureReceipt | None = None
-    verification: Verification | None = None
-    told: Reason | None = None
-    """What came of the last thing that leaves no receipt."""
-    upload: int = 0
-    """Grows with each archive that was brought in, so that the next finds an empty place."""
 
 
 @dataclass(slots=True)

@@ -17,8 +17,8 @@ from qwen_vl_app.errors import AppError, HistoryError
 from qwen_vl_app.imaging import draw_regions
 from qwen_vl_app.imaging.report import ReportEntry, write_report
 from qwen_vl_app.ui.desk import CORRECTED, as_they_stand, is_corrected
+from qwen_vl_app.ui.holdings import Problem
 from qwen_vl_app.ui.markdown import without_data, without_tables
-from qwen_vl_app.ui.state import Problem
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
 

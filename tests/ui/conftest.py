@@ -24,9 +24,9 @@ from qwen_vl_app.history import HistoryStore, Keeping, KeepingMode
 from qwen_vl_app.ui.acts import act as act_of
 from qwen_vl_app.ui.composer import hear
 from qwen_vl_app.ui.desk import Desk
+from qwen_vl_app.ui.holdings import Told
 from qwen_vl_app.ui.pictures import forget_pictures
 from qwen_vl_app.ui.sending import ask as ask_of
-from qwen_vl_app.ui.state import Told
 from qwen_vl_app.ui.visit import Visit
 from tests.chromium import chromium
 from tests.hub_parts import WAIT_S, wait_until_let_go

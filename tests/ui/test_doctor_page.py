@@ -27,8 +27,8 @@ def view_of(assistant: Assistant, view: str, *, locale: str = "en-US") -> AppTes
 
 def _script(assistant: object, view: str) -> None:  # copied into a module of its own, which knows no name of this one
     from qwen_vl_app.ui.chat_page import visit_of
+    from qwen_vl_app.ui.holdings import View
     from qwen_vl_app.ui.pages import PAGES
-    from qwen_vl_app.ui.state import View
 
     PAGES[View(view)].show(visit_of(assistant))  # type: ignore[arg-type]
 

@@ -11,8 +11,8 @@ from streamlit.testing.v1 import AppTest
 
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.engine.fake import FakeEngine
+from qwen_vl_app.ui.holdings import Told
 from qwen_vl_app.ui.sending import ask_edited
-from qwen_vl_app.ui.state import Told
 from qwen_vl_app.ui.visit import Visit
 from tests.ui.conftest import (
     MakeAssistant,

@@ -18,8 +18,9 @@ from qwen_vl_app.tasks import TASKS
 from qwen_vl_app.texts import Language
 from qwen_vl_app.ui import pages as page_module
 from qwen_vl_app.ui.chat_page import PROFILE_COOKIE
+from qwen_vl_app.ui.holdings import Told
 from qwen_vl_app.ui.pages import PAGES
-from qwen_vl_app.ui.state import CONVERSATIONS_AT_ONCE, TURNS_AT_ONCE, Told
+from qwen_vl_app.ui.state import CONVERSATIONS_AT_ONCE, TURNS_AT_ONCE
 from qwen_vl_app.ui.status_view import loading_line, queue_line, status_rows
 from qwen_vl_app.ui.words import Words
 from tests.hub_parts import WAIT_S

@@ -14,8 +14,8 @@ from qwen_vl_app.chat import ErasureReceipt, Fragment, Question, Table, TextPiec
 from qwen_vl_app.corrections import CorrectedTable
 from qwen_vl_app.errors import Reason
 from qwen_vl_app.history import HistoryStore, Keeping, KeepingMode
+from qwen_vl_app.ui.holdings import TableDraft
 from qwen_vl_app.ui.records_search import _marked
-from qwen_vl_app.ui.state import TableDraft
 from tests.hub_parts import WAIT_S
 from tests.ui.conftest import MakeAssistant, address_of, click, page_of, words_on
 from tests.ui.fakes import png
