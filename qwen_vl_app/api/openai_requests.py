@@ -149,7 +149,14 @@ class JsonSchemaFormat(Strict):
 
 
 class ResponseFormat(Strict):
-    """The form of the answer."""
+    """The form of the answer. What is to fit a schema names it: the description says so, and the door refuses it otherwise."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"type": {"const": "json_schema"}}},
+            "then": {"required": ["json_schema"], "properties": {"json_schema": {"type": "object"}}},
+        }
+    )
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchemaFormat | None = None

@@ -68,22 +68,21 @@ def clip_text(oracle: Oracle, image: ImageInput) -> str:
 
 def expected_ids(oracle: Oracle, *messages: Message) -> list[int]:
     """Return the prompt's tokens: the folder's template around what stands for pictures and clips."""
-    shown = [image for message in messages for image in message.images]
     chat = [{"role": message.role, "content": [{"type": "text", "text": "\x00" * len(message.images) + message.text}]}
             for message in messages]  # fmt: skip
     text = oracle.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-    pictures = clips = 0
-    for image in shown:
-        if image.clip is None:
-            pictures += 1
-            name = f"Picture {pictures}: "
-            body = (
-                "<|vision_start|>" + "<|image_pad|>" * (image.size.pixels // (4 * oracle.patch**2)) + "<|vision_end|>"
-            )
-        else:
-            clips += 1
-            name, body = f"Video {clips}: ", clip_text(oracle, image)
-        text = text.replace("\x00", (name if len(shown) > 1 else "") + body, 1)
+    for message in messages:
+        pictures = clips = 0
+        for image in message.images:
+            if image.clip is None:
+                pictures += 1
+                name = f"Picture {pictures}: "
+                tokens = image.size.pixels // (4 * oracle.patch**2)
+                body = "<|vision_start|>" + "<|image_pad|>" * tokens + "<|vision_end|>"
+            else:
+                clips += 1
+                name, body = f"Video {clips}: ", clip_text(oracle, image)
+            text = text.replace("\x00", (name if len(message.images) > 1 else "") + body, 1)
     return list(oracle.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
