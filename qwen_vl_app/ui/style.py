@@ -35,6 +35,7 @@ _RULES = """
 [data-testid="stBottomBlockContainer"] { padding-bottom: 1.1rem; }
 /* Nothing that is clicked there would arrive; the composer says so. */
 [data-qvl-away] [data-testid="stSidebarUserContent"] { opacity: 0.55; pointer-events: none; }
+[data-qvl-cut] [data-testid="stDialog"]:not(:has([data-testid="stVerticalBlock"])) { display: none; }
 /* A drawn picture that can be opened is one button as well. */
 [class*="st-key-regions-"] { position: relative; width: fit-content; max-width: 100%; border-radius: 0.5rem; }
 [class*="st-key-look-"] { position: absolute; inset: 0; z-index: 1; }

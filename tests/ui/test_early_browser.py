@@ -96,6 +96,23 @@ def test_what_goes_astray_on_a_standing_connection_is_told_once_more(page: Page,
     expect(page.locator("[data-acts-of]")).to_have_count(2)
 
 
+def test_the_page_alone_says_that_the_app_is_away(page: Page, address: str) -> None:
+    """Streamlit asks in a dialog whether one is connected to the internet, and takes the focus: it is closed."""
+    line = Line(page)
+    page.goto(address)
+    expect(page.get_by_test_id(TEXT_AREA)).to_be_enabled()
+    line.cut()
+    page.evaluate(
+        """() => {
+            const asks = "<section><button></button>Are you connected to the internet?</section>";
+            document.body.insertAdjacentHTML("beforeend", `<div data-testid="stDialog">${asks}</div>`);
+            document.body.lastElementChild.querySelector("button").addEventListener("click", () => { window.isClosed = true; });
+        }"""
+    )
+    page.wait_for_function("() => window.isClosed")
+    expect(page.get_by_text("The app does not answer")).to_be_visible()
+
+
 def test_a_question_waits_for_its_pictures_and_comes_back_whole(page: Page, address: str, picture: Path) -> None:
     """After a reload Enter may be faster than the chips; and what cannot be asked joins what is being typed by then."""
     line = Line(page)

@@ -254,18 +254,24 @@ def test_a_picture_is_zoomed_by_wheel_keys_and_two_fingers(browser: Browser, add
     desk.leave()
 
 
-def test_a_table_is_corrected_and_opens_in_excel(browser: Browser, address: str) -> None:
-    """A changed cell is marked with what it was; XLSX has text where zeros lead, and no cell runs."""
-    desk = Desk(browser, address, "TABLE")
+def _write_into_the_table(desk: Desk, text: str) -> None:
+    """Open the table to be corrected, and write into a cell of it."""
     page = desk.page
     desk.button("Sort and correct").click()
     grid = page.get_by_test_id("stDataFrame")
     expect(grid.locator("canvas").first).to_be_visible()
     editor = page.locator(".gdg-input, input.gdg-input, textarea.gdg-input").first
     wait_until(lambda: _opened(page, grid, editor))
-    editor.fill("13")
+    editor.fill(text)
     page.keyboard.press("Enter")
     expect(editor).to_be_hidden()
+
+
+def test_a_table_is_corrected_and_opens_in_excel(browser: Browser, address: str) -> None:
+    """A changed cell is marked with what it was; XLSX has text where zeros lead, and no cell runs."""
+    desk = Desk(browser, address, "TABLE")
+    page = desk.page
+    _write_into_the_table(desk, "13")
     desk.button("Save corrections").click()
     expect(page.get_by_text("was 12")).to_be_visible()
     desk.button("Take away").click()
@@ -284,14 +290,7 @@ def test_cells_that_were_written_outlast_the_next_answer(browser: Browser, addre
     """The table stays open while another question is asked and answered, with what was written in it."""
     desk = Desk(browser, address, "TABLE")
     page = desk.page
-    desk.button("Sort and correct").click()
-    grid = page.get_by_test_id("stDataFrame")
-    expect(grid.locator("canvas").first).to_be_visible()
-    editor = page.locator(".gdg-input, input.gdg-input, textarea.gdg-input").first
-    wait_until(lambda: _opened(page, grid, editor))
-    editor.fill("13")
-    page.keyboard.press("Enter")
-    expect(editor).to_be_hidden()
+    _write_into_the_table(desk, "13")
     desk.ask("FIELDS")
     expect(page.get_by_text("ACME").first).to_be_visible()
     expect(desk.button("Save corrections")).to_be_visible()

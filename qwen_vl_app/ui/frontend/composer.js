@@ -540,6 +540,9 @@ class Composer {
 
   /* Says on every page that nothing which is clicked now would arrive. */
   sayAway(isCut) {
+    document.documentElement.toggleAttribute("data-qvl-cut", isCut);
+    clearInterval(this.closingTheirs);
+    if (isCut) this.closingTheirs = setInterval(closeConnectionError, LOOK_AGAIN_MS);
     if (isCut && (this.sayingAway || this.away.matches(":popover-open"))) return;
     clearTimeout(this.sayingAway);
     this.sayingAway = 0;
@@ -919,6 +922,12 @@ function isAway() {
 function isLineCut() {
   const state = appElement()?.dataset.testConnectionState;
   return state !== undefined && state !== "CONNECTED";
+}
+
+/* Streamlit asks in a dialog of its own whether one is connected to the internet, and takes the focus. Its dialogs hold nothing of a page's. */
+function closeConnectionError() {
+  const dialogs = [...document.querySelectorAll('[data-testid="stDialog"]')];
+  dialogs.find((each) => !each.querySelector('[data-testid="stVerticalBlock"]'))?.querySelector("section > button")?.click();
 }
 
 function isUntold(each) {
