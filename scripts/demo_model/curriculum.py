@@ -23,6 +23,7 @@ from scripts.demo_model.drawn_lessons import (
     skill_lesson,
     wide_lesson,
 )
+from scripts.demo_model.later_lessons import later_lesson
 from scripts.demo_model.lessons import Lesson
 from scripts.demo_model.magnified import seen_grid
 from scripts.demo_model.part_lessons import part_lesson, part_letters, random_part
@@ -51,7 +52,8 @@ class SizeShares:
     """How lessons of several sizes are shared out: the rungs of the plan, the rest between them.
 
     `free` is the part of those above the usual size whose characters stand anywhere, `surfaces` that of other lessons that show surfaces.
-    `parts` comes before all that: the part of all lessons that show parts of plates, which are seen larger by themselves.
+    `parts` comes before all that: the part of all lessons that show parts of plates, which are seen larger by themselves. `later` is the
+    part of other lessons whose picture comes after another one, and `widest_pair` the most visual tokens of a picture that has another beside it.
     """
 
     usual: float
@@ -60,6 +62,8 @@ class SizeShares:
     free: float
     surfaces: float = 0.2
     parts: float = 0.0
+    later: float = 0.0
+    widest_pair: int = RUNGS[0]
 
     def chances(self) -> tuple[float, float, float, float]:
         """Return the chance of each rung, from the usual one up, and of any size between them."""
@@ -70,6 +74,9 @@ SIZE_SHARES = {
     "scales": SizeShares(usual=0.22, detail=0.22, document=0.34, free=0.36),
     "sizes": SizeShares(usual=0.34, detail=0.3, document=0.22, free=0.2, surfaces=0.28),
     "parts": SizeShares(usual=0.36, detail=0.34, document=0.2, free=0.2, surfaces=0.32, parts=0.2),
+    "turns": SizeShares(
+        usual=0.38, detail=0.32, document=0.2, free=0.2, surfaces=0.36, parts=0.18, later=0.3, widest_pair=RUNGS[1]
+    ),
 }
 PARTS_ABOVE = 0.25
 """The part of parts of plates that the first rung above the usual one shows."""
@@ -128,8 +135,12 @@ def _scale_lessons(rngs: list[np.random.Generator], shares: SizeShares, *, lette
     if letters:
         return [scaled_letters(r, (columns, lines), seen, is_free=is_free) for r in fewer]
     limit = LONGEST + max(0, cells - WIDE_TOKENS[1])
-    if rng.random() < 0.12 and cells <= RUNGS[0]:
-        pairs = [pair_lesson(r, columns, lines, seen=seen) for r in fewer[:8]]
+    if shares.later and rng.random() < shares.later and cells <= RUNGS[0]:
+        most = 3 if cells <= WIDE_TOKENS[1] else 2
+        few = fewer[: max(4, len(fewer) // 2)]
+        return [later_lesson(r, columns, lines, seen=seen, surfaces=shares.surfaces, most_pictures=most) for r in few]
+    if rng.random() < 0.12 and cells <= shares.widest_pair:
+        pairs = [pair_lesson(r, columns, lines, seen=seen) for r in fewer[: 8 if cells <= RUNGS[0] else 3]]
         return [shortened(lesson, limit + cells) for lesson in pairs]
     if is_free:
         return [shortened(roomy_lesson(r, *seen), limit) for r in fewer]

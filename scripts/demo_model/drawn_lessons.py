@@ -123,7 +123,7 @@ def shortened(lesson: Lesson, longest: int) -> Lesson:
     taken = length(replace(lesson, conversations=kept))
     for conversation in lesson.conversations[1:]:
         # Lengths add up: each conversation stands on its own behind the picture.
-        more = length(Lesson(lesson.pictures, (conversation,))) - bare
+        more = length(replace(lesson, conversations=(conversation,), alone=())) - bare
         if taken + more <= longest:
             kept, taken = (*kept, conversation), taken + more
     return replace(lesson, conversations=kept)

@@ -24,7 +24,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT))  # run as a file, the project's root is not on the path
 
 from scripts.demo_model import relative
-from scripts.demo_model.examination import Paper, crop_papers, papers, skill_papers
+from scripts.demo_model.examination import Paper, crop_papers, later_papers, papers, skill_papers
 from scripts.demo_model.families import RELATIVE, Family, of_model_type
 from scripts.demo_model.scoring import Marks, Reply, is_honest, mark, mark_wide
 
@@ -45,7 +45,9 @@ class Photo:
 
 
 class Asker(Protocol):
-    """Asks one question about a paper; `goes_on` continues the conversation of the question before."""
+    """Asks one question about a paper; `goes_on` continues the conversation of the question before, with the paper's pictures where
+    that was about another paper.
+    """
 
     def __call__(self, paper: Shown, question: str, *, goes_on: bool = False) -> Reply:
         """Return the parsed answer."""
@@ -86,13 +88,14 @@ def ask_through_app(
             priority = Priority.BATCH if together else Priority.PAGE
 
             def ask(paper: Shown, question: str, *, goes_on: bool = False) -> Reply:
-                if paper is not desk.shown:
+                is_new = paper is not desk.shown
+                if is_new:
                     desk.shown, desk.staged = paper, tuple(assistant.stage(file, name) for file, name in paper.files)
                 if afresh:
                     assert not assistant.let_model_forget()
                 asked = Question(
                     question,
-                    pictures=() if goes_on else desk.staged,
+                    pictures=desk.staged if is_new or not goes_on else (),
                     conversation_id=desk.conversation if goes_on else None,
                     sampling=SamplingParams(max_new_tokens=NEW_TOKENS),
                 )
@@ -123,17 +126,22 @@ def ask_through_library(model: Path) -> Iterator[Asker]:
     processor = Qwen2VLImageProcessorPil.from_pretrained(model)
 
     history: list[dict[str, Any]] = []
+    shown: list[Shown] = []
 
     def ask(paper: Shown, question: str, *, goes_on: bool = False) -> Reply:
-        images = [Image.open(io.BytesIO(file)).convert("RGB") for file, _ in paper.files]
-        pixels = processor(images=images, return_tensors="pt") if images else {}
-        grids = pixels["image_grid_thw"].tolist() if images else []
         if not goes_on:
             history.clear()
+            shown.clear()
+        is_new = not shown or paper is not shown[-1]
+        if is_new:
+            shown.append(paper)
+        images = [Image.open(io.BytesIO(file)).convert("RGB") for each in shown for file, _ in each.files]
+        pixels = processor(images=images, return_tensors="pt") if images else {}
+        grids = pixels["image_grid_thw"].tolist() if images else []
         content: list[dict[str, str]] = [{"type": "text", "text": question}]
-        history.append({"role": "user", "content": ([] if goes_on else [{"type": "image"}] * len(images)) + content})
+        history.append({"role": "user", "content": [{"type": "image"}] * (len(paper.files) * is_new) + content})
         prompt = tokenizer.apply_chat_template(
-            history, tokenize=False, add_generation_prompt=True, add_vision_id=len(images) > 1
+            history, tokenize=False, add_generation_prompt=True, add_vision_id=len(paper.files) > 1
         )
         pieces = prompt.split("<|image_pad|>")
         pads = ["<|image_pad|>" * (high * wide // 4) for _, high, wide in grids]
@@ -146,7 +154,7 @@ def ask_through_library(model: Path) -> Iterator[Asker]:
             )
         said = tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
         history.append({"role": "assistant", "content": [{"type": "text", "text": said}]})
-        _, high, wide = grids[0] if grids else (1, 1, 1)
+        _, high, wide = grids[-1] if grids else (1, 1, 1)
         if family.in_thousandths:
             return read_plainly(said, width=1000, height=1000)
         return read_plainly(said, width=wide * family.patch, height=high * family.patch)
@@ -189,7 +197,10 @@ def examine(
         return marks
     for number, paper in enumerate(asked):
         for i, exchange in enumerate(paper.exchanges):
-            reply = ask(paper, exchange.question, goes_on=i in paper.continues)
+            if i not in paper.continues:
+                for earlier in paper.before:
+                    ask(earlier, earlier.exchanges[0].question, goes_on=earlier is not paper.before[0])
+            reply = ask(paper, exchange.question, goes_on=i in paper.continues or bool(paper.before))
             if wide:
                 goes_on = i in paper.continues
                 right = mark_wide(marks, exchange, kind_of(paper), paper.picture, reply, goes_on=goes_on)
@@ -245,6 +256,21 @@ def kind_of(paper: Paper) -> str:
     return "plate" if paper.picture.rows else "surface"
 
 
+def papers_for(arguments: argparse.Namespace) -> list[Paper]:
+    """Draw the papers that a command line asks for; none where pictures of one's own are shown."""
+    seed, pictures = arguments.seed, arguments.pictures
+    if arguments.photos is not None:
+        return []
+    if arguments.crops:
+        return crop_papers(seed, pictures)
+    if arguments.later:
+        return later_papers(seed, pictures)
+    how = {"unseen_fonts": arguments.unseen_fonts, "is_large": arguments.large}
+    if arguments.skills or arguments.wide:
+        return skill_papers(seed, pictures, is_wide=arguments.wide, **how)
+    return papers(seed, pictures, **how)
+
+
 def main() -> None:
     """Read the command line, examine, print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -269,6 +295,11 @@ def main() -> None:
         "--photos", type=Path, help="a folder of pictures not drawn here: how many answers claim nothing"
     )
     parser.add_argument("--crops", action="store_true", help="parts of plates, each cut out of a large file")
+    parser.add_argument(
+        "--later",
+        action="store_true",
+        help="pictures that come later in a conversation, after others and their questions",
+    )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the app")
     parser.add_argument(
         "--afresh", action="store_true", help="let the model forget all it has read before each question"
@@ -276,26 +307,11 @@ def main() -> None:
     parser.add_argument("--together", type=int, default=1, metavar="N", help="so many answers in the making at a time")
     parser.add_argument("--wrong", action="store_true", help="print every wrong answer")
     arguments = parser.parse_args()
-    if arguments.photos is not None:
-        asked = []
-    elif arguments.crops:
-        asked = crop_papers(arguments.seed, arguments.pictures)
-    elif arguments.skills or arguments.wide:
-        asked = skill_papers(
-            arguments.seed,
-            arguments.pictures,
-            unseen_fonts=arguments.unseen_fonts,
-            is_wide=arguments.wide,
-            is_large=arguments.large,
-        )
-    else:
-        asked = papers(
-            arguments.seed, arguments.pictures, unseen_fonts=arguments.unseen_fonts, is_large=arguments.large
-        )
+    asked = papers_for(arguments)
     settings = dict(given.split("=", 1) for given in arguments.set)
     model = arguments.model.resolve()
     if family_of(model) is RELATIVE and not arguments.photos:
-        if arguments.wide or arguments.unseen_fonts or arguments.large or arguments.crops:
+        if arguments.wide or arguments.unseen_fonts or arguments.large or arguments.crops or arguments.later:
             parser.error("a model of boxes in thousandths was taught its own papers only")
         drawn = relative.skill_papers if arguments.skills else relative.papers
         asked = drawn(arguments.seed, arguments.pictures)
@@ -314,7 +330,7 @@ def main() -> None:
             marks = examine(
                 ask,
                 asked,
-                wide=arguments.skills or arguments.wide or arguments.crops,
+                wide=arguments.skills or arguments.wide or arguments.crops or arguments.later,
                 show_wrong=arguments.wrong,
                 together=arguments.together,
             )

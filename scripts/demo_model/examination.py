@@ -6,7 +6,7 @@ It draws and asks; how a reply is marked is in `scoring.py`, who replies is in `
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,7 +37,8 @@ class Paper:
     """A picture, the file it arrives as, and what is asked about it.
 
     `more` are further pictures of the same question, `continues` the numbers of exchanges that go on with the conversation
-    of the one before. A paper without `file` asks about no picture.
+    of the one before. `before` are papers of one question each that are asked first in the same conversation, each time a new one
+    begins. A paper without `file` asks about no picture.
     """
 
     picture: Picture
@@ -46,6 +47,7 @@ class Paper:
     exchanges: tuple[Exchange, ...]
     more: tuple[tuple[bytes, str], ...] = ()
     continues: frozenset[int] = frozenset()
+    before: tuple[Paper, ...] = ()
 
     @property
     def files(self) -> tuple[tuple[bytes, str], ...]:
@@ -185,6 +187,33 @@ def crop_papers(seed: int, pictures: int) -> list[Paper]:
     return made
 
 
+def later_papers(seed: int, pictures: int) -> list[Paper]:
+    """Draw papers whose picture comes later in a conversation: after another one, or two, with a question about each.
+
+    Every third are two plates with the same labels and some other values.
+    """
+    how = _How(is_wide=False, is_large=False)
+    makers = (_plate_paper, _surface_paper, _table_paper, _plate_paper, _outside_paper)
+    made = []
+    for i in range(pictures):
+        rng = generator(Split.EXAMINATION, seed + 3_000_000, i)
+        if i % 3 == 0:
+            drawn = _drawn_as(rng, how)
+            first, second = pair_lesson(rng, drawn.columns, drawn.lines).pictures
+            earlier, last = [_about_plate(rng, first)], _about_plate(rng, second)
+        else:
+            earlier = [makers[int(rng.integers(0, len(makers)))](rng, how) for _ in range(1 if i % 3 == 1 else 2)]
+            last = makers[i // 3 % len(makers)](rng, how)
+        made.append(replace(last, before=tuple(_asked_once(rng, paper) for paper in earlier)))
+    return made
+
+
+def _asked_once(rng: np.random.Generator, paper: Paper) -> Paper:
+    """Return a paper with one of its questions that can stand first in a conversation."""
+    firsts = [exchange for i, exchange in enumerate(paper.exchanges) if i not in paper.continues]
+    return replace(paper, exchanges=(firsts[int(rng.integers(0, len(firsts)))],), continues=frozenset())
+
+
 def _paper(rng: np.random.Generator, picture: Picture, talks: list[tuple[Exchange, ...]]) -> Paper:
     exchanges: list[Exchange] = []
     continues = set()
@@ -237,6 +266,10 @@ def _plate_paper(rng: np.random.Generator, how: _How, *, fonts: tuple[str, ...] 
         places=drawn.places,
         most_rows=5 if how.is_wide else 4,
     )
+    return _about_plate(rng, picture)
+
+
+def _about_plate(rng: np.random.Generator, picture: Picture) -> Paper:
     language = wide_questions.language_for(rng, picture)
     talks: list[tuple[Exchange, ...]] = [
         (wide_questions.read_all(rng, picture, language),),

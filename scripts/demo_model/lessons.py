@@ -46,7 +46,8 @@ Conversation = tuple[Exchange, ...]
 class Lesson:
     """Pictures of one size and the conversations about them, each of which begins anew; `alone` are those without a picture.
 
-    `seen` are the pictures as the family sees them, where that is another size than the one they were drawn for.
+    `before` is what was said about each earlier picture before the next one came, in one conversation: all others are then about
+    the last picture alone, behind it. `seen` are the pictures as the family sees them, where that is another size than the one they were drawn for.
     """
 
     pictures: tuple[Picture, ...]
@@ -54,6 +55,7 @@ class Lesson:
     alone: tuple[Conversation, ...] = ()
     family: Family = PIXELS
     seen: tuple[Image.Image, ...] = ()
+    before: tuple[Conversation, ...] = ()
 
     @property
     def images(self) -> tuple[Image.Image, ...]:
@@ -192,8 +194,16 @@ def _opening(pictures: int, cells: int, family: Family) -> _Opening:
     start = f"{system}<|im_start|>user\n"
     pads = "<|vision_start|>" + "<|image_pad|>" * cells + "<|vision_end|>"
     named = [f"Picture {i + 1}: {pads}" if pictures > 1 else pads for i in range(pictures)]
-    tokens = list(_encoded(start + "".join(named)))
-    first = token("<|vision_start|>")
+    return _opened(start + "".join(named))
+
+
+def _later_opening(cells: int) -> _Opening:
+    """Return how a later question of a conversation begins that brings a picture of its own."""
+    return _opened("\n<|im_start|>user\n<|vision_start|>" + "<|image_pad|>" * cells + "<|vision_end|>")
+
+
+def _opened(text: str) -> _Opening:
+    tokens, first = list(_encoded(text)), token("<|vision_start|>")
     return _Opening(tokens, [i + 1 for i, t in enumerate(tokens) if t == first])
 
 
@@ -208,7 +218,10 @@ class _Sequence:
     matches: list[int]
     hops: list[int]
     late: list[int]
+    pictures: list[int]
+    """Where the visual tokens of each picture begin."""
     images: list[int]
+    """The same for those that are spoken about: all of them, or the last that came."""
     tallies: list[tuple[int, int, float]]
     differing: list[tuple[int, bool]]
 
@@ -290,7 +303,7 @@ def _guide(
 
 
 def _place(made: _Sequence, cell: Cell, columns: int) -> int:
-    """Return where a cell's visual token stands in the sequence; NOWHERE is the token before the first picture."""
+    """Return where a cell's visual token stands in the sequence; NOWHERE is the token before the first picture spoken about."""
     return made.images[0] - 1 if cell == NOWHERE else made.images[cell.picture] + cell.row * columns + cell.column
 
 
@@ -410,29 +423,32 @@ def _standing_alone(text: str, word: str) -> int:
 
 def sequence_of(lesson: Lesson) -> _Sequence:
     """Return the ids, targets and places of a lesson, before padding."""
-    picture = lesson.pictures[0]
-    opening = _opening(len(lesson.pictures), picture.lines * picture.columns, lesson.family)
-    n = len(opening.tokens)
-    nowhere = [-1] * n
-    made = _Sequence(
-        tokens=list(opening.tokens),
-        segments=[0] * n,
-        starts=[0] * n,
-        targets=[IGNORE] * n,
-        weights=[0.0] * n,
-        guides=[*nowhere],
-        matches=[*nowhere],
-        hops=[*nowhere],
-        late=[*nowhere],
-        images=opening.images,
-        tallies=[],
-        differing=[],
-    )
+    picture, family = lesson.pictures[0], lesson.family
+    cells, columns = picture.lines * picture.columns, picture.columns
+    made = _Sequence([], [], [], [], [], [], [], [], [], [], [], [], [])
+    _add_opening(made, _opening(1 if lesson.before else len(lesson.pictures), cells, family))
+    for earlier in lesson.before:
+        _add(made, earlier, segment=0, columns=columns, alone=None)
+        _add_opening(made, _later_opening(cells))
     for number, conversation in enumerate(lesson.conversations, 1):
-        _add(made, conversation, segment=number, columns=picture.columns, alone=None)
+        _add(made, conversation, segment=number, columns=columns, alone=None)
     for number, conversation in enumerate(lesson.alone, ALONE):
-        _add(made, conversation, segment=number, columns=picture.columns, alone=lesson.family)
+        _add(made, conversation, segment=number, columns=columns, alone=family)
     return made
+
+
+def _add_opening(made: _Sequence, opening: _Opening) -> None:
+    """Append pictures that every later conversation sees, and that are spoken about from here on."""
+    first, n = len(made.tokens), len(opening.tokens)
+    made.tokens += opening.tokens
+    made.segments += [0] * n
+    made.starts += [first] * n
+    made.targets += [IGNORE] * n
+    made.weights += [0.0] * n
+    for guide in (made.guides, made.matches, made.hops, made.late):
+        guide += [-1] * n
+    made.images = [first + i for i in opening.images]
+    made.pictures += made.images
 
 
 def length(lesson: Lesson) -> int:
@@ -448,7 +464,7 @@ def _positions(made: _Sequence, *, lines: int, columns: int) -> np.ndarray:
     grid = np.arange(cells)
     opening = int((segments == 0).sum())
     while i < opening:
-        if i in made.images:
+        if i in made.pictures:
             positions[0, i : i + cells] = at
             positions[1, i : i + cells] = at + grid // columns
             positions[2, i : i + cells] = at + grid % columns

@@ -79,6 +79,8 @@ SIZES_STAGES = (replace(SCALE_STAGES[0], name="sizes", letters=0.35, alone=0.06)
 """Once characters anywhere are read: every rung alike, more surfaces, and little of vision alone."""
 PARTS_STAGES = (replace(SIZES_STAGES[0], name="parts", alone_kind="parts letters"),)
 """The same with parts of plates among them, cut out of large files and seen alone."""
+TURNS_STAGES = (replace(PARTS_STAGES[0], name="turns", letters=0.25, alone=0.03, alone_kind="turns letters"),)
+"""The same with pictures among them that come later in a conversation, after others and what was said about those."""
 WIDE_STAGES = (
     Stage(
         "wide", 0, muon=0.004, adam=0.0012, last=0.03, guide=0.3, align=0.5, letters=0.25, larger=0.1, to_the_end=True
@@ -90,6 +92,7 @@ LATER_STAGES = {
     "scales": SCALE_STAGES,
     "sizes": SIZES_STAGES,
     "parts": PARTS_STAGES,
+    "turns": TURNS_STAGES,
     "wide": WIDE_STAGES,
 }
 """What an earlier run may be taught."""

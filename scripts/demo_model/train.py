@@ -363,7 +363,7 @@ def main() -> None:
         "--teach",
         choices=sorted(LATER_STAGES),
         default="skills",
-        help="with --grow-from: skills near the first domain, the same at several scales or, once those are read, sizes, also with parts of plates, or the widest domain",
+        help="with --grow-from: skills near the first domain, the same at several scales or, once those are read, sizes, also with parts of plates, also with turns that bring a new picture, or the widest domain",
     )
     parser.add_argument(
         "--family",

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.demo_model.evaluate import Shown, ask_through_app, examine
-from scripts.demo_model.examination import papers, skill_papers
+from scripts.demo_model.evaluate import Shown, ask_through_app, ask_through_library, examine
+from scripts.demo_model.examination import later_papers, papers, skill_papers
 from scripts.demo_model.scoring import Marks, Reply
 
 MODEL = Path(__file__).resolve().parents[2] / "models" / "demo"
@@ -28,6 +28,44 @@ def test_several_examiners_mark_as_one() -> None:
     alone, together = examine(knows_half, asked), examine(knows_half, asked, together=3)
     assert together.asked == alone.asked and together.right == alone.right
     assert len(threads) > 1
+
+
+def test_questions_before_are_asked_in_the_same_conversation() -> None:
+    """Each question about the last picture has a conversation of its own, in which every earlier picture was asked about; what
+    goes on with a question does not begin again."""
+    asked = later_papers(5, 9)
+    heard: list[tuple[Shown, str, bool]] = []
+
+    def listens(paper: Shown, question: str, *, goes_on: bool = False) -> Reply:
+        heard.append((paper, question, goes_on))
+        return Reply("")
+
+    marks = examine(listens, asked, wide=True)
+    expected = []
+    for paper in asked:
+        assert 1 <= len(paper.before) <= 2
+        for i, exchange in enumerate(paper.exchanges):
+            if i not in paper.continues:
+                expected += [(e, e.exchanges[0].question, e is not paper.before[0]) for e in paper.before]
+            expected.append((paper, exchange.question, True))
+    assert heard == expected
+    assert marks.asked["all_answers"] == sum(len(paper.exchanges) for paper in asked)
+
+
+def test_a_later_picture_is_asked_about_as_a_person_does() -> None:
+    """The app and the library get one conversation, the pictures where they come, and say the same."""
+    asked = later_papers(7, 2)
+    found = []
+    for opened in (ask_through_app(MODEL), ask_through_library(MODEL)):
+        said = []
+        with opened as ask:
+            for paper in asked:
+                exchange = next(e for e in paper.exchanges if e.skill in ("field", "describe", "count", "read_all"))
+                for earlier in paper.before:
+                    ask(earlier, earlier.exchanges[0].question, goes_on=earlier is not paper.before[0])
+                said.append(ask(paper, exchange.question, goes_on=True).text)
+        found.append(said)
+    assert found[0] == found[1]
 
 
 def test_marks_are_taken_over() -> None:

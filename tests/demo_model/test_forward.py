@@ -10,6 +10,7 @@ from scripts.demo_model import forward
 from scripts.demo_model.checkpoint import FIRST, WIDE, Shape, grown, new_model
 from scripts.demo_model.curriculum import Split, generator
 from scripts.demo_model.drawn_lessons import pair_lesson, wide_lesson
+from scripts.demo_model.later_lessons import later_lesson
 from scripts.demo_model.lessons import ALONE, Lesson, pack, sequence_of
 from scripts.demo_model.losses import passed
 from scripts.demo_model.phrases import LANGUAGES
@@ -20,11 +21,13 @@ def lesson(kind: str) -> Lesson:
     rng = generator(Split.EXAMINATION, 11, 0)
     if kind == "two pictures":
         return pair_lesson(rng, 9, 7)
+    if kind == "after others":
+        return later_lesson(rng, 9, 7, seen=(9, 7), surfaces=0.3, most_pictures=2)
     drawn = wide_lesson(rng, 9, 7)
     return Lesson(drawn.pictures, drawn.conversations, tuple((about(rng, language),) for language in LANGUAGES))
 
 
-@pytest.mark.parametrize("kind", ["one picture", "two pictures"])
+@pytest.mark.parametrize("kind", ["one picture", "two pictures", "after others"])
 @pytest.mark.parametrize("shape", [FIRST, WIDE])
 def test_packed_logits_are_those_of_the_library(kind: str, shape: Shape) -> None:
     """Each packed conversation has the logits that the library gives it alone."""
