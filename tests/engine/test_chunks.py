@@ -12,9 +12,10 @@ import torch
 from qwen_vl_app.chat import FinishReason, Message, SamplingParams
 from qwen_vl_app.engine.base import FinishedStep, GenerationRequest, TokenStep
 from qwen_vl_app.engine.local import slab
+from qwen_vl_app.engine.local.attending import added_mask
 from qwen_vl_app.engine.local.chunks import SlabChunks, lengths_of
 from qwen_vl_app.engine.local.kv import KVCache
-from qwen_vl_app.engine.local.several_tokens import added_mask, by_kernel, by_products
+from qwen_vl_app.engine.local.several_tokens import by_kernel, by_products
 from qwen_vl_app.engine.local.slab import EagerRecorder, SlabSize, StaticStepper
 from qwen_vl_app.engine.local.steps import GrowingStepper, Rounds, Seat
 from qwen_vl_app.errors import OutOfMemoryError

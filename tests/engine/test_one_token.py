@@ -11,7 +11,7 @@ import torch
 
 from qwen_vl_app.chat import Message
 from qwen_vl_app.engine.local import chunk_choice, slab
-from qwen_vl_app.engine.local.attending import attend_one
+from qwen_vl_app.engine.local.attending import added_mask, attend_one
 from qwen_vl_app.engine.local.graphs import _fastest_way
 from qwen_vl_app.engine.local.one_token import AttendOne, by_products, device_stopwatch, timed
 from qwen_vl_app.engine.local.slab import EagerRecorder, SlabSize, StaticStepper
@@ -37,7 +37,7 @@ def test_products_give_the_kernels_numbers(
     keys, values = memories(rows, length, dtype=dtype)
     query = torch.randn(rows, heads, 16, generator=torch.Generator().manual_seed(4)).to(dtype)
     lengths = torch.linspace(0, length - 1, rows).long()
-    mask = (torch.arange(length) <= lengths[:, None])[:, None, None]
+    mask = added_mask(lengths, torch.arange(length), dtype)[:, None, None]
     plain = attend_one(query, keys, values, mask).float()
     assert (by_products(query, keys, values, mask).float() - plain).abs().max() <= allowed * plain.abs().max()
 
@@ -46,7 +46,7 @@ def test_a_step_copies_no_keys() -> None:
     """Rows of a slab are taken as they lie: a copy of the memory at every token would cost what the way is to save."""
     keys, values = memories(2, 200)
     tape = TapeRecorder()
-    mask = torch.ones(2, 1, 1, 200, dtype=torch.bool)
+    mask = torch.zeros(2, 1, 1, 200)
     tape.record(lambda: by_products(torch.zeros(2, 4, 16), keys, values, mask))
     assert "bmm" in tape.names and not tape.names & {"clone", "_to_copy", "contiguous", "copy_"}
 
@@ -64,7 +64,7 @@ def test_the_fastest_right_way_comes_first() -> None:
         raise RuntimeError("no such kernel")
 
     def wrong(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        return attend_one(query, keys, values, torch.ones_like(mask))
+        return attend_one(query, keys, values, torch.zeros_like(mask))
 
     keys = values = memories(2, 200)
     ways: dict[str, AttendOne] = {"kernel": attend_one, "broken": broken, "wrong": wrong, "products": by_products}
@@ -107,7 +107,7 @@ def test_what_differs_at_one_length_is_tried_at_the_others() -> None:
     failed: set[str] = set()
 
     def wrong(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        return attend_one(query, keys, values, torch.ones_like(mask))
+        return attend_one(query, keys, values, torch.zeros_like(mask))
 
     keys = values = memories(1, 40)
     ways: dict[str, AttendOne] = {"kernel": attend_one, "wrong": wrong}

@@ -77,6 +77,15 @@ def attend_one(
     return scaled_dot_product_attention(grouped, keys, values, attn_mask=mask).reshape(rows, -1)
 
 
+def added_mask(places: torch.Tensor, columns: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return (tokens, length): nothing where the token that stands at `places` may look, minus infinity behind it.
+
+    Made once for all layers: of a mask of booleans every layer's kernel would first make this one.
+    """
+    hidden = columns > places[:, None]
+    return torch.zeros(hidden.shape, dtype=dtype, device=places.device).masked_fill_(hidden, -math.inf)
+
+
 def _causal_mask(past: int, count: int, device: torch.device) -> torch.Tensor:
     columns = torch.arange(past + count, device=device)
     rows = torch.arange(past, past + count, device=device)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from qwen_vl_app.engine.local.attending import added_mask
 from qwen_vl_app.engine.local.chunks import ChooseChunkWay, SlabChunks
 from qwen_vl_app.engine.local.decoding import Decoder
 from qwen_vl_app.engine.local.graph_trial import worst_of
@@ -19,7 +20,7 @@ from qwen_vl_app.engine.local.graphs import CudaRecorder
 from qwen_vl_app.engine.local.kv import KVCache
 from qwen_vl_app.engine.local.memory import SCORES_BYTES
 from qwen_vl_app.engine.local.one_token import Stopwatch, device_stopwatch, random_query, timed_ways
-from qwen_vl_app.engine.local.several_tokens import WAYS, added_mask, scores_bytes
+from qwen_vl_app.engine.local.several_tokens import WAYS, scores_bytes
 from qwen_vl_app.engine.local.slab import Recorder, StaticStepper
 from qwen_vl_app.engine.local.steps import GrowingStepper, Rounds, Stepper
 from qwen_vl_app.errors import Reason

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
+from qwen_vl_app.engine.local.attending import added_mask
 from qwen_vl_app.engine.local.memory import CHUNK_WIDTHS
 from qwen_vl_app.engine.local.one_token import Attend
-from qwen_vl_app.engine.local.several_tokens import WAYS, added_mask
+from qwen_vl_app.engine.local.several_tokens import WAYS
 from qwen_vl_app.engine.local.slab import Body, EagerRecorder, Recorder, buckets_of
 from qwen_vl_app.engine.local.text import TextModel
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from qwen_vl_app.engine.local.attending import attend_one
+from qwen_vl_app.engine.local.attending import added_mask, attend_one
 from qwen_vl_app.engine.local.device_clock import wait_for
 
 log = logging.getLogger(__name__)
@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """Takes a query, keys, values and a mask."""
 AttendOne = Attend
-"""Takes query (rows, heads, size), keys and values (rows, kv_heads, length, size) and a mask (rows, 1, 1, length) that is
-true where a row may look; returns (rows, heads * size)."""
+"""Takes query (rows, heads, size), keys and values (rows, kv_heads, length, size) and a mask (rows, 1, 1, length) of
+`added_mask`; returns (rows, heads * size)."""
 Stopwatch = Callable[[Callable[[], object]], float]
 """Runs something and returns its seconds."""
 Record = Callable[[Callable[[], torch.Tensor]], Callable[[], torch.Tensor]]
@@ -39,7 +39,7 @@ def by_products(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, m
     grouped = query.reshape(rows * shared, -1, size)
     # Rows and heads of a slab lie at one distance from each other: this is a view and copies nothing.
     scores = exact_product(grouped, keys.flatten(0, 1).transpose(1, 2)).view(rows, shared, -1, length)
-    scores = (scores * (1 / math.sqrt(size))).masked_fill(~mask, -math.inf)
+    scores = scores.mul_(1 / math.sqrt(size)).add_(mask)
     shares = scores.softmax(dim=-1).to(values.dtype).view(rows * shared, -1, length)
     return torch.bmm(shares, values.flatten(0, 1)).reshape(rows, -1)
 
@@ -91,7 +91,8 @@ def timed(
     rows, _, length, size = keys[0].shape
     query = random_query(rows, heads, size, like=keys[0])
     columns = torch.arange(length, device=query.device)
-    mask = (columns < max(1, length * 9 // 10)).expand(rows, length)[:, None, None]
+    last = torch.full((rows,), max(1, length * 9 // 10) - 1, device=query.device)
+    mask = added_mask(last, columns, query.dtype)[:, None, None]
     return timed_ways(query, keys, values, mask, record=record, stopwatch=stopwatch, ways=ways, failed=failed)
 
 

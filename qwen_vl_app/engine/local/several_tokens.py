@@ -16,12 +16,6 @@ from torch.nn.functional import scaled_dot_product_attention
 from qwen_vl_app.engine.local.one_token import Attend, exact_product
 
 
-def added_mask(places: torch.Tensor, columns: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return (tokens, length): nothing where the token that stands at `places` may look, minus infinity behind it."""
-    hidden = columns > places[:, None]
-    return torch.zeros(hidden.shape, dtype=dtype, device=places.device).masked_fill_(hidden, -math.inf)
-
-
 def by_kernel(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Attend by torch's kernel. Query heads that share keys see them through a view, so that nothing is repeated."""
     grouped = _grouped(query, keys.shape[1])

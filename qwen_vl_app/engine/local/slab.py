@@ -14,6 +14,7 @@ from typing import Protocol
 
 import torch
 
+from qwen_vl_app.engine.local.attending import added_mask
 from qwen_vl_app.engine.local.one_token import WAYS, AttendOne, ChooseWay
 from qwen_vl_app.engine.local.steps import Seat
 from qwen_vl_app.engine.local.text import TextModel
@@ -75,7 +76,7 @@ class _SlabAttending:
         self._lengths = lengths
         columns = torch.arange(keys[0].shape[2], device=lengths.device)
         self._rows = torch.arange(lengths.shape[0], device=lengths.device)
-        self._mask = (columns <= lengths[:, None])[:, None, None]
+        self._mask = added_mask(lengths, columns, keys[0].dtype)[:, None, None]
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, number: int) -> torch.Tensor:
         """See `Attending`."""
