@@ -42,7 +42,7 @@ _RULES = """
 [class*="st-key-look-"] > div, [class*="st-key-look-"] button { height: 100%; width: 100%; }
 [class*="st-key-look-"] button { opacity: 0; cursor: zoom-in; }
 [class*="st-key-regions-"]:focus-within { outline: 2px solid #2f7fd1; outline-offset: 2px; }
-/* The grid's own CSV lets cells run as formulas; ours is under "Take away". */
+/* The grid's own CSV lets cells run as formulas; ours is under "Export". */
 [data-testid="stElementToolbarButton"]:has([aria-label="Download as CSV"]) { display: none; }
 /* The chosen language is told by its border and ground: blue letters on dark blue would be hard to read. */
 [class*="st-key-language-"] button { color: inherit !important; }

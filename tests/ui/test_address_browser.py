@@ -79,7 +79,7 @@ def test_the_address_follows_and_leads(browser: Browser, tmp_path: Path) -> None
         expect(visitor.composer).to_have_value("Typed before")
         visitor.composer.press("Enter")
         expect(page.locator(".qvl-typed").last).to_have_text("Typed before")
-        expect(page.get_by_role("button", name="Show panel.png large").last).to_be_visible()
+        expect(page.get_by_role("button", name="Enlarge panel.png").last).to_be_visible()
         expect(chip).to_have_count(0)
         page.get_by_role("button", name="New conversation").click()
         expect(page.get_by_role("heading", name="Ask about your pictures")).to_be_visible()

@@ -256,7 +256,7 @@ def test_fields_are_a_table_of_names_and_values(make_assistant: MakeAssistant) -
     assistant = make_assistant('```json\n{"company": "ACME", "no": "00123"}\n```')
     page = finish(assistant, ask(page_of(assistant), "Fields"))
     assert page.table[0].value.to_numpy().tolist() == [["company", "ACME"], ["no", "00123"]]
-    assert "a value may be well-formed and still be misread" in words_on(page)
+    assert "a value can look right and still be misread" in words_on(page)
 
 
 def test_code_stands_with_its_file_and_data_only_once(make_assistant: MakeAssistant) -> None:

@@ -34,7 +34,7 @@ def test_one_question_is_erased_after_a_person_was_asked(make_assistant: MakeAss
     assert page.args is not None
     assistant = page.args[0]
     page = click(page, "erase", turn=turn)
-    assert "There is no way back" in words_on(page)
+    assert "This cannot be undone" in words_on(page)
     assert len(assistant.turns("local", 1)) == 2
     page = page.button(key="erase-turn-sure").click().run()
     assert not page.exception

@@ -168,7 +168,7 @@ def test_from_nothing_to_the_export(visit: Callable[..., Page]) -> None:
 
 def take_away(page: Page) -> dict[str, bytes]:
     """Take the forms away in every way."""
-    page.get_by_role("button", name="Take away").click()
+    page.get_by_role("button", name="Export").click()
     taken = {}
     for kind in ("json", "csv", "xlsx", "pdf"):
         with page.expect_download() as download:

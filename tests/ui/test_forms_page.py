@@ -239,7 +239,7 @@ def test_a_rule_about_a_field_that_went_stays_to_be_seen(assistant: Assistant, d
     press(page, "ft-remove-field-")
     assert "out (no longer there)" in page.multiselect(key=key_of(page, "multiselect", "ft-rule-fields-")).options
     press(page, "ft-save-")
-    assert "A rule speaks of the field out, which there is not." in words_on(page)
+    assert "A rule names the field out, which does not exist." in words_on(page)
     press(page, "ft-rule-remove-")
     press(page, "ft-save-")
     (kept,) = (template for template in desk.templates.list() if template.version)

@@ -229,11 +229,11 @@ def test_the_settings_page_shows_neither_keys_nor_the_places_of_folders(
     folders = (tmp_path / "photos-a", tmp_path / "photos_b")
     assistant = make_assistant(api_keys=(key,), remote_key="another-key-0123456789", batch_folders=folders)
     table = click(page_of(assistant), "page-settings").dataframe[0].value
-    values = dict(zip(table["Name"], table["Here"], strict=True))
+    values = dict(zip(table["Name"], table["Value here"], strict=True))
     assert (values["api_keys"], values["remote_key"]) == ("••••••", "••••••")
     assert values["batch_folders"] == "photos-a, photos_b"
     assert not [value for value in values.values() if str(tmp_path) in value or "key" in value]
-    usual = dict(zip(table["Name"], table["Usually"], strict=True))
+    usual = dict(zip(table["Name"], table["Default"], strict=True))
     assert (usual["api_keys"], usual["queue_limit"]) == ("", "32")
 
 
@@ -299,8 +299,8 @@ def test_the_status_line_tells_what_is_asked_and_not_what_the_queue_still_puts_a
     status = make_assistant().status
     english = Words(Language.ENGLISH)
     assert queue_line(replace(status, is_busy=True), english) == "No one waiting"
-    assert queue_line(replace(status, unanswered=1), english) == "One answer in the making"
-    assert queue_line(replace(status, unanswered=3), english) == "3 answers in the making"
+    assert queue_line(replace(status, unanswered=1), english) == "One answer in progress"
+    assert queue_line(replace(status, unanswered=3), english) == "3 answers in progress"
     assert queue_line(replace(status, unanswered=3, waiting=2), english) == "2 waiting"
 
 

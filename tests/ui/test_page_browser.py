@@ -40,7 +40,7 @@ def test_first_minutes_in_english(browser: Browser, address: str, tmp_path: Path
     expect(page.get_by_test_id(CHIP)).to_have_count(0)
     visitor.look_for_barriers()
 
-    page.get_by_role("button", name="Show panel.png large").click()
+    page.get_by_role("button", name="Enlarge panel.png").click()
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_role("application", name="Picture panel.png.")).to_be_visible()
     page.keyboard.press("Escape")
@@ -51,7 +51,7 @@ def test_first_minutes_in_english(browser: Browser, address: str, tmp_path: Path
     page.reload()
     expect(page.get_by_text("word9 ")).to_be_visible()
     page.get_by_role("button", name="Stop").click()
-    expect(page.get_by_text("Stopped. What was there is kept.")).to_be_visible()
+    expect(page.get_by_text("Stopped. What had been written is kept.")).to_be_visible()
     expect(page.get_by_role("button", name="Ask again").last).to_be_visible()
     visitor.leave()
 
@@ -110,7 +110,7 @@ def test_a_picture_is_made_right_before_it_is_asked_about(browser: Browser, addr
     expect(wide).to_contain_text("250 × 500")
     page.get_by_role("button", name="Crop wide.png").click()
     page.keyboard.press("Shift+ArrowLeft")
-    page.get_by_role("button", name="Take this part").click()
+    page.get_by_role("button", name="Use this part").click()
     expect(wide).to_contain_text("195 × 400")
     page.get_by_role("button", name="Crop wide.png").click()
     bounds = page.get_by_role("dialog").locator(".stage").bounding_box()
@@ -120,7 +120,7 @@ def test_a_picture_is_made_right_before_it_is_asked_about(browser: Browser, addr
     page.mouse.move(bounds["x"] + bounds["width"] * 0.9, bounds["y"] + bounds["height"] * 0.6, steps=4)
     page.mouse.move(bounds["x"] + bounds["width"] * 1.2, bounds["y"] + bounds["height"] * 0.75)  # past the edge
     page.mouse.up()
-    page.get_by_role("button", name="Take this part").click()
+    page.get_by_role("button", name="Use this part").click()
     expect(wide).to_contain_text(re.compile(r"19[345] × (199|200|201)"))
     page.get_by_role("spinbutton", name="Page of plan.pdf").fill("3")
     page.keyboard.press("Enter")
@@ -131,7 +131,7 @@ def test_a_picture_is_made_right_before_it_is_asked_about(browser: Browser, addr
     expect(plan).to_contain_text("page 1 of 3")
     page.get_by_role("button", name="Next page of plan.pdf", exact=True).click()
     expect(plan).to_contain_text("page 2 of 3")
-    page.get_by_role("button", name="Add the next page of plan.pdf, too").click()
+    page.get_by_role("button", name="Also add the next page of plan.pdf").click()
     expect(page.get_by_test_id(CHIP).nth(2)).to_contain_text("page 3 of 3")
     visitor.composer.fill("A first line")
     visitor.composer.press("Shift+Enter")
@@ -157,7 +157,7 @@ def test_a_photo_is_taken_at_the_detail_that_was_chosen(browser: Browser, addres
     visitor = Visitor(browser, address, scheme="dark")
     page = visitor.page
     page.get_by_role("button", name="Take a photo").click()
-    take = page.get_by_role("dialog").get_by_role("button", name="Take")
+    take = page.get_by_role("dialog").get_by_role("button", name="Take photo")
     expect(take).to_be_enabled()
     visitor.look_for_barriers()
     take.dblclick()
@@ -170,7 +170,7 @@ def test_a_photo_is_taken_at_the_detail_that_was_chosen(browser: Browser, addres
     expect(chip).not_to_have_text(before)
     expect(chip).to_contain_text("tokens")
     visitor.ask("What is it?")
-    expect(page.get_by_role("button", name="Show photo.jpg large")).to_be_visible()
+    expect(page.get_by_role("button", name="Enlarge photo.jpg")).to_be_visible()
     expect(page.get_by_role("button", name="Copy")).to_be_visible()
     visitor.leave()
 
@@ -224,7 +224,7 @@ def test_what_is_private_is_not_left_with_the_browser(browser: Browser, address:
     """Browsers write a tab's store to their disk: it holds an ordinary draft, and no word or name of a private one."""
     visitor = Visitor(browser, address)
     page, composer = visitor.page, visitor.composer
-    private = page.get_by_role("button", name="Private: the conversation that begins now")
+    private = page.get_by_role("button", name="Private: the conversation you start now")
     composer.fill("Typed before")
     assert "Typed before" in _kept(page)
     private.click()
@@ -259,7 +259,7 @@ def test_another_browser_sees_none_of_it(browser: Browser, address: str) -> None
     first.ask("Whose is this?")
     expect(first.page.get_by_role("paragraph").filter(has_text="One lamp:")).to_be_visible()
     second = Visitor(browser, first.page.url)
-    expect(second.page.get_by_text("Your conversations will stand here.")).to_be_visible()
+    expect(second.page.get_by_text("Your conversations will appear here.")).to_be_visible()
     expect(second.page.get_by_text("Whose is this?")).to_have_count(0)
     second.leave()
     first.page.get_by_role("button", name="Status and settings").click()

@@ -191,7 +191,7 @@ class TestTakingAndChecking:
         page.file_uploader(key="import-0").upload("all.zip", target.getvalue(), "application/zip").run()
         page.button(key="import-do").click().run()
         assert len(assistant.conversations(LOCAL_OWNER)) == 4
-        assert "Conversations brought in: 2" in page.success[0].value
+        assert "Conversations imported: 2" in page.success[0].value
         page.file_uploader(key="import-1").upload("none.zip", b"none", "application/zip").run()
         page.button(key="import-do").click().run()
         assert len(assistant.conversations(LOCAL_OWNER)) == 4
@@ -201,7 +201,7 @@ class TestTakingAndChecking:
         """A sound history says so; a changed line of the audit file is named."""
         page = records_of(assistant)
         page.button(key="verify").click().run()
-        assert "Everything is whole" in page.success[0].value
+        assert "Everything is intact" in page.success[0].value
         file = tmp_path / "data" / "audit.jsonl"
         file.write_bytes(file.read_bytes().replace(b"answered", b"unanswer"))
         page.button(key="verify").click().run()

@@ -27,7 +27,7 @@ def test_a_task_is_filled_in_in_the_words_of_the_family(make_assistant: MakeAssi
         page = opened(page_of(make_assistant(engine=FakeEngine([], coordinates=space))), "find-and-count")
         assert page.button(key="task-take").disabled
         page = page.text_area(key="task-given-find-and-count").set_value("screw\n red lamp,\n").run()
-        assert "Asks better:" in words_on(page)
+        assert "Tip:" in words_on(page)
         page = page.button(key="task-take").click().run()
         restored = composer_of(page)["restore"]
         assert restored["text"].startswith(asked)

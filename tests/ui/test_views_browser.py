@@ -274,7 +274,7 @@ def test_a_table_is_corrected_and_opens_in_excel(browser: Browser, address: str)
     _write_into_the_table(desk, "13")
     desk.button("Save corrections").click()
     expect(page.get_by_text("was 12")).to_be_visible()
-    desk.button("Take away").click()
+    desk.button("Export").click()
     rows = openpyxl.load_workbook(io.BytesIO(desk.download(desk.button("XLSX (Excel)")).path().read_bytes())).active
     assert rows is not None
     assert [[one.value for one in row] for row in rows.iter_rows(max_row=3)] == [
