@@ -33,6 +33,10 @@ from scripts.packages import SetupError, clean_environment, say, speak_anywhere
 OLDEST_DRIVERS = {"12": {"linux": "525.60", "windows": "528.33"}, "13": {"linux": "580.65", "windows": "580.88"}}
 """By CUDA's major version: the oldest driver that runs what was built for any of its minor versions."""
 CPU_BUILD = "+cpu"
+_TORCHS_OWN_INDEX = (
+    "PyTorch's own index has it: set PIP_EXTRA_INDEX_URL to the address that PyTorch's install page shows behind --index-url for "
+    "this kind of machine, and run this again."
+)
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,10 @@ def main(arguments: list[str] | None = None) -> int:
         return children.status_of(told)
     size = kits.wheel_bytes(order.out) / (1 << 30)
     print(f"[kit] Done: {len(list_wheels(order.out))} wheels, {size:.1f} GB, in {order.out}")
-    print(f"[kit] Its mark is {mark}")
     print(
         "[kit] Copy the whole project with this folder to the other machine and start it there: python scripts/run.py"
     )
+    print(f"[kit] Write down its mark: {mark}")
     return 0
 
 
@@ -201,14 +205,14 @@ def _require_build(order: Order, version: str, cuda: str) -> None:
     if order.target.wants_cuda:
         raise SetupError(
             f"The index has no CUDA build of torch {plain} for {order.target.system_name} and Python {order.python}: what it has "
-            f"is for the processor alone. Bring the CUDA build as a file, torch-{plain}+cu130-{tag}-{tag}-{platform}.whl or one for "
-            f"another CUDA, and the torchvision of the same build, from a machine that has them. Put both into one folder and "
-            f"run this again with --bring FOLDER."
+            f"is for the processor alone. {_TORCHS_OWN_INDEX} Or bring the CUDA build as a file, "
+            f"torch-{plain}+cu130-{tag}-{tag}-{platform}.whl or one for another CUDA, and the torchvision of the same build: put "
+            f"both into one folder and run this again with --bring FOLDER."
         )
     raise SetupError(
         f"The index gives the CUDA build of torch {plain} for {order.target.system_name}, which is far larger and not needed here. "
-        f"Bring the build for the processor as a file, torch-{plain}+cpu-{tag}-{tag}-{platform}.whl, put it into a folder and run "
-        f"this again with --bring FOLDER; or build --target {order.target.system}-cuda, which works without a card as well."
+        f"{_TORCHS_OWN_INDEX} Or bring the build for the processor as a file, torch-{plain}+cpu-{tag}-{tag}-{platform}.whl, and "
+        f"run this again with --bring FOLDER; or build --target {order.target.system}-cuda, which works without a card as well."
     )
 
 

@@ -39,7 +39,8 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         print(
             f"This system lets no user make a network of its own ({error.strerror}). Ask its administrator to allow user "
-            "namespaces for this account, or start the app without --no-egress.",
+            "namespaces (on Ubuntu 24.04: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0), or start the app "
+            "without --no-egress.",
             file=sys.stderr,
         )
         return NOT_ALLOWED

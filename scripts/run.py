@@ -82,6 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
         command = [str(python), str(environment.ROOT / "scripts" / "no_egress.py"), str(place.port), "--", *command]
     surroundings = app_environment(os.environ, port=place.port, model=options.model)
     os.chdir(environment.ROOT)  # Streamlit looks for .streamlit/config.toml here
+    print(f"The app starts at {place.address}. Ctrl-C here ends it; closing its page does not.", flush=True)
     note = _running_file()
     try:
         with contextlib.suppress(OSError):  # on a full disk the app itself may be wanted, to make room

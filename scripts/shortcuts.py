@@ -33,6 +33,7 @@ NAME = "qwen-vl-app"
 TITLE, TITLE_ZH = "Visual assistant", "视觉助手"
 WINDOWS_NAME = f"{TITLE}.cmd"
 UNIT_NAME = f"{NAME}.service"
+_WAITING = 'trap : INT; "$@" || { echo "Enter closes this window."; read -r _; }'
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -68,8 +69,14 @@ def make_menu_entry(data_home: Path) -> Path:
 
 
 def desktop_entry(python: str, root: Path) -> str:
-    """Return the text of the menu's entry, quoted as the desktop entry specification wants it."""
-    command = " ".join(_quoted(part) for part in (python, str(root / "scripts" / "run.py")))
+    """Return the text of the menu's entry, quoted as the desktop entry specification wants it.
+
+    It has a window, in which the app says what it does and is ended with Ctrl-C, and which waits where that fails, so that the
+    reason can be read. The shell outlives Ctrl-C: with its end the window would close on an app that is still ending in order.
+    """
+    command = " ".join(
+        _quoted(part) for part in ("/bin/sh", "-c", _WAITING, NAME, python, str(root / "scripts" / "run.py"))
+    )
     return "\n".join(
         (
             "[Desktop Entry]",
@@ -81,7 +88,7 @@ def desktop_entry(python: str, root: Path) -> str:
             f"Exec={command}",
             f"Path={str(root).replace(chr(92), chr(92) * 2)}",
             f"Icon={NAME}",
-            "Terminal=false",
+            "Terminal=true",
             "Categories=Graphics;",
             "StartupNotify=false",
             "",

@@ -55,7 +55,10 @@ class Index:
         found: dict[str, str] = {}
         for name, _, version in (pin.partition("==") for pin in pins if "==" in pin):
             fitting = [wheel.version for wheel in there if wheel.name == normalised(name)]
-            found[name] = version if version in fitting else next(each for each in fitting if each.startswith(version))
+            near = [version] if version in fitting else [each for each in fitting if each.startswith(version)]
+            if not near:
+                raise SetupError(f"There is no {name}=={version}.")
+            found[name] = near[0]
         return found
 
     def fetch(
@@ -173,7 +176,7 @@ def test_a_kit_for_windows_with_a_card_takes_the_torch_that_was_brought(house: H
     for wheel in index.folder.glob("torch-*"):
         wheel.unlink()
     make_wheel(index.folder, "torch", "9.9", {"torch/version.py": "cuda = None\n"})
-    with pytest.raises(SetupError, match=rf"torch-9\.9\+cu130-{CP}-{CP}-win_amd64\.whl"):
+    with pytest.raises(SetupError, match=rf"PIP_EXTRA_INDEX_URL.*torch-9\.9\+cu130-{CP}-{CP}-win_amd64\.whl"):
         build_kit.build(order(house, brought=None, target="windows-cuda"))
     assert not (house.kit / kits.KIT_NAME).exists()
     folder = house.root / "brought"
@@ -185,6 +188,22 @@ def test_a_kit_for_windows_with_a_card_takes_the_torch_that_was_brought(house: H
     build_kit.build(order(house, brought=folder, target="windows-cuda"))
     told = _described(house)
     assert (told["system"], told["torch"], told["cuda"], told["driver"]) == ("windows", "9.9+cu130", "13.0", "580.88")
+
+
+def test_a_kit_for_the_processor_says_where_its_torch_is_found(house: House, index: Index) -> None:
+    """The public index gives Linux the CUDA build under torch's plain name: the other index, the file, or the other kit."""
+    with pytest.raises(SetupError, match=rf"PIP_EXTRA_INDEX_URL.*torch-9\.9\+cpu-{CP}-{CP}-manylinux.*linux-cuda"):
+        build_kit.build(order(house, brought=None, target="linux-cpu"))
+    assert not (house.kit / kits.KIT_NAME).exists()
+
+
+def test_the_kit_s_mark_is_the_last_line(
+    house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That is where the documents tell people to find it."""
+    monkeypatch.setattr(build_kit, "build", lambda order: "12ab")
+    assert build_kit.main(["--target", "linux-cuda", "--out", str(house.kit)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(" 12ab")
 
 
 def _described(house: House) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -38,7 +39,29 @@ def test_the_menu_s_entry_is_one_that_desktops_read(tmp_path: Path) -> None:
     entry.read_string(text)
     told = dict(entry["Desktop Entry"])
     assert told["Name[zh_CN]"] == "视觉助手"
-    assert told["Exec"] == '"/usr/bin/python3" "/tmp/a folder/100%%/wi\\\\"th/do\\\\$lar/scripts/run.py"'
+    assert told["Exec"].endswith('"/usr/bin/python3" "/tmp/a folder/100%%/wi\\\\"th/do\\\\$lar/scripts/run.py"')
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no desktop of Windows reads it")
+@pytest.mark.parametrize("status", [0, 1])
+def test_the_menu_s_window_waits_where_the_start_failed(tmp_path: Path, status: int) -> None:
+    """It is a window, so that the app can be ended in it, and one that stays until the reason was read."""
+    script = tmp_path / AWKWARD.relative_to("/") / "scripts" / "run.py"
+    script.parent.mkdir(parents=True)
+    script.write_text(f"print('The disk is full.'); raise SystemExit({status})\n", encoding="utf-8")
+    lines = shortcuts.desktop_entry(sys.executable, script.parents[1]).splitlines()
+    assert "Terminal=true" in lines
+    # As a desktop reads it: the string's own escapes, then the quotes of each argument, then the percent signs.
+    exec_ = next(line for line in lines if line.startswith("Exec=")).removeprefix("Exec=").replace("\\\\", "\\")
+    quoted = re.findall(r'"((?:\\.|[^"\\])*)"', exec_)
+    command = [re.sub(r"\\(.)", r"\1", part).replace("%%", "%") for part in quoted]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as window:
+        if status:
+            with pytest.raises(subprocess.TimeoutExpired):
+                window.wait(3)
+        told, _ = window.communicate("\n", timeout=60)
+    assert told.startswith("The disk is full.")
+    assert ("Enter closes this window." in told) == bool(status)
 
 
 @pytest.mark.skipif(shutil.which("desktop-file-validate") is None, reason="desktop-file-utils is not installed")
