@@ -16,15 +16,14 @@ from qwen_vl_app.texts import Language
 
 DOCUMENTS = sorted(
     [
-        ROOT / "README.md",
-        ROOT / "CHANGELOG.md",
+        *ROOT.glob("*.md"),
         *(ROOT / "docs").glob("*.md"),
         *(ROOT / "models").glob("*.md"),
         *(ROOT / "offline_pkgs").glob("*.md"),
         ROOT / "models" / "demo" / "README.md",
     ]
 )
-TRANSLATED = ("docs/install", "models/README", "offline_pkgs/README")
+TRANSLATED = ("README", "docs/install", "models/README", "offline_pkgs/README")
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 COMMAND = re.compile(r"python3? (?:scripts/\w+\.py|-m qwen_vl_app\b)[^`\n|]*")
 
@@ -109,16 +108,17 @@ def test_both_languages_have_the_same_sections_commands_and_figures(name: str) -
     """A step that one language has, the other has too."""
     english, chinese = ROOT / f"{name}.md", ROOT / f"{name}.zh.md"
 
-    def told(document: Path) -> tuple[int, list[str], int]:
+    def told(document: Path) -> tuple[int, list[str], int, list[str]]:
         text = document.read_text(encoding="utf-8")
         blocks = re.findall(r"(?ms)^ *```\n(.*?)^ *```$", text)
         commands = [
-            line.strip()
+            re.sub(r'"[^"]*"', '""', line.partition("#")[0]).strip()  # questions and remarks are in the page's language
             for block in blocks
             for line in block.splitlines()
-            if line.strip().startswith(("python", "pip"))
+            if line.strip().startswith(("python", "pip", "hf"))
         ]
-        return len(re.findall(r"(?m)^#+ ", text)), commands, len(re.findall(r"(?m)^\|", text))
+        figures = sorted(re.findall(r"\d[\d.]* ?%|\d+,\d{3}|\d[\d.]* GB", text))
+        return len(re.findall(r"(?m)^#+ ", text)), commands, len(re.findall(r"(?m)^\|", text)), figures
 
     assert told(english) == told(chinese)
     assert f"({chinese.name})" in english.read_text(encoding="utf-8")
