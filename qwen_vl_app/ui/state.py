@@ -142,6 +142,14 @@ class PageState:
         is_taking_in = self.view is View.FORMS and self.forms.is_taking_in
         return self.row_request is not None or self.tasks is not None or is_taking_in
 
+    def draw_anew(self) -> None:
+        """Run the whole page again, from a fragment whose timer finds that what it follows is over.
+
+        Returns where somebody writes in a dialog, who is not disturbed: the page is drawn anew when the dialog is closed.
+        """
+        if not self.is_writing_in_dialog:
+            st.rerun()
+
     def forget_turn(self, turn_id: int) -> None:
         """Hold nothing any more of a turn that is gone."""
         self.opened.discard(turn_id)
