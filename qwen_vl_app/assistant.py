@@ -161,6 +161,7 @@ class Assistant:
             halt=self._jobs.halt,
             let_go=self._let_go,
             drop_waiting=self.staging.discard_all,
+            drop_waiting_of=self.staging.discard_period,
             private=self.private,
         )
         """What is kept, for the doors: finding, branches, taking away, erasing."""

@@ -82,14 +82,15 @@ class Records:
         halt: Halt = lambda _owner, _conversations: None,
         let_go: LetGo = lambda _owner: (),
         drop_waiting: Callable[[str], None] = lambda _owner: None,
+        drop_waiting_of: Callable[[str, datetime, datetime], None] = lambda _owner, _since, _until: None,
         private: PrivateConversations | None = None,
     ) -> None:
-        """Prepare. `drop_waiting` drops an owner's pictures that wait for their question."""
+        """Prepare. `drop_waiting` drops an owner's pictures that wait for their question, `drop_waiting_of` a period's."""
         self._history = history
         self._private = private
         self._halt = halt
         self._let_go = let_go
-        self._drop_waiting = drop_waiting
+        self._drop_waiting, self._drop_waiting_of = drop_waiting, drop_waiting_of
         self._ended = threading.Event()
         self._expiring: threading.Thread | None = None
 
@@ -299,13 +300,18 @@ class Records:
         if self._private is not None:
             self._private.erase_period(owner, since=since, until=until)
         touched = self._conversations_of(owner, since, until)
-        return self._erase(owner, touched, lambda: self._history.erase_period(owner, since=since, until=until))
+        receipt = self._erase(owner, touched, lambda: self._history.erase_period(owner, since=since, until=until))
+        # Other days take nothing from the question that is being written now, and neither does one conversation's end.
+        self._drop_waiting_of(owner, since, until)
+        return receipt
 
     def erase_everything(self, owner: str) -> ErasureReceipt:
         """Erase all that an owner has, private conversations too; the receipt counts what was kept, and stays."""
         if self._private is not None:
             self._private.end_all(owner)
-        return self._erase(owner, None, lambda: self._history.erase_everything(owner))
+        receipt = self._erase(owner, None, lambda: self._history.erase_everything(owner))
+        self._drop_waiting(owner)
+        return receipt
 
     def erase_site(self) -> ErasureReceipt:
         """Erase what everybody has here, and the folders that were set aside. For the person who runs the site."""
@@ -348,9 +354,6 @@ class Records:
         return self._with_promises(owner, receipt)
 
     def _with_promises(self, owner: str, receipt: ErasureReceipt) -> ErasureReceipt:
-        if receipt.scope in ("period", "everything"):
-            # One conversation's end takes nothing from the question that is being written in another.
-            self._drop_waiting(owner)
         return replace(receipt, caveats=(*receipt.caveats, *self._let_go(owner)))
 
     # 6. Records that stay, and checks

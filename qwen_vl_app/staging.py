@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from qwen_vl_app.chat import StagedPicture
 from qwen_vl_app.errors import UsageError
@@ -25,6 +26,7 @@ class _Waiting:
     picture: StagedPicture
     byte_count: int
     touched_at: float
+    arrived_at: datetime
 
 
 class StagingArea:
@@ -60,7 +62,7 @@ class StagingArea:
                 held, everybody = held - freed, everybody - freed
             if everybody + count > self._bytes_in_all:
                 raise UsageError("staging.too_much", limit=self._bytes_in_all)
-            self._waiting[owner, picture.staged_id] = _Waiting(picture, count, self._clock())
+            self._waiting[owner, picture.staged_id] = _Waiting(picture, count, self._clock(), datetime.now(UTC))
 
     def get(self, owner: str, staged_id: str) -> StagedPicture:
         """Return a picture and count it as touched. Raises UsageError where it is gone, or another owner's."""
@@ -84,6 +86,13 @@ class StagingArea:
         with self._lock:
             for key in [key for key in self._waiting if key[0] == owner]:
                 del self._waiting[key]
+
+    def discard_period(self, owner: str, since: datetime, until: datetime) -> None:
+        """Let go of what waits for one owner and arrived from `since` on and before `until`."""
+        with self._lock:
+            for key, waiting in list(self._waiting.items()):
+                if key[0] == owner and since <= waiting.arrived_at < until:
+                    del self._waiting[key]
 
     def clear(self) -> None:
         """Let everything go."""

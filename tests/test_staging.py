@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from qwen_vl_app.chat import Detail, SeenSize, Size, StagedPicture
@@ -80,3 +82,19 @@ def test_what_nobody_touches_is_let_go() -> None:
     assert area.get("ann", "1").staged_id == "1"
     with pytest.raises(UsageError, match="gone"):
         area.get("ann", "2")
+
+
+def test_a_period_lets_go_of_what_arrived_in_it() -> None:
+    """An owner's own alone, however often it was looked at since."""
+    area = StagingArea()
+    before = datetime.now(UTC)
+    for owner in ("ann", "bob"):
+        area.put(owner, _picture("1"))
+    after = datetime.now(UTC) + timedelta(seconds=1)
+    area.discard_period("ann", before - timedelta(days=2), before)
+    area.discard_period("ann", after, after + timedelta(days=2))
+    assert area.get("ann", "1")
+    area.discard_period("ann", before, after)
+    assert area.get("bob", "1")
+    with pytest.raises(UsageError):
+        area.get("ann", "1")

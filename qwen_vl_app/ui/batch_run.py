@@ -98,11 +98,12 @@ def _follow(visit: Visit, runs: BatchRuns, run_id: str) -> None:
         try:
             progress = runs.progress(run_id)
         except BatchError as error:
-            if error.code == "batch.unknown":  # deleted meanwhile in another tab: the whole page says so
-                st.rerun()
-            raise
+            if error.code != "batch.unknown":
+                raise
+            visit.state.draw_anew()  # deleted meanwhile in another tab: the whole page says so
+            return
         if not progress.state.is_live:
-            st.rerun()
+            visit.state.draw_anew()
         st.progress(progress.done / max(progress.total, 1), text=state_line(progress, words))
         with st.container(horizontal=True, vertical_alignment="center"):
             if progress.state is RunState.PAUSED:

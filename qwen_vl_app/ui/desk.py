@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from qwen_vl_app.answers import AnswerTable, tables_in
 from qwen_vl_app.chat import Answer, Size, Turn
-from qwen_vl_app.corrections import Corrected, corrected
+from qwen_vl_app.corrections import Corrected, CorrectedTable, corrected
 from qwen_vl_app.errors import AppError, HistoryError, Reason
 from qwen_vl_app.ui.holdings import Problem
 from qwen_vl_app.ui.visit import Visit
@@ -64,6 +64,13 @@ class Desk:
             self.refuse(error)
             return False
         return True
+
+    def table_now(self, number: int, tables: Sequence[AnswerTable]) -> CorrectedTable | None:
+        """Return how an answer's table of that number stands this moment, None as the model made it. Raises HistoryError."""
+        if self.turn_id is None:
+            return None
+        added = self.visit.assistant.records.corrections(self.visit.owner, self.turn_id)
+        return corrected(added, regions=(), tables=[each.table for each in tables], sizes=()).tables.get(number)
 
     def refuse(self, error: AppError) -> None:
         """Say on the page why something was not taken."""

@@ -112,11 +112,13 @@ def _show_run(visit: Visit, runs: BatchRuns) -> None:
         try:
             progress = runs.progress(forms.run_id)
         except BatchError as error:
-            if error.code == "batch.unknown":  # deleted meanwhile in another tab
+            if error.code != "batch.unknown":
+                raise
+            if forms.run_id:  # deleted meanwhile in another tab: the whole page says so
                 visit.state.problems = [Problem(error.reason)]
                 leave("")
-                st.rerun()
-            raise
+            visit.state.draw_anew()
+            return
         with st.container(border=True, key="forms-run"):
             st.progress(progress.done / max(progress.total, 1), text=state_line(progress, words))
             if progress.current:

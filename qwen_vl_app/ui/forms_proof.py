@@ -146,7 +146,7 @@ def _follow(visit: Visit, trial: _Trial) -> None:
     @st.fragment(run_every=POLL_S)
     def following() -> None:
         if trial.is_over:
-            st.rerun()
+            visit.state.draw_anew()
         with reading_column("proving"):
             told = words("forms.proving", done=trial.done, total=trial.total)
             st.progress(trial.done / max(trial.total, 1), text=told)

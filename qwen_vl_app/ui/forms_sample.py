@@ -6,6 +6,7 @@ Knows one picture. Does not know how a template is edited or a form is filled.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import streamlit as st
 
@@ -83,6 +84,7 @@ def _take_dropped(visit: Visit, batches: Callable[[], BatchRuns]) -> None:
     try:
         if files:
             forms.sample = visit.assistant.stage(files[0].read_bytes(), files[0].name)
+            forms.sample_at = datetime.now(UTC)
     except AppError as error:
         forms.sample_problem = error.reason
     except OSError:  # swept meanwhile

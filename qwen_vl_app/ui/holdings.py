@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,7 @@ class LooseQuestion:
     pictures: tuple[StagedPicture, ...]
     conversation_id: int | None
     job: AnswerJob
+    asked_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class TableDraft:
     conversation_id: int | None
     generation: int = 0
     """Grows with every draft of one table, so that the grid is drawn anew from it."""
+    began_with: CorrectedTable | None = None
+    """How the table stood when its correcting began. Where it stands otherwise now, somebody else has corrected it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,8 @@ class FormsState:
     """What was just done, said once."""
     sample: StagedPicture | None = None
     """The picture beside the editor."""
+    sample_at: datetime | None = None
+    """When it was taken."""
     sample_taken: str = ""
     """The drop that it was taken from, `sample_token` what empties the place, `sample_problem` why it was no picture."""
     sample_token: str = ""

@@ -46,8 +46,8 @@ def show_live_answers(visit: Visit, live: Sequence[OpenTurn]) -> None:
     @st.fragment(run_every=POLL_S if live else None)
     def pulse() -> None:
         progress = [each.job.progress() for each in live]
-        if any(each.state.is_over for each in progress) and not visit.state.is_writing_in_dialog:
-            st.rerun()
+        if any(each.state.is_over for each in progress):
+            visit.state.draw_anew()
         if not live:
             st.empty()  # in the place of what was there, at once
             return

@@ -13,16 +13,18 @@ from qwen_vl_app.errors import AppError
 from qwen_vl_app.model_switch import SwitchState, SwitchStatus
 from qwen_vl_app.texts import format_bytes
 from qwen_vl_app.ui.markdown import plain
+from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
 
 POLL_S = 0.5
 
 
-def show_model_switch(assistant: Assistant, words: Words) -> None:
+def show_model_switch(visit: Visit) -> None:
     """Show the choice of models, or the change that is under way; nothing where there is nothing to choose."""
+    assistant, words = visit.assistant, visit.words
     status = assistant.switch_status
     if status is not None and not status.is_over:
-        _follow(assistant, words)
+        _follow(visit)
         return
     if status is not None:
         _show_outcome(assistant, status, words)
@@ -40,12 +42,16 @@ def show_model_switch(assistant: Assistant, words: Words) -> None:
             _begin(assistant, chosen, words)
 
 
-def _follow(assistant: Assistant, words: Words) -> None:
+def _follow(visit: Visit) -> None:
+    words = visit.words
+
     @st.fragment(run_every=POLL_S)
     def following() -> None:
-        status = assistant.switch_status
+        status = visit.assistant.switch_status
         if status is None or status.is_over:
-            st.rerun()
+            visit.state.draw_anew()
+        if status is None:
+            return
         share = min(1.0, status.loaded_bytes / status.weights_bytes) if status.weights_bytes else 0.0
         code = "switch.waiting" if status.state is SwitchState.WAITING else "switch.loading"
         facts = {"loaded": format_bytes(status.loaded_bytes), "total": format_bytes(status.weights_bytes)}

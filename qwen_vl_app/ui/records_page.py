@@ -13,7 +13,8 @@ from datetime import date, datetime
 import streamlit as st
 
 from qwen_vl_app.chat import ErasureReceipt
-from qwen_vl_app.errors import AppError, Reason
+from qwen_vl_app.errors import AppError, HistoryError, Reason
+from qwen_vl_app.private import is_private
 from qwen_vl_app.records import day_of
 from qwen_vl_app.texts import format_bytes
 from qwen_vl_app.ui.holdings import Problem
@@ -118,9 +119,12 @@ def _confirm(visit: Visit, what: str) -> None:
     def erase() -> None:
         close()
         if what == "everything":
-            _erase(visit, lambda: visit.assistant.records.erase_everything(visit.owner))
+            if _erase(visit, lambda: visit.assistant.records.erase_everything(visit.owner)):
+                visit.state.forget_everything()
         elif days is not None:
-            _erase(visit, lambda: _erase_days(visit, *days))
+            since, until = _ends_of(visit, *days)
+            if _erase(visit, lambda: visit.assistant.records.erase_period(visit.owner, since=since, until=until)):
+                visit.state.forget_period(since, until)
 
     @st.dialog(words("records.erase_sure_title"), on_dismiss=close)
     def dialog() -> None:
@@ -139,15 +143,18 @@ def _confirm(visit: Visit, what: str) -> None:
     dialog()
 
 
-def _erase_days(visit: Visit, first: date, last: date) -> ErasureReceipt:
+def _ends_of(visit: Visit, first: date, last: date) -> tuple[datetime, datetime]:
     since, _ = day_of(first, zone=visit.words.zone)
     _, until = day_of(last, zone=visit.words.zone)
-    return visit.assistant.records.erase_period(visit.owner, since=since, until=until)
+    return since, until
 
 
-def _erase(visit: Visit, erase: Callable[[], ErasureReceipt]) -> None:
-    """Erase, and let go of what this tab and the page's own caches hold of it."""
-    state = visit.state
+def _erase(visit: Visit, erase: Callable[[], ErasureReceipt]) -> bool:
+    """Erase, and let go of what this tab and the page's own caches hold of it. Returns False where it was refused.
+
+    Also then something may be gone, such as private conversations: whatever is gone is let go of, and nothing else.
+    """
+    state, number = visit.state, visit.state.conversation_id
     state.problems = []
     try:
         state.records.receipt = erase()
@@ -155,7 +162,22 @@ def _erase(visit: Visit, erase: Callable[[], ErasureReceipt]) -> None:
         state.problems = [Problem(error.reason)]
     finally:
         forget_pictures()
-    state.forget_everything()
+    state.forget_gone(
+        is_turn_gone=lambda turn_id: _is_gone(lambda: visit.assistant.turn(visit.owner, turn_id)),
+        is_conversation_gone=lambda each: _is_gone(lambda: visit.assistant.conversation(visit.owner, each)),
+    )
+    if is_private(number) and state.conversation_id is None:  # what is typed for it must not be kept by the next click
+        state.asks_privately = visit.assistant.private.may_begin
+    return not state.problems
+
+
+def _is_gone(look: Callable[[], object]) -> bool:
+    """Return whether the history has it no longer. Where it cannot be read, nothing is known, and nothing let go of."""
+    try:
+        look()
+    except HistoryError as error:
+        return error.code == "history.not_found"
+    return False
 
 
 def _show_receipt(visit: Visit, receipt: ErasureReceipt) -> None:

@@ -24,7 +24,7 @@ def show_settings_page(visit: Visit) -> None:
     st.title(words("settings.title"), anchor=False)
     st.header(words("settings.model"), anchor=False)
     st.markdown(model_details(status, words))
-    show_model_switch(visit.assistant, words)
+    show_model_switch(visit)
     st.header(words("settings.machine"), anchor=False)
     st.markdown(device_details(status.engine, words))
     st.header(words("settings.offline"), anchor=False)

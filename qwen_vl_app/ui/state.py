@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -142,6 +144,14 @@ class PageState:
         is_taking_in = self.view is View.FORMS and self.forms.is_taking_in
         return self.row_request is not None or self.tasks is not None or is_taking_in
 
+    def draw_anew(self) -> None:
+        """Run the whole page again, from a fragment whose timer finds that what it follows is over.
+
+        Returns where somebody writes in a dialog, who is not disturbed: the page is drawn anew when the dialog is closed.
+        """
+        if not self.is_writing_in_dialog:
+            st.rerun()
+
     def forget_turn(self, turn_id: int) -> None:
         """Hold nothing any more of a turn that is gone."""
         self.opened.discard(turn_id)
@@ -160,12 +170,42 @@ class PageState:
 
     def forget_everything(self) -> None:
         """Hold nothing any more of what was asked, answered, read or typed in any conversation. The open page stays."""
-        view, problems, asks_privately = self.view, self.problems, self.asks_privately
         self.loose, self.pictures_before, self.restore, self.search = [], None, None, ""
         self._forget_tables(lambda _: True)
-        self.open(None)
-        self.view, self.problems, self.asks_privately = view, problems, asks_privately
+        with self._staying():
+            self.open(None)
         self.forms.drop_sample()
+
+    def forget_period(self, since: datetime, until: datetime) -> None:
+        """Hold nothing any more that was asked or read from `since` on and before `until`, and that only this tab has."""
+        self.loose = [each for each in self.loose if not since <= each.asked_at < until]
+        taken_at = self.forms.sample_at
+        if taken_at is not None and since <= taken_at < until:
+            self.forms.drop_sample()
+
+    def forget_gone(self, *, is_turn_gone: Callable[[int], bool], is_conversation_gone: Callable[[int], bool]) -> None:
+        """Hold nothing any more of what is gone of the history; work on all else stays as it is. The open page stays."""
+        drafts = list(self.table_drafts.values())
+        if self.table_in_hand is not None:
+            drafts.append(self.table_in_hand.draft)
+        turns = {self.editing, *self.opened, *(draft.turn_id for draft in drafts)}
+        conversations = {self.conversation_id, *(draft.conversation_id for draft in drafts)}
+        conversations |= {each.conversation_id for each in self.loose}
+        self.pictures_before, self.last_question = None, ""  # read anew with the conversation, where it is still there
+        with self._staying():
+            for turn_id in turns:
+                if turn_id is not None and is_turn_gone(turn_id):
+                    self.forget_turn(turn_id)
+            for number in conversations:
+                if number is not None and is_conversation_gone(number):
+                    self.forget_conversation(number)
+
+    @contextmanager
+    def _staying(self) -> Iterator[None]:
+        """Let go of the open conversation without leaving the open page, and without losing what it says."""
+        view, problems, asks_privately = self.view, self.problems, self.asks_privately
+        yield
+        self.view, self.problems, self.asks_privately = view, problems, asks_privately
 
     def _forget_tables(self, is_gone: Callable[[TableDraft], bool]) -> None:
         self.table_drafts = {key: draft for key, draft in self.table_drafts.items() if not is_gone(draft)}

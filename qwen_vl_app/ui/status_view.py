@@ -74,9 +74,8 @@ def _follow_loading(visit: Visit) -> None:
         if first.state not in _STARTING:
             st.empty()
             return
-        is_over = engine.state not in _STARTING or (engine.plan is not None) != (first.plan is not None)
-        if is_over and not visit.state.is_writing_in_dialog:
-            st.rerun()
+        if engine.state not in _STARTING or (engine.plan is not None) != (first.plan is not None):
+            visit.state.draw_anew()
         if _is_reading(engine):
             st.progress(engine.loaded_bytes / engine.weights_bytes, text=loading_line(engine, words))
         else:  # nobody can tell how far an import or a check is: something moves, and no number pretends to know

@@ -18,6 +18,7 @@ import streamlit as st
 from qwen_vl_app.answers import AnswerTable, to_csv, to_fields, to_markdown, to_records, to_xlsx, unique_names
 from qwen_vl_app.chat import Table
 from qwen_vl_app.corrections import CorrectedTable, table_text, withdrawn_table
+from qwen_vl_app.errors import HistoryError
 from qwen_vl_app.ui.desk import Desk, Standing
 from qwen_vl_app.ui.holdings import TableDraft, TableInHand
 from qwen_vl_app.ui.markdown import plain
@@ -37,7 +38,7 @@ def show_tables(standing: Standing, words: Words, *, desk: Desk | None, key: str
         mine = standing.corrected.tables.get(number)
         if desk is not None and desk.can_correct and desk.is_open(own):
             with st.container(key=f"looked-at-{own}", gap="small"):
-                _show_editor(found, mine, number=number, desk=desk, key=own)
+                _show_editor(standing, number=number, desk=desk, key=own)
         else:
             _show_table(found, mine, words)
             if desk is not None and own in desk.visit.state.table_drafts:
@@ -105,15 +106,24 @@ def _typed(table: Table, names: Sequence[str]) -> dict[str, list[Any]]:
 # 1. Correcting
 
 
-def _show_editor(found: AnswerTable, mine: CorrectedTable | None, *, number: int, desk: Desk, key: str) -> None:
+def _show_editor(standing: Standing, *, number: int, desk: Desk, key: str) -> None:
     words, state = desk.visit.words, desk.visit.state
     assert desk.turn_id is not None  # noqa: S101 - only such tables can be corrected
+    found, mine = standing.tables[number], standing.corrected.tables.get(number)
     model = CorrectedTable(found.table, tuple(range(len(found.table.rows))))
-    draft = state.table_drafts.get(key) or TableDraft(mine or model, desk.turn_id, state.conversation_id)
-    names = _head(found, words)
+    names, before = _head(found, words), mine or model
+    fresh = TableDraft(before, desk.turn_id, state.conversation_id, began_with=before)
+    draft = state.table_drafts.get(key) or fresh
+    last = state.table_in_hand
+    if last is not None and last.key == key and (last.names, last.draft.corrected) != (names, draft.corrected):
+        # Other names, in another language, or other rows, from another tab: Streamlit takes the grid for another one.
+        keep_unsaved(state)
+        draft = state.table_drafts.get(key) or fresh
     widget = f"edit-{key}-{draft.generation}"
     in_hand = state.table_in_hand = TableInHand(key, widget, names, draft)
     st.caption(words("tables.hint"))
+    if draft.began_with not in (None, before):
+        st.warning(words("tables.corrected_elsewhere"), icon=":material/info:")
     # As text: a grid of numbers takes neither the decimal point that the model missed, nor "n/a", nor the letter in a tag.
     st.data_editor(
         {name: [row[at] for row in draft.corrected.table.rows] for at, name in enumerate(names)},
@@ -139,8 +149,15 @@ def _show_editor(found: AnswerTable, mine: CorrectedTable | None, *, number: int
 
     def save() -> None:
         after = now()
-        standing = mine or model
-        if after == standing or desk.correct(table_text(number, after, model=found.table, language=words.language)):
+        try:
+            stands = desk.table_now(number, standing.tables) or model
+        except HistoryError as error:
+            desk.refuse(error)
+            return
+        is_saved = after in (before, stands)
+        if not is_saved and stands != before:
+            return  # corrected elsewhere since it was drawn: the next run says so, and what was written here stays
+        if is_saved or desk.correct(table_text(number, after, model=found.table, language=words.language)):
             put_down()
             desk.close()
 

@@ -11,8 +11,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from qwen_vl_app.answers import places_of
+from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.corrections import amended, places_text
 from qwen_vl_app.engine.fake import FakeEngine
+from qwen_vl_app.errors import HistoryError
 from qwen_vl_app.texts import Language
 from qwen_vl_app.ui.desk import as_they_stand
 from qwen_vl_app.ui.markdown import plain, shown_answer, without_data, without_tables
@@ -123,6 +125,118 @@ def test_cells_that_were_written_are_kept_while_something_else_is_looked_at(make
     assert "not saved yet" not in words_on(page)
     page = page.button(key="open-table-1-table-0").click().run()
     assert _bars(page) == ["15", "12"]
+
+
+FIELDS = '```json\n{"no": "7", "maker": "ACME"}\n```'
+
+
+def _cells(page: AppTest) -> list[list[str]]:
+    """Return the rows of the table that is open to be corrected."""
+    (grid,) = [each for each in page.dataframe if "edit-" in each.proto.id]
+    return [[str(cell) for cell in row] for row in grid.value.to_numpy()]
+
+
+@pytest.mark.parametrize(
+    ("reply", "name", "written"),
+    [(FIELDS, "Value", [["no", "42"], ["maker", "ACME"]]), (TWO_TABLES, "Bar", [["101", "42"], ["102", "12"]])],
+)
+def test_cells_that_were_written_outlast_a_change_of_the_language(
+    make_assistant: MakeAssistant, reply: str, name: str, written: list[list[str]]
+) -> None:
+    """Also where the columns are named in it, there and back again."""
+    assistant = make_assistant(reply)
+    page = finish(assistant, ask(page_of(assistant), "Read"))
+    page = correct_cells(page.button(key="open-table-1-table-0").click().run(), {0: {name: "42"}})
+    page = page.segmented_control(key="language-en").set_value("中文").run()
+    page = page.segmented_control(key="language-zh").set_value("English").run()
+    page = page.segmented_control(key="language-en").set_value("中文").run()
+    page = page.button(key="save-1-table-0").click().run()
+    assert not page.exception
+    assert page.table[0].value.to_numpy()[0][1].startswith("**42**")
+    (correction,) = assistant.records.corrections("local", 1)
+    rows = json.loads(correction.text.partition("visual-assistant\n")[2].rpartition("\n```")[0])["rows"]
+    assert [row["cells"] for row in rows] == written
+
+
+def _saved_elsewhere(assistant: Assistant) -> None:
+    """Correct the second row in another tab."""
+    other = page_of(assistant, conversation=1).button(key="open-table-1-table-0").click().run()
+    correct_cells(other, {1: {"Bar": "99"}}).button(key="save-1-table-0").click().run()
+
+
+def _standing(page: AppTest) -> list[str]:
+    """Return what stands in the second column of the first table, without what it was."""
+    return [
+        str(cell).partition("** *")[0].strip("*").replace("\\", "") for cell in page.table[0].value.to_numpy()[:, 1]
+    ]
+
+
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_what_another_tab_saved_meanwhile_is_neither_lost_nor_takes_unsaved_cells(
+    make_assistant: MakeAssistant, is_seen: bool
+) -> None:
+    """The cells stay, a sentence says so before they take its place, also where Save was clicked before it could be seen."""
+    assistant = make_assistant(TWO_TABLES)
+    page = finish(assistant, ask(page_of(assistant), "Table"))
+    page = correct_cells(page.button(key="open-table-1-table-0").click().run(), {0: {"Bar": "1.5"}})
+    assert "another tab" not in words_on(page)
+    _saved_elsewhere(assistant)
+    page = page.run() if is_seen else page.button(key="save-1-table-0").click().run()
+    assert "corrected in another tab" in words_on(page) and _bars(page) == ["1.5", "12"]
+    assert len(assistant.records.corrections("local", 1)) == 1
+    page = page.run()
+    assert "corrected in another tab" in words_on(page) and _bars(page) == ["1.5", "12"]
+    page = page.button(key="save-1-table-0").click().run()
+    assert _standing(page) == ["1.5", "12"]
+    page = page.button(key="open-table-1-table-0").click().run()
+    assert "another tab" not in words_on(page)
+
+
+def test_what_another_tab_saved_is_shown_where_nothing_waits_or_it_is_discarded(make_assistant: MakeAssistant) -> None:
+    """A table that was only opened shows the newer rows, and Save changes nothing in them."""
+    assistant = make_assistant(TWO_TABLES)
+    page = finish(assistant, ask(page_of(assistant), "Table"))
+    opened = page.button(key="open-table-1-table-0").click().run()
+    unseen = page_of(assistant, conversation=1).button(key="open-table-1-table-0").click().run()
+    written = page_of(assistant, conversation=1).button(key="open-table-1-table-0").click().run()
+    written = correct_cells(written, {0: {"Bar": "1.5"}})
+    _saved_elsewhere(assistant)
+    opened = opened.run()
+    assert _bars(opened) == ["15", "99"] and "another tab" not in words_on(opened)
+    assert _standing(unseen.button(key="save-1-table-0").click().run()) == ["15", "99"]
+    written = written.run()
+    assert "another tab" in words_on(written)
+    assert _standing(written.button(key="discard-1-table-0").click().run()) == ["15", "99"]
+    assert len(assistant.records.corrections("local", 1)) == 1
+
+
+def test_the_same_correction_in_two_tabs_is_kept_once(make_assistant: MakeAssistant) -> None:
+    """Nobody is told of another version where there is none."""
+    assistant = make_assistant(TWO_TABLES)
+    page = finish(assistant, ask(page_of(assistant), "Table"))
+    page = correct_cells(page.button(key="open-table-1-table-0").click().run(), {1: {"Bar": "99"}})
+    _saved_elsewhere(assistant)
+    page = page.button(key="save-1-table-0").click().run()
+    assert _standing(page) == ["15", "99"] and "another tab" not in words_on(page)
+    assert len(assistant.records.corrections("local", 1)) == 1
+
+
+def test_cells_stay_where_nobody_can_tell_what_stands(
+    make_assistant: MakeAssistant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Save says why it was not done, and does it when the history can be read again."""
+    assistant = make_assistant(TWO_TABLES)
+    page = finish(assistant, ask(page_of(assistant), "Table"))
+    page = correct_cells(page.button(key="open-table-1-table-0").click().run(), {0: {"Bar": "1.5"}})
+
+    def refuse(*_: object) -> None:
+        raise HistoryError("history.disk_full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(assistant.records, "corrections", refuse)
+        page = page.button(key="save-1-table-0").click().run()
+    assert "The disk is full" in words_on(page)
+    assert _standing(page.button(key="save-1-table-0").click().run()) == ["1.5", "12"]
 
 
 def test_a_draft_goes_with_its_turn(make_assistant: MakeAssistant) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,11 +15,9 @@ from qwen_vl_app.batch import BatchPlan, BatchRuns, ExportKind
 from qwen_vl_app.config import Settings
 from qwen_vl_app.errors import UsageError
 from qwen_vl_app.texts import Language
-from qwen_vl_app.ui import batch_page, batch_run, forms_filling
+from qwen_vl_app.ui import batch_page, batch_run
 from qwen_vl_app.ui.batch_page import check_folder, may_name_folders
 from qwen_vl_app.ui.batch_run import exported
-from qwen_vl_app.ui.state import PageState
-from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
 from tests.batch.parts import AnsweringEngine
 from tests.hub_parts import WAIT_S
@@ -193,45 +191,3 @@ def test_a_site_says_which_folders_a_page_may_name(tmp_path: Path) -> None:
     for outside in (tmp_path, tmp_path / "allowed" / ".." / "other", Path("relative")):
         with pytest.raises(UsageError):
             check_folder(site, outside)
-
-
-class _Page:
-    """Streamlit, as far as a fragment that is run again by its timer meets it."""
-
-    def __init__(self) -> None:
-        self.pulse: Callable[[], None] = lambda: None
-
-    def fragment(self, **_how: float) -> Callable[[Callable[[], None]], Callable[[], None]]:
-        def taken(pulse: Callable[[], None]) -> Callable[[], None]:
-            self.pulse = pulse
-            return lambda: None
-
-        return taken
-
-    def rerun(self) -> None:
-        raise _WholePageError
-
-
-class _WholePageError(Exception):
-    """The whole page runs again."""
-
-
-@pytest.mark.parametrize("where", ["batch", "forms"])
-def test_a_run_that_is_deleted_in_another_tab_is_let_go(
-    assistant: Assistant, runs: BatchRuns, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
-    """The timer of the tab that follows it runs the whole page, which says so, and shows no error of the program's."""
-    page = _Page()
-    module = batch_run if where == "batch" else forms_filling
-    monkeypatch.setattr(module, "st", page)
-    state = PageState()
-    state.forms.run_id = "20200101-000000-000000"
-    visit = Visit(assistant, "local", state, Words(Language.ENGLISH))
-    if where == "batch":
-        batch_run._follow(visit, runs, state.forms.run_id)
-    else:
-        forms_filling._show_run(visit, runs)
-    with pytest.raises(_WholePageError):
-        page.pulse()
-    if where == "forms":
-        assert state.forms.run_id == "" and [each.reason.code for each in state.problems] == ["batch.unknown"]

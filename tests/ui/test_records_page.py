@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import io
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from qwen_vl_app.answer_job import AnswerJob
 from qwen_vl_app.assistant import LOCAL_OWNER, Assistant
 from qwen_vl_app.chat import ErasureReceipt, Fragment, Question, Table, TextPiece
 from qwen_vl_app.corrections import CorrectedTable
-from qwen_vl_app.errors import Reason
+from qwen_vl_app.errors import HistoryError, Reason, UsageError
 from qwen_vl_app.history import HistoryStore, Keeping, KeepingMode
-from qwen_vl_app.ui.holdings import TableDraft
+from qwen_vl_app.ui import records_page
+from qwen_vl_app.ui.holdings import LooseQuestion, TableDraft, View
 from qwen_vl_app.ui.records_search import _marked
 from tests.hub_parts import WAIT_S
-from tests.ui.conftest import MakeAssistant, address_of, click, page_of, words_on
+from tests.ui.conftest import (
+    MakeAssistant,
+    _handed,
+    address_of,
+    ask,
+    click,
+    composer_of,
+    correct_cells,
+    finish,
+    page_of,
+    words_on,
+)
 from tests.ui.fakes import png
 
 
@@ -106,6 +121,27 @@ class TestFinding:
         assert _marked(fragment) == r"see \[a\]\(http\://b\) :yellow-background[**\*x\]\***] \$1\$"
 
 
+@pytest.fixture
+def tables(make_assistant: MakeAssistant) -> Assistant:
+    """One that answers with a table, and then in words."""
+    return make_assistant("| Tag | Bar |\n|---|---|\n| 101 | 15 |", "Yes.")
+
+
+def _unsaved(assistant: Assistant) -> AppTest:
+    """Return the records page of a tab in which much was begun and nothing is saved."""
+    page = finish(assistant, ask(page_of(assistant), "Table"))
+    page = correct_cells(page.button(key="open-table-1-table-0").click().run(), {0: {"Bar": "1.5"}})
+    state = page.session_state["page_state"]
+    state.forms.sample, state.forms.sample_at = assistant.stage(png(), "sample.png"), datetime.now(UTC)
+    state.loose = [LooseQuestion("Not kept?", (), None, cast("AnswerJob", SimpleNamespace()))]
+    return click(page, "page-records")
+
+
+def _erased_days(page: AppTest, day: date) -> AppTest:
+    page = page.date_input(key="erase-range").set_value((day, day)).run()
+    return page.button(key="erase-days-ask").click().run().button(key="erase-sure").click().run()
+
+
 class TestErasing:
     def test_a_tab_holds_nothing_of_what_was_erased(self, assistant: Assistant) -> None:
         """Neither the picture beside the editor of templates, nor a table that was being corrected, nor what is looked for."""
@@ -123,6 +159,84 @@ class TestErasing:
         assert (state.forms.sample, state.forms.tried, state.search, state.last_question) == (None, None, "", "")
         assert not state.table_drafts and state.pictures_before is None
         assert state.editing is None and not state.opened and state.conversation_id is None
+
+    def test_other_days_leave_what_is_not_saved_yet(self, tables: Assistant) -> None:
+        """Cells, a question that could not be kept, pictures that wait: all of today. With today they go."""
+        page = _unsaved(tables)
+        state, waiting = page.session_state["page_state"], tables.stage(png(), "waits.png")
+        tables.staging.put(LOCAL_OWNER, waiting)
+        page = _erased_days(page, date(2020, 1, 2))
+        assert "Questions with their answers: 0" in words_on(page)
+        assert list(state.table_drafts) == ["1-table-0"] and state.opened == {1} and len(state.loose) == 1
+        assert state.conversation_id == 1 and state.forms.sample is not None
+        assert tables.staging.get(LOCAL_OWNER, waiting.staged_id) is waiting
+        assert list(click(page, "page-chat").dataframe[0].value["Bar"]) == ["1.5"]
+
+        page = _erased_days(click(page, "page-records"), datetime.now(UTC).date())
+        assert "Questions with their answers: 1" in words_on(page)
+        assert not state.table_drafts and not state.opened and not state.loose
+        assert state.conversation_id is None and state.forms.sample is None
+        with pytest.raises(UsageError, match=r"staging\.gone"):
+            tables.staging.get(LOCAL_OWNER, waiting.staged_id)
+
+    def test_what_is_still_there_of_a_conversation_stays_open(self, tables: Assistant) -> None:
+        """One of its questions goes, and the unsaved cells with it; the page is not thrown out of the conversation."""
+        page = _unsaved(tables)
+        state = page.session_state["page_state"]
+        question = Question("And now?", conversation_id=1)
+        assert tables.ask(question, owner=LOCAL_OWNER).wait(WAIT_S) is not None
+        first, _ = tables.turns(LOCAL_OWNER, 1)
+        records = tables.records
+        _handed(page)[1].append(
+            lambda visit: records_page._erase(visit, lambda: records.erase_turn(LOCAL_OWNER, first.id))
+        )
+        page = page.run()
+        assert not state.table_drafts and not state.opened
+        assert (state.conversation_id, state.view) == (1, View.RECORDS)
+        assert composer_of(click(page, "page-chat"))["last_question"] == "And now?"
+
+    @pytest.mark.parametrize("what", ["everything", "days"])
+    def test_an_erasing_that_is_refused_takes_nothing(
+        self, tables: Assistant, monkeypatch: pytest.MonkeyPatch, what: str
+    ) -> None:
+        """Neither on the disk nor in the tab; and it says why."""
+
+        def refuse(*_: object, **__: object) -> ErasureReceipt:
+            raise HistoryError("history.disk_full")
+
+        page = _unsaved(tables)
+        state = page.session_state["page_state"]
+        monkeypatch.setattr(tables.records, "erase_everything", refuse)
+        monkeypatch.setattr(tables.records, "erase_period", refuse)
+        if what == "days":
+            page = _erased_days(page, datetime.now(UTC).date())
+        else:
+            page = page.button(key="erase-everything-ask").click().run()
+            page = page.button(key="erase-sure").click().run()
+        assert "The disk is full" in words_on(page) and not page.get("dialog")
+        assert list(state.table_drafts) == ["1-table-0"] and state.opened == {1} and len(state.loose) == 1
+        assert state.conversation_id == 1 and state.forms.sample is not None
+        assert list(click(page, "page-chat").dataframe[0].value["Bar"]) == ["1.5"]
+
+    @pytest.mark.parametrize("is_refused", [False, True])
+    def test_what_is_typed_for_a_private_conversation_that_went_is_not_kept(
+        self, make_assistant: MakeAssistant, monkeypatch: pytest.MonkeyPatch, is_refused: bool
+    ) -> None:
+        """Private ones go before what is on the disk, and so also where that is refused; the tab stays private."""
+        made = make_assistant("A secret.")
+        page = finish(made, ask(click(page_of(made), "private", on=1), "Whisper?"))
+
+        def refuse(*_: object) -> ErasureReceipt:
+            raise HistoryError("history.disk_full")
+
+        if is_refused:
+            monkeypatch.setattr(made.records._history, "erase_everything", refuse)
+        page = click(page, "page-records").button(key="erase-everything-ask").click().run()
+        page = page.button(key="erase-sure").click().run()
+        assert ("The disk is full" in words_on(page)) is is_refused
+        page = click(page, "page-chat")
+        assert composer_of(page)["conversation"] is None and composer_of(page)["private"] == "on"
+        assert composer_of(page)["last_question"] == ""
 
     def test_everything_goes_after_a_question_and_leaves_a_receipt(self, assistant: Assistant) -> None:
         """Nothing is erased by the first click."""
