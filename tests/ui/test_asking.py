@@ -315,7 +315,7 @@ def test_too_many_pictures_keep_the_question_in_the_composer(make_assistant: Mak
     engine = FakeEngine(["Fine."])
     assistant = make_assistant(engine=engine, max_pictures=1)
     page = ask(page_of(assistant), "Compare", a__png=png(), b__png=png(colour="#ff0000"))
-    assert "(1)" in page.warning[0].value
+    assert "(1 at most)" in page.warning[0].value
     restored = composer_of(page)["restore"]
     assert restored["text"] == "Compare"
     finish(assistant, send(page, "Compare", restored["ids"][0]))

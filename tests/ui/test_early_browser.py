@@ -142,7 +142,7 @@ def test_a_question_waits_for_its_pictures_and_comes_back_whole(page: Page, addr
     composer.press("Enter")
     composer.press_sequentially("The next")
     line.let_go()
-    expect(page.get_by_test_id("stAlert")).to_contain_text("add it once more")
+    expect(page.get_by_test_id("stAlert")).to_contain_text("add it again")
     expect(composer).to_have_value("About a picture that is gone\nThe next")
     page.reload()
     expect(composer).to_have_value("About a picture that is gone\nThe next")

@@ -81,7 +81,7 @@ def test_of_several_questions_all_that_cannot_be_asked_come_back(make_assistant:
     assistant = make_assistant("Three")
     page = tell(page_of(assistant), sent(1, "One", ids=("gone",)), sent(2, "Two", ids=("too",)), sent(3, "Three"))
     assert restored(page)["text"] == "One\nTwo"
-    assert "add it once more" in words_on(page)
+    assert "add it again" in words_on(page)
     assert questions(assistant, 1) == ["Three"]
 
 
