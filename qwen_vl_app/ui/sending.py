@@ -131,9 +131,7 @@ def default_question(visit: Visit, pictures: Sequence[StagedPicture]) -> str:
     return visit.words("composer.default_demo" if visit.assistant.status.engine.is_demo else "composer.default")
 
 
-def _ask(
-    visit: Visit, *, text: str, pictures: Sequence[StagedPicture], is_meant_privately: bool = False
-) -> bool:
+def _ask(visit: Visit, *, text: str, pictures: Sequence[StagedPicture], is_meant_privately: bool = False) -> bool:
     question = Question(
         text=text,
         pictures=tuple(pictures),
