@@ -93,7 +93,9 @@ def hear(visit: Visit, said: Sequence[Told]) -> None:
             problems += state.problems
     if unsent:  # also where a later one could be asked
         state.put_back(
-            "\n".join(each.text for each in unsent), tuple(one for each in unsent for one in each.staged_ids)
+            "\n".join(each.text for each in unsent),
+            tuple(one for each in unsent for one in each.staged_ids),
+            is_private=any(each.is_private for each in unsent),
         )
         state.problems = problems
 
@@ -131,6 +133,7 @@ def composer_data(visit: Visit) -> Mapping[str, Any]:
             "token": restore.token,
             "replaces": restore.replaces,
             "detail": restore.detail,
+            "is_private": restore.is_private,
         },
     }
 

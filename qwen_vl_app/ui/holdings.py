@@ -56,6 +56,8 @@ class LooseQuestion:
     pictures: tuple[StagedPicture, ...]
     conversation_id: int | None
     job: AnswerJob
+    is_private: bool = False
+    """True where it began privately: asked once more it does so again."""
     asked_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -93,6 +95,8 @@ class Restored:
     """True where it takes the place of what is typed there."""
     detail: str = ""
     """The rung that goes with it; empty where it stays as it is."""
+    is_private: bool = False
+    """True where it was meant to be asked privately, and still is."""
 
 
 @dataclass(frozen=True, slots=True)

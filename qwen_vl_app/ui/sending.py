@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from qwen_vl_app.chat import Question, SamplingParams, StagedPicture
 from qwen_vl_app.errors import AppError, Reason, UsageError
+from qwen_vl_app.private import is_private
 from qwen_vl_app.samples import Sample
 from qwen_vl_app.ui.holdings import LooseQuestion, Problem, Restored, View
 from qwen_vl_app.ui.state import submitted
@@ -21,13 +22,31 @@ def send(visit: Visit, sent: Mapping[str, object]) -> Restored | None:
     """Ask what the composer was sent with. Returns what went back into it, or None."""
     text, staged_ids = submitted(sent)
     state, before = visit.state, visit.state.restore
-    if state.is_still_in(sent.get("conversation")):
+    is_meant_privately = sent.get("private") is True
+    refused = _not_private(visit) if is_meant_privately else None
+    if refused is None and state.is_still_in(sent.get("conversation")):
         ask(visit, text=text, staged_ids=staged_ids)
     else:  # a click on another conversation was faster; asked there, the question would be about other pictures
         state.told = ()
-        state.problems = [Problem(Reason("ui.composer.elsewhere"))]
+        state.problems = [Problem(refused or Reason("ui.composer.elsewhere"))]
         state.put_back(text, staged_ids)
-    return state.restore if state.restore is not before else None
+    if state.restore is None or state.restore is before:
+        return None
+    # A refusal has said that it cannot be private here; from then on the person decides.
+    state.restore = replace(state.restore, is_private=is_meant_privately and refused is None)
+    return state.restore
+
+
+def _not_private(visit: Visit) -> Reason | None:
+    """Let what is asked next begin privately where nothing is open; return why it cannot be private, or None.
+
+    The switch may be off again by now: the page is another one than that on which the question was sent.
+    """
+    state = visit.state
+    if state.conversation_id is not None:
+        return None if is_private(state.conversation_id) else Reason("ui.composer.not_private")
+    state.asks_privately = visit.assistant.private.may_begin
+    return None if state.asks_privately else Reason("private.site_keeps_records")
 
 
 def ask(visit: Visit, *, text: str, staged_ids: Sequence[str] = ()) -> None:
@@ -101,7 +120,7 @@ def show_version(visit: Visit, *, turn_id: int) -> None:
 def ask_loose_again(visit: Visit, *, question: LooseQuestion) -> None:
     """Ask a question once more that could not be kept."""
     visit.state.problems, visit.state.told = [], ()
-    if _ask(visit, text=question.text, pictures=question.pictures):
+    if _ask(visit, text=question.text, pictures=question.pictures, is_meant_privately=question.is_private):
         visit.state.loose = [each for each in visit.state.loose if each is not question]
 
 
@@ -112,7 +131,7 @@ def default_question(visit: Visit, pictures: Sequence[StagedPicture]) -> str:
     return visit.words("composer.default_demo" if visit.assistant.status.engine.is_demo else "composer.default")
 
 
-def _ask(visit: Visit, *, text: str, pictures: Sequence[StagedPicture]) -> bool:
+def _ask(visit: Visit, *, text: str, pictures: Sequence[StagedPicture], is_meant_privately: bool = False) -> bool:
     question = Question(
         text=text,
         pictures=tuple(pictures),
@@ -121,7 +140,8 @@ def _ask(visit: Visit, *, text: str, pictures: Sequence[StagedPicture]) -> bool:
         sampling=SamplingParams(max_new_tokens=visit.assistant.settings.max_new_tokens),
     )
     try:
-        begins_privately = visit.state.conversation_id is None and visit.state.asks_privately
+        asks_privately = is_meant_privately or visit.state.asks_privately
+        begins_privately = visit.state.conversation_id is None and asks_privately
         job = visit.assistant.ask(question, owner=visit.owner, is_private=begins_privately)
     except AppError as error:
         visit.state.problems = [Problem(error.reason)]
@@ -132,5 +152,6 @@ def _ask(visit: Visit, *, text: str, pictures: Sequence[StagedPicture]) -> bool:
     if not visit.state.is_at_table:  # else somebody is correcting it; otherwise the coming answer's picture opens
         visit.state.looked_at = ""
     if job.turn_id is None:
-        visit.state.loose.append(LooseQuestion(text, question.pictures, job.conversation_id, job))
+        loose = LooseQuestion(text, question.pictures, job.conversation_id, job, is_private=begins_privately)
+        visit.state.loose.append(loose)
     return True

@@ -282,9 +282,9 @@ class PageState:
         self.run_id = said.get("run", "") if self.view is View.BATCH else ""
         self.language = Language(language) if language in list(Language) else None
 
-    def put_back(self, text: str, staged_ids: tuple[str, ...]) -> None:
+    def put_back(self, text: str, staged_ids: tuple[str, ...], *, is_private: bool = False) -> None:
         """Let the composer have again what could not be sent."""
-        self.restore = Restored(text, staged_ids, token=_token())
+        self.restore = Restored(text, staged_ids, token=_token(), is_private=is_private)
 
     def write(self, text: str, *, detail: str = "") -> None:
         """Write a question into the composer, for a person to go on with, and choose its rung where one is named."""

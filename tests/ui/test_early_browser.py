@@ -57,9 +57,9 @@ def test_nothing_is_lost_while_the_connection_is_away_or_the_server_is_busy(
     line.cut()
     composer.fill("Asked while it was away")
     composer.press("Enter")
-    expect(page.get_by_role("status").filter(has_text="The app is away")).to_be_visible()
+    expect(page.get_by_role("status").filter(has_text="The app is not responding")).to_be_visible()
     expect(composer).to_have_value("Asked while it was away")
-    away, page_rows = page.get_by_text("The app does not answer"), page.get_by_test_id("stSidebarUserContent")
+    away, page_rows = page.get_by_text("The app is not responding; it"), page.get_by_test_id("stSidebarUserContent")
     expect(away).to_be_visible()
     expect(page_rows).to_have_css("pointer-events", "none")
     line.mend()
@@ -110,7 +110,7 @@ def test_the_page_alone_says_that_the_app_is_away(page: Page, address: str) -> N
         }"""
     )
     page.wait_for_function("() => window.isClosed")
-    expect(page.get_by_text("The app does not answer")).to_be_visible()
+    expect(page.get_by_text("The app is not responding; it")).to_be_visible()
 
 
 def test_a_question_waits_for_its_pictures_and_comes_back_whole(page: Page, address: str, picture: Path) -> None:

@@ -11,9 +11,13 @@ from streamlit.testing.v1 import AppTest
 
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.engine.fake import FakeEngine
+from qwen_vl_app.errors import HistoryError
+from qwen_vl_app.history import HistoryStore
+from qwen_vl_app.private import PRIVATE_FROM, is_private
 from qwen_vl_app.ui.holdings import Told
-from qwen_vl_app.ui.sending import ask_edited
+from qwen_vl_app.ui.sending import ask_edited, ask_loose_again
 from qwen_vl_app.ui.visit import Visit
+from tests.hub_parts import WAIT_S
 from tests.ui.conftest import (
     MakeAssistant,
     address_of,
@@ -31,9 +35,11 @@ from tests.ui.conftest import (
 from tests.ui.fakes import png
 
 
-def sent(number: int, text: str, *, conversation: int | None = None, ids: tuple[str, ...] = ()) -> Told:
+def sent(
+    number: int, text: str, *, conversation: int | None = None, ids: tuple[str, ...] = (), private: bool = False
+) -> Told:
     """Return a question as the composer tells it."""
-    return Told(number, "sent", {"text": text, "ids": list(ids), "conversation": conversation})
+    return Told(number, "sent", {"text": text, "ids": list(ids), "conversation": conversation, "private": private})
 
 
 def questions(assistant: Assistant, conversation: int) -> list[str]:
@@ -201,3 +207,80 @@ def test_the_second_click_of_two_asks_nothing(make_assistant: MakeAssistant) -> 
     page.args[1].append(edit_twice)
     finish(assistant, page.run())
     assert len(assistant.turns("local", 1)[-1].branch_ids) == 4
+
+
+def test_a_question_that_was_marked_private_is_never_asked_openly(make_assistant: MakeAssistant) -> None:
+    """It carries the mark itself: a page that began anew meanwhile has forgotten the switch, and its address never had it."""
+    assistant = make_assistant("One", "Two")
+    finish(assistant, send(page_of(assistant), "The old one"))
+    marked = Told(1, "did", {"act": "private", "on": 1})
+    page = tell(page_of(assistant, conversation=1), marked, Told(2, "went", {}), sent(3, "Between us", private=True))
+    assert is_private(int(address_of(page)["c"]))
+    assert [each.title for each in assistant.conversations("local")] == ["The old one"]
+    page = finish(assistant, tell(page, sent(4, "As well", conversation=int(address_of(page)["c"]), private=True)))
+    assert questions(assistant, int(address_of(page)["c"])) == ["Between us", "As well"]
+
+
+@pytest.mark.parametrize("sent_from", [None, 1, PRIVATE_FROM])
+def test_what_was_marked_private_comes_back_from_an_ordinary_conversation(
+    make_assistant: MakeAssistant, sent_from: int | None
+) -> None:
+    """Whatever it was sent from, also where it follows one that has begun it. Sent once more it is asked as the page is."""
+    assistant = make_assistant("One", "Two")
+    page = finish(assistant, tell(page_of(assistant), sent(1, "The old one")))
+    page = tell(page, sent(2, "Between us", conversation=sent_from, private=True, ids=("a",)))
+    assert questions(assistant, 1) == ["The old one"]
+    assert (restored(page)["text"], restored(page)["ids"]) == ("Between us", ["a"])
+    assert not restored(page)["is_private"]
+    assert "marked private" in words_on(page)
+    finish(assistant, tell(page, sent(3, "For all", conversation=1, private=False)))
+    assert questions(assistant, 1) == ["The old one", "For all"]
+
+
+def test_what_was_marked_private_comes_back_marked_to_where_it_can_be_asked(make_assistant: MakeAssistant) -> None:
+    """Of a picture that is gone, and of a private conversation that was left: the next try is private again."""
+    assistant = make_assistant("One")
+    page = tell(page_of(assistant), sent(1, "Between us", private=True, ids=("gone",)))
+    assert restored(page)["is_private"] and composer_of(page)["private"] == "on"
+    page = tell(page.button(key="new").click().run(), sent(2, "Still", conversation=PRIVATE_FROM, private=True))
+    assert "Another conversation was opened" in words_on(page)
+    assert restored(page)["is_private"] and composer_of(page)["private"] == "on"
+    page = tell(page, sent(3, "One", private=True, ids=("gone",)), sent(4, "Two", private=True, ids=("gone",)))
+    assert (restored(page)["text"], restored(page)["is_private"]) == ("One\nTwo", True)
+    assert assistant.conversations("local") == ()
+
+
+@pytest.mark.parametrize("address", [{}, {"private": "1"}])
+def test_a_site_that_keeps_records_asks_nothing_that_was_marked_private(
+    make_assistant: MakeAssistant, address: Mapping[str, str]
+) -> None:
+    """A page may have been opened before the site began to keep them: the question comes back, with a sentence that says so."""
+    assistant = make_assistant("One")
+    assistant.private.may_begin = False
+    page = tell(page_of(assistant, address=address), sent(1, "Between us", private=True))
+    assert restored(page)["text"] == "Between us"
+    assert "keeps every question as a record" in words_on(page)
+    assert composer_of(page)["private"] == ""
+    assert assistant.conversations("local") == ()
+
+
+def test_a_private_question_that_could_not_be_kept_is_asked_privately_again(
+    make_assistant: MakeAssistant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands on a page whose switch may be off by then."""
+    assistant = make_assistant("One", "Two")
+
+    def full(*_: object, **__: object) -> None:
+        raise HistoryError("history.disk_full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(HistoryStore, "begin_turn", full)
+        page = tell(page_of(assistant), sent(1, "Between us", private=True))
+    (loose,) = page.session_state["page_state"].loose
+    assert loose.job.wait(WAIT_S) is not None
+    page = click(page, "private", on=0)
+    assert page.args is not None
+    page.args[1].append(lambda visit: ask_loose_again(visit, question=loose))
+    page.run()
+    assert is_private(int(address_of(page)["c"]))
+    assert assistant.conversations("local") == ()

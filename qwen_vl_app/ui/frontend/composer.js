@@ -80,7 +80,7 @@ class Composer {
     this.tasksButton = element("button", { type: "button", class: "quiet", on: { click: () => this.say("did", { act: "tasks" }) } });
     this.detail = element("select", { class: "quiet", on: { change: () => this.chooseDetail(this.detail.value) } });
     this.privateButton = element("button", {
-      type: "button", class: "quiet private", on: { click: () => { this.say("did", { act: "private", on: this.data.private === "on" ? 0 : 1 }); this.keep(); } },
+      type: "button", class: "quiet private", on: { click: (event) => this.turnPrivate(event) },
     });
     this.privateNote = element("p", { class: "private-note" });
     this.hint = element("span", { class: "hint", role: "status", "aria-live": "polite" });
@@ -107,7 +107,8 @@ class Composer {
     this.takeHeard(data);
     if (data.restore && data.restore.token > store.restored) {
       store.restored = data.restore.token;
-      store.holdsPrivate ||= heldPrivate; // what comes back may be what was sent
+      store.holdsPrivate ||= heldPrivate || data.restore.is_private; // what comes back may be what was sent
+      store.isMarked ||= data.restore.is_private;
       store.text = data.restore.replaces ? data.restore.text : joined(data.restore.text, store.text);
       if (data.restore.replaces) this.text.focus();
       if (data.details.some(([value]) => value === data.restore.detail)) {
@@ -120,7 +121,7 @@ class Composer {
       this.readKept();
     }
     store.isRead = true;
-    if (Boolean(store.wasPrivate) !== this.isPrivate()) this.keep(); // also to take away what was kept before
+    this.lookPrivate();
     whenIdle(() => this.keepAddress());
     this.arrive(data);
     if (data.jump && data.jump.token > store.jumped) {
@@ -145,15 +146,11 @@ class Composer {
       button.disabled = !data.can_ask;
     }
     this.cameraButton.hidden = !navigator.mediaDevices?.getUserMedia;
-    const isPrivate = isPrivatePage(data);
-    this.box.classList.toggle("is-private", isPrivate);
-    this.privateNote.hidden = !isPrivate;
     this.privateNote.textContent = say.private_on;
     this.privateButton.hidden = data.private !== "on" && data.private !== "choice";
     this.privateButton.replaceChildren(icon("private"));
     this.privateButton.title = say.private;
     this.privateButton.setAttribute("aria-label", say.private);
-    this.privateButton.setAttribute("aria-pressed", String(isPrivate));
     this.sendButton.title = say.send;
     this.sendButton.setAttribute("aria-label", say.send);
     this.overlay.textContent = say.drop;
@@ -372,26 +369,54 @@ class Composer {
    * get neither words nor names, also where the words still stand here after another conversation was opened. */
 
   keep() {
+    if (!store.text && !store.chips.length && !store.awaited.length) store.isMarked = false;
     const sent = store.unheard.filter((each) => each.kind === "sent").map((each) => each.value);
     const text = joined(...sent.map((each) => each.text), store.text);
     const held = store.chips.filter((chip) => chip.id).map((chip) => chip.id);
     const ids = [...new Set([...[...sent, ...store.awaited].flatMap((each) => each.ids), ...held])];
     const lost = store.chips.filter((chip) => !chip.id && chip.state !== "refused").map((chip) => chip.name);
     store.wasPrivate = this.isPrivate();
-    store.holdsPrivate = store.wasPrivate || Boolean(store.holdsPrivate && (text || lost.length));
-    const told = store.holdsPrivate ? {} : { text, lost };
+    if (store.wasPrivate && !store.holdsPrivate) store.ordinary = { text: store.text, lost }; // it stood here before
+    const { ordinary = { text: "", lost: [] } } = store;
+    const isOrdinary = !sent.length && ["", ordinary.text].includes(store.text) && lost.every((name) => ordinary.lost.includes(name));
+    const isPrivate = store.wasPrivate || sent.some((each) => each.private);
+    store.holdsPrivate = isPrivate || Boolean(store.holdsPrivate && !isOrdinary);
+    const told = store.holdsPrivate ? { private: isPrivate } : { text, lost };
     sessionStorage.setItem(KEPT, JSON.stringify({ ...told, ids, detail: store.detail }));
   }
 
-  /* Whether what is typed now is for a private conversation; also while Python has not heard the click yet. */
+  /* Whether what is typed now is for a private conversation: also while Python has not heard the click yet, and on the way to where one
+   * was before. What was meant privately and was not asked yet stays so wherever it stands, until the switch is turned off. */
   isPrivate() {
-    return isPrivatePage(this.data) || store.unheard.some((each) => each.kind === "did" && each.value.act === "private" && each.value.on);
+    if (store.isMarked || this.data.private === "fixed") return true;
+    const click = store.unheard.findLast(isPrivateClick);
+    if (click) return Boolean(click.value.on);
+    return this.isFollowing() ? Boolean(store.wasPrivate) : this.data.private === "on";
+  }
+
+  /* Let what stands in the box be asked privately or come back, whatever becomes of the page. */
+  mark(isPrivate) {
+    store.isMarked ||= Boolean(isPrivate);
+    this.keep();
+  }
+
+  turnPrivate(event) {
+    if (event.detail > 1) return; // the second click of two would undo the first
+    const isOn = !this.isPrivate();
+    store.isMarked &&= isOn;
+    this.say("did", { act: "private", on: Number(isOn) });
+    this.keep();
+  }
+
+  lookPrivate() {
+    if (Boolean(store.wasPrivate) !== this.isPrivate()) this.keep(); // also to take away what was kept before
   }
 
   readKept() {
     try {
       const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "{}");
       store.text = store.text || kept.text || "";
+      store.isMarked ||= Boolean(kept.private); // its pictures come back
       if (this.data.details.some(([value]) => value === kept.detail)) this.detail.value = store.detail = kept.detail;
       for (const name of kept.lost ?? []) store.chips.push({ key: store.nextKey++, name, state: "refused", problem: this.data.labels.lost });
       this.fetchChips(kept.ids);
@@ -436,6 +461,7 @@ class Composer {
     if (!this.data.can_ask) return;
     if (isBusy() || isAway() || this.isFollowing()) {
       [store.isWaiting, store.waitsIn] = [true, this.isFollowing() ? undefined : this.data.conversation];
+      this.mark(this.isPrivate()); // as it is seen now: the page may be another one when it goes
       this.refresh();
       return;
     }
@@ -444,7 +470,9 @@ class Composer {
     const ids = store.chips.filter((chip) => chip.state === "ready").map((chip) => chip.id);
     const text = this.text.value.trim();
     if (!text && !ids.length) return;
-    this.say("sent", { text, ids, conversation: this.data.conversation }, store.chips);
+    const isPrivate = this.isPrivate();
+    if (isPrivate) delete store.ordinary;
+    this.say("sent", { text, ids, conversation: this.data.conversation, private: isPrivate }, store.chips);
     store.text = this.text.value = "";
     store.chips = [];
     this.isAtEnd = true;
@@ -470,7 +498,8 @@ class Composer {
    * and nothing while the connection is away: so all that was not heard is told again with the next, and after the connection is back. */
 
   say(kind, value, chips = []) {
-    if (isAway()) store.unheard = store.unheard.filter((each) => each.kind !== kind || !isUntold(each)); // of many clicks, the last
+    const isReplaced = (each) => isUntold(each) && each.kind === kind && !isPrivateClick(each);
+    if (isAway() && !isPrivateClick({ kind, value })) store.unheard = store.unheard.filter((each) => !isReplaced(each)); // of many clicks, the last
     store.unheard.push({ number: ++store.number, kind, value, chips });
     this.deliver();
     this.refresh();
@@ -502,12 +531,14 @@ class Composer {
   takeHeard(data) {
     const isLost = (each) => !isUntold(each) && each.session !== data.session; // the server began anew before it said that it has heard
     const lost = store.unheard.filter(isLost);
-    const left = store.unheard.filter((each) => !isLost(each) && each.number > data.heard);
-    if (left.length === store.unheard.length) return;
+    const left = store.unheard.filter((each) => (isLost(each) ? isPrivateClick(each) : each.number > data.heard));
+    if (!lost.length && left.length === store.unheard.length) return;
     store.unheard = left;
+    for (const each of lost.filter(isPrivateClick)) [each.line, each.session] = []; // heard twice it does no harm, and lost it does
     for (const { value, chips } of lost.filter((each) => each.kind === "sent")) {
       store.text = joined(value.text, store.text);
       store.chips.push(...chips);
+      store.isMarked ||= value.private;
     }
     this.keep();
     if (lost.length) this.bringChips();
@@ -540,14 +571,16 @@ class Composer {
 
   /* Says on every page that nothing which is clicked now would arrive. */
   sayAway(isCut) {
+    const isSaid = this.away.matches(":popover-open");
     document.documentElement.toggleAttribute("data-qvl-cut", isCut);
+    document.documentElement.toggleAttribute("data-qvl-away", isCut && isSaid); // a composer that left the page has closed what it said
     clearInterval(this.closingTheirs);
     if (isCut) this.closingTheirs = setInterval(closeConnectionError, LOOK_AGAIN_MS);
-    if (isCut && (this.sayingAway || this.away.matches(":popover-open"))) return;
+    if (isCut && (this.sayingAway || isSaid)) return;
     clearTimeout(this.sayingAway);
     this.sayingAway = 0;
     if (isCut) this.sayingAway = setTimeout(() => this.showAway(true), AWAY_SAID_AFTER_MS);
-    else if (this.away.matches(":popover-open")) this.showAway(false);
+    else if (isSaid) this.showAway(false);
   }
 
   showAway(isShown) {
@@ -565,6 +598,7 @@ class Composer {
     this.chips.replaceChildren(...store.chips.map((chip) => this.chipElement(chip)));
     if (focused) this.chips.querySelector(`[data-focus="${focused}"]`)?.focus();
     if (this.isAttached) this.sayAway(isAway());
+    this.showPrivate();
     const canSend = this.data.can_ask && (this.text.value.trim() || store.chips.some((chip) => chip.state !== "refused"));
     this.sendButton.disabled = !canSend;
     const isHeld = isAway() && (store.isWaiting || store.unheard.some(isHeldClick));
@@ -577,6 +611,13 @@ class Composer {
     if (measured === null) return;
     this.text.style.height = "auto";
     this.text.style.height = `${Math.min(this.text.scrollHeight, 220)}px`;
+  }
+
+  showPrivate() {
+    const isPrivate = Boolean(this.data.private) && this.isPrivate(); // in an ordinary conversation nothing can be
+    this.box.classList.toggle("is-private", isPrivate);
+    this.privateNote.hidden = !isPrivate;
+    this.privateButton.setAttribute("aria-pressed", String(isPrivate));
   }
 
   chipElement(chip) {
@@ -840,18 +881,27 @@ class Composer {
     const before = store.session, { session, address } = this.data;
     const replaces = before === undefined || store.isFollowing; // no step of its own: back would lead to it again and again
     [store.session, store.isFollowing] = [session, false];
-    if (location.search === address) return this.sendWaiting();
-    if (before !== undefined && before !== session) {
-      this.goToAddress(); // the server has begun anew meanwhile, with the address at which this tab was once opened
-    } else {
-      history[replaces ? "replaceState" : "pushState"]({}, "", location.pathname + address);
+    const hasBegunAnew = before !== undefined && before !== session;
+    if (hasBegunAnew) this.mark(store.wasPrivate);
+    if (location.search !== address) {
+      // A server that has begun anew has the address at which this tab was once opened.
+      if (hasBegunAnew) this.goToAddress({ isThere: true });
+      else history[replaces ? "replaceState" : "pushState"]({}, "", location.pathname + address);
     }
+    this.deliver();
+    this.lookPrivate();
+    this.showPrivate();
     this.sendWaiting();
   }
 
-  goToAddress() {
+  /* Where one `isThere` already, what was clicked meanwhile was clicked there, and comes after it. */
+  goToAddress({ isThere = false } = {}) {
     store.isFollowing = true;
+    const held = isThere ? store.unheard.filter(isUntold) : [];
+    store.unheard = store.unheard.filter((each) => !held.includes(each));
     this.say("went", Object.fromEntries(new URL(location.href).searchParams));
+    for (const each of held) store.unheard.push({ ...each, number: ++store.number });
+    this.deliver();
   }
 
   /* Another page begins at its top, another conversation at its end: Streamlit keeps the place of what stood there before. */
@@ -902,10 +952,6 @@ function isBusy() {
   return store.chips.some((chip) => chip.state === "waiting" || chip.state === "uploading") || store.awaited.some((each) => !each.isGivenUp);
 }
 
-function isPrivatePage(data) {
-  return data.private === "on" || data.private === "fixed";
-}
-
 function noLongerAwaited(awaited) {
   store.awaited = store.awaited.filter((each) => each !== awaited);
 }
@@ -934,8 +980,13 @@ function isUntold(each) {
   return each.line === undefined;
 }
 
+/* The switch says what holds for the next question: nothing that is clicked later, or given up, takes its place. */
+function isPrivateClick(each) {
+  return each.kind === "did" && each.value.act === "private";
+}
+
 function isHeldClick(each) {
-  return each.kind === "did" && isUntold(each);
+  return each.kind === "did" && isUntold(each) && !isPrivateClick(each);
 }
 
 function joined(...texts) {
