@@ -15,13 +15,13 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
-from qwen_vl_app.chat import ParsedAnswer, Rendition, TurnState
-from qwen_vl_app.errors import HistoryError
+from qwen_vl_app.chat import ParsedAnswer, Rendition, Size, TurnState
+from qwen_vl_app.errors import HistoryError, PictureError
 from qwen_vl_app.history.answer_json import load_answer, load_clip, load_reasons, load_sampling, load_schema
 from qwen_vl_app.history.conversations import own_conversation, path_to
 from qwen_vl_app.history.faults import translated
@@ -49,6 +49,7 @@ _PICTURE_COLUMNS = (
 )  # fmt: skip
 _SHOWN = ("image/jpeg", "image/png")
 """What the app itself makes of pictures, to be shown."""
+_SIZES = ("width", "height", "seen_width", "seen_height")
 _UPLOADED = frozenset((*MIME_SUFFIXES, "application/octet-stream"))
 _PICTURE_TEXTS = {"picture_id", "name", "format", "seen_detail", "view_mime", "notes"}
 
@@ -94,7 +95,9 @@ def export_archive(
     return len(folders)
 
 
-def import_archive(folder: DataFolder, source: IO[bytes], *, owner: str, largest_upload_bytes: int) -> tuple[int, ...]:
+def import_archive(
+    folder: DataFolder, source: IO[bytes], *, owner: str, largest_upload_bytes: int, check: Check
+) -> tuple[int, ...]:
     """Keep an archive's conversations as an owner's, beside those there are; return their ids.
 
     Raises HistoryError: `history.not_an_archive` where it is none or is damaged, `history.archive_newer`,
@@ -113,7 +116,7 @@ def import_archive(folder: DataFolder, source: IO[bytes], *, owner: str, largest
                 raise HistoryError("history.not_an_archive")
             _check_room(folder, archive, packed_bytes=source.seek(0, io.SEEK_END))
             return tuple(
-                _bring_in(folder, archive, name, owner=owner, largest_upload_bytes=largest_upload_bytes)
+                _bring_in(folder, archive, name, owner=owner, largest_upload_bytes=largest_upload_bytes, check=check)
                 for name in names
             )
     except (
@@ -136,23 +139,39 @@ def _check_room(folder: DataFolder, archive: zipfile.ZipFile, *, packed_bytes: i
         raise HistoryError("history.archive_no_room", needed=needed, room=room)
 
 
+class Check(Protocol):
+    """Looks at a rendition of a picture; raises PictureError where it is none that the app itself makes."""
+
+    def __call__(self, data: bytes, rendition: Rendition, *, mime: str, seen: Size) -> None:
+        """`seen` is the size that the seen rendition must have; of a clip, that of its frames one below the other."""
+        ...
+
+
+def believe(data: bytes, rendition: Rendition, *, mime: str, seen: Size) -> None:
+    """Look at nothing: for those who know where an archive is from."""
+
+
 class _Contents(Mapping[str, bytes]):
     """The pictures of a conversation by the keys of their files, each read from the archive when it is asked for.
 
     They are many, and together larger than memory may be.
     """
 
-    def __init__(self, archive: zipfile.ZipFile, folder: str, *, owner: str, largest_upload_bytes: int) -> None:
+    def __init__(
+        self, archive: zipfile.ZipFile, folder: str, *, owner: str, largest_upload_bytes: int, check: Check
+    ) -> None:
         self._archive = archive
         self._folder = folder
         self._owner = owner
         self._largest_upload_bytes = largest_upload_bytes
         self._entries: dict[str, tuple[str, int]] = {}
-        self._seen: dict[tuple[str, Rendition], tuple[str, str]] = {}
+        self._check = check
+        self._looked_at: dict[tuple[str, Rendition, str, Size], tuple[str, str]] = {}
 
-    def add(self, file: str, rendition: Rendition) -> tuple[str, str]:
-        """Look at a picture once; return the key of its file and the SHA-256 of its content."""
-        if (file, rendition) not in self._seen:
+    def add(self, file: str, rendition: Rendition, *, mime: str, seen: Size) -> tuple[str, str]:
+        """Look at a rendition once; return the key of its file and the SHA-256 of its content."""
+        told = (file, rendition, mime, seen)
+        if told not in self._looked_at:
             entry = f"{self._folder}/{file}"
             largest_bytes = _LARGEST_SHOWN_BYTES.get(rendition, self._largest_upload_bytes)
             size = self._archive.getinfo(entry).file_size
@@ -162,9 +181,13 @@ class _Contents(Mapping[str, bytes]):
                 raise HistoryError("history.not_an_archive")
             content = _entry(self._archive, entry, largest_bytes=largest_bytes)
             key = PictureFiles.key_for(self._owner, content)
+            try:
+                self._check(content, rendition, mime=mime, seen=seen)
+            except PictureError as error:
+                raise HistoryError("history.not_an_archive") from error
             self._entries[key] = (entry, len(content))
-            self._seen[file, rendition] = (key, hashlib.sha256(content).hexdigest())
-        return self._seen[file, rendition]
+            self._looked_at[told] = (key, hashlib.sha256(content).hexdigest())
+        return self._looked_at[told]
 
     def __getitem__(self, key: str) -> bytes:
         entry, size = self._entries[key]
@@ -261,9 +284,11 @@ def _turn_document(
     }
 
 
-def _bring_in(folder: DataFolder, archive: zipfile.ZipFile, name: str, *, owner: str, largest_upload_bytes: int) -> int:
+def _bring_in(
+    folder: DataFolder, archive: zipfile.ZipFile, name: str, *, owner: str, largest_upload_bytes: int, check: Check
+) -> int:
     document = _document(archive, f"{name}/conversation.json")
-    contents = _Contents(archive, name, owner=owner, largest_upload_bytes=largest_upload_bytes)
+    contents = _Contents(archive, name, owner=owner, largest_upload_bytes=largest_upload_bytes, check=check)
     rows: list[tuple[int, int | None, TurnRow]] = []
     corrections: dict[int, list[CorrectionRow]] = {}
     for turn in sorted(document["turns"], key=lambda each: int(each["id"])):
@@ -351,26 +376,28 @@ def _is_whole(parsed: ParsedAnswer) -> bool:
 
 
 def _picture_row(picture: Mapping[str, Any], contents: _Contents) -> PictureRow:
+    values = {
+        column: _text(picture[column]) if column in _PICTURE_TEXTS else int(picture[column])
+        for column in _PICTURE_COLUMNS
+    }
+    if values["view_mime"] not in _SHOWN or any(int(values[column]) < 1 for column in _SIZES):
+        raise HistoryError("history.not_an_archive")
+    load_reasons(str(values["notes"]))
+    document = None if picture.get("clip") is None else _text(picture["clip"])
+    clip = load_clip(document)
+    rows = int(values["seen_height"]) * (1 if clip is None else len(clip.moments))
+    seen = Size(int(values["seen_width"]), rows)
     renditions = []
     for name, told in picture["renditions"].items():
         rendition, mime = Rendition(name), _text(told["mime"])
         if mime not in (_UPLOADED if rendition is Rendition.UPLOAD else _SHOWN):
             # A browser is told what it says: a page or a program of a stranger's would run as this app's own.
             raise HistoryError("history.not_an_archive")
-        key, digest = contents.add(_text(told["file"]), rendition)
+        key, digest = contents.add(_text(told["file"]), rendition, mime=mime, seen=seen)
         if digest != told["sha256"]:
             raise HistoryError("history.not_an_archive")
         renditions.append(RenditionRow(rendition=rendition.value, file=key, mime=mime))
-    values = {
-        column: _text(picture[column]) if column in _PICTURE_TEXTS else int(picture[column])
-        for column in _PICTURE_COLUMNS
-    }
-    if values["view_mime"] not in _SHOWN:
-        raise HistoryError("history.not_an_archive")
-    load_reasons(str(values["notes"]))
-    clip = None if picture.get("clip") is None else _text(picture["clip"])
-    load_clip(clip)
-    return PictureRow(**values, clip=clip, renditions=renditions)
+    return PictureRow(**values, clip=document, renditions=renditions)
 
 
 def _document(archive: zipfile.ZipFile, entry: str) -> dict[str, Any]:

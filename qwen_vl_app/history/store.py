@@ -23,7 +23,7 @@ from qwen_vl_app.chat import (
 from qwen_vl_app.errors import HistoryError, Reason
 from qwen_vl_app.history import search_index
 from qwen_vl_app.history.answer_cache import CACHE_BYTES, AnswerCache
-from qwen_vl_app.history.archive import export_archive, import_archive
+from qwen_vl_app.history.archive import Check, believe, export_archive, import_archive
 from qwen_vl_app.history.audit import AuditLog, AuditReport, verify
 from qwen_vl_app.history.backup import back_up, back_up_in_use, restore
 from qwen_vl_app.history.beside import FolderBeside
@@ -226,13 +226,16 @@ class HistoryStore(Reading, TurnKeeping, Changing):
         self._note("exported", owner=owner, conversations=count)
         return count
 
-    def import_archive(self, source: IO[bytes], *, owner: str) -> tuple[int, ...]:
+    def import_archive(self, source: IO[bytes], *, owner: str, check: Check = believe) -> tuple[int, ...]:
         """Keep an exported ZIP's conversations as this owner's, and return their ids; nothing there is replaced.
 
+        `check` looks at every rendition of a picture and raises PictureError where it is none of this app's.
         Raises HistoryError `history.not_an_archive`, `history.archive_newer`, `history.archive_too_large` or
         `history.archive_no_room`.
         """
-        ids = import_archive(self._folder, source, owner=owner, largest_upload_bytes=self._largest_upload_bytes)
+        ids = import_archive(
+            self._folder, source, owner=owner, largest_upload_bytes=self._largest_upload_bytes, check=check
+        )
         self._note("imported", owner=owner, conversations=len(ids))
         return ids
 

@@ -22,6 +22,7 @@ from qwen_vl_app.imaging.fonts import can_write_chinese
 from qwen_vl_app.imaging.formats import ACCEPTED_EXTENSIONS
 from qwen_vl_app.imaging.known_scenes import KnownScene, known_scenes
 from qwen_vl_app.imaging.names import clean_name
+from qwen_vl_app.imaging.own_form import check_own_form
 from qwen_vl_app.imaging.renditions import PictureFacts, RenderedPicture
 from qwen_vl_app.imaging.seen import picture_id, to_image_input
 
@@ -42,6 +43,7 @@ __all__ = [
     "RenderedPicture",
     "blank_outside",
     "can_write_chinese",
+    "check_own_form",
     "clean_name",
     "crop_region",
     "draw_regions",

@@ -216,6 +216,19 @@ def media(mime: str, rendition: str) -> Callable[[str, bytes], bytes]:
     return change
 
 
+def sized(**sizes: int) -> Callable[[str, bytes], bytes]:
+    """Let a picture tell of sizes that none has."""
+
+    def change(name: str, content: bytes) -> bytes:
+        if not name.endswith("conversation.json"):
+            return content
+        told = json.loads(content)
+        told["turns"][0]["pictures"][0].update(sizes)
+        return json.dumps(told).encode()
+
+    return change
+
+
 def picture_path(name: str, content: bytes) -> bytes:
     """Let a picture lie outside."""
     return content.replace(b"pictures/", b"../../pictures/") if name.endswith(".json") else content
@@ -248,6 +261,8 @@ def picture_path(name: str, content: bytes) -> bytes:
         media("text/html", "view"),
         media("text/javascript", "thumbnail"),
         media("image/svg+xml", "upload"),
+        sized(width=0),
+        sized(seen_height=-28),
         lambda name, content: content.replace(b'"view_mime": "image/jpeg"', b'"view_mime": "text/html"'),
         lambda name, content: content.replace(b"qwen-vl-history", b"something-else"),
     ],
