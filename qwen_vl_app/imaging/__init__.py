@@ -14,6 +14,7 @@ from qwen_vl_app.imaging.clips import (
     RenderedClip,
     sheet_frame,
 )
+from qwen_vl_app.imaging.confinement import Confinement
 from qwen_vl_app.imaging.decoder import PictureDecoder
 from qwen_vl_app.imaging.drawing import COLOURS, blank_outside, crop_region, draw_regions, size_of
 from qwen_vl_app.imaging.editing import edit_view
@@ -35,6 +36,7 @@ __all__ = [
     "SHEET_COLUMNS",
     "ClipDecoder",
     "ClipFacts",
+    "Confinement",
     "FrameChoice",
     "KnownScene",
     "PictureDecoder",
