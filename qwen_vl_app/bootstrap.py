@@ -133,6 +133,7 @@ def _build_history(settings: Settings, *, is_beside: bool = False) -> HistorySto
         cache_bytes=settings.cache_mb * 2**20,
         keeping=Keeping(mode, days=settings.keep_days),
         is_beside=is_beside,
+        largest_upload_bytes=settings.largest_upload_bytes,
     )
     history.erase_also(RUNS_NAME, RunErasing(settings.data_dir / RUNS_NAME))
     history.erase_also(FORMS_NAME, form_erasing(settings.data_dir / FORMS_NAME))

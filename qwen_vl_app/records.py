@@ -30,6 +30,7 @@ from qwen_vl_app.chat import (
 )
 from qwen_vl_app.errors import HistoryError, Reason
 from qwen_vl_app.history import AuditReport, HistoryStore, Keeping, KeepingMode, OtherRecords, PictureBytes
+from qwen_vl_app.imaging import check_own_form
 from qwen_vl_app.private import PrivateConversations, is_private
 from qwen_vl_app.texts import Language
 
@@ -258,8 +259,11 @@ class Records:
         )
 
     def import_archive(self, source: IO[bytes], *, owner: str) -> tuple[int, ...]:
-        """Keep an exported ZIP's conversations as this owner's, beside those there are; return their ids."""
-        return self._history.import_archive(source, owner=owner)
+        """Keep an exported ZIP's conversations as this owner's, beside those there are; return their ids.
+
+        Pictures of a form that this app does not make are refused: theirs are decoded in this process.
+        """
+        return self._history.import_archive(source, owner=owner, check=check_own_form)
 
     def backup(self, target: Path) -> int:
         """Write everybody's history into one file while the app goes on; return its size in bytes."""

@@ -90,15 +90,16 @@ class FakeDecoder:
     def render(self, data: bytes, *, name: str, page: int = 0, fit: Callable[[Size], Size]) -> _Rendered:
         facts = self.inspect(data, name=name, page=page)
         seen = fit(facts.size)
-        png = io.BytesIO()
+        png, jpeg = io.BytesIO(), io.BytesIO()
         Image.new("RGB", (seen.width, seen.height), (200, 30, 30)).save(png, "PNG")
+        Image.new("RGB", (8, 8), (200, 30, 30)).save(jpeg, "JPEG")
         return _Rendered(
             picture_id=hashlib.sha256(png.getvalue()).hexdigest(),
             format=facts.format,
             size=facts.size,
-            view=b"view of " + data,
+            view=png.getvalue() + b"view of " + data,
             view_mime="image/png",
-            thumbnail=b"thumbnail of " + data,
+            thumbnail=jpeg.getvalue() + b"thumbnail of " + data,
             seen_png=png.getvalue(),
             page=page,
             page_count=facts.page_count,

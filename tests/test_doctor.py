@@ -69,7 +69,7 @@ def test_everything_is_looked_at_and_said_in_both_languages(settings: Settings) 
     assert_has_sentences(findings)
     checks = {finding.check for finding in findings}
     assert checks >= {"python", "packages", "settings", "data_folder", "port", "offline", "model", "memory", "torch"}
-    assert checks >= {"device", "choice", "sizes"}
+    assert checks >= {"device", "choice", "sizes", "decoder"}
     assert not settings.data_dir.exists(), "a check leaves nothing behind"
 
 
@@ -218,6 +218,30 @@ def test_clock_fonts_browser_and_room_are_told() -> None:
     assert_has_sentences(findings)
     assert [finding.verdict.value for finding in findings] == ["note", "ok", "ok", "note", "note", "ok", "ok", "ok"]
     assert "8777" in render(findings[4].about)
+
+
+def test_what_the_reader_of_pictures_is_held_to_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it, some of it, no memory limit, and one that does not work: the last two with what to do."""
+    from qwen_vl_app.errors import PictureError
+    from qwen_vl_app.imaging import Confinement, PictureDecoder
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PictureError("image.decoder_failed")
+
+    held = [
+        Confinement(has_memory_limit=True, is_without_files=True, is_without_network=True),
+        Confinement(has_memory_limit=True, is_without_files=True),
+        Confinement(is_without_files=True, is_without_network=True),
+    ]
+    findings = [*map(doctor.confinement_finding, held), doctor.decoder_finding(30)]
+    monkeypatch.setattr(PictureDecoder, "inspect", refuse)
+    findings.append(doctor.decoder_finding(30))
+    assert_has_sentences(findings)
+    assert [each.about.code.rpartition(".")[2] for each in findings[:3]] == ["fine", "partly", "unlimited"]
+    assert [each.verdict.value for each in findings[:3]] == ["ok", "ok", "note"]
+    if sys.platform.startswith("linux"):
+        assert findings[3].verdict is Verdict.OK
+    assert told(findings[4:]) == [("doctor.decoder.failed", "problem")]
 
 
 def test_a_clock_that_is_behind_what_was_written_here_is_told(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -567,6 +569,32 @@ class TestTakingAway:
         assert (turn.question, turn.pictures[0].name) == ("First?", "panel.png")
         with pytest.raises(HistoryError, match=r"history\.not_found"):
             assistant.records.export(io.BytesIO(), owner=OTHER, conversation_id=first.conversation_id)
+
+    @pytest.mark.parametrize(
+        ("rendition", "size"),
+        [("view", (9000, 9000)), ("seen", (9000, 9000)), ("seen", (28, 28)), ("thumbnail", (2000, 2000))],
+    )
+    def test_pictures_that_the_app_never_made_do_not_come_in(
+        self, open_assistant: Opener, rendition: str, size: tuple[int, int]
+    ) -> None:
+        """A few bytes can be any number of pixels, and what is shown is decoded in this process."""
+        assistant = open_assistant(FakeEngine(["one"]))
+        asked(assistant, "First?", assistant.stage(a_file(), "panel.png"))
+        source, changed, png = io.BytesIO(), io.BytesIO(), io.BytesIO()
+        assistant.records.export(source, owner=OWNER)
+        Image.new("RGB", size).save(png, "PNG")
+        with zipfile.ZipFile(source) as before, zipfile.ZipFile(changed, "w") as after:
+            (folder,) = json.loads(before.read("manifest.json"))["conversations"]
+            told = json.loads(before.read(f"{folder}/conversation.json"))
+            form = told["turns"][0]["pictures"][0]["renditions"][rendition]
+            form.update(file="pictures/x.png", mime="image/png", sha256=hashlib.sha256(png.getvalue()).hexdigest())
+            for name in before.namelist():
+                after.writestr(name, json.dumps(told) if name.endswith(".json") and "/" in name else before.read(name))
+            after.writestr(f"{folder}/pictures/x.png", png.getvalue())
+        with pytest.raises(HistoryError, match=r"history\.not_an_archive"):
+            assistant.records.import_archive(changed, owner=OTHER)
+        assert assistant.records.conversations(OTHER) == ()
+        assert len(assistant.records.import_archive(source, owner=OTHER)) == 1
 
     def test_a_backup_is_put_back(self, open_assistant: Opener, folder: Path, tmp_path: Path) -> None:
         """What came after it is set aside, and the restored records are sound."""

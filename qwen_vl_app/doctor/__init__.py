@@ -19,6 +19,7 @@ from qwen_vl_app.doctor.machine import (
 )
 from qwen_vl_app.doctor.models import KnownQuestion, choice_findings, fit_findings, known_question, model_findings
 from qwen_vl_app.doctor.network import APP_HEADER, browser_finding, offline_finding, port_finding
+from qwen_vl_app.doctor.pictures import confinement_finding, decoder_finding
 from qwen_vl_app.doctor.probe import Accelerator, Fit, Probe, TorchFacts
 from qwen_vl_app.doctor.self_test import check_finding, examine_answers, run_known_answers
 from qwen_vl_app.doctor.ticket import write_ticket
@@ -39,7 +40,9 @@ __all__ = [
     "check_finding",
     "choice_findings",
     "clock_finding",
+    "confinement_finding",
     "data_folder_findings",
+    "decoder_finding",
     "examine",
     "examine_answers",
     "find_browser",

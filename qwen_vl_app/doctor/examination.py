@@ -27,6 +27,7 @@ from qwen_vl_app.doctor.machine import (
 )
 from qwen_vl_app.doctor.models import choice_findings, fit_findings, model_findings
 from qwen_vl_app.doctor.network import browser_finding, offline_finding, port_finding
+from qwen_vl_app.doctor.pictures import decoder_finding
 from qwen_vl_app.doctor.probe import Probe
 from qwen_vl_app.errors import AppError, Reason, SettingsError
 from qwen_vl_app.imaging import can_write_chinese
@@ -58,6 +59,7 @@ def examine(
     yield offline_finding()
     yield browser_finding(find_browser(), port=settings.port)
     yield fonts_finding(can_write_chinese())
+    yield decoder_finding(settings.decode_timeout_s)
     kit, history = ROOT / "offline_pkgs" / "KIT.json", settings.data_dir / "history.db"
     yield clock_finding(written=last_written(ROOT / "app.py", kit, history, history.with_name("history.db-wal")))
     probe = probe_for(settings)

@@ -1,26 +1,27 @@
 """Taking conversations away: a ZIP of Markdown for people, JSON for programs, and the pictures; and bringing it in elsewhere.
 
 An archive holds one folder a conversation. Nothing in it is trusted when it comes back: names of entries lead to no
-file, sizes are bounded, pictures are checked against their hashes. Knows the archive's form and the rows; does not know
-how text is shown: the sentences are the catalogues', and who asks may hand over how Markdown is made harmless.
+file, sizes are bounded one by one and together, pictures are checked against their hashes. Knows the archive's form and
+the rows; does not know how text is shown, nor what a picture is: who asks may hand over how Markdown is made harmless.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
-from qwen_vl_app.chat import ParsedAnswer, Rendition, TurnState
-from qwen_vl_app.errors import HistoryError
+from qwen_vl_app.chat import ParsedAnswer, Rendition, Size, TurnState
+from qwen_vl_app.errors import HistoryError, PictureError
 from qwen_vl_app.history.answer_json import load_answer, load_clip, load_reasons, load_sampling, load_schema
 from qwen_vl_app.history.conversations import own_conversation, path_to
 from qwen_vl_app.history.faults import translated
@@ -34,7 +35,13 @@ from qwen_vl_app.texts import Language
 FORMAT, VERSION = "qwen-vl-history", 1
 MANIFEST = "manifest.json"
 _LARGEST_DOCUMENT_BYTES = 64 * 2**20
-_LARGEST_PICTURE_BYTES = 2**31
+_LARGEST_SHOWN_BYTES = {Rendition.VIEW: 2**27, Rendition.SEEN: 2**28, Rendition.THUMBNAIL: 2**22}
+"""Of what the app makes itself of its largest pictures and clips; an upload has the site's own limit."""
+_LEFT_FREE_BYTES = 512 * 2**20
+"""What an archive leaves of the free room; where there is less than twice as much, half of it."""
+_SWELLING = 100
+_SWELLING_FROM_BYTES = 2**30
+"""An archive of this size or more, unpacked, that is over so many times as large as its file was made to fill a disk."""
 _TURN_COLUMNS = ("question", "sampling", "answer_text", "answer", "fingerprint", "precision")
 _PICTURE_COLUMNS = (
     "position", "picture_id", "name", "format", "width", "height", "seen_width", "seen_height", "seen_tokens",
@@ -42,6 +49,7 @@ _PICTURE_COLUMNS = (
 )  # fmt: skip
 _SHOWN = ("image/jpeg", "image/png")
 """What the app itself makes of pictures, to be shown."""
+_SIZES = ("width", "height", "seen_width", "seen_height")
 _UPLOADED = frozenset((*MIME_SUFFIXES, "application/octet-stream"))
 _PICTURE_TEXTS = {"picture_id", "name", "format", "seen_detail", "view_mime", "notes"}
 
@@ -87,11 +95,14 @@ def export_archive(
     return len(folders)
 
 
-def import_archive(folder: DataFolder, source: IO[bytes], *, owner: str) -> tuple[int, ...]:
+def import_archive(
+    folder: DataFolder, source: IO[bytes], *, owner: str, largest_upload_bytes: int, check: Check
+) -> tuple[int, ...]:
     """Keep an archive's conversations as an owner's, beside those there are; return their ids.
 
-    Raises HistoryError: `history.not_an_archive` where it is none or is damaged, `history.archive_newer`. Conversations
-    before the damaged one are kept then.
+    Raises HistoryError: `history.not_an_archive` where it is none or is damaged, `history.archive_newer`,
+    `history.archive_too_large` where a file in it is, `history.archive_no_room`. Conversations before the damaged one are
+    kept then.
     """
     try:
         with zipfile.ZipFile(source) as archive:
@@ -100,13 +111,96 @@ def import_archive(folder: DataFolder, source: IO[bytes], *, owner: str) -> tupl
                 raise HistoryError("history.not_an_archive")
             if manifest["version"] > VERSION:
                 raise HistoryError("history.archive_newer")
-            return tuple(_bring_in(folder, archive, str(name), owner=owner) for name in manifest["conversations"])
+            names = [_text(name) for name in manifest["conversations"]]
+            if len(set(names)) != len(names):  # each folder once, or what is small in the file is large on the disk
+                raise HistoryError("history.not_an_archive")
+            _check_room(folder, archive, packed_bytes=source.seek(0, io.SEEK_END))
+            return tuple(
+                _bring_in(folder, archive, name, owner=owner, largest_upload_bytes=largest_upload_bytes, check=check)
+                for name in names
+            )
     except (
         zipfile.BadZipFile, zipfile.LargeZipFile, KeyError, ValueError, TypeError, AttributeError, OverflowError,
         RuntimeError,
     ) as error:  # fmt: skip
         # What a stranger's ZIP can be wrong in; one that is nested too deep or packed in an unknown way is a RuntimeError.
         raise HistoryError("history.not_an_archive") from error
+
+
+def _check_room(folder: DataFolder, archive: zipfile.ZipFile, *, packed_bytes: int) -> None:
+    """Refuse an archive that would fill the disk. No entry is read further than the size that the archive says it has."""
+    needed = sum(entry.file_size for entry in archive.infolist())
+    if needed >= _SWELLING_FROM_BYTES and needed > _SWELLING * packed_bytes:
+        raise HistoryError("history.not_an_archive")
+    folder.ready()
+    free = folder.free_bytes()
+    room = max(free - _LEFT_FREE_BYTES, free // 2)
+    if needed > room:
+        raise HistoryError("history.archive_no_room", needed=needed, room=room)
+
+
+class Check(Protocol):
+    """Looks at a rendition of a picture; raises PictureError where it is none that the app itself makes."""
+
+    def __call__(self, data: bytes, rendition: Rendition, *, mime: str, seen: Size) -> None:
+        """`seen` is the size that the seen rendition must have; of a clip, that of its frames one below the other."""
+        ...
+
+
+def believe(data: bytes, rendition: Rendition, *, mime: str, seen: Size) -> None:
+    """Look at nothing: for those who know where an archive is from."""
+
+
+class _Contents(Mapping[str, bytes]):
+    """The pictures of a conversation by the keys of their files, each read from the archive when it is asked for.
+
+    They are many, and together larger than memory may be.
+    """
+
+    def __init__(
+        self, archive: zipfile.ZipFile, folder: str, *, owner: str, largest_upload_bytes: int, check: Check
+    ) -> None:
+        self._archive = archive
+        self._folder = folder
+        self._owner = owner
+        self._largest_upload_bytes = largest_upload_bytes
+        self._entries: dict[str, tuple[str, int]] = {}
+        self._check = check
+        self._looked_at: dict[tuple[str, Rendition, str, Size], tuple[str, str]] = {}
+
+    def add(self, file: str, rendition: Rendition, *, mime: str, seen: Size) -> tuple[str, str]:
+        """Look at a rendition once; return the key of its file and the SHA-256 of its content."""
+        told = (file, rendition, mime, seen)
+        if told not in self._looked_at:
+            entry = f"{self._folder}/{file}"
+            largest_bytes = _LARGEST_SHOWN_BYTES.get(rendition, self._largest_upload_bytes)
+            size = self._archive.getinfo(entry).file_size
+            if size > largest_bytes:
+                if rendition is Rendition.UPLOAD:
+                    raise HistoryError("history.archive_too_large", size=size, limit=largest_bytes)
+                raise HistoryError("history.not_an_archive")
+            content = _entry(self._archive, entry, largest_bytes=largest_bytes)
+            key = PictureFiles.key_for(self._owner, content)
+            try:
+                self._check(content, rendition, mime=mime, seen=seen)
+            except PictureError as error:
+                raise HistoryError("history.not_an_archive") from error
+            self._entries[key] = (entry, len(content))
+            self._looked_at[told] = (key, hashlib.sha256(content).hexdigest())
+        return self._looked_at[told]
+
+    def __getitem__(self, key: str) -> bytes:
+        entry, size = self._entries[key]
+        content = _entry(self._archive, entry, largest_bytes=size)
+        if PictureFiles.key_for(self._owner, content) != key:  # the file was changed while it is read
+            raise HistoryError("history.not_an_archive")
+        return content
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
 
 def _take(session: Session, row: ConversationRow) -> Taken:
@@ -190,15 +284,15 @@ def _turn_document(
     }
 
 
-def _bring_in(folder: DataFolder, archive: zipfile.ZipFile, name: str, *, owner: str) -> int:
+def _bring_in(
+    folder: DataFolder, archive: zipfile.ZipFile, name: str, *, owner: str, largest_upload_bytes: int, check: Check
+) -> int:
     document = _document(archive, f"{name}/conversation.json")
-    contents: dict[str, bytes] = {}
+    contents = _Contents(archive, name, owner=owner, largest_upload_bytes=largest_upload_bytes, check=check)
     rows: list[tuple[int, int | None, TurnRow]] = []
     corrections: dict[int, list[CorrectionRow]] = {}
     for turn in sorted(document["turns"], key=lambda each: int(each["id"])):
-        pictures = [
-            _picture_row(archive, name, picture, owner=owner, contents=contents) for picture in turn["pictures"]
-        ]
+        pictures = [_picture_row(picture, contents) for picture in turn["pictures"]]
         rows.append((int(turn["id"]), turn["parent"], _turn_row(turn, pictures)))
         corrections[int(turn["id"])] = [
             CorrectionRow(text=_text(each["text"]), added_at=_moment(each["added_at"])) for each in turn["corrections"]
@@ -281,31 +375,29 @@ def _is_whole(parsed: ParsedAnswer) -> bool:
     ) and all(isinstance(cell, str) for table in parsed.tables for row in (table.columns, *table.rows) for cell in row)
 
 
-def _picture_row(
-    archive: zipfile.ZipFile, name: str, picture: Mapping[str, Any], *, owner: str, contents: dict[str, bytes]
-) -> PictureRow:
-    renditions = []
-    for rendition, told in picture["renditions"].items():
-        content = _entry(archive, f"{name}/{_text(told['file'])}", largest_bytes=_LARGEST_PICTURE_BYTES)
-        if hashlib.sha256(content).hexdigest() != told["sha256"]:
-            raise HistoryError("history.not_an_archive")
-        mime = _text(told["mime"])
-        if mime not in (_UPLOADED if rendition == Rendition.UPLOAD else _SHOWN):
-            # A browser is told what it says: a page or a program of a stranger's would run as this app's own.
-            raise HistoryError("history.not_an_archive")
-        key = PictureFiles.key_for(owner, content)
-        contents[key] = content
-        renditions.append(RenditionRow(rendition=Rendition(rendition).value, file=key, mime=mime))
+def _picture_row(picture: Mapping[str, Any], contents: _Contents) -> PictureRow:
     values = {
         column: _text(picture[column]) if column in _PICTURE_TEXTS else int(picture[column])
         for column in _PICTURE_COLUMNS
     }
-    if values["view_mime"] not in _SHOWN:
+    if values["view_mime"] not in _SHOWN or any(int(values[column]) < 1 for column in _SIZES):
         raise HistoryError("history.not_an_archive")
     load_reasons(str(values["notes"]))
-    clip = None if picture.get("clip") is None else _text(picture["clip"])
-    load_clip(clip)
-    return PictureRow(**values, clip=clip, renditions=renditions)
+    document = None if picture.get("clip") is None else _text(picture["clip"])
+    clip = load_clip(document)
+    rows = int(values["seen_height"]) * (1 if clip is None else len(clip.moments))
+    seen = Size(int(values["seen_width"]), rows)
+    renditions = []
+    for name, told in picture["renditions"].items():
+        rendition, mime = Rendition(name), _text(told["mime"])
+        if mime not in (_UPLOADED if rendition is Rendition.UPLOAD else _SHOWN):
+            # A browser is told what it says: a page or a program of a stranger's would run as this app's own.
+            raise HistoryError("history.not_an_archive")
+        key, digest = contents.add(_text(told["file"]), rendition, mime=mime, seen=seen)
+        if digest != told["sha256"]:
+            raise HistoryError("history.not_an_archive")
+        renditions.append(RenditionRow(rendition=rendition.value, file=key, mime=mime))
+    return PictureRow(**values, clip=document, renditions=renditions)
 
 
 def _document(archive: zipfile.ZipFile, entry: str) -> dict[str, Any]:

@@ -126,6 +126,11 @@ class DataFolder:
                 raise HistoryError("history.vanished")
         return opened
 
+    def free_bytes(self) -> int:
+        """Return how many bytes there is room for. Raises HistoryError."""
+        with translated():
+            return shutil.disk_usage(self.path).free
+
     @contextmanager
     def writing(self) -> Iterator[OpenFolder]:
         """Yield what a writing call works with, to it alone."""

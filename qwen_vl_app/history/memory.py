@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
+import psutil
 from sqlalchemy import text
 
 from qwen_vl_app.errors import HistoryError, Reason
@@ -92,6 +93,10 @@ class MemoryFolder(DataFolder):
             opened, self._opened = self._opened, None
             if opened is not None:
                 opened.database.close()
+
+    def free_bytes(self) -> int:
+        """Return how much memory is available."""
+        return int(psutil.virtual_memory().available)
 
     def _is_in_place(self, opened: OpenFolder) -> bool:
         return True

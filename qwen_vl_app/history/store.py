@@ -23,7 +23,7 @@ from qwen_vl_app.chat import (
 from qwen_vl_app.errors import HistoryError, Reason
 from qwen_vl_app.history import search_index
 from qwen_vl_app.history.answer_cache import CACHE_BYTES, AnswerCache
-from qwen_vl_app.history.archive import export_archive, import_archive
+from qwen_vl_app.history.archive import Check, believe, export_archive, import_archive
 from qwen_vl_app.history.audit import AuditLog, AuditReport, verify
 from qwen_vl_app.history.backup import back_up, back_up_in_use, restore
 from qwen_vl_app.history.beside import FolderBeside
@@ -41,6 +41,9 @@ from qwen_vl_app.texts import Language
 
 log = logging.getLogger(__name__)
 
+LARGEST_UPLOAD_BYTES = 2**31
+"""The most that any site may allow."""
+
 
 class HistoryStore(Reading, TurnKeeping, Changing):
     """A data folder's history. Made without touching the disk; used between `open` and `close`.
@@ -56,8 +59,11 @@ class HistoryStore(Reading, TurnKeeping, Changing):
         keeping: Keeping | None = None,
         first_id: int = FIRST_ID,
         is_beside: bool = False,
+        largest_upload_bytes: int = LARGEST_UPLOAD_BYTES,
     ) -> None:
         """Prepare. `is_beside` is for reading only, while another process uses the folder: a copy of that moment.
+
+        `largest_upload_bytes` is the most that a file may have which an archive brings in.
 
         Without a folder, and where a site keeps nothing, it lives in memory: nothing of it is ever on a disk, and
         nothing is left after `close`. Its ids then begin after `first_id`.
@@ -66,6 +72,7 @@ class HistoryStore(Reading, TurnKeeping, Changing):
         is_kept = folder is not None and self._keeping.mode is not KeepingMode.NOTHING
         kind = FolderBeside if is_beside else DataFolder
         self._folder = kind(folder) if folder is not None and is_kept else MemoryFolder(first_id=first_id)
+        self._largest_upload_bytes = largest_upload_bytes
         self._notices: tuple[Reason, ...] = ()
         self._audit = AuditLog()
         if self._folder.is_on_disk:
@@ -219,12 +226,16 @@ class HistoryStore(Reading, TurnKeeping, Changing):
         self._note("exported", owner=owner, conversations=count)
         return count
 
-    def import_archive(self, source: IO[bytes], *, owner: str) -> tuple[int, ...]:
+    def import_archive(self, source: IO[bytes], *, owner: str, check: Check = believe) -> tuple[int, ...]:
         """Keep an exported ZIP's conversations as this owner's, and return their ids; nothing there is replaced.
 
-        Raises HistoryError `history.not_an_archive` or `history.archive_newer`.
+        `check` looks at every rendition of a picture and raises PictureError where it is none of this app's.
+        Raises HistoryError `history.not_an_archive`, `history.archive_newer`, `history.archive_too_large` or
+        `history.archive_no_room`.
         """
-        ids = import_archive(self._folder, source, owner=owner)
+        ids = import_archive(
+            self._folder, source, owner=owner, largest_upload_bytes=self._largest_upload_bytes, check=check
+        )
         self._note("imported", owner=owner, conversations=len(ids))
         return ids
 

@@ -14,6 +14,7 @@ from qwen_vl_app.imaging.clips import (
     RenderedClip,
     sheet_frame,
 )
+from qwen_vl_app.imaging.confinement import Confinement
 from qwen_vl_app.imaging.decoder import PictureDecoder
 from qwen_vl_app.imaging.drawing import COLOURS, blank_outside, crop_region, draw_regions, size_of
 from qwen_vl_app.imaging.editing import edit_view
@@ -22,6 +23,7 @@ from qwen_vl_app.imaging.fonts import can_write_chinese
 from qwen_vl_app.imaging.formats import ACCEPTED_EXTENSIONS
 from qwen_vl_app.imaging.known_scenes import KnownScene, known_scenes
 from qwen_vl_app.imaging.names import clean_name
+from qwen_vl_app.imaging.own_form import check_own_form
 from qwen_vl_app.imaging.renditions import PictureFacts, RenderedPicture
 from qwen_vl_app.imaging.seen import picture_id, to_image_input
 
@@ -34,6 +36,7 @@ __all__ = [
     "SHEET_COLUMNS",
     "ClipDecoder",
     "ClipFacts",
+    "Confinement",
     "FrameChoice",
     "KnownScene",
     "PictureDecoder",
@@ -42,6 +45,7 @@ __all__ = [
     "RenderedPicture",
     "blank_outside",
     "can_write_chinese",
+    "check_own_form",
     "clean_name",
     "crop_region",
     "draw_regions",

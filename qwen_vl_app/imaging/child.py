@@ -27,20 +27,25 @@ from qwen_vl_app.imaging.frames import (
 from qwen_vl_app.imaging.limits import CLIP_PATIENCE, Limits
 from qwen_vl_app.imaging.opening import Opened, open_picture, prepare_pillow
 from qwen_vl_app.imaging.preflight import look_over
+from qwen_vl_app.offline import go_offline
 
 CLIP_KINDS = frozenset({"inspect_clip", "render_clip"})
 
 
 def main() -> None:
-    """Serve until the parent closes the pipe. Arguments: the memory limit in bytes, the seconds one step may take."""
-    memory_bytes, timeout_s = int(sys.argv[1]), float(sys.argv[2])
+    """Serve until the parent closes the pipe.
+
+    Arguments: the memory limit in bytes, the seconds one step may take, "keep" where it is to keep its rights.
+    """
+    memory_bytes, timeout_s, keeps_rights = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:] == ["keep"]
+    go_offline()
     requests = sys.stdin.buffer
     answers = os.fdopen(os.dup(1), "wb")
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device, not a file
         os.dup2(nowhere.fileno(), 1)  # a library that prints must not speak into the answers
     prepare_pillow()
-    confine_this_process(memory_bytes)
-    write_frame(answers, {"kind": "ready"})
+    confinement = confine_this_process(memory_bytes, keeps_rights=keeps_rights)
+    write_frame(answers, {"kind": "ready", "confinement": confinement.to_json()})
     while True:
         try:
             request = read_frame(requests)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from qwen_vl_app.chat import JsonValue
+from qwen_vl_app.imaging.confinement import Confinement
 from qwen_vl_app.imaging.frames import BrokenFrameError, Frame, read_frame, write_frame
 from qwen_vl_app.imaging.work_clock import PATIENCE, WorkClock
 
@@ -48,17 +49,29 @@ class ChildProcess:
     def __init__(self, *, memory_bytes: int, timeout_s: float, is_bare: bool = True) -> None:
         """Begin to start the child; `await_ready` waits for it. Raises OSError.
 
-        `timeout_s` is the limit of its work clock. Without `is_bare` it inherits this process's environment.
+        `timeout_s` is the limit of its work clock. Without `is_bare` it inherits this process's environment, and keeps its
+        rights: it is what is tried where a child did not start.
         """
         import psutil  # noqa: PLC0415 - the child imports this module as well, and needs no such thing
 
         self.messages = 0
+        self.confinement = Confinement()
+        """What the system holds the child to, once it is ready."""
         self._is_ready = False
         # The child sees what this process sees, the project first; its own isolated start would leave out the rest.
         path = json.dumps([_ROOT, *(entry for entry in sys.path if Path(entry).is_absolute())])
         own_limit_s = PATIENCE * timeout_s + ORPHAN_GRACE_S
         self._process = subprocess.Popen(
-            [_interpreter(), "-I", "-c", _BOOTSTRAP, path, str(memory_bytes), str(own_limit_s)],
+            [
+                _interpreter(),
+                "-I",
+                "-c",
+                _BOOTSTRAP,
+                path,
+                str(memory_bytes),
+                str(own_limit_s),
+                *([] if is_bare else ["keep"]),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -88,8 +101,10 @@ class ChildProcess:
         if self._is_ready:
             return
         with self.deadline(timeout_s, is_work=False):
-            if self.receive().head.get("kind") != "ready":
+            head = self.receive().head
+            if head.get("kind") != "ready":
                 raise BrokenFrameError("not ready")
+        self.confinement = Confinement.from_json(head.get("confinement"))
         self._is_ready = True
 
     def send(self, head: Mapping[str, JsonValue], *parts: bytes) -> None:

@@ -1,19 +1,72 @@
-"""What the decoder child may cost the machine, imposed on the running process by the system itself.
+"""What the decoder child may cost the machine and do to it, imposed on the running process by the system itself.
 
-On Linux the address space is limited. macOS refuses that limit. On Windows the process puts itself into a job object with
-a memory limit, which Windows 8 and later allow also inside other jobs. Where it is refused, the clock alone remains.
+Memory: on Linux the address space is limited; macOS refuses that limit; on Windows the process puts itself into a job
+object with a memory limit, which Windows 8 and later allow also inside other jobs. Rights: on Linux, see `linux_rights`;
+elsewhere the child keeps those of its account. Each is done as far as the system goes along, and what holds is told.
+
+What stays open everywhere: a decoder that a file has taken over could read what this account may read, change times and
+permissions of its files, and use its processor until the clock ends it. It could tell nobody but the app.
 """
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from qwen_vl_app.chat import JsonValue
+from qwen_vl_app.imaging.linux_rights import give_up_calls, give_up_files, give_up_privileges
 
 
-def confine_this_process(memory_bytes: int) -> bool:
-    """Limit the memory of the running process, keep it from writing files and dumping core; tell whether memory is limited."""
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """What the system holds a process to. Without `has_memory_limit`, the clock alone ends what fills the memory."""
+
+    has_memory_limit: bool = False
+    is_without_files: bool = False
+    """True where it can neither write, make nor remove files."""
+    is_without_network: bool = False
+    """True where it can open no socket and start no program."""
+
+    @property
+    def is_full(self) -> bool:
+        """True where there is nothing left that this app knows how to take away."""
+        return self.has_memory_limit and self.is_without_files and self.is_without_network
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """Return it as JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: JsonValue) -> Confinement:
+        """Return what a child says of itself; nothing is believed but what is plainly said."""
+        told = value if isinstance(value, Mapping) else {}
+        return cls(**{name: told.get(name) is True for name in cls.__slots__})
+
+
+def confine_this_process(memory_bytes: int, *, keeps_rights: bool = False) -> Confinement:
+    """Limit the memory of the running process, keep it from dumping core and, without `keeps_rights`, from all it needs not.
+
+    Raises nothing; what holds is told.
+    """
     if sys.platform == "win32":
-        return _confine_windows(memory_bytes)
+        return Confinement(has_memory_limit=_confine_windows(memory_bytes))
+    has_memory_limit = _limit_posix(memory_bytes)
+    if keeps_rights or not sys.platform.startswith("linux"):
+        return Confinement(has_memory_limit)
+    try:
+        if not give_up_privileges():
+            return Confinement(has_memory_limit)
+        # The calls last: the others are system calls themselves.
+        return Confinement(has_memory_limit, is_without_files=give_up_files(), is_without_network=give_up_calls())
+    except (OSError, AttributeError, ctypes.ArgumentError):  # a C library without one of the functions
+        return Confinement(has_memory_limit)
+
+
+def _limit_posix(memory_bytes: int) -> bool:
+    if sys.platform == "win32":
+        return False
     import resource  # noqa: PLC0415 - POSIX only
 
     is_limited = False

@@ -18,6 +18,7 @@ from qwen_vl_app.errors import (
     UnreadableImageError,
 )
 from qwen_vl_app.imaging.child_process import ChildProcess
+from qwen_vl_app.imaging.confinement import Confinement
 from qwen_vl_app.imaging.frames import BrokenFrameError, Frame, facts_from_json, reasons_from_json, text, whole
 from qwen_vl_app.imaging.limits import Limits
 from qwen_vl_app.imaging.renditions import PictureFacts, RenderedPicture
@@ -58,6 +59,7 @@ class PictureDecoder:
         self._lock = threading.Lock()
         self._child: ChildProcess | None = None
         self._is_closed = False
+        self._is_told = False
 
     def start(self) -> None:
         """Begin to warm the child up. Returns at once; without it the first call does so. Raises PictureError."""
@@ -106,6 +108,11 @@ class PictureDecoder:
                 raise
             return conversation.render(facts, seen)
 
+    def confinement(self) -> Confinement:
+        """Return what the system holds the child to; a child is started for that, where there is none. Raises PictureError."""
+        with self._lock:
+            return self._ready_child().confinement
+
     def _exchange(self, name: str) -> Exchange:
         return Exchange(self._ready_child(), self._timeout_s, self._replace, name)
 
@@ -145,6 +152,9 @@ class PictureDecoder:
                 if not is_last:  # a machine may need something of the environment: a library path, say
                     child = self._new_child(is_bare=False)
             else:
+                if not child.confinement.has_memory_limit and not self._is_told:
+                    self._is_told = True
+                    log.warning("this system does not limit the memory of the decoder child")
                 return child
         raise PictureError("image.decoder_failed")
 

@@ -16,6 +16,7 @@ from qwen_vl_app.chat import Box, Region, Size
 from qwen_vl_app.errors import UnreadableImageError
 from qwen_vl_app.imaging.fonts import font_for, writable
 from qwen_vl_app.imaging.label_places import LabelPlaces, Rectangle
+from qwen_vl_app.imaging.own_form import MOST_VIEW_PIXELS, check_pixels
 
 COLOURS = (
     (230, 159, 0),
@@ -130,13 +131,14 @@ def size_of(view: bytes) -> Size:
 
 
 def open_view(view: bytes, *, max_side: int | None = None) -> tuple[Image.Image, str]:
-    """Return a view of our own making and its format. Raises UnreadableImageError where it is damaged.
+    """Return a view of our own making and its format. Raises UnreadableImageError where it is damaged or none of ours.
 
     Where no more than `max_side` is wanted, a JPEG may come smaller, though never below that: it is read much faster.
     """
     try:
         with Image.open(io.BytesIO(view), formats=("PNG", "JPEG")) as opened:
             source = opened.format or "PNG"
+            check_pixels(opened.width, opened.height, most=MOST_VIEW_PIXELS)
             if max_side is not None and max(opened.size) > max_side:
                 shrink = max_side / max(opened.size)
                 opened.draft("RGB", (math.ceil(opened.width * shrink), math.ceil(opened.height * shrink)))

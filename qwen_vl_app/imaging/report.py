@@ -16,6 +16,7 @@ from typing import IO
 from PIL import Image, ImageDraw
 
 from qwen_vl_app.imaging.fonts import font_for, has_cjk, writable
+from qwen_vl_app.imaging.own_form import MOST_VIEW_PIXELS, check_pixels
 
 DPI = 150
 PAGE = (1240, 1754)
@@ -162,8 +163,9 @@ def _fitted(picture: bytes | None, most: tuple[int, int]) -> Image.Image | None:
         return None
     try:
         with Image.open(io.BytesIO(picture), formats=("PNG", "JPEG")) as opened:
+            check_pixels(opened.width, opened.height, most=MOST_VIEW_PIXELS)
             image = opened.convert("RGB")
-    except Exception:  # noqa: BLE001 - decoders raise nearly anything; a damaged thumbnail is left out of the report
+    except Exception:  # noqa: BLE001 - decoders raise nearly anything; a damaged or strange thumbnail is left out of the report
         return None
     image.thumbnail(most)
     return image

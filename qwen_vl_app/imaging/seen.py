@@ -9,6 +9,7 @@ from PIL import Image
 
 from qwen_vl_app.chat import Clip, ImageInput, Size
 from qwen_vl_app.errors import UnreadableImageError
+from qwen_vl_app.imaging.own_form import MOST_SEEN_PIXELS, check_pixels
 
 
 def picture_id(image: Image.Image) -> str:
@@ -25,10 +26,12 @@ def clip_id(strip: Image.Image, clip: Clip) -> str:
 def to_image_input(seen_png: bytes, clip: Clip | None = None) -> ImageInput:
     """Return a seen picture as the model gets it; of a clip the frames, which stand in the PNG one below the other.
 
-    For this app's own renditions alone: it decodes in this process. Raises UnreadableImageError where they are damaged.
+    For this app's own renditions alone: it decodes in this process. Raises UnreadableImageError where they are
+    damaged, or larger than any of them.
     """
     try:
         with Image.open(io.BytesIO(seen_png), formats=("PNG",)) as image:
+            check_pixels(image.width, image.height, most=MOST_SEEN_PIXELS)
             rgb = image.convert("RGB").tobytes()
             width, height = image.size
     except Exception as error:  # decoders raise nearly anything, and a damaged rendition is all of it

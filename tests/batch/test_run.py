@@ -67,7 +67,8 @@ def test_every_question_about_every_picture_has_a_row(opened: Open, photos: Path
     assert [row.answer.text for row in rows if row.answer] == ["Answer to What?", "Answer to Where?"] * 3
     assert rows[0].size is not None and rows[0].seen is not None and rows[0].size.width == 280
     assert rows[0].confidence == pytest.approx(0.9048, abs=1e-3)
-    assert runs.thumbnail(run_id, rows[0]) == b"thumbnail of " + a_file(280, 280)
+    thumbnail = runs.thumbnail(run_id, rows[0])
+    assert thumbnail is not None and thumbnail.endswith(b"thumbnail of " + a_file(280, 280))
     progress = runs.progress(run_id)
     assert (progress.state, progress.total, progress.done, progress.answered) == (RunState.FINISHED, 3, 3, 6)
     assert progress.files_per_minute and progress.elapsed_s > 0

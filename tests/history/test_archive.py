@@ -6,10 +6,12 @@ import errno
 import io
 import json
 import os
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace as Namespace
 from typing import Any
 
 import pytest
@@ -27,6 +29,7 @@ from qwen_vl_app.chat import (
 )
 from qwen_vl_app.errors import HistoryError, Reason
 from qwen_vl_app.history import HistoryStore, picture_files
+from qwen_vl_app.history import archive as archive_module
 from qwen_vl_app.texts import Language
 
 OWNER = "a-browser"
@@ -213,6 +216,19 @@ def media(mime: str, rendition: str) -> Callable[[str, bytes], bytes]:
     return change
 
 
+def sized(**sizes: int) -> Callable[[str, bytes], bytes]:
+    """Let a picture tell of sizes that none has."""
+
+    def change(name: str, content: bytes) -> bytes:
+        if not name.endswith("conversation.json"):
+            return content
+        told = json.loads(content)
+        told["turns"][0]["pictures"][0].update(sizes)
+        return json.dumps(told).encode()
+
+    return change
+
+
 def picture_path(name: str, content: bytes) -> bytes:
     """Let a picture lie outside."""
     return content.replace(b"pictures/", b"../../pictures/") if name.endswith(".json") else content
@@ -245,6 +261,8 @@ def picture_path(name: str, content: bytes) -> bytes:
         media("text/html", "view"),
         media("text/javascript", "thumbnail"),
         media("image/svg+xml", "upload"),
+        sized(width=0),
+        sized(seen_height=-28),
         lambda name, content: content.replace(b'"view_mime": "image/jpeg"', b'"view_mime": "text/html"'),
         lambda name, content: content.replace(b"qwen-vl-history", b"something-else"),
     ],
@@ -294,6 +312,100 @@ def test_a_disk_that_fills_up_says_so(
     monkeypatch.setattr(picture_files, "write_file", full)
     with pytest.raises(HistoryError, match=r"history\.disk_full"):
         store.import_archive(archive.fp, owner="b")
+    assert store.conversations("b") == ()
+
+
+def large(store: HistoryStore, picture: Callable[..., StagedPicture], *, count: int, size: int) -> io.BytesIO:
+    """An archive of so many uploads of one size, each of one byte over and over, packed to next to nothing."""
+    where: int | None = None
+    for number in range(count):
+        staged = replace(picture(f"{number}"), upload=bytes([number]) * size)
+        where = store.begin_turn(OWNER, Question("?", (staged,), where), title="t").conversation_id
+    target = io.BytesIO()
+    with exported(store) as stored, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in stored.namelist():
+            packed.writestr(name, stored.read(name))
+    return target
+
+
+def test_pictures_come_in_one_at_a_time(
+    store: HistoryStore, picture: Callable[..., StagedPicture], tmp_path: Path
+) -> None:
+    """A small file may hold more than memory does; what is in memory is one picture of it."""
+    size = 6 * 2**20
+    packed = large(store, picture, count=8, size=size)
+    other = HistoryStore(tmp_path / "elsewhere")
+    other.open()
+    tracemalloc.start()
+    try:
+        (brought,) = other.import_archive(packed, owner="me")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    kept = [turn.pictures[0] for turn in other.turns("me", brought)]
+    uploads = [other.picture_bytes("me", each.id, Rendition.UPLOAD).data for each in kept]
+    assert uploads == [bytes([number]) * size for number in range(8)]
+    other.close()
+    assert peak < 5 * size
+
+
+def test_a_file_larger_than_the_site_takes_is_refused(
+    store: HistoryStore, picture: Callable[..., StagedPicture], tmp_path: Path
+) -> None:
+    """By what the archive says of it, before it is unpacked; one of just that size comes in."""
+    packed = large(store, picture, count=1, size=2**20)
+    for limit, is_taken in ((2**20, True), (2**20 - 1, False)):
+        other = HistoryStore(tmp_path / f"elsewhere {limit}", largest_upload_bytes=limit)
+        other.open()
+        if is_taken:
+            assert len(other.import_archive(packed, owner="me")) == 1
+        else:
+            with pytest.raises(HistoryError) as refused:
+                other.import_archive(packed, owner="me")
+            assert refused.value.reason == Reason("history.archive_too_large", size=2**20, limit=limit)
+            assert other.conversations("me") == ()
+        other.close()
+
+
+def test_no_archive_fills_the_disk(
+    store: HistoryStore, picture: Callable[..., StagedPicture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it needs unpacked must leave room; on a small disk it may take half of it."""
+    packed = large(store, picture, count=2, size=2**20)
+    for free in (3 * 2**20, 512 * 2**20 + 2**20):
+        monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: Namespace(free=free))
+        if free > 512 * 2**20:
+            assert len(store.import_archive(packed, owner="c")) == 1
+            continue
+        with pytest.raises(HistoryError) as refused:
+            store.import_archive(packed, owner="b")
+        assert (refused.value.code, refused.value.reason.facts["room"]) == ("history.archive_no_room", free // 2)
+    assert store.conversations("b") == ()
+
+
+def test_what_was_made_to_swell_is_no_export(
+    store: HistoryStore, picture: Callable[..., StagedPicture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much room there is: pictures pack badly, so that an export is never a hundred times its file."""
+    packed = large(store, picture, count=2, size=2**20)
+    monkeypatch.setattr(archive_module, "_SWELLING_FROM_BYTES", 2**20)
+    with pytest.raises(HistoryError, match=r"history\.not_an_archive"):
+        store.import_archive(packed, owner="b")
+    unpacked = exported(store)
+    assert unpacked.fp is not None
+    assert len(store.import_archive(unpacked.fp, owner="b")) == 1
+
+
+def test_a_folder_named_twice_is_refused(store: HistoryStore, picture: Callable[..., StagedPicture]) -> None:
+    """Or one conversation in the file would be any number of them here."""
+    converse(store, picture)
+
+    def twice(name: str, content: bytes) -> bytes:
+        told = json.loads(content) if name == "manifest.json" else {}
+        return json.dumps({**told, "conversations": told["conversations"] * 2}).encode() if told else content
+
+    with pytest.raises(HistoryError, match=r"history\.not_an_archive"):
+        store.import_archive(changed(exported(store), twice), owner="b")
     assert store.conversations("b") == ()
 
 

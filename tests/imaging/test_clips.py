@@ -8,9 +8,9 @@ from fractions import Fraction
 
 import pytest
 
-from qwen_vl_app.chat import Size
+from qwen_vl_app.chat import Rendition, Size
 from qwen_vl_app.errors import ImageTooLargeError, PictureError
-from qwen_vl_app.imaging import sniff_clip, to_image_input
+from qwen_vl_app.imaging import check_own_form, sniff_clip, to_image_input
 from qwen_vl_app.imaging.clip_decoder import ClipDecoder
 from qwen_vl_app.imaging.clip_frames import spread
 from qwen_vl_app.imaging.clips import ClipFacts, FrameChoice, RenderedClip
@@ -74,6 +74,9 @@ def test_frames_are_made_at_the_seen_size_with_square_pixels(clips: ClipDecoder)
     assert image.size == Size(56, 28) and len(image.rgb) == image.byte_count == 6 * 56 * 28 * 3
     assert image.picture_id == made.picture_id
     assert decode(made.view).size == (6 * 56, 28) and decode(made.thumbnail).size == (56, 28)
+    strip = Size(56, 6 * 28)
+    check_own_form(made.view, Rendition.VIEW, mime="image/jpeg", seen=strip)
+    check_own_form(made.seen_png, Rendition.SEEN, mime="image/png", seen=strip)
 
 
 def test_the_same_frames_at_other_times_are_another_clip(clips: ClipDecoder) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from qwen_vl_app.chat import Size
+from qwen_vl_app.chat import Rendition, Size
 from qwen_vl_app.errors import PictureError
-from qwen_vl_app.imaging import PictureDecoder, to_image_input
+from qwen_vl_app.imaging import PictureDecoder, RenderedPicture, check_own_form, to_image_input
 from qwen_vl_app.texts import Language, render
 
 from .conftest import MAX_PIXELS, decode
@@ -43,6 +43,14 @@ def files(corpus: Path, folder: str) -> list[Path]:
     return found
 
 
+def assert_own_form(picture: RenderedPicture) -> None:
+    """Let what was made come in again from an archive."""
+    seen = fit(picture.size)
+    check_own_form(picture.view, Rendition.VIEW, mime=picture.view_mime, seen=seen)
+    check_own_form(picture.thumbnail, Rendition.THUMBNAIL, mime="image/jpeg", seen=seen)
+    check_own_form(picture.seen_png, Rendition.SEEN, mime="image/png", seen=seen)
+
+
 def test_every_ordinary_file_is_read(corpus: Path, strict: PictureDecoder) -> None:
     """Photos, documents, charts, screenshots and gauges become pictures, each within the time limit."""
     for file in files(corpus, "ordinary"):
@@ -52,6 +60,7 @@ def test_every_ordinary_file_is_read(corpus: Path, strict: PictureDecoder) -> No
         view = decode(picture.view)
         assert abs(view.width / view.height - picture.size.width / picture.size.height) < 0.02, file.name
         assert max(decode(picture.thumbnail).size) <= 320, file.name
+        assert_own_form(picture)
 
 
 def test_no_hostile_file_does_harm(corpus: Path, strict: PictureDecoder) -> None:
@@ -71,6 +80,7 @@ def test_no_hostile_file_does_harm(corpus: Path, strict: PictureDecoder) -> None
         else:
             read += 1
             assert to_image_input(picture.seen_png).size == fit(picture.size), file.name
+            assert_own_form(picture)
     assert read > 100 and refused > 50
     assert psutil.Process().memory_info().rss - before < 64 * 2**20
     assert first is not None and strict._child is first
