@@ -557,6 +557,12 @@ def height_map(values: list[float], *, code: str, sample: int, no_data: bytes) -
         ("H", UNSIGNED, [0, 65535, 4095], b"65535\0", [0, 0, 255]),
         ("H", UNSIGNED, [0, 65535], b"70000\0", [0, 255]),
         ("f", FLOAT, [-100.0, 0.0, 100.0], b"-9999\0", [0, 128, 255]),
+        ("f", FLOAT, [200.0, -9999.0, 1000.0, 1800.0], b"-9999\0", [0, 0, 128, 255]),
+        ("i", SIGNED, [200, -32768, 1000, 1800], b"-32768\0", [0, 0, 128, 255]),
+        ("h", SIGNED, [-32768, 200, 1000, 1800], b"-32768\0", [0, 0, 128, 255]),
+        ("H", UNSIGNED, [65535, 5000, 5500, 6000], b"65535\0", [0, 0, 128, 255]),
+        ("f", FLOAT, [math.nan, 2000.0, 2050.0, 2100.0], b"nan\0", [0, 0, 128, 255]),
+        ("f", FLOAT, [math.nan, math.inf, -math.inf], b"nan\0", [0, 0, 0]),
     ],
 )
 def test_a_pixel_that_was_not_measured_does_not_make_a_map_white(
@@ -564,6 +570,31 @@ def test_a_pixel_that_was_not_measured_does_not_make_a_map_white(
 ) -> None:
     """It is black, and the heights around it are shown as if it were not there."""
     shades = greys(decoder, height_map(values, code=code, sample=sample, no_data=no_data))
+    assert all(abs(got - want) <= 1 for got, want in zip(shades, wanted, strict=True)), shades
+
+
+@pytest.mark.parametrize(
+    ("code", "sample", "values", "wanted"),
+    [
+        ("f", FLOAT, [200.0, 1000.0, 1800.0], [0, 128, 255]),
+        ("f", FLOAT, [18.5, 27.35, 36.2], [0, 128, 255]),
+        ("f", FLOAT, [0.0, 65535.0], [0, 255]),
+        ("f", FLOAT, [0.05, 0.075, 0.1], [0, 128, 255]),
+        ("f", FLOAT, [0.0, 0.25], [0, 64]),
+        ("f", FLOAT, [80.0, 200.0], [80, 200]),
+        ("f", FLOAT, [128.0, 128.0], [128, 128]),
+        ("h", SIGNED, [200, 1000, 1800], [12, 62, 112]),
+        ("i", SIGNED, [200, 400, 600], [0, 128, 255]),
+        ("I", UNSIGNED, [2000, 2050, 2100], [0, 128, 255]),
+        ("i", SIGNED, [100, 200], [100, 200]),
+        ("h", SIGNED, [0, 1, 2], [0, 128, 255]),
+    ],
+)
+def test_numbers_that_take_up_little_of_a_plain_range_are_not_black(
+    decoder: PictureDecoder, code: str, sample: int, values: list[float], wanted: list[int]
+) -> None:
+    """Heights and temperatures go from the least to the most; shades that are kept as numbers stay what they are."""
+    shades = greys(decoder, tiff("<", values, code=code, sample=sample, photometric=1, compression=STORED))
     assert all(abs(got - want) <= 1 for got, want in zip(shades, wanted, strict=True)), shades
 
 
