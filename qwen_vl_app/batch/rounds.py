@@ -222,11 +222,13 @@ def _spread(rows: dict[_Key, BatchRow], *, over: dict[_Key, BatchRow]) -> dict[_
     for key, row in over.items():
         if row.question_index is not None:
             asked.setdefault(key.known_by, []).append(key)
+    beside = {key.known_by for key in rows if key.page}
     spread: dict[_Key, BatchRow] = {}
     for key, row in rows.items():
-        # Where a file itself, or its first page, could not be read, none of its pages was asked about.
+        # Where a file itself could not be read, none of its pages was asked about.
         those = asked.get(key.known_by, ()) if row.question_index is None else ()
-        meant = [each for each in those if key.page in (0, each.page)]
+        is_all = key.page == 0 and key.known_by not in beside
+        meant = [each for each in those if is_all or each.page == key.page]
         spread |= dict.fromkeys(meant or [key], row)
     return spread
 

@@ -214,6 +214,14 @@ def test_a_picture_that_cannot_be_read_is_no_missing_one() -> None:
     assert both.change is RoundChange.NOT_COMPARABLE
 
 
+def test_a_first_page_that_cannot_be_read_stands_for_itself_where_the_others_were_asked_about() -> None:
+    """A page that went with the others is compared as ever, and one that is gone has vanished."""
+    asked = [replace(a_row("a.tif", "4"), page=page, page_count=4) for page in range(4)]
+    failed = BatchRow("a.tif", RowOutcome.FAILED, datetime(2026, 1, 2, tzinfo=UTC), error=Reason("image.unreadable"))
+    found = compare_rounds([*asked[1:3], failed], earlier=asked)
+    assert [row.change.value for row in found] == ["not_comparable", "same", "same", "vanished"]
+
+
 def test_a_copy_stands_for_what_it_repeats() -> None:
     """A file that was a duplicate in one round is compared with the answers of the file it repeats."""
     copy = BatchRow("b.jpg", RowOutcome.DUPLICATE, datetime(2026, 1, 2, tzinfo=UTC), duplicate_of="a.jpg")

@@ -475,6 +475,16 @@ def test_a_page_of_an_unreadable_kind_takes_no_other_with_it(decoder: PictureDec
             assert decode(picture.seen_png).convert("L").getextrema() == (50 + page, 50 + page)
 
 
+def test_pages_are_counted_whether_they_can_be_read_or_not(decoder: PictureDecoder) -> None:
+    """Also behind a first one that is refused; what has no pages counts as one."""
+    odd = stored_grey(7, bits=96, sample=FLOAT)
+    assert decoder.count_pages(tiff_pages(odd, stored_grey(50), odd)) == 3
+    assert decoder.count_pages(tiff_pages(stored_grey(50, width=20000, height=20000), stored_grey(150))) == 2
+    grey = Image.new("L", (30, 20))
+    assert decoder.count_pages(encode(grey, "PDF", save_all=True, append_images=[grey])) == 2
+    assert [decoder.count_pages(data) for data in (encode(grey, "PNG"), b"%PDF-1.7 no", b"II*\0", b"words")] == [1] * 4
+
+
 @pytest.mark.parametrize("cut", [10, 60, 120])
 def test_a_last_page_that_is_cut_off_leaves_the_first_ones(decoder: PictureDecoder, cut: int) -> None:
     """Where its directory ends too early, the pages before it are as they were, in their own sizes."""
