@@ -209,6 +209,19 @@ def test_lists_get_the_items_of_all() -> None:
     assert data_of(fenced(fuse), fenced([other])) == [fuse, other]
 
 
+def test_what_is_left_out_is_counted_wherever_it_stands() -> None:
+    """In a list within an object, and in the words around data: one note has all of it."""
+    fuse = {"name": "F", "a": 10}
+    rows = fenced({"fuses": [fuse, fuse], "motor": {"tags": ["P-1"]}})
+    other = fenced({"fuses": [fuse, {"name": "G", "a": 16}], "motor": {"tags": ["P-1", "P-2"]}})
+    assert notes_of(rows, other) == {"tiles.lines_left_out": {"count": 2}}
+    assert notes_of(f"{rows}\nThe fuses.", f"{other}\nThe fuses.") == {"tiles.lines_left_out": {"count": 3}}
+    assert notes_of(f"{fenced([fuse])}\nThe fuses.", f"{fenced([fuse])}\nThe fuses.") == {
+        "tiles.lines_left_out": {"count": 2}
+    }
+    assert notes_of(f"{rows}\nThe fuses.", fenced({"fuses": [{"name": "G"}]})) == {}
+
+
 def test_data_that_is_cut_or_broken() -> None:
     """What can be read of it counts and is told to be cut; what cannot stays as it was written."""
     texts = [fenced({"serial": "A1"}), '```json\n{"date": "2024", "weight": "12 5']
