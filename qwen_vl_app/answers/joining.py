@@ -25,6 +25,13 @@ _RULE_CELL = re.compile(r"\s*:?-+:?\s*\Z")
 _SHOWN = 40
 """Characters of a value that a note shows; `_NAMED` values are named."""
 _NAMED = 5
+WORDS_FOR_NOTHING = frozenset((
+    "null", "none", "n/a", "n.a.", "na", "nil", "unknown", "unreadable", "illegible", "-", "--", "---", "—", "–", "?",
+    "not visible", "not shown", "not readable", "not legible", "not available", "not applicable", "not given",
+    "not specified", "not found", "not present", "no data",
+    "无", "空", "未知", "看不清", "看不见", "不可见", "不清楚", "未显示", "未标注", "无法识别", "无法辨认", "不适用",
+))  # fmt: skip
+"""What models write for a value that a part does not show. It gives way to a value that another part does show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +160,13 @@ def _joined(pieces: Sequence[_Piece], told: _Told) -> JsonValue:
 
 
 def _weight(value: JsonValue) -> int:
-    """Return how much a value says: nothing, that there is nothing, or something."""
-    if value in (None, "", [], {}):
-        return 0
-    return 2
+    """Return how much a value says: nothing, that there is nothing to see, or something."""
+    if isinstance(value, str):
+        plain = _known(value).strip("()[]<>*\"' ").rstrip(".。 ") or _known(value)
+        return 0 if not plain else 1 if plain in WORDS_FOR_NOTHING or plain + "." in WORDS_FOR_NOTHING else 2
+    if isinstance(value, list) and value:
+        return max(map(_weight, value)) or 2
+    return 0 if value in (None, [], {}) else 2
 
 
 def _merged(first: JsonValue, other: JsonValue, path: str, told: _Told) -> JsonValue:

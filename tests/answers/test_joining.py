@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen_vl_app.answers import joined_answers, parse_answer, say_more_than_places
+from qwen_vl_app.answers.joining import WORDS_FOR_NOTHING
 from qwen_vl_app.chat import CoordinateSpace, JsonValue, Size, Table
+from qwen_vl_app.forms.values import _NOTHING
 from qwen_vl_app.texts import Language, render
 
 
@@ -207,6 +209,36 @@ def test_lists_get_the_items_of_all() -> None:
         "mm": [3, 4],
     }
     assert data_of(fenced(fuse), fenced([other])) == [fuse, other]
+
+
+@pytest.mark.parametrize(
+    "word", ["N/A", "n.a.", " Not visible. ", "(not visible)", "unknown", "-", "—", "?", "看不清", "未显示。", "null"]
+)
+def test_words_for_nothing_give_way_to_a_value(word: str) -> None:
+    """Whichever part comes first, and also in the whole; where nobody knows better, the word stands. It is no difference."""
+    known, unknown = {"serial": "A1", "tags": ["P-1"]}, {"serial": word, "tags": [word]}
+    for texts in ([fenced(known), fenced(unknown)], [fenced(unknown), fenced(known)]):
+        assert data_of(*texts) == known
+        assert notes_of(*texts) == {}
+    assert data_of(fenced(unknown), fenced({"serial": None})) == unknown
+    assert json.loads(joined_answers([json.dumps(unknown)], whole=json.dumps(known), is_bare=True).text) == known
+    assert json.loads(joined_answers([json.dumps(known)], whole=json.dumps(unknown), is_bare=True).text) == known
+    assert data_of(fenced([word]), fenced(["P-1"])) == ["P-1"]
+
+
+@pytest.mark.parametrize(
+    "value", ["NaCl", "0", "-5", "no", "none left", "A/N", "ok.", "12 500 kg", "(1)", "??-4", "无锡"]
+)
+def test_values_that_only_look_like_nothing_are_values(value: str) -> None:
+    """They stand, and another part's other value is told."""
+    texts = [fenced({"a": value}), fenced({"a": "other"})]
+    assert data_of(*texts) == {"a": value}
+    assert notes_of(*texts).keys() == {"tiles.values_differ"}
+
+
+def test_forms_know_no_other_words_for_nothing() -> None:
+    """What is no value in a form is none here."""
+    assert {word for word in _NOTHING if word} <= WORDS_FOR_NOTHING
 
 
 def test_what_is_left_out_is_counted_wherever_it_stands() -> None:
