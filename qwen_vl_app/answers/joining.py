@@ -33,6 +33,9 @@ WORDS_FOR_NOTHING = frozenset((
 ))  # fmt: skip
 """What models write for a value that a part does not show. It gives way to a value that another part does show."""
 
+_EMPTY, _NOTHING_TO_SEE, _SOMETHING = range(3)
+"""How much a value says."""
+
 
 @dataclass(frozen=True, slots=True)
 class JoinedAnswer:
@@ -70,6 +73,11 @@ def joined_answers(
     written = _written(data)
     text = "\n\n".join(filter(None, (said.text, written if is_bare else f"```json\n{written}\n```")))
     return JoinedAnswer(text, told.notes(), told.left_out)
+
+
+def says_something(value: JsonValue) -> bool:
+    """Tell a value from none, and from words such as "N/A" or "not visible"."""
+    return _weight(value) == _SOMETHING
 
 
 def say_more_than_places(texts: Sequence[str]) -> bool:
@@ -143,7 +151,7 @@ def _joined(pieces: Sequence[_Piece], told: _Told) -> JsonValue:
         return None
     # An empty list says that a part shows nothing; it makes no list of the others' objects.
     best = max(map(_weight, found))
-    if best == 0:
+    if best == _EMPTY:
         return found[0]
     telling = [[value for value in piece.values if _weight(value) == best] for piece in pieces]
     values = [each for each in telling if each]
@@ -160,18 +168,19 @@ def _joined(pieces: Sequence[_Piece], told: _Told) -> JsonValue:
 
 
 def _weight(value: JsonValue) -> int:
-    """Return how much a value says: nothing, that there is nothing to see, or something."""
+    """Return how much a value says; a list as much as the best of its items."""
     if isinstance(value, str):
         plain = _known(value).strip("()[]<>*\"' ").rstrip(".。 ") or _known(value)
-        return 0 if not plain else 1 if plain in WORDS_FOR_NOTHING or plain + "." in WORDS_FOR_NOTHING else 2
+        is_nothing = plain in WORDS_FOR_NOTHING or f"{plain}." in WORDS_FOR_NOTHING
+        return _EMPTY if not plain else _NOTHING_TO_SEE if is_nothing else _SOMETHING
     if isinstance(value, list) and value:
-        return max(map(_weight, value)) or 2
-    return 0 if value in (None, [], {}) else 2
+        return max(map(_weight, value)) or _SOMETHING
+    return _EMPTY if value in (None, [], {}) else _SOMETHING
 
 
 def _merged(first: JsonValue, other: JsonValue, path: str, told: _Told) -> JsonValue:
     """Return the first value that says something; `told` gets the paths where the other says something else."""
-    if _weight(other) != _weight(first) or _weight(first) < 2:
+    if _weight(other) != _weight(first) or _weight(first) < _SOMETHING:
         return max(first, other, key=_weight)
     if isinstance(first, dict) and isinstance(other, dict):
         return {
