@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 
 from qwen_vl_app.answers.code import CodeBlock, code_blocks, parts_of
 from qwen_vl_app.answers.json_blocks import json_blocks
-from qwen_vl_app.answers.placed import Move, is_one_thing, is_place_key, moved, place_of, says_more_than_places
-from qwen_vl_app.answers.regions import label_of
+from qwen_vl_app.answers.placed import Move, Thing, is_one_thing, is_place_key, moved, says_more_than_places, thing_of
 from qwen_vl_app.chat import JsonValue
 from qwen_vl_app.errors import Reason
 
@@ -204,8 +203,13 @@ def _filled(data: JsonValue, whole: JsonValue) -> JsonValue:
     if isinstance(data, dict) and isinstance(whole, dict):
         return {name: _filled(data.get(name), whole.get(name)) for name in dict.fromkeys((*data, *whole))}
     if isinstance(data, list) and isinstance(whole, list):
-        placed = [item for item in whole if place_of(item) is not None]
-        return data + [item for item in placed if not any(is_one_thing(item, each) for each in data)]
+        known = [thing for item in data if (thing := thing_of(item)) is not None]
+        larger = [
+            item
+            for item in whole
+            if (thing := thing_of(item)) is not None and not any(is_one_thing(thing, each) for each in known)
+        ]
+        return data + larger
     return data
 
 
@@ -222,16 +226,18 @@ def _united(lists: Sequence[Sequence[JsonValue]], told: _Told) -> list[JsonValue
     """
     said: Counter[str] = Counter()
     items: list[JsonValue] = []
+    things: list[tuple[int, Thing]] = []
     for values in lists:
         here: Counter[str] = Counter()
-        earlier = len(items)
+        earlier = len(things)
         for value in values:
-            if place_of(value) is not None:
-                at = next((at for at in range(earlier) if is_one_thing(items[at], value)), None)
+            if (thing := thing_of(value)) is not None:
+                at = next((at for at, other in things[:earlier] if is_one_thing(other, thing)), None)
                 if at is None:
+                    things.append((len(items), thing))
                     items.append(value)
                 else:
-                    items[at] = _merged(items[at], value, _name_of(value), told)
+                    items[at] = _merged(items[at], value, thing.label, told)
                 continue
             known = _known(value)
             here[known] += 1
@@ -241,10 +247,6 @@ def _united(lists: Sequence[Sequence[JsonValue]], told: _Told) -> list[JsonValue
                 told.left_out += 1
         said |= here
     return items
-
-
-def _name_of(value: JsonValue) -> str:
-    return label_of(value) if isinstance(value, dict) else ""
 
 
 def _known(value: JsonValue) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from qwen_vl_app.answers.named_boxes import CORNERS, PLACE_KEYS
@@ -28,6 +29,14 @@ _SAME_IOU, _SAME_COVER = 0.45, 0.7
 """Two boxes are of one thing where they overlap by the first, or the smaller lies in the larger by the second."""
 _NEAR = 10.0
 """Two points are one that are no further apart than this, across and down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """A thing by its name, and the four numbers of its box or the two of its point."""
+
+    label: str
+    place: tuple[float, ...]
 
 
 def says_more_than_places(value: JsonValue) -> bool:
@@ -56,26 +65,26 @@ def is_place_key(key: str) -> bool:
     return plain_key(key) in BOX_KEYS | POINT_KEYS or key.strip().casefold() in PLACE_KEYS
 
 
-def place_of(value: JsonValue) -> tuple[float, ...] | None:
-    """Return the four numbers of a thing's box or the two of its point; None where it has none, or several."""
+def thing_of(value: JsonValue) -> Thing | None:
+    """Return what is known by its place; None where data has none, or several."""
     if not isinstance(value, dict):
         return None
     places = [item for key, item in value.items() if _is_place(key, item)]
     numbers = tuple(_numbers(places[0])) if len(places) == 1 else ()
-    return numbers if len(numbers) in (2, 4) else None
+    return Thing(label_of(value), numbers) if len(numbers) in (2, 4) else None
 
 
-def is_one_thing(one: JsonValue, other: JsonValue) -> bool:
+def is_one_thing(one: Thing, other: Thing) -> bool:
     """Tell whether two things of one name are in one place."""
-    a, b = place_of(one), place_of(other)
-    if a is None or b is None or not isinstance(one, dict) or not isinstance(other, dict):
-        return False
-    if len(a) != len(b) or label_of(one).casefold() != label_of(other).casefold():
+    a, b = one.place, other.place
+    near = _NEAR if len(a) == 2 else 0.0
+    if len(a) != len(b) or b[0] - a[-2] > near or a[0] - b[-2] > near or b[1] - a[-1] > near or a[1] - b[-1] > near:
+        return False  # most are: what follows takes longer
+    if one.label.casefold() != other.label.casefold():
         return False
     if len(a) == 2:
-        return abs(a[0] - b[0]) <= _NEAR and abs(a[1] - b[1]) <= _NEAR
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(0.0, width) * max(0.0, height)
+        return True
+    shared = max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
     areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
     return shared > _SAME_IOU * (sum(areas) - shared) or shared > _SAME_COVER * min(areas)
 
