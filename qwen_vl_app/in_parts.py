@@ -10,8 +10,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from qwen_vl_app.answer_run import Run
-from qwen_vl_app.answers import joined_answers, parse_answer, regions_as_answer
-from qwen_vl_app.chat import Box, FinishReason, Message, Region, Usage
+from qwen_vl_app.answers import Move, joined_answers, parse_answer, regions_as_answer, say_more_than_places
+from qwen_vl_app.chat import Box, CoordinateSpace, FinishReason, Message, Region, Size, Usage
 from qwen_vl_app.engine.base import Engine, FinishedStep, GenerationRequest, StageStep, TokenStep
 from qwen_vl_app.errors import Reason
 from qwen_vl_app.imaging import crop_region, to_image_input
@@ -42,7 +42,9 @@ def ask_in_parts(
     run.seen = (picture.seen.size,)
     run.job.begin_reading()
     looked: list[Part] = []
+    moves: list[Move] = []
     usage, reason = Usage(), FinishReason.STOP
+    is_cut_off = False
     for number, box in enumerate((Box(0.0, 0.0, 1.0, 1.0), *boxes)):
         if run.job.is_cancelled:
             reason = FinishReason.STOPPED
@@ -75,20 +77,41 @@ def ask_in_parts(
         text = "".join(said)
         found = parse_answer(text, space=status.coordinates, seen=(image.size,), question=run.question.text).regions
         looked.append(Part(box, mapped(found, box), text))
+        moves.append(_move_to_whole(box, seen=image.size, whole=picture.seen.size, space=status.coordinates))
         if reason is FinishReason.STOPPED:
+            is_cut_off = True
             break
     run.notes.append(Reason("tiles.asked", count=len(boxes), looked=max(0, len(looked) - 1)))
     whole = looked[0].regions if looked else ()
     regions = merged_regions(whole, looked[1:])
-    if regions:
+    if regions and not say_more_than_places([part.text for part in looked]):
         text = regions_as_answer(regions, space=status.coordinates, seen=picture.seen.size)
     else:
-        parts = looked[1:] if any(part.text.strip() for part in looked[1:]) else looked
-        joined = joined_answers([part.text for part in parts], is_bare=run.schema is not None)
+        # Of a part that was stopped first, the first letters are no more than what was said of the whole.
+        parts = [] if is_cut_off and len(looked) == 2 else looked[1:]
+        joined = joined_answers(
+            [part.text for part in parts],
+            whole=looked[0].text if looked else "",
+            moves=moves[1:] if regions else (),
+            is_bare=run.schema is not None,
+        )
         text = joined.text
         run.notes += joined.notes
     run.job.add(text, is_token=False)
     return LookedOver(reason, usage, regions or None)
+
+
+def _move_to_whole(part: Box, *, seen: Size, whole: Size, space: CoordinateSpace) -> Move:
+    """Return the way from a model's numbers about a part to those about the whole; it sees both in these sizes."""
+    if space is CoordinateSpace.THOUSANDTHS:
+        seen = whole = Size(1000, 1000)
+
+    def move(x: float, y: float) -> tuple[int, int]:
+        across = part.x1 + x / seen.width * (part.x2 - part.x1)
+        down = part.y1 + y / seen.height * (part.y2 - part.y1)
+        return round(across * whole.width), round(down * whole.height)
+
+    return move
 
 
 def added(one: Usage, other: Usage) -> Usage:

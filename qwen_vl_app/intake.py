@@ -13,7 +13,7 @@ from dataclasses import replace
 from qwen_vl_app.chat import Box, Detail, SeenSize, Size, SizePlan, StagedPicture
 from qwen_vl_app.engine.base import Engine
 from qwen_vl_app.engine.clips import SeenClip, pair_tokens, seen_clip
-from qwen_vl_app.errors import ModelNotLoadedError, UsageError
+from qwen_vl_app.errors import ModelNotLoadedError, PictureError, Reason, UsageError
 from qwen_vl_app.imaging import (
     ClipDecoder,
     ClipFacts,
@@ -24,6 +24,9 @@ from qwen_vl_app.imaging import (
     sniff_clip,
 )
 from qwen_vl_app.tiles import parts_of
+
+_PAGES_TRIED = 20
+"""Of a document whose first page cannot be read: each further try may take as long as a page may."""
 
 
 class Intake:
@@ -132,6 +135,30 @@ class Intake:
             notes=made.facts.notes,
             clip=clip,
         )
+
+    def stage_first_readable(self, data: bytes, name: str, *, detail: Detail | None = None) -> StagedPicture:
+        """Turn a file into a picture or clip: of a document the first page that can be read, with a note where others are before it.
+
+        From there a person can turn to any other page. Raises as `stage_upload`, about the first page.
+        """
+        try:
+            return self.stage_upload(data, name, detail=detail)
+        except PictureError as error:
+            refusal = error
+        for page in range(1, min(self.page_count(data), _PAGES_TRIED)):
+            try:
+                picture = self.stage(data, name, page=page, detail=detail)
+            except PictureError:
+                continue
+            return replace(picture, notes=(Reason("image.pages_before_unreadable", count=page), *picture.notes))
+        raise refusal
+
+    def page_count(self, data: bytes) -> int:
+        """Return how many pages a file has, also where some cannot be read; 1 where that cannot be told."""
+        try:
+            return self._decoder.count_pages(data)
+        except PictureError:
+            return 1
 
     def expected_seconds(self, picture_tokens: Sequence[int]) -> float | None:
         """Return the seconds to the first word of an answer about pictures of so many tokens; None while not known."""

@@ -41,9 +41,9 @@ def wait_until_let_go(assistant: Assistant, job: AnswerJob) -> None:
     wait_until(lambda: job not in assistant._jobs.all())
 
 
-def a_file(width: int = 560, height: int = 280, *, pages: int = 1) -> bytes:
-    """Bytes that `FakeDecoder` takes for a picture of that size."""
-    return f"picture {width}x{height} pages {pages}".encode()
+def a_file(width: int = 560, height: int = 280, *, pages: int = 1, bad: int = 0) -> bytes:
+    """Bytes that `FakeDecoder` takes for a picture of that size, of whose pages the first `bad` cannot be read."""
+    return f"picture {width}x{height} pages {pages} bad {bad}".encode()
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,9 @@ class _Rendered:
     notes: tuple[Reason, ...]
 
 
+_FILE = re.compile(rb"picture (\d+)x(\d+) pages (\d+) bad (\d+)")
+
+
 class FakeDecoder:
     """A decoder without a child process: it knows the sizes of `a_file` and refuses everything else."""
 
@@ -82,10 +85,14 @@ class FakeDecoder:
         self.is_closed = True
 
     def inspect(self, data: bytes, *, name: str, page: int = 0) -> _Facts:
-        found = re.fullmatch(rb"picture (\d+)x(\d+) pages (\d+)", data)
-        if found is None or page >= int(found[3]):
+        found = _FILE.fullmatch(data)
+        if found is None or not int(found[4]) <= page < int(found[3]):
             raise UnreadableImageError("queue.full", waiting=0)  # any code there is a sentence for
         return _Facts("PNG", Size(int(found[1]), int(found[2])), int(found[3]), ())
+
+    def count_pages(self, data: bytes) -> int:
+        found = _FILE.fullmatch(data)
+        return 1 if found is None else int(found[3])
 
     def render(self, data: bytes, *, name: str, page: int = 0, fit: Callable[[Size], Size]) -> _Rendered:
         facts = self.inspect(data, name=name, page=page)

@@ -131,6 +131,34 @@ def test_objects_of_all_parts_become_one(ask: Ask) -> None:
     assert found is not None and found.parsed.data == {"serial": "A1", "date": "2024"}
 
 
+def test_what_is_said_of_things_stays_beside_their_places(ask: Ask) -> None:
+    """A form with boxes is one form in its own keys, with the places on the whole; what only the whole shows is in it."""
+    numbers: list[int] = []
+
+    def answer(request: GenerationRequest) -> str:
+        numbers.append(len(numbers))
+        boxes = _red_boxes(request.messages[-1].images[0])
+        known = {"lit": True, "serial": "A1"} if boxes else {"lit": None, "serial": None}
+        title = "PUMP STATION 7" if numbers[-1] == 0 else None
+        box = boxes[0] if boxes and numbers[-1] else None
+        return json.dumps({"title": title, **known, "bbox_2d": box, "label": "thing"})
+
+    assistant, question = ask(AnsweringEngine(answer))
+    found = assistant.ask(replace(question, schema='{"type": "object"}')).wait(WAIT_S)
+    assert found is not None and isinstance(found.parsed.data, dict)
+    assert found.parsed.data | {"bbox_2d": None} == {
+        "title": "PUMP STATION 7",
+        "lit": True,
+        "serial": "A1",
+        "bbox_2d": None,
+        "label": "thing",
+    }
+    seen = question.pictures[0].seen.size
+    box, first = found.parsed.data["bbox_2d"], found.parsed.regions[0].box
+    assert box == pytest.approx([round(value) for value in first.to_pixels(seen)], abs=2)
+    assert first.to_pixels(Size(4000, 2000)) == pytest.approx(THINGS[0], abs=8)
+
+
 def test_parts_know_what_was_said_before(ask: Ask) -> None:
     """A follow-up is asked with the turns before it, for the whole and for each part, and with the question's schema."""
     engine = AnsweringEngine(lambda _: '{"lit": true}')
@@ -176,6 +204,31 @@ def test_a_stop_keeps_what_was_found(ask: Ask) -> None:
     assert int(str(note.facts["looked"])) < int(str(note.facts["count"]))
     (region,) = answer.parsed.regions
     assert region.box.to_pixels(Size(4000, 2000)) == pytest.approx(THINGS[0], abs=8)
+
+
+@pytest.mark.parametrize("whole", ["PUMP 7\n10 bar", '{"serial": "A1"}'])
+def test_a_stop_in_the_first_part_leaves_what_was_said_of_the_whole(ask: Ask, whole: str) -> None:
+    """The first letters about a part do not take its place."""
+    jobs: list[AnswerJob] = []
+    is_asked = threading.Event()
+
+    class ThenStop(list[str]):
+        def __iter__(self) -> Iterator[str]:
+            for piece in super().__iter__():
+                yield piece
+                assert is_asked.wait(WAIT_S)
+                jobs[0].cancel()
+
+    def answer_then_stop(_: GenerationRequest) -> str | list[str]:
+        return ThenStop([whole[:3], whole[3:]]) if len(engine.requests) == 1 else whole
+
+    engine = AnsweringEngine(answer_then_stop)
+    assistant, question = ask(engine)
+    jobs.append(assistant.ask(question))
+    is_asked.set()
+    answer = jobs[0].wait(WAIT_S)
+    assert answer is not None and answer.finish_reason is FinishReason.STOPPED
+    assert answer.text == whole or answer.parsed.data == json.loads(whole)
 
 
 def test_several_pictures_are_seen_whole_and_the_answer_says_so(ask: Ask) -> None:

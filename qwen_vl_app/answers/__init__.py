@@ -16,10 +16,11 @@ from qwen_vl_app.answers.exports import (
     to_records,
     unique_names,
 )
-from qwen_vl_app.answers.joining import JoinedAnswer, joined_answers
+from qwen_vl_app.answers.joining import JoinedAnswer, joined_answers, say_more_than_places, says_something
 from qwen_vl_app.answers.json_text import Path
 from qwen_vl_app.answers.links import without_remote_links
 from qwen_vl_app.answers.parse import parse_answer
+from qwen_vl_app.answers.placed import Move
 from qwen_vl_app.answers.places import Place, PlacedPicture, PlaceSource, places_of, places_table
 from qwen_vl_app.answers.schemas import canonical_schema, is_schema, nullable_schema, with_absent
 from qwen_vl_app.answers.tables import AnswerTable, table_from_json, tables_in
@@ -30,6 +31,7 @@ __all__ = [
     "AnswerTable",
     "CodeBlock",
     "JoinedAnswer",
+    "Move",
     "Path",
     "Place",
     "PlaceSource",
@@ -50,6 +52,8 @@ __all__ = [
     "places_table",
     "regions_as_answer",
     "regions_to_json",
+    "say_more_than_places",
+    "says_something",
     "sureness",
     "table_from_json",
     "tables_in",

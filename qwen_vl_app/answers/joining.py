@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from qwen_vl_app.answers.code import CodeBlock, code_blocks, parts_of
 from qwen_vl_app.answers.json_blocks import json_blocks
+from qwen_vl_app.answers.placed import Move, Thing, is_one_thing, is_place_key, moved, says_more_than_places, thing_of
 from qwen_vl_app.chat import JsonValue
 from qwen_vl_app.errors import Reason
 
@@ -23,6 +24,16 @@ _RULE_CELL = re.compile(r"\s*:?-+:?\s*\Z")
 _SHOWN = 40
 """Characters of a value that a note shows; `_NAMED` values are named."""
 _NAMED = 5
+WORDS_FOR_NOTHING = frozenset((
+    "null", "none", "n/a", "n.a.", "na", "nil", "unknown", "unreadable", "illegible", "-", "--", "---", "—", "–", "?",
+    "not visible", "not shown", "not readable", "not legible", "not available", "not applicable", "not given",
+    "not specified", "not found", "not present", "no data",
+    "无", "空", "未知", "看不清", "看不见", "不可见", "不清楚", "未显示", "未标注", "无法识别", "无法辨认", "不适用",
+))  # fmt: skip
+"""What models write for a value that a part does not show. It gives way to a value that another part does show."""
+
+_EMPTY, _NOTHING_TO_SEE, _SOMETHING = range(3)
+"""How much a value says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,49 +42,70 @@ class JoinedAnswer:
 
     text: str
     notes: tuple[Reason, ...] = ()
+    left_out: int = 0
+    """Lines and items that two parts say alike, and which stand once."""
 
 
-def joined_answers(texts: Sequence[str], *, is_bare: bool = False) -> JoinedAnswer:
+def joined_answers(
+    texts: Sequence[str], *, whole: str = "", moves: Sequence[Move] = (), is_bare: bool = False
+) -> JoinedAnswer:
     """Return what was said of the parts, in their order, as one text.
 
     A line is left out where an earlier part has said it as often; what one part says twice, stands twice. JSON becomes one
-    value: objects get the first value that somebody knows, lists get the items of all. It stands in a fence, or with
-    `is_bare` alone.
+    value: objects get the first value that somebody knows, lists get the items of all, and things with a place stand once.
+    It stands in a fence, or with `is_bare` alone.
+
+    What was said of the `whole` is less exact: its data fills what no part knows, its words stand where there are no parts.
+    `moves` take the places of each part to the whole, where they are given.
     """
-    texts = [text for text in texts if text.strip()]
-    repairs: Counter[str] = Counter()
-    read = [_read(text, repairs) for text in texts]
-    if not any(piece.values for piece in read):
-        return _as_lines(texts)
-    # An empty list says that a part shows nothing; it makes no list of the others' objects.
-    telling = [[value for value in piece.values if value] for piece in read]
-    values = [found for found in telling if found] or [[[]]]
+    said_of = [(text, moves[at] if moves else None) for at, text in enumerate(texts) if text.strip()]
+    if not said_of:
+        said_of, whole = [(whole, None)], ""
+    told = _Told()
+    read = [_read(text, told.repairs, move, is_bare=is_bare) for text, move in said_of]
+    filling = _read(whole, told.repairs, None, is_bare=is_bare)
+    if not any(piece.values for piece in (*read, filling)):
+        return _as_lines([text for text, _ in said_of])
     said = _as_lines([piece.around for piece in read])
-    differing: dict[str, list[str]] = {}
-    left_out = 0
-    data: JsonValue
-    if all(len(found) == 1 and isinstance(found[0], dict) for found in values):
-        data = values[0][0]
-        for found in values[1:]:
-            data = _merged(data, found[0], "", differing)
-    else:
-        items = [
-            [item for value in found for item in (value if isinstance(value, list) else [value])] for found in values
-        ]
-        data, left_out = _united(items)
-    notes = [Reason(f"answers.{code}", count=count) for code, count in sorted(repairs.items()) if count]
-    if differing:
-        named = [f"{name} ({', '.join(shown)})" for name, shown in differing.items()]
-        more = ", …" if len(named) > _NAMED else ""
-        notes.append(Reason("tiles.values_differ", fields=", ".join(named[:_NAMED]) + more))
-    if left_out and not said.notes:
-        notes.append(Reason("tiles.lines_left_out", count=left_out))
+    told.left_out += said.left_out
+    data = _filled(_joined(read, told), _joined([filling], _Told()))
     written = _written(data)
     text = "\n\n".join(filter(None, (said.text, written if is_bare else f"```json\n{written}\n```")))
-    return JoinedAnswer(text, (*said.notes, *notes))
+    return JoinedAnswer(text, told.notes(), told.left_out)
+
+
+def says_something(value: JsonValue) -> bool:
+    """Tell a value from none, and from words such as "N/A" or "not visible"."""
+    return _weight(value) == _SOMETHING
+
+
+def say_more_than_places(texts: Sequence[str]) -> bool:
+    """Tell whether the data of one of these texts says more of things than where they are and what they are called."""
+    return any(says_more_than_places(value) for text in texts for value in _read(text, Counter(), None).values)
 
 
 # 1. Data
+
+
+@dataclass(slots=True)
+class _Told:
+    """What has to be told about how the data came about."""
+
+    repairs: Counter[str] = field(default_factory=Counter)
+    differing: dict[str, list[str]] = field(default_factory=dict)
+    """By the path of a value: what the parts say there."""
+    left_out: int = 0
+
+    def notes(self) -> tuple[Reason, ...]:
+        notes = [Reason("tiles.lines_left_out", count=self.left_out)] if self.left_out else []
+        notes += [Reason(f"answers.{code}", count=count) for code, count in sorted(self.repairs.items()) if count]
+        if self.differing:
+            named = [
+                f"{name} ({', '.join(shown)})" if name else ", ".join(shown) for name, shown in self.differing.items()
+            ]
+            more = ", …" if len(named) > _NAMED else ""
+            notes.append(Reason("tiles.values_differ", fields=", ".join(named[:_NAMED]) + more))
+        return tuple(notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,40 +116,101 @@ class _Piece:
     around: str
 
 
-def _read(text: str, repairs: Counter[str]) -> _Piece:
-    """Return the data of a text that is data, in a fence or from its first letter; a list within a sentence is words."""
+def _read(text: str, repairs: Counter[str], move: Move | None, *, is_bare: bool = False) -> _Piece:
+    """Return the data of a text that is data, in a fence or from its first letter; a list within a sentence is words.
+
+    With `is_bare` a text may also be a single number, word or truth.
+    """
     here: Counter[str] = Counter()
     found = json_blocks(text, code_blocks(text), here)
     begins = len(text) - len(text.lstrip())
     if not found or not (_FENCE.match(text, found[0].start) or found[0].start == begins):
-        return _Piece([], text)
+        return _scalar(text) if is_bare else _Piece([], text)
     repairs.update(here)
     around, position = "", 0
     for block in found:
         around += text[position : block.start]
         position = max(position, block.end)
-    return _Piece([block.value for block in found], around + text[position:])
+    values = [block.value if move is None else moved(block.value, move) for block in found]
+    return _Piece(values, around + text[position:])
 
 
-def _merged(first: JsonValue, other: JsonValue, path: str, differing: dict[str, list[str]]) -> JsonValue:
-    """Return the first value that says something; `differing` gets the paths where the other says something else."""
-    if other in (None, "", [], {}):
-        return first
-    if first in (None, "", [], {}):
-        return other
+def _scalar(text: str) -> _Piece:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return _Piece([], text)
+    return _Piece([], text) if isinstance(value, list | dict) else _Piece([value], "")
+
+
+def _joined(pieces: Sequence[_Piece], told: _Told) -> JsonValue:
+    """Return the values of several parts as one; None where there are none."""
+    found = [value for piece in pieces for value in piece.values]
+    if not found:
+        return None
+    # An empty list says that a part shows nothing; it makes no list of the others' objects.
+    best = max(map(_weight, found))
+    if best == _EMPTY:
+        return found[0]
+    telling = [[value for value in piece.values if _weight(value) == best] for piece in pieces]
+    values = [each for each in telling if each]
+    if all(len(each) == 1 and not isinstance(each[0], list) for each in values) and (
+        len({isinstance(each[0], dict) for each in values}) == 1
+    ):
+        data = values[0][0]
+        for each in values[1:]:
+            data = _merged(data, each[0], "", told)
+        return data
+    return _united(
+        [[item for value in each for item in (value if isinstance(value, list) else [value])] for each in values], told
+    )
+
+
+def _weight(value: JsonValue) -> int:
+    """Return how much a value says; a list as much as the best of its items."""
+    if isinstance(value, str):
+        plain = _known(value).strip("()[]<>*\"' ").rstrip(".。 ") or _known(value)
+        is_nothing = plain in WORDS_FOR_NOTHING or f"{plain}." in WORDS_FOR_NOTHING
+        return _EMPTY if not plain else _NOTHING_TO_SEE if is_nothing else _SOMETHING
+    if isinstance(value, list) and value:
+        return max(map(_weight, value)) or _SOMETHING
+    return _EMPTY if value in (None, [], {}) else _SOMETHING
+
+
+def _merged(first: JsonValue, other: JsonValue, path: str, told: _Told) -> JsonValue:
+    """Return the first value that says something; `told` gets the paths where the other says something else."""
+    if _weight(other) != _weight(first) or _weight(first) < _SOMETHING:
+        return max(first, other, key=_weight)
     if isinstance(first, dict) and isinstance(other, dict):
-        names = dict.fromkeys((*first, *other))
         return {
-            name: _merged(first.get(name), other.get(name), f"{path}.{name}" if path else name, differing)
-            for name in names
+            name: _merged(first.get(name), other.get(name), f"{path}.{name}" if path else name, told)
+            for name in dict.fromkeys((*first, *other))
         }
     if isinstance(first, list) and isinstance(other, list) and _are_items([*first, *other]):
-        return _united([first, other])[0]
-    if _known(first) != _known(other):
-        shown = differing.setdefault(path, [_shown(first)])
+        return _united([first, other], told)
+    # Two parts never agree to the pixel about one place.
+    if _known(first) != _known(other) and not is_place_key(path.rpartition(".")[2]):
+        shown = told.differing.setdefault(path, [_shown(first)])
         if _shown(other) not in shown:
             shown.append(_shown(other))
     return first
+
+
+def _filled(data: JsonValue, whole: JsonValue) -> JsonValue:
+    """Return what the parts know, with what only the whole does: values, and things that are larger than a part."""
+    if _weight(data) < _weight(whole):
+        return whole
+    if isinstance(data, dict) and isinstance(whole, dict):
+        return {name: _filled(data.get(name), whole.get(name)) for name in dict.fromkeys((*data, *whole))}
+    if isinstance(data, list) and isinstance(whole, list):
+        known = [thing for item in data if (thing := thing_of(item)) is not None]
+        larger = [
+            item
+            for item in whole
+            if (thing := thing_of(item)) is not None and not any(is_one_thing(thing, each) for each in known)
+        ]
+        return data + larger
+    return data
 
 
 def _are_items(values: Sequence[JsonValue]) -> bool:
@@ -125,19 +218,35 @@ def _are_items(values: Sequence[JsonValue]) -> bool:
     return all(isinstance(value, str | dict) for value in values)
 
 
-def _united(lists: Sequence[Sequence[JsonValue]]) -> tuple[list[JsonValue], int]:
-    """Return the items of all lists, and how many an earlier list has as often, which are left out."""
+def _united(lists: Sequence[Sequence[JsonValue]], told: _Told) -> list[JsonValue]:
+    """Return the items of all lists; those that an earlier list has as often are left out, and counted.
+
+    Things with a place are told apart by that: alike in two places they are two, and of one that two lists have, what both
+    know is put together.
+    """
     said: Counter[str] = Counter()
     items: list[JsonValue] = []
+    things: list[tuple[int, Thing]] = []
     for values in lists:
         here: Counter[str] = Counter()
+        earlier = len(things)
         for value in values:
+            if (thing := thing_of(value)) is not None:
+                at = next((at for at, other in things[:earlier] if is_one_thing(other, thing)), None)
+                if at is None:
+                    things.append((len(items), thing))
+                    items.append(value)
+                else:
+                    items[at] = _merged(items[at], value, thing.label, told)
+                continue
             known = _known(value)
             here[known] += 1
             if here[known] > said[known]:
                 items.append(value)
+            else:
+                told.left_out += 1
         said |= here
-    return items, sum(len(values) for values in lists) - len(items)
+    return items
 
 
 def _known(value: JsonValue) -> str:
@@ -220,7 +329,7 @@ def _as_lines(texts: Sequence[str]) -> JoinedAnswer:
         said.before |= said.here
         said.here = Counter()
     notes = (Reason("tiles.lines_left_out", count=said.left_out),) if said.left_out else ()
-    return JoinedAnswer("\n".join(said.lines), notes)
+    return JoinedAnswer("\n".join(said.lines), notes, said.left_out)
 
 
 def _segments(text: str) -> Iterator[_Segment]:

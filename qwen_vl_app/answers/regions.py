@@ -32,15 +32,15 @@ from qwen_vl_app.chat import Box, CoordinateSpace, JsonValue, LeftOut, Region, S
 MAX_REGIONS = 5_000
 MAX_LISTED = 100
 _MAX_WRITTEN = 120
-_BOX_KEYS = frozenset((
+BOX_KEYS = frozenset((
     "bbox2d", "bbox", "box2d", "box", "boundingbox", "boundingbox2d", "bboxes", "bboxes2d", "boxes", "boundingboxes",
     "bboxcoordinates", "boxcoordinates", "boundingboxcoordinates", "bboxxyxy", "bndbox",
     "边界框", "检测框", "目标框", "矩形框",
 ))  # fmt: skip
-_POINT_KEYS = frozenset(["point2d", "point", "points2d", "points", "keypoint"])
-"""As `_key` writes them."""
-_LABEL_KEYS = ("label", "text_content", "text", "name", "category", "class", "ref", "description")
-_LISTS_OF_LABELS = ("labels", "names", "classes", "categories", "label")
+POINT_KEYS = frozenset(["point2d", "point", "points2d", "points", "keypoint"])
+"""As `plain_key` writes them."""
+LABEL_KEYS = ("label", "text_content", "text", "name", "category", "class", "ref", "description")
+LISTS_OF_LABELS = ("labels", "names", "classes", "categories", "label")
 _MAX_LABEL = 500
 _FIGURE = r"[-+]?\d{1,9}(?:\.\d{1,9})?"
 _FIGURES = re.compile(_FIGURE)
@@ -220,7 +220,7 @@ class _Part:
 def _named(part: _Part, value: dict[str, JsonValue], within: Size) -> list[NamedBox] | None:
     if any(picture_key(key) is not None for key in value):
         return None  # what stands under pictures is walked with them
-    label = _label(value) or part.label
+    label = label_of(value) or part.label
     return boxes_under_names(value, label=label, within=within) or boxes_of_place_keys(
         value, label=label, within=within
     )
@@ -238,31 +238,31 @@ def _children(value: dict[str, JsonValue], part: _Part, names: PictureNames) -> 
     children: list[_Part] = []
     is_by_name = all(_is_container(item) for item in value.values())
     for key, item in reversed(list(value.items())):
-        place = _key(key)
+        place = plain_key(key)
         if _is_container(item) and not (
-            place in _BOX_KEYS | _POINT_KEYS and _groups(item, sides=4 if place in _BOX_KEYS else 2) is not None
+            place in BOX_KEYS | POINT_KEYS and _groups(item, sides=4 if place in BOX_KEYS else 2) is not None
         ):
             hint = picture_key(key)
             picture = part.picture if hint is None else names.resolve(hint)
             # Where all a key has is things, it is their name.
-            if place in _BOX_KEYS | _POINT_KEYS:
-                label = _label(value)
+            if place in BOX_KEYS | POINT_KEYS:
+                label = label_of(value)
             else:
                 label = name_of_things(key) if is_by_name and hint is None else ""
             children.append(_Part(item, picture, label or part.label))
     return children
 
 
-def _key(name: str) -> str:
+def plain_key(name: str) -> str:
     """Return a key without what languages write within it: `Bounding Box`, `bounding-box` and `boundingBox` are one."""
     return re.sub(r"[\s_-]", "", name[:60]).casefold()
 
 
 def _of_object(value: dict[str, JsonValue], part: _Part) -> Iterator[_Located]:
-    own = _label(value) or _short(part.label)
+    own = label_of(value) or _short(part.label)
     for key, item in value.items():
-        name = _key(key)
-        sides = 4 if name in _BOX_KEYS else 2 if name in _POINT_KEYS else 0
+        name = plain_key(key)
+        sides = 4 if name in BOX_KEYS else 2 if name in POINT_KEYS else 0
         groups = _groups(item, sides=sides) if sides else None
         each_label = _labels(value, len(groups or ()))
         for at, group in enumerate(groups or ()):
@@ -308,8 +308,9 @@ def _number(value: JsonValue) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _label(value: dict[str, JsonValue]) -> str:
-    for key in _LABEL_KEYS:
+def label_of(value: dict[str, JsonValue]) -> str:
+    """Return what a thing is called in the data about it; empty where it has no name."""
+    for key in LABEL_KEYS:
         found = value.get(key)
         if isinstance(found, str) and found.strip():
             return _short(found)
@@ -320,7 +321,7 @@ def _label(value: dict[str, JsonValue]) -> str:
 
 def _labels(value: dict[str, JsonValue], count: int) -> list[str]:
     """Return the names of several boxes that stand in a list beside theirs; none where there is no such list."""
-    for key in _LISTS_OF_LABELS:
+    for key in LISTS_OF_LABELS:
         found = value.get(key)
         if isinstance(found, list) and len(found) == count and all(isinstance(name, str) for name in found):
             return [_short(str(name)) for name in found]

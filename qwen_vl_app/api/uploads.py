@@ -87,7 +87,7 @@ class _Uploads:
                 )
                 name = request.query_params.get("name", "")[:255]
                 detail = _detail(request.query_params.get("detail", ""))
-                picture = await run_in_threadpool(assistant.stage_upload, data, name, detail=detail)
+                picture = await run_in_threadpool(assistant.intake.stage_first_readable, data, name, detail=detail)
                 picture = replace(picture, in_parts=request.query_params.get("detail") == IN_PARTS)
             assistant.staging.put(owner, picture)
             return JSONResponse(_chip(assistant, picture, request))

@@ -105,10 +105,12 @@ class Pictures:
             ]
             # Page 0 tells how many there are, also where all of its own questions are done.
             if wanted or page == 0:
-                picture = self._stage(file, data, page)
-                if picture is None:
-                    if page == 0:
-                        break
+                try:
+                    picture = self._assistant.stage(data, file.found.name, page=page, detail=self._plan.detail)
+                except PictureError as error:
+                    if page == 0:  # the others may be sound
+                        page_count = self._assistant.intake.page_count(data)
+                    self._write_refused(file, error, page=page, page_count=page_count)
                 else:
                     if page == 0 and picture.format in _DOCUMENTS:
                         page_count = picture.page_count
@@ -122,21 +124,18 @@ class Pictures:
         if file.open_questions == 0:
             self._book.finish_file(file.found, file.content_hash)
 
-    def _stage(self, file: RunFile, data: bytes, page: int) -> StagedPicture | None:
-        try:
-            return self._assistant.stage(data, file.found.name, page=page, detail=self._plan.detail)
-        except PictureError as error:
-            self._book.write(
-                BatchRow(
-                    file.found.name,
-                    RowOutcome.FAILED,
-                    now(),
-                    page=page,
-                    content_hash=file.content_hash,
-                    error=error.reason,
-                )
+    def _write_refused(self, file: RunFile, error: PictureError, *, page: int, page_count: int) -> None:
+        self._book.write(
+            BatchRow(
+                file.found.name,
+                RowOutcome.FAILED,
+                now(),
+                page=page,
+                page_count=page_count,
+                content_hash=file.content_hash,
+                error=error.reason,
             )
-            return None
+        )
 
     def _keep_thumbnail(self, file: RunFile, picture: StagedPicture) -> str:
         name = f"{file.content_hash[:32]}-{picture.page}.jpg"

@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import NamedTuple, TypeAlias
 
+from qwen_vl_app.answers import says_something
 from qwen_vl_app.batch.rows import BatchRow, RowOutcome
 from qwen_vl_app.batch.source import reading_order
 from qwen_vl_app.chat import Box, JsonValue, Region
@@ -21,7 +22,9 @@ from qwen_vl_app.forms.numbers import plain_signs, read_number
 
 SAME_PLACE_IOU = 0.3
 """Two boxes with one label that overlap this much are one thing: photos of two rounds never stand exactly alike."""
-_NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:[.,]\d+)*(?![\w.]*\d)")
+_GROUPED = r"(?<![\w.,] )[-+−]?[1-9]\d{0,2}(?:[ '’]\d{3}(?!\d))+(?:[.,]\d+)?"
+"""Thousands with gaps: 12 500. Behind a word, a gap may as well part the number of a thing from its value: Pump 3 400 V."""
+_NUMBER = re.compile(rf"(?<![\w.])(?:{_GROUPED}|[-+−]?\d+(?:[.,]\d+)*)(?![\w.]*\d)")
 
 _Picture: TypeAlias = tuple[str, int]
 """A file's name and the page."""
@@ -138,7 +141,9 @@ def _tags(rows: Iterable[BatchRow], tag: str) -> Iterator[tuple[_Picture, str]]:
         if row.answer is None or not row.answer.parsed.has_data:
             continue
         for field, value in flatten(row.answer.parsed.data).items():
-            if field.casefold() == tag.casefold() and str(value).strip():
+            # That none can be seen is nothing that two pictures have in common.
+            is_tag = not isinstance(value, bool) and says_something(value)
+            if is_tag and field.casefold() == tag.casefold():
                 yield (row.name, row.page), str(value).strip()
 
 
@@ -222,11 +227,13 @@ def _spread(rows: dict[_Key, BatchRow], *, over: dict[_Key, BatchRow]) -> dict[_
     for key, row in over.items():
         if row.question_index is not None:
             asked.setdefault(key.known_by, []).append(key)
+    beside = {key.known_by for key in rows if key.page}
     spread: dict[_Key, BatchRow] = {}
     for key, row in rows.items():
-        # Where a file itself, or its first page, could not be read, none of its pages was asked about.
+        # Where a file itself could not be read, none of its pages was asked about.
         those = asked.get(key.known_by, ()) if row.question_index is None else ()
-        meant = [each for each in those if key.page in (0, each.page)]
+        is_all = key.page == 0 and key.known_by not in beside
+        meant = [each for each in those if is_all or each.page == key.page]
         spread |= dict.fromkeys(meant or [key], row)
     return spread
 
@@ -336,6 +343,7 @@ def number_in(value: JsonValue) -> float | None:
         return float(value)
     if not isinstance(value, str):
         return None
+    value = _shown(value)
     found = _NUMBER.findall(value)
     if len(found) != 1:
         return None

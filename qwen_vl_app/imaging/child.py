@@ -25,7 +25,7 @@ from qwen_vl_app.imaging.frames import (
     write_frame,
 )
 from qwen_vl_app.imaging.limits import CLIP_PATIENCE, Limits
-from qwen_vl_app.imaging.opening import Opened, open_picture, prepare_pillow
+from qwen_vl_app.imaging.opening import Opened, open_picture, pages_of, prepare_pillow
 from qwen_vl_app.imaging.preflight import look_over
 from qwen_vl_app.offline import go_offline
 
@@ -69,6 +69,14 @@ def _serve(request: Frame, requests: BinaryIO, answers: BinaryIO, timeout_s: flo
         from qwen_vl_app.imaging.clip_child import serve_clip  # noqa: PLC0415
 
         serve_clip(request, requests, answers, timeout_s=timeout_s * CLIP_PATIENCE)
+        return
+    if request.head["kind"] == "pages":
+        faulthandler.dump_traceback_later(timeout_s, exit=True)
+        try:
+            count = pages_of(request.parts[0])
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+        write_frame(answers, {"kind": "pages", "count": count})
         return
     limits = Limits(max_bytes=whole(request.head["max_bytes"]), max_pixels=whole(request.head["max_pixels"]))
     faulthandler.dump_traceback_later(

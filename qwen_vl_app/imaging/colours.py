@@ -22,6 +22,11 @@ _USUAL_BITS = (8, 12, 16)
 _LEAST_FLOAT = -3.4028234663852886e38
 """No height or temperature: programs that make maps write it where nothing was measured, and often do not say so."""
 _LEAST_INT, _MOST_INT = -(2**31), 2**31 - 1
+_PLAIN_FLOATS = (1.0, 255.0)
+_PLAIN_INTEGERS = tuple(float((1 << bits) - 1) for bits in _USUAL_BITS)
+"""Up to where pictures count that are kept in numbers of 32 bits. Maps have no such end: they do not come from a sensor."""
+_LEAST_PART = 0.25
+"""Numbers that take up less of such a range are heights or temperatures: by it, 200 to 1800 m would all be black."""
 _BAND_ROWS = 256
 _ROUNDING = 3
 """By how much the profiles that mean sRGB differ from one another."""
@@ -58,19 +63,18 @@ def to_rgb(
 def _to_eight_bits(image: Image.Image, notes: list[Reason], missing: float | None) -> Image.Image:
     """Scale greys of 16 or 32 bits, which `convert` would clip to white; other modes pass."""
     if image.mode in _SIXTEEN_BIT or (image.mode == "I" and image.format == "PNG"):
-        return _scale_sixteen_bits(image, notes, missing)
+        if missing is None or not (0 <= missing <= 65535 and missing.is_integer()):
+            return _scale_sixteen_bits(image, notes)
+        image = image.convert("I")  # a map: no photo says which of its greys is none
     if image.mode in ("I", "F"):
         notes.append(Reason("image.values_scaled"))
         return _scale_numbers(image, _stored(missing, image.mode))
     return image
 
 
-def _scale_sixteen_bits(image: Image.Image, notes: list[Reason], missing: float | None) -> Image.Image:
+def _scale_sixteen_bits(image: Image.Image, notes: list[Reason]) -> Image.Image:
     """Scale by the fewest usual bits that hold the values: by 16, a picture of a 12-bit camera would be black."""
     wide = image if image.mode == "I" else image.convert("I")
-    if missing is not None and 0 < missing <= 65535:
-        wide = wide.copy() if wide is image else wide
-        wide.paste(0, mask=wide.point([255 if value == missing else 0 for value in range(65536)], "L"))
     highest = _extrema(wide)[1]
     bits = next(bits for bits in _USUAL_BITS if highest < 1 << bits)
     if bits > 8:
@@ -85,13 +89,14 @@ def _scale_sixteen_bits(image: Image.Image, notes: list[Reason], missing: float 
 
 
 def _scale_numbers(image: Image.Image, missing: float | None) -> Image.Image:
-    """Map numbers to 0..255: as they are or by their plain full range where that is clear, else from least to most.
+    """Map numbers to 0..255: by the plain full range that they take up a good part of, else from least to most.
 
     A pixel without a value is black, and the others are as they would be without it.
     """
     low, high = (float(value) for value in _extrema(image))
     if not (math.isfinite(low) and math.isfinite(high)):
-        image, low, high = _without_infinities(image)
+        image = _without_infinities(image)
+        low, high = _extrema(image)
     gone = None
     absent = [missing] if missing is not None and low <= missing <= high else []
     absent += [_LEAST_FLOAT] if image.mode == "F" and low == _LEAST_FLOAT != missing else []
@@ -99,12 +104,10 @@ def _scale_numbers(image: Image.Image, missing: float | None) -> Image.Image:
         gone, low, high = _apart_from(image, absent)
         if low > high:
             return Image.new("L", image.size)
-    if image.mode == "F" and low >= 0 and high <= 1:
-        low, high = 0.0, 1.0
-    elif low >= 0 and high <= 255:
-        low, high = 0.0, 255.0
-    elif low >= 0 and high <= 65535:
-        low, high = 0.0, 65535.0
+    plain = _PLAIN_INTEGERS if image.mode == "I" and missing is None else _PLAIN_FLOATS
+    top = next((top for top in plain if low >= 0 and high <= top), None)
+    if top is not None and (low == high or high - low >= top * _LEAST_PART):
+        low, high = 0.0, top
     scale = 255.0 / (high - low) if high > low else 1.0
     numbers = image if image.mode == "F" else image.convert("F")
     grey = numbers.point(lambda value: value * scale + (0.5 - low * scale)).convert("L")
@@ -159,13 +162,11 @@ def _extrema(image: Image.Image) -> tuple[float, float]:
     return float(low), float(high)  # type: ignore[arg-type]  # one band, so two numbers
 
 
-def _without_infinities(image: Image.Image) -> tuple[Image.Image, float, float]:
-    """Put 0 where a float picture holds no number; scientific pictures mark missing pixels so."""
-    values = [number if math.isfinite(number) else 0.0 for number in _numbers(image)]
+def _without_infinities(image: Image.Image) -> Image.Image:
+    """Mark as not measured where a float picture holds no number; scientific pictures say so in this way."""
     clean = Image.new("F", image.size)
-    clean.putdata(values)
-    low, high = _extrema(clean)
-    return clean, low, high
+    clean.putdata([number if math.isfinite(number) else _LEAST_FLOAT for number in _numbers(image)])
+    return clean
 
 
 def _numbers(image: Image.Image) -> Iterator[float]:

@@ -113,6 +113,12 @@ class PictureDecoder:
         with self._lock:
             return self._ready_child().confinement
 
+    def count_pages(self, data: bytes) -> int:
+        """Return how many pages a file has, also where one of them cannot be read. Raises PictureError."""
+        self._limits.check_bytes(len(data))
+        with self._lock:
+            return self._exchange("").count_pages(data)
+
     def _exchange(self, name: str) -> Exchange:
         return Exchange(self._ready_child(), self._timeout_s, self._replace, name)
 
@@ -201,6 +207,15 @@ class Exchange:
                 page_count=whole(answer.head["page_count"]),
                 notes=reasons_from_json(answer.head["notes"]),
             )
+        except (KeyError, BrokenFrameError) as error:
+            self._replace()
+            raise UnreadableImageError("image.child_failed") from error
+
+    def count_pages(self, data: bytes) -> int:
+        """Have the pages counted. Raises PictureError."""
+        answer = self.ask({"kind": "pages"}, data)
+        try:
+            return whole(answer.head["count"])
         except (KeyError, BrokenFrameError) as error:
             self._replace()
             raise UnreadableImageError("image.child_failed") from error

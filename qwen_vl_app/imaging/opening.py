@@ -30,7 +30,7 @@ from qwen_vl_app.imaging.formats import PDF, ends_in_a_box, name_stranger, sniff
 from qwen_vl_app.imaging.jpeg_end import closed, ends_too_early, stops_in_its_data
 from qwen_vl_app.imaging.jpeg_intervals import has_gaps
 from qwen_vl_app.imaging.limits import Limits
-from qwen_vl_app.imaging.pdf_pages import render_page
+from qwen_vl_app.imaging.pdf_pages import page_count_of, render_page
 from qwen_vl_app.imaging.png_chunks import without_damaged_parts
 from qwen_vl_app.imaging.png_keys import mend_key, raw_mode
 from qwen_vl_app.imaging.tiff_greys import counts_from_white, mend_byte_order, missing_value, teach_pillow
@@ -118,6 +118,17 @@ def open_picture(data: bytes, *, page: int, limits: Limits, ending: str = "") ->
             raise UnreadableImageError("image.truncated", format=kind) from error
         code = "image.kind_unsupported" if _says_unsupported(error) else "image.unreadable"
         raise UnreadableImageError(code, format=kind) from error
+
+
+def pages_of(data: bytes) -> int:
+    """Return how many pages a file has, whether they can be read or not: 1 where it has no pages, or does not say.
+
+    Raises MemoryError.
+    """
+    kind = sniff(data)
+    if kind == "TIFF":
+        return count_pages(data, most=MAX_PAGES)
+    return min(page_count_of(data), MAX_PAGES) if kind == PDF else 1
 
 
 def _open_pdf(data: bytes, page: int, limits: Limits) -> Opened:

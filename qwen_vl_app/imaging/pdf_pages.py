@@ -53,6 +53,18 @@ def render_page(data: bytes, page: int, *, max_pixels: int) -> PdfPage:
         document.close()
 
 
+def page_count_of(data: bytes) -> int:
+    """Return how many pages a PDF has, 1 where it cannot be opened."""
+    try:
+        document = _open(data)
+    except UnreadableImageError:
+        return 1
+    try:
+        return max(1, len(document))
+    finally:
+        document.close()
+
+
 def _open(data: bytes) -> Any:
     try:
         return pypdfium2.PdfDocument(data)

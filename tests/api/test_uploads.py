@@ -89,6 +89,19 @@ def test_a_picture_is_turned_cropped_and_paged(assistant: Assistant) -> None:
     assert [each["page"] for each in browser.get(f"/app/uploads?ids={paper['id']},{beside['id']}").json()] == [0, 1]
 
 
+def test_a_document_begins_at_the_first_page_that_can_be_read(assistant: Assistant) -> None:
+    """It says how many before it cannot, and all its pages can be turned to; where none can be read it is refused."""
+    browser = _browser(assistant)
+    paper = browser.post("/app/uploads?name=p.pdf&lang=en", content=document(4, bad=2)).json()
+    assert (paper["page"], paper["pages"]) == (2, 4)
+    assert any("the 2 before it cannot" in note for note in paper["notes"])
+    assert "damaged" in browser.post(f"/app/uploads/{paper['id']}?lang=en", json={"page": 0}).json()["problem"]
+    after = browser.post(f"/app/uploads/{paper['id']}?lang=en", json={"page": 3}).json()
+    assert (after["page"], after["notes"]) == (3, [])
+    assert "damaged" in browser.post("/app/uploads?name=p.pdf&lang=en", content=document(2, bad=2)).json()["problem"]
+    assert "notes" in browser.post("/app/uploads?name=p.pdf&lang=en", content=document(2)).json()
+
+
 @pytest.mark.parametrize("body", ["[]", "{", '{"crop": [1]}', '{"crop": [0, 0, NaN, 1]}', '{"page": "x"}'])
 def test_an_edit_that_makes_no_sense_is_refused(assistant: Assistant, body: str) -> None:
     """Whatever a stranger's script sends is a sentence, and the picture stays."""

@@ -65,6 +65,9 @@ def test_a_number_that_moved_says_by_how_much() -> None:
         ('{"a": "−5 °C"}', '{"a": "-5 °C"}', True),
         ('{"a": "−5 °C"}', '{"a": "5 °C"}', False),
         ("reads 4.2 bar", "reads  4.2 bar", True),
+        ('{"a": "1 234.5 bar"}', '{"a": "1234.5 bar"}', True),
+        ('{"a": "12 500 kg"}', '{"a": "12 500 lb"}', False),
+        ('{"a": "045 123"}', '{"a": "45 123"}', False),
         ("all well", "all well here", False),
         ('{"a": {"b": [1, 2]}}', '{"a": {"b": [1, 3]}}', False),
     ],
@@ -80,6 +83,10 @@ def test_numbers_within_a_sentence_are_compared_one_by_one() -> None:
     assert [(change.field, change.delta) for change in row.fields] == [("#2", 0.2)]
     row = compared("Gauge 1 reads 4,2 bar.", "Gauge 1 reads 4,4 bar.")
     assert [(change.field, change.delta) for change in row.fields] == [("#2", 0.2)]
+    row = compared('{"kg": "9 500 kg"}', '{"kg": "12\u00a0500 kg"}')
+    assert [(change.field, change.delta) for change in row.fields] == [("kg", 3000.0)]
+    row = compared("Pressure: 1 234.5 bar", "Pressure: 999.5 bar")
+    assert [(change.field, change.delta) for change in row.fields] == [("#1", -235.0)]
     row = compared("Freezer at −18 °C.", "Freezer at −20 °C.")
     assert [(change.field, change.delta) for change in row.fields] == [("#1", -2.0)]
     row = compared("Gauge 1 reads 4.2 bar.", "The gauge is gone.")
@@ -153,6 +160,20 @@ def test_a_tag_with_more_pictures_in_one_round_says_which_are_new_or_gone() -> N
     assert by_tag([plate("x.jpg", 4)], [plate("y.jpg", 4)]) == [("P-101", "same")]  # one each: there is nothing to tell
 
 
+@pytest.mark.parametrize("tag", [None, True, False, "", " ", "N/A", "not visible", "看不清"])
+def test_pictures_without_a_tag_are_not_paired(tag: str | bool | None) -> None:
+    """That none could be read is no tag: strangers are not compared, and those beside them are as ever."""
+
+    def a_plate(name: str, bar: float, tag: str | bool | None) -> BatchRow:
+        return a_row(name, json.dumps({"tag": tag, "bar": bar}))
+
+    before = [a_plate("a.jpg", 4, tag), a_plate("b.jpg", 5, "P-1"), a_plate("c.jpg", 5, "0")]
+    after = [a_plate("d.jpg", 9, tag), a_plate("e.jpg", 5, "P-1"), a_plate("f.jpg", 5, "0")]
+    assert by_tag(before, after) == [("0", "same"), ("P-1", "same")]
+    numbers = [[a_row(name, json.dumps({"tag": 0, "bar": 4}))] for name in ("a.jpg", "b.jpg")]
+    assert by_tag(*numbers) == [("0", "same")]
+
+
 def test_pages_with_one_tag_are_told_apart() -> None:
     """Of one file, or of a file and a photo; a page of its own is found wherever it stands by now."""
     pages = [plate("a.pdf", 4, page=0, page_count=3), plate("a.pdf", 5, page=1, page_count=3)]
@@ -214,6 +235,14 @@ def test_a_picture_that_cannot_be_read_is_no_missing_one() -> None:
     assert both.change is RoundChange.NOT_COMPARABLE
 
 
+def test_a_first_page_that_cannot_be_read_stands_for_itself_where_the_others_were_asked_about() -> None:
+    """A page that went with the others is compared as ever, and one that is gone has vanished."""
+    asked = [replace(a_row("a.tif", "4"), page=page, page_count=4) for page in range(4)]
+    failed = BatchRow("a.tif", RowOutcome.FAILED, datetime(2026, 1, 2, tzinfo=UTC), error=Reason("image.unreadable"))
+    found = compare_rounds([*asked[1:3], failed], earlier=asked)
+    assert [row.change.value for row in found] == ["not_comparable", "same", "same", "vanished"]
+
+
 def test_a_copy_stands_for_what_it_repeats() -> None:
     """A file that was a duplicate in one round is compared with the answers of the file it repeats."""
     copy = BatchRow("b.jpg", RowOutcome.DUPLICATE, datetime(2026, 1, 2, tzinfo=UTC), duplicate_of="a.jpg")
@@ -238,6 +267,24 @@ def test_the_report_has_a_line_for_each_change() -> None:
         ("-3", -3.0),
         (True, None),
         ("1 of 2", None),
+        ("1 234.5", 1234.5),
+        ("1 234,5 bar", 1234.5),
+        ("-1 234.5 °C", -1234.5),
+        ("12 500 kg", 12500.0),
+        ("12\u00a0500 kg", 12500.0),
+        ("10 000 h", 10000.0),
+        ("1'234.5", 1234.5),
+        ("Pressure: 1 234.5 bar", 1234.5),
+        ("1 234 567", 1234567.0),
+        ("3x10^5", 300000.0),
+        ("Pump 3 400 V", None),
+        ("No. 5 250 V", None),
+        ("400 415 V", None),
+        ("2900 380 V", None),
+        ("045 123", None),
+        ("05 03 2026", None),
+        ("2026-03-05", None),
+        ("12 500 / 13 000", None),
         ("no", None),
         (None, None),
         ("V-12", 12.0),

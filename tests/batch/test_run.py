@@ -154,6 +154,27 @@ def test_every_page_of_a_document_is_a_picture(opened: Open, photos: Path, monke
     ]
 
 
+def test_a_first_page_that_cannot_be_read_takes_no_other_with_it(opened: Open, photos: Path) -> None:
+    """It has its row, and the pages behind it are asked about; also when what failed is tried again."""
+    (photos / "scans.tif").write_bytes(a_file(280, 280, pages=3, bad=1))
+    (photos / "single.tif").write_bytes(a_file(280, 308, bad=1))
+    engine = AnsweringEngine()
+    runs = opened(engine)
+    run_id = finished(runs, BatchPlan(photos, ("?",)))
+    for retries in (False, True):
+        if retries:
+            runs.resume(run_id, retry_failed=True)
+            assert runs.wait(run_id, WAIT_S)
+        rows = runs.current_rows(run_id)
+        assert [(row.name, row.page, row.page_count, row.outcome.value) for row in rows] == [
+            ("scans.tif", 0, 3, "failed"),
+            ("scans.tif", 1, 3, "answered"),
+            ("scans.tif", 2, 3, "answered"),
+            ("single.tif", 0, 1, "failed"),
+        ]
+    assert len(engine.requests) == 2
+
+
 def test_a_stopped_run_goes_on_where_it_was(opened: Open, photos: Path) -> None:
     """What was under way is asked again, what has its row is not."""
     fill(photos, 4)

@@ -475,6 +475,16 @@ def test_a_page_of_an_unreadable_kind_takes_no_other_with_it(decoder: PictureDec
             assert decode(picture.seen_png).convert("L").getextrema() == (50 + page, 50 + page)
 
 
+def test_pages_are_counted_whether_they_can_be_read_or_not(decoder: PictureDecoder) -> None:
+    """Also behind a first one that is refused; what has no pages counts as one."""
+    odd = stored_grey(7, bits=96, sample=FLOAT)
+    assert decoder.count_pages(tiff_pages(odd, stored_grey(50), odd)) == 3
+    assert decoder.count_pages(tiff_pages(stored_grey(50, width=20000, height=20000), stored_grey(150))) == 2
+    grey = Image.new("L", (30, 20))
+    assert decoder.count_pages(encode(grey, "PDF", save_all=True, append_images=[grey])) == 2
+    assert [decoder.count_pages(data) for data in (encode(grey, "PNG"), b"%PDF-1.7 no", b"II*\0", b"words")] == [1] * 4
+
+
 @pytest.mark.parametrize("cut", [10, 60, 120])
 def test_a_last_page_that_is_cut_off_leaves_the_first_ones(decoder: PictureDecoder, cut: int) -> None:
     """Where its directory ends too early, the pages before it are as they were, in their own sizes."""
@@ -557,6 +567,12 @@ def height_map(values: list[float], *, code: str, sample: int, no_data: bytes) -
         ("H", UNSIGNED, [0, 65535, 4095], b"65535\0", [0, 0, 255]),
         ("H", UNSIGNED, [0, 65535], b"70000\0", [0, 255]),
         ("f", FLOAT, [-100.0, 0.0, 100.0], b"-9999\0", [0, 128, 255]),
+        ("f", FLOAT, [200.0, -9999.0, 1000.0, 1800.0], b"-9999\0", [0, 0, 128, 255]),
+        ("i", SIGNED, [200, -32768, 1000, 1800], b"-32768\0", [0, 0, 128, 255]),
+        ("h", SIGNED, [-32768, 200, 1000, 1800], b"-32768\0", [0, 0, 128, 255]),
+        ("H", UNSIGNED, [65535, 5000, 5500, 6000], b"65535\0", [0, 0, 128, 255]),
+        ("f", FLOAT, [math.nan, 2000.0, 2050.0, 2100.0], b"nan\0", [0, 0, 128, 255]),
+        ("f", FLOAT, [math.nan, math.inf, -math.inf], b"nan\0", [0, 0, 0]),
     ],
 )
 def test_a_pixel_that_was_not_measured_does_not_make_a_map_white(
@@ -564,6 +580,31 @@ def test_a_pixel_that_was_not_measured_does_not_make_a_map_white(
 ) -> None:
     """It is black, and the heights around it are shown as if it were not there."""
     shades = greys(decoder, height_map(values, code=code, sample=sample, no_data=no_data))
+    assert all(abs(got - want) <= 1 for got, want in zip(shades, wanted, strict=True)), shades
+
+
+@pytest.mark.parametrize(
+    ("code", "sample", "values", "wanted"),
+    [
+        ("f", FLOAT, [200.0, 1000.0, 1800.0], [0, 128, 255]),
+        ("f", FLOAT, [18.5, 27.35, 36.2], [0, 128, 255]),
+        ("f", FLOAT, [0.0, 65535.0], [0, 255]),
+        ("f", FLOAT, [0.05, 0.075, 0.1], [0, 128, 255]),
+        ("f", FLOAT, [0.0, 0.25], [0, 64]),
+        ("f", FLOAT, [80.0, 200.0], [80, 200]),
+        ("f", FLOAT, [128.0, 128.0], [128, 128]),
+        ("h", SIGNED, [200, 1000, 1800], [12, 62, 112]),
+        ("i", SIGNED, [200, 400, 600], [0, 128, 255]),
+        ("I", UNSIGNED, [2000, 2050, 2100], [0, 128, 255]),
+        ("i", SIGNED, [100, 200], [100, 200]),
+        ("h", SIGNED, [0, 1, 2], [0, 128, 255]),
+    ],
+)
+def test_numbers_that_take_up_little_of_a_plain_range_are_not_black(
+    decoder: PictureDecoder, code: str, sample: int, values: list[float], wanted: list[int]
+) -> None:
+    """Heights and temperatures go from the least to the most; shades that are kept as numbers stay what they are."""
+    shades = greys(decoder, tiff("<", values, code=code, sample=sample, photometric=1, compression=STORED))
     assert all(abs(got - want) <= 1 for got, want in zip(shades, wanted, strict=True)), shades
 
 

@@ -45,11 +45,17 @@ class FakeDecoder:
     def close(self) -> None:
         """End nothing."""
 
+    def count_pages(self, data: bytes) -> int:
+        """Return the pages of a document."""
+        return int(data.split()[1]) if data.startswith(b"document ") else 1
+
     def render(self, data: bytes, *, name: str, page: int = 0, fit: Callable[[Size], Size]) -> FakeRendered:
         """Return the renditions of a picture or of one page of a document."""
         pages = 1
         if data.startswith(b"document "):
-            pages = int(data.split()[1])
+            pages = self.count_pages(data)
+            if page < int(data.split()[2]):
+                raise UnreadableImageError("image.unreadable", format="PDF")
             data = png(width=60 + page, height=80)
         try:
             image = Image.open(io.BytesIO(data)).convert("RGB")
@@ -80,9 +86,9 @@ def png(*, width: int = 120, height: int = 60, colour: str = "#336699") -> bytes
     return _encoded(Image.new("RGB", (width, height), colour), "PNG")
 
 
-def document(pages: int) -> bytes:
-    """Return a file that the fake decoder takes for a document."""
-    return f"document {pages}".encode()
+def document(pages: int, *, bad: int = 0) -> bytes:
+    """Return a file that the fake decoder takes for a document, of whose pages the first `bad` cannot be read."""
+    return f"document {pages} {bad}".encode()
 
 
 def _encoded(image: Image.Image, form: str) -> bytes:
