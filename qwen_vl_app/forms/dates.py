@@ -35,11 +35,17 @@ _MONTHS = {
 _TIME = re.compile(
     r"(?<![\d:])(?:[01]?\d|2[0-4]):[0-5]\d(?::[0-6]\d(?:[.,]\d{1,6})?)?(?![\d:])(?: ?(?:[ap]\.?m|Uhr)\b\.?)?"
     r"(?: ?[-+](?:0\d|1[0-4]):?[0-5]\d(?![\d:]))?"
-    r"|(?<![\d:.])(?:[01]?\d|2[0-4])(?:"
-    r"(?:\.[0-5]\d)? ?(?:[ap]\.?m|Uhr)\b\.?| ?h(?: ?[0-5]\d)?(?!\w)| ?[时時点點](?: ?[0-5]?\d ?分(?: ?[0-6]?\d ?秒)?)?)",
+    r"|(?<![\d:.,/-])(?:(?:0?\d|1[0-2])(?:\.[0-5]\d)? ?[ap]\.?m\b\.?|(?:[01]?\d|2[0-4])(?:"
+    r"(?:[.,][0-5]\d)? ?Uhr\b"
+    r"| ?h(?:[0-5]\d(?: ?min\b|(?!\w|[-/.,]\d))| [0-5]\d(?: ?min\b|(?!\w| ?[-/.,]? ?\w))|(?!\w))"
+    r"| ?[时時点點](?: ?[0-5]?\d ?分(?: ?[0-6]?\d ?秒)?)?))",
     re.IGNORECASE,
 )
-"""A time of day, which is no part of a date: 14:05:33, 2:30 PM, 14.30 Uhr, 14h30, 14时30分, with its distance from UTC."""
+"""A time of day, which is no part of a date: 14:05:33, 2:30 PM, 14.30 Uhr, 14h30, 14时30分, with its distance from UTC.
+
+Nothing of a date is taken for one: without a colon no hour stands right behind a date's mark (the German `05-03-11 am Kessel`),
+and no minutes after a gap before another number or a word, which may be day and month: `8h 05.03.2026`, `8h 05 Nov 2026`.
+"""
 _CHINESE = re.compile(r"(\d{2,4})\s*年\s*(\d{1,2})\s*月(?:\s*(\d{1,2})\s*[日号])?")
 _COMPACT = re.compile(r"(?<!\d)((?:19|20)\d{2})(\d{2})(\d{2})(?!\d)")
 _THREE = re.compile(r"(?<!\d)(\d{1,4}) ?([-/.,]) ?(\d{1,2}) ?\2 ?(\d{1,4})(?!\d)")

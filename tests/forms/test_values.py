@@ -249,6 +249,25 @@ def test_dates_are_read_in_any_order(text: str, format: str, iso: str) -> None: 
         ("12345678 05.11.2023", "2023-11-05"),
         ("12341211 05.11.2023", "2023-11-05"),
         ("20201332 5 Nov 2023", "2023-11-05"),
+        ("2023-11-05,2 PM", "2023-11-05"),
+        ("05.11.2023/14.30 Uhr", "2023-11-05"),
+        ("05.11.2023, 12,30 Uhr", "2023-11-05"),
+        ("05.11.2023 14 h 30 min", "2023-11-05"),
+        ("5 Nov 2023 14h30min", "2023-11-05"),
+        ("14 h 30, 05.11.2023", "2023-11-05"),
+        ("8h 05.11.2023", "2023-11-05"),
+        ("12 h 05/11/2023", "2023-11-05"),
+        ("24h 05-11-2023", "2023-11-05"),
+        ("8h 05 11 2023", "2023-11-05"),
+        ("8h 05 Nov 2023", "2023-11-05"),
+        ("8 h 05. November 2023", "2023-11-05"),
+        ("24 h 05/2024", "2024-05"),
+        ("2023-11-05 AM", "2023-11-05"),
+        ("2023/11/5 PM", "2023-11-05"),
+        ("2023-11-05 p.m.", "2023-11-05"),
+        ("2023-11-05 am Kessel", "2023-11-05"),
+        ("2023-11-05h", "2023-11-05"),
+        ("2023-11-05时", "2023-11-05"),
         ("Lot 15 12/2024", "2024-12"),
         ("Lot 15, 12/2024", "2024-12"),
         ("Lot 15, 12.05.2024", "2024-05-12"),
@@ -259,6 +278,15 @@ def test_a_neighbour_is_no_part_of_a_date(text: str, iso: str) -> None:
     """Times of day, lots and serial numbers stand beside it; nothing of them is taken for a day or a year, and nobody is asked."""
     found = value_of(FormField("x", type=FieldType.DATE, format="DD.MM.YYYY"), text)
     assert (found.value, found.notes) == (iso, ())
+
+
+@pytest.mark.parametrize(
+    "text", ["05/11/23 AM", "05-11-23 am Kessel", "05. 11. 23 am Kessel", "8h 05.11.23", "14 h 30, 05.11.23"]
+)
+def test_a_time_takes_nothing_of_a_date_with_a_short_year(text: str) -> None:
+    """The day is no minutes, and the year no hour: a person is asked for the century alone."""
+    found = value_of(FormField("x", type=FieldType.DATE, format="DD.MM.YYYY"), text)
+    assert (found.value, [note.code for note in found.notes]) == ("2023-11-05", ["forms.value.short_year"])
 
 
 @pytest.mark.parametrize(
