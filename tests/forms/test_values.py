@@ -297,7 +297,11 @@ def test_a_time_takes_nothing_of_a_date_with_a_short_year(text: str) -> None:
         ("2024/05 - 2025/06", "2024-05"),
         ("MFG 05/2024 EXP 2025-06-30", "2025-06-30"),
         ("MFG 5 Nov 2023 EXP 05.11.2024", "2023-11-05"),
-        ("MFG 5 Nov 2023 EXP 05/2025", "2025-05"),
+        ("MFG 5 Nov 2023 EXP 05/2025", "2023-11-05"),
+        ("5 Nov 2023 6 Dec 2024", "2023-11-05"),
+        ("Nov 2023 6 Dec 2024", "2024-12-06"),
+        ("MFG NOV 2023 EXP NOV 2025", "2023-11"),
+        ("31 Feb 2026 12/2024", "2024-12"),
         ("生产日期：2023年11月5日 有效期：2025-11-04", "2023-11-05"),
         ("20240115 05.11.2023", "2023-11-05"),
         ("31.02.2026 12/2024", "2024-12"),
@@ -311,7 +315,83 @@ def test_two_dates_are_shown_to_a_person_however_they_are_written(text: str, iso
 
 
 @pytest.mark.parametrize(
-    "text", ["12341211", "20261332", "10:30", "05:11.2023", "7 5 11 2023", "Datum: 5/11-2023", "5 Nov 2023 6 Dec 2024"]
+    ("text", "iso"),
+    [
+        ("EXP Nov 2023 LOT 12", "2023-11"),
+        ("Charge 7, EXP Dez 2025", "2025-12"),
+        ("Dec 2025 (24 months)", "2025-12"),
+        ("5. März 2026, 12,5 kg", "2026-03-05"),
+        ("5. März 2026,12,5 kg", "2026-03-05"),
+        ("5. März 2026, 12,30 Uhr", "2026-03-05"),
+        ("05 03 2026, 12,5 kg", "2026-03-05"),
+        ("05 03 2026,12,5 kg", "2026-03-05"),
+        ("12 kg, 5 Nov 2023", "2023-11-05"),
+        ("Lot 20231, 5 Nov 2023", "2023-11-05"),
+        ("may be 5 Nov 2023", "2023-11-05"),
+        ("5 Nov 14:30 2023", "2023-11-05"),
+        ("2023-Nov-05", "2023-11-05"),
+        ("2023 NOV 05", "2023-11-05"),
+        ("2023 5 Nov", "2023-11-05"),
+        ("05/NOV/2023", "2023-11-05"),
+        ("5.Nov.2023", "2023-11-05"),
+        ("5th of November, 2023", "2023-11-05"),
+        ("November 5th, 2023", "2023-11-05"),
+        ("EXP05NOV2023", "2023-11-05"),
+        ("NOV/2023", "2023-11"),
+        ("2025 Dec", "2025-12"),
+        ("2026,3,5", "2026-03-05"),
+    ],
+)
+def test_a_month_as_a_word_takes_the_numbers_right_beside_it(text: str, iso: str) -> None:
+    """A lot, a number of months, a mass is no day; every usual way to write a date is."""
+    found = value_of(FormField("x", type=FieldType.DATE, format="DD.MM.YYYY"), text)
+    assert (found.value, found.notes) == (iso, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "iso"),
+    [
+        ("Charge 7, Dez 2025", "2025-12"),
+        ("Nov 2025 12 kg", "2025-11"),
+        ("2025 Dec 12 kg", "2025-12-12"),
+        ("Best before end Nov 2025, 2 pcs", "2025-11"),
+        ("NOV 2023 05", "2023-11"),
+        ("Lot 15 Nov 2025", "2025-11-15"),
+        ("Charge: 15. Nov 2025", "2025-11-15"),
+        ("12 Nov 5 2023", "2023-11-05"),
+        ("2023 5 Nov 2024", "2024-11-05"),
+        ("5 - 12 Nov 2023", "2023-11-12"),
+        ("5./6. Nov 2023", "2023-11-06"),
+        ("5 Nov 2023/2024", "2023-11-05"),
+        ("12,5 Nov 2023", "2023-11"),
+    ],
+)
+def test_a_number_that_may_be_part_of_a_date_is_shown_to_a_person(text: str, iso: str) -> None:
+    """Beside a month as a word stand more numbers than a date has, or one that a word says is something else."""
+    found = value_of(FormField("x", type=FieldType.DATE, format="DD.MM.YYYY"), text)
+    assert (found.value, [note.code for note in found.notes]) == (iso, ["forms.value.several_dates"])
+
+
+@pytest.mark.parametrize("text", ["05NOV23", "05 Nov 23", "5-Nov-23", "5 Nov '23", "NOV 05 23", "Nov 5, 23"])
+def test_a_short_year_stands_behind_a_month_as_a_word(text: str) -> None:
+    """Which century it is, a person says."""
+    found = value_of(FormField("x", type=FieldType.DATE), text)
+    assert (found.value, [note.code for note in found.notes]) == ("2023-11-05", ["forms.value.short_year"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "12341211",
+        "20261332",
+        "10:30",
+        "05:11.2023",
+        "7 5 11 2023",
+        "Datum: 5/11-2023",
+        "31 Feb 2026",
+        "Nov 21",
+        "5 Nov",
+    ],
 )
 def test_what_may_be_anything_is_no_date(text: str) -> None:
     """Eight digits of a serial number, a time alone, numbers of which nobody knows which belong together."""
