@@ -48,17 +48,32 @@ _TIME = re.compile(
 Nothing of a date is taken for one: without a colon no hour stands right behind a date's mark (the German `05-03-11 am Kessel`),
 and no minutes after a gap before another number or a word, which may be day and month: `8h 05.03.2026`, `8h 05 Nov 2026`.
 """
-_CHINESE = re.compile(r"(\d{2,4})\s*年\s*(\d{1,2})\s*月(?:\s*(\d{1,2})\s*[日号])?")
+_FULL_YEAR = r"(?:19|20)\d{2}"
+"""Other numbers of four digits are no years: 1234-5678 / 05/03/2026."""
+_ERAS = {"民国": 1911, "民國": 1911, "令和": 2018, "平成": 1988, "昭和": 1925}
+"""Years of Taiwan and Japan, each by the year before its first."""
+_CHINESE = re.compile(
+    rf"(?:({'|'.join(_ERAS)})\s*(\d{{1,3}}|元)|(\d{{2,4}}))\s*年\s*(\d{{1,2}})\s*月(?:\s*(\d{{1,2}})\s*[日号])?"
+)
 _COMPACT = re.compile(r"(?<!\d)((?:19|20)\d{2})(\d{2})(\d{2})(?!\d)")
-_THREE = re.compile(r"(?<!\d)(?!\d{4}, |(?<=\d )\d{4},)(\d{1,4}) ?([-/.,]) ?(\d{1,2}) ?\2 ?(\d{1,4})(?!\d)")
+_THREE = re.compile(
+    rf"(?<!\d)(?!\d{{4}}, |\d+, \d+,\d|(?<=\d )\d{{4}},)({_FULL_YEAR}|\d{{1,2}}) ?([-/.,]) ?(\d{{1,2}}) ?\2 ?({_FULL_YEAR}|\d{{1,2}})(?!\d)"
+)
 """A comma and a gap behind a year end the date, as a comma does behind 05 03 2026: what follows is another number."""
-_SPACED = re.compile(r"(?<!\d)(?<!\d )(\d{1,4}) (\d{1,2}) (\d{1,4})(?! ?\d)")
+_FULL_THREE = re.compile(
+    rf"(?<!\d[-/.,])(?={_FULL_YEAR}|\d{{1,2}} ?[-/.,] ?\d{{1,2}} ?[-/.,] ?{_FULL_YEAR}){_THREE.pattern}"
+)
+"""Those with a full year go first: 12 / 05/03/2026."""
+_SPACED = re.compile(
+    rf"(?<!\d)(?<!\d )(?:(?=\d+ \d+ {_FULL_YEAR}(?!\d))|(?!\d+ \d+ \d+ \d))({_FULL_YEAR}|\d{{1,2}}) (\d{{1,2}}) ({_FULL_YEAR}|\d{{1,2}})(?!\d)"
+)
+"""Behind a full year nothing of the date is to come; behind a day or a short year another number may be the one that is meant."""
 _MIXED = re.compile(r"(?<!\d)(?:\d{1,3}[-/.,]\d{1,2}[-/.,]\d{1,4}|\d{4}[-/.,]\d{1,2}[-/.,]\d{1,2})(?!\d)")
 """Marks that differ: where there is more than these three numbers, nobody knows which of them belong together."""
 _ALONE = re.compile(r"\W*(\d{1,4})([-/., ]{1,3})(\d{1,2})([-/., ]{1,3})(\d{1,4})\W*")
 _WORDY = re.compile(rf"(?<![^\W\d_])(?:{'|'.join(_MONTHS)})(?![^\W\d_])", re.IGNORECASE)
 _DAY = r"(?<!\d)(?P<day>0?[1-9]|[12]\d|3[01])(?!\d)(?:st|nd|rd|th)?"
-_YEAR = r"(?<!\d)(?P<year>(?:19|20)\d{2})(?!\d)"
+_YEAR = rf"(?<!\d)(?P<year>{_FULL_YEAR})(?!\d)"
 _SHORT_YEAR = r"['’]?(?<!\d)(?P<year>\d{2})(?!\d)(?! ?[-/.,:]\d)"
 _BEHIND_MONTH = r"\.? ?[-/.,;]? ?"
 _BEHIND_DAY = r"(?: ?;)? ?[-/.,]? ?"
@@ -79,18 +94,25 @@ _AROUND_MONTH = tuple(
 )
 """What may stand right before and right behind a month as a word, the fullest first."""
 _LOOKED_AT = 24
-"""Characters before a month's name among which its day and year are looked for."""
+"""Characters before a month among which is looked for what belongs to it."""
 _LABEL = re.compile(
     r"(?:\b(?:lot|los|charge|ch|batch|nr|no|sn|s/n|p/n|serial|typ|type|id)|批号|批次|编号|序号|型号|#)[.:]? ?\Z",
     re.IGNORECASE,
 )
-_NUMBER_BEFORE = re.compile(r"(?<!\d)(?:\d{1,2}|(?:19|20)\d{2})(?:st|nd|rd|th)?[-/.,&+ ]{0,4}\Z")
-_NUMBER_BEHIND = re.compile(r"[-/.,&+ ]{0,4}(?:\d{1,2}|(?:19|20)\d{2})(?!\d)")
+_NUMBER_BEFORE = re.compile(rf"(?<!\d)(?:\d{{1,2}}|{_FULL_YEAR})(?:st|nd|rd|th)?[-/.,&+ ]{{0,4}}\Z")
+_NUMBER_BEHIND = re.compile(rf"[-/.,&+ ]{{0,4}}(?:\d{{1,2}}|{_FULL_YEAR})(?!\d)")
 """As long as days and years are: serial numbers are neither."""
-_YEAR_BEHIND = re.compile(r"[-/.,&+ ]{0,4}(?:19|20)\d{2}(?!\d)")
+_YEAR_BEHIND = re.compile(rf"[-/.,&+ ]{{0,4}}{_FULL_YEAR}(?!\d)")
+_HOUR_BEHIND = re.compile(r"\.? ?[-/.,]? ?;")
 _WORD_BEHIND = re.compile(r" ([^\W\d_]+)")
-_MONTH_YEAR = re.compile(r"(?<!\d)(?=(?:(\d{1,2}) ?[-/.] ?(\d{4})|(\d{4}) ?[-/.] ?(\d{1,2}))(?!\d))")
+_MONTH_YEAR = re.compile(rf"(?<!\d)(?=(?:(\d{{1,2}}) ?[-/.] ?({_FULL_YEAR})|({_FULL_YEAR}) ?[-/.] ?(\d{{1,2}}))(?!\d))")
 """Looks ahead, so that 2023-05-2024 is two of them."""
+_WEEK_BEFORE = re.compile(
+    r"(?:(?<![^\W_])(?<!\d )(?:kw|cw|ww|wk|w|q)|woche|week|quarter|quartal|[周週])[.:]? ?(?:\d{1,2}\.? ?[-/+&] ?)?\Z",
+    re.IGNORECASE,
+)
+_WEEK_BEHIND = re.compile(r" ?(?:(?:kw|cw|ww|wk|woche|week)(?![^\W_])|[周週])", re.IGNORECASE)
+"""What says that a number with a year is a week or a quarter. Behind a number a kW is a power, and W are watts."""
 _TAKEN = ";"
 """Stands for what was read already: what lies before it has nothing to do with what lies behind it."""
 CENTURY_PIVOT = 70
@@ -137,7 +159,8 @@ def read_date(text: str, *, format: str = "") -> DateReading | None:  # noqa: A0
         return alone
     found, plain, is_unclear = _with_month_words(plain)
     kinds: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], DateReading | None]], ...] = (
-        (_CHINESE, lambda part: _dated(part[1], part[2], part[3])),
+        (_CHINESE, lambda part: _dated(_western(part), part[4], part[5])),
+        (_FULL_THREE, lambda part: _ordered(part[1], part[3], part[4], order)),
         (_THREE, lambda part: _ordered(part[1], part[3], part[4], order)),
         (_SPACED, lambda part: _ordered(part[1], part[2], part[3], order)),
         (_MIXED, lambda _: None),
@@ -149,9 +172,13 @@ def read_date(text: str, *, format: str = "") -> DateReading | None:  # noqa: A0
         parts = [*pattern.finditer(plain)]
         found += [(after + each.start(), reading) for each in parts if (reading := reading_of(each))]
         # What looks like a date and is none may be the one that is meant.
-        is_unclear |= pattern in (_CHINESE, _THREE, _MIXED) and not all(map(reading_of, parts))
+        is_unclear |= pattern in (_CHINESE, _FULL_THREE, _THREE, _MIXED) and not all(map(reading_of, parts))
         plain = pattern.sub(lambda each: _TAKEN * len(each[0]), plain)
-    found += [(each.start(), month) for each in _MONTH_YEAR.finditer(plain) if (month := _month(each))]
+    for each in _MONTH_YEAR.finditer(plain):
+        before = plain[max(each.start() - _LOOKED_AT, 0) : each.start()]
+        if (month := _month(each)) and not _WEEK_BEFORE.search(before) and not _WEEK_BEHIND.match(plain, _end(each)):
+            found.append((each.start(), month))
+            is_unclear |= _LABEL.search(before) is not None  # Nr. 12/2026 may be the twelfth of that year
     found.sort(key=lambda each: (each[1].day is None, each[0]))
     return _first([reading for _, reading in found], is_unclear=is_unclear)
 
@@ -181,6 +208,17 @@ def _oddly_marked(plain: str, order: str) -> DateReading | None:
 
 def _month(found: re.Match[str]) -> DateReading | None:
     return _dated(found[2], found[1], None) if found[1] else _dated(found[3], found[4], None)
+
+
+def _end(found: re.Match[str]) -> int:
+    return found.end(2) if found[1] else found.end(4)
+
+
+def _western(found: re.Match[str]) -> str:
+    """Return the year of a Chinese or Japanese date: 2026 for 民国115年."""
+    if not found[1]:
+        return found[3]
+    return str(_ERAS[found[1]] + (1 if found[2] == "元" else int(found[2])))
 
 
 def write_date(iso: str, format: str) -> str:  # noqa: A002 - the field's name
@@ -224,6 +262,8 @@ def _with_month_words(plain: str) -> tuple[list[tuple[int, DateReading]], str, b
             continue
         reading = _dated(parts.year, str(_MONTHS[word[0].casefold()]), parts.day)
         is_unclear |= reading is None or _is_something_else(plain, word, parts)
+        # The hour behind a year and a month may be the day: 2026 Nov 5 AM.
+        is_unclear |= parts.day is None and not parts.is_year_last and _HOUR_BEHIND.match(plain, end) is not None
         if reading is not None:
             found.append((start, reading))
         rest += plain[at:start] + _TAKEN * (end - start)
@@ -272,6 +312,8 @@ def _dated(year: str, month: str, day: str | None, *, is_ambiguous: bool = False
     is_short = len(year) <= 2
     if is_short:
         number += 1900 if number >= CENTURY_PIVOT else 2000
+    if not 1900 <= number < 2100:
+        return None
     try:
         date(number, int(month), int(day or 1))
     except ValueError:

@@ -372,6 +372,41 @@ def test_a_number_that_may_be_part_of_a_date_is_shown_to_a_person(text: str, iso
     assert (found.value, [note.code for note in found.notes]) == (iso, ["forms.value.several_dates"])
 
 
+@pytest.mark.parametrize(
+    ("text", "iso"),
+    [
+        ("SN 1234-5678 / 05/11/2023", "2023-11-05"),
+        ("0815 / 05/11/2023", "2023-11-05"),
+        ("SN 12 / 05/11/2023", "2023-11-05"),
+        ("5678/05/11/2023", "2023-11-05"),
+        ("A1-05.11.2023", "2023-11-05"),
+        ("05 11 2023 12,5 kg", "2023-11-05"),
+        ("2023 11 05, 12 kg", "2023-11-05"),
+        ("KW 45/2023 (05.11.2023)", "2023-11-05"),
+        ("7,5 kW 12/2026", "2026-12"),
+        ("60 W 10/2026", "2026-10"),
+        ("MFG 12/2026", "2026-12"),
+        ("Rev. 03/2026", "2026-03"),
+        ("民国112年11月5日", "2023-11-05"),
+        ("中華民國 99 年 3 月", "2010-03"),
+        ("令和5年11月5日", "2023-11-05"),
+        ("令和元年5月1日", "2019-05-01"),
+        ("平成28年3月5日", "2016-03-05"),
+    ],
+)
+def test_a_year_is_one_of_ours_whatever_it_is_counted_from(text: str, iso: str) -> None:
+    """Other numbers of four digits are serial numbers; the years of Taiwan and Japan are turned into those of the calendar."""
+    found = value_of(FormField("x", type=FieldType.DATE, format="DD.MM.YYYY"), text)
+    assert (found.value, found.notes) == (iso, ())
+
+
+@pytest.mark.parametrize("text", ["Nr. 12/2026", "Lot 12/2026", "2026 Dec 5 AM"])
+def test_a_month_that_may_be_something_else_is_shown_to_a_person(text: str) -> None:
+    """The twelfth of a year's documents; a day that looks like an hour."""
+    found = value_of(FormField("x", type=FieldType.DATE), text)
+    assert (found.value, [note.code for note in found.notes]) == ("2026-12", ["forms.value.several_dates"])
+
+
 @pytest.mark.parametrize("text", ["05NOV23", "05 Nov 23", "5-Nov-23", "5 Nov '23", "NOV 05 23", "Nov 5, 23"])
 def test_a_short_year_stands_behind_a_month_as_a_word(text: str) -> None:
     """Which century it is, a person says."""
