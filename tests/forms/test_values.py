@@ -95,6 +95,10 @@ def test_a_mark_that_may_be_either_is_told() -> None:
         ("12 500 kg", 12_500, False),
         ("1 234 567", 1_234_567, False),
         ("380'400", 380_400, False),
+        ("1 234 567", 1_234_567, False),
+        ("10 000 h", 10_000, False),
+        ("1 450 1/min", 1450, False),
+        ("0 400 mbar", 400, True),
         ("000 427", 427, False),
         ("415 V", 415, False),
     ],
@@ -104,6 +108,45 @@ def test_readings_beside_each_other_may_be_one_number(text: str, value: int, is_
     found = value_of(replace(NUMBER, decimal_mark=mark), text)
     assert (found.value, found.problem) == (value, None)
     assert ("forms.value.ambiguous_number" in [note.code for note in found.notes]) is is_doubted
+
+
+@pytest.mark.parametrize("mark", ["", ".", ","])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("1450 400", "2900 380 V", "12345 678", "1450 400 230", "1450'400", "1500 230,5", "1500 230.5"),
+        *("1.5 400", "1,5 230 V", "0.75 100 mm²", "2.5 380 400", "0,00012 345"),
+    ],
+)
+def test_readings_that_cannot_be_one_number_are_none(text: str, mark: str) -> None:
+    """The groups of a number are three digits long, behind the first one: a speed and a voltage stay what they are."""
+    found = value_of(replace(NUMBER, decimal_mark=mark), text)
+    assert found.problem is not None and found.problem.code == "forms.value.no_number"
+    assert found.shown == text
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "is_doubted"),
+    [
+        ("1.250 400", 1.2504, True),
+        ("0.123 456", 0.123456, True),
+        ("1,234 567", 1.234567, True),
+        ("1.250 050", 1.25005, False),
+        ("1 234,5", 1234.5, False),
+        ("12 500,25 kg", 12_500.25, False),
+        ("1'234'567.25", 1_234_567.25, False),
+    ],
+)
+def test_gaps_behind_a_mark_may_part_readings(text: str, value: float, is_doubted: bool) -> None:
+    """Groups of decimals are rare, and two readings are not."""
+    found = value_of(NUMBER, text)
+    assert (found.value, bool(found.notes)) == (value, is_doubted)
+
+
+def test_a_number_that_is_not_written_with_the_fields_mark_is_none() -> None:
+    """Behind the decimals' comma no point groups anything: 1,234.5 is no 1.2345."""
+    for mark, text in ((",", "1,234.5"), (".", "1.234,5"), (",", "1.234,567.8")):
+        assert value_of(replace(NUMBER, decimal_mark=mark), text).problem is not None
 
 
 @pytest.mark.parametrize(
