@@ -230,11 +230,23 @@ def test_a_csv_header_becomes_a_template_in_any_encoding() -> None:
         "文件,编号\n图片1.png,A相-1\n",
         "表号;读数\nA1;12,5\n",
         "file,备注\na.png,珺镕喆测试温度正常\n",
+        "序號,額定電壓,備註,日期\n",
+        "文件,備註\na.png,變壓器額定電壓\n",
+        "設備編號;電壓 kV;電流 A\n",
+        "A相電壓,B相電壓\n",
+        "電\t號\n",
+        "Ölstand;Füllhöhe;Übergabe\n",
+        "numéro;référence;ÉTAT;né\n",
+        "più;città;qualità\n",
+        "Måling;Værdi;Størrelse\n",
+        "Señal;Niño;presión;él\n",
+        "Ação;Pressão;Vazão\n",
+        "°C;µm;m³;Ø mm\n",
         "file\tnote\na.png\t1,5\n",
         ";;\nfile;a,b;c\na.png;1,2;3\n",
     ],
 )
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gb18030", "cp1252"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gb18030", "gbk", "cp1252"])
 def test_lines_are_read_however_a_spreadsheet_saves_them(text: str, encoding: str) -> None:
     """Western letters are no Chinese ones, although GB 18030 reads nearly any bytes as such."""
     try:
