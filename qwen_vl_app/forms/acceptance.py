@@ -20,6 +20,7 @@ from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.errors import AppError, FormError
 from qwen_vl_app.forms.cabinet import Cabinet
 from qwen_vl_app.forms.erasing import RESULTS_NAME, TRUTH_NAME, FormErasing, forget_cases
+from qwen_vl_app.forms.fields import shown_names
 from qwen_vl_app.forms.filling import FillPlan, FormFiller, LookAt
 from qwen_vl_app.forms.memory_cabinet import MemoryCabinet
 from qwen_vl_app.forms.truth import CASE_NAME, PICTURE_NAME, TruthCase, dump_case, load_case
@@ -336,7 +337,9 @@ def cells_of(
     Fields have the names that the templates of the `cases` give them, or their keys.
     """
     names = {
-        (case.case_id, field.key): field.names.of(language.value) for case in cases for field in case.template.fields
+        (case.case_id, key): name
+        for case in cases
+        for key, name in shown_names(case.template.fields, language.value).items()
     }
     titles = tuple(
         t(f"forms.accept_column.{name}", language) for name in ("picture", "field", "expected", "got", "mark", "change")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from qwen_vl_app.chat import JsonValue
-from qwen_vl_app.forms.fields import told_apart
+from qwen_vl_app.forms.fields import shown_names
 from qwen_vl_app.forms.filled import LookOutcome
 from qwen_vl_app.forms.judging import FieldState, JudgedField, JudgedForm
 from qwen_vl_app.forms.rules import told
@@ -34,14 +34,13 @@ def columns_of(forms: Iterable[JudgedForm], language: Language) -> tuple[FormCol
     for judged in forms:
         for each in judged.fields:
             found.setdefault(each.field.key, each)
-    names = {key: name_of(each, language) for key, each in found.items()}
-    titles = told_apart([each.field for each in found.values()], names, language)
+    titles = shown_names([each.field for each in found.values()], language)
     return tuple(FormColumn(key, title) for key, title in titles.items())
 
 
-def name_of(each: JudgedField, language: Language) -> str:
-    """Return a field's name as a person reads it."""
-    return each.field.names.of(language) or each.field.label.of(language) or each.field.key
+def names_of(judged: JudgedForm, language: Language) -> dict[str, str]:
+    """Return the names of a form's fields as a person reads them, by key: the same as in the sentences about them."""
+    return shown_names(judged.form.template.fields, language)
 
 
 def cell_of(judged: JudgedForm, key: str) -> Cell:

@@ -27,7 +27,7 @@ from qwen_vl_app.forms.evidence import (
     form_state_text,
     look_text,
     moment,
-    name_of,
+    names_of,
     printable,
     reviewed_at,
     reviewers,
@@ -152,20 +152,21 @@ def _evidence_sheet(
         sheet.write_string(0, at, t(f"forms.column.{name}", language), styles["head"])
     line = 0
     for judged in forms:
+        titles = names_of(judged, language)
         for each in judged.worst_first:
             line += 1
             style = styles["doubtful" if each.doubts and not each.state.is_settled else "cell"]
-            for at, cell in enumerate(_evidence_cells(each, judged, language)):
+            for at, cell in enumerate(_evidence_cells(titles[each.field.key], each, judged, language)):
                 _write(sheet, line, at, cell, style)
             _insert_crop(sheet, line, file_of(judged.form.form_id, each.reading.crop))
     sheet.autofilter(0, 0, max(line, 1), len(names) - 1)
 
 
-def _evidence_cells(each: JudgedField, judged: JudgedForm, language: Language) -> tuple[Cell, ...]:
+def _evidence_cells(name: str, each: JudgedField, judged: JudgedForm, language: Language) -> tuple[Cell, ...]:
     written, confidence, decision = each.reading.written, each.reading.confidence, each.decision
     return (
         printable(judged.form.picture_name),
-        name_of(each, language),
+        name,
         None,
         each.value.shown,
         "" if written is None else _plain(written),
@@ -223,7 +224,8 @@ def _report(target: Path, forms: Sequence[JudgedForm], file_of: _FileOf, languag
 def _entries(forms: Sequence[JudgedForm], file_of: _FileOf, language: Language) -> Iterator[ReportEntry]:
     for judged in forms:
         form = judged.form
-        lines = [_report_line(each, judged, language) for each in judged.fields]
+        names = names_of(judged, language)
+        lines = [_report_line(names[each.field.key], each, judged, language) for each in judged.fields]
         who = reviewers(judged)
         if who:
             lines.append(t("forms.report.reviewed", language, who=who, at=reviewed_at(judged)))
@@ -233,14 +235,14 @@ def _entries(forms: Sequence[JudgedForm], file_of: _FileOf, language: Language) 
         yield ReportEntry(heading, tuple(lines), _marked(judged, file_of, language))
 
 
-def _report_line(each: JudgedField, judged: JudgedForm, language: Language) -> str:
+def _report_line(name: str, each: JudgedField, judged: JudgedForm, language: Language) -> str:
     value = each.value.shown.replace("\n", " / ") or t("forms.nothing_there", language)
     told = [state_text(each.state, language)] if each.state.is_settled else list(doubt_texts(each, judged, language))
     if each.decision is not None and each.decision.written != each.reading.written:
         was = "" if each.reading.written is None else _plain(each.reading.written)
         told.append(t("forms.report.was", language, value=was[:60] or t("forms.nothing_there", language)))
     mark = " · " if each.state.is_settled else " "
-    return f"{name_of(each, language)}: {value}" + (f"  [{mark.join(told)}]" if told else "")
+    return f"{name}: {value}" + (f"  [{mark.join(told)}]" if told else "")
 
 
 def _plain(written: JsonValue) -> str:
@@ -251,8 +253,9 @@ def _marked(judged: JudgedForm, file_of: _FileOf, language: Language) -> bytes |
     view = file_of(judged.form.form_id, "view")
     if not view:
         return None
+    names = names_of(judged, language)
     regions = [
-        Region(each.reading.box, name_of(each, language)) for each in judged.fields if each.reading.box is not None
+        Region(each.reading.box, names[each.field.key]) for each in judged.fields if each.reading.box is not None
     ]
     try:
         return draw_regions(view, regions, labels=False, max_side=900)

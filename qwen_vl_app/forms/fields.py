@@ -152,5 +152,11 @@ def told_apart(fields: Sequence[FormField], names: Mapping[str, str], language: 
     return found
 
 
+def shown_names(fields: Sequence[FormField], language: str) -> dict[str, str]:
+    """Return the name of each field as a person reads it, by key; no two have one."""
+    names = {field.key: field.names.of(language) or field.label.of(language) or field.key for field in fields}
+    return told_apart(fields, names, language)
+
+
 def _folded(name: str) -> str:
     return " ".join(name.split()).casefold()

@@ -14,6 +14,7 @@ from decimal import Decimal, InvalidOperation
 MAX_DIGITS = 40
 _BODY = re.compile(r"(?:[-+] ?)?\d(?:[\d.,'’ ]*\d)?|(?:[-+] ?)?[.,]\d+")
 _LEADING = re.compile(r"^[^\d\-+.,]{0,20}?(?=[-+]?[.,]?\d)")
+_BLANK, _GAP = re.compile(" "), re.compile("[ '’]")
 _EXPONENT = re.compile(r"\s*(?:(?:[eE]|[x×*]\s*10\s*\^)\s*([-+]?\d{1,2})|[x×*]\s*10(-\d{1,2}))(?!\d)")
 """A power of ten shows that it is one, by ^, a minus sign or a raised digit: `2x1000 kVA` are two transformers, `3x10+6 mm²` are
 the wires of a cable, and `3x105` may be anything."""
@@ -99,14 +100,17 @@ def _is_harmless_before(before: str) -> bool:
 def _value(digits: str, decimal_mark: str) -> tuple[Decimal | None, bool]:
     sign = -1 if digits.startswith("-") else 1
     body = digits.lstrip("+- ")
+    if _are_several(body):
+        return None, False
     is_several = _may_be_several(body)
     body = re.sub(r"(?<=\d)[ '’](?=\d{3}(?!\d))", "", body)
-    if re.search(r"[ '’]", body):
+    if _GAP.search(body):
         return None, False
     is_ambiguous = False
     if decimal_mark:
         other = "," if decimal_mark == "." else "."
-        if body.count(decimal_mark) > 1 or (other in body and not _is_grouped(body.split(decimal_mark)[0], other)):
+        whole, _, decimals = body.partition(decimal_mark)
+        if decimal_mark in decimals or other in decimals or (other in whole and not _is_grouped(whole, other)):
             return None, False
         body = body.replace(other, "").replace(decimal_mark, ".")
     elif "," in body and "." in body:
@@ -133,10 +137,31 @@ def _value(digits: str, decimal_mark: str) -> tuple[Decimal | None, bool]:
         return None, False
 
 
+def _are_several(body: str) -> bool:
+    """True for 1450 400 and 1.5 400, which nobody writes for one number: before a gap stands a group of another length."""
+    whole, decimals = _groups(body, _GAP)
+    return (len(whole) > 1 and len(whole[0]) > 3) or any(len(group) != 3 for group in decimals[:-1])
+
+
 def _may_be_several(body: str) -> bool:
-    """True for 380 400 415, which are readings beside each other as well as one number: no part is too short or begins with 0."""
-    first, *rest = re.split(r"[.,]", body, maxsplit=1)[0].split(" ")
-    return bool(rest) and all(len(part) == 3 and part[0] != "0" for part in (first, *rest))
+    """True for 380 400 415, 1.250 400 and 0 400, which are readings beside each other as well as one number.
+
+    No reading among them is too short or begins with 0, and hardly any number with gaps begins with a 0 alone.
+    """
+    whole, decimals = _groups(body, _BLANK)
+    if len(whole) > 1 and (whole[0] == "0" or all(map(_is_reading, whole))):
+        return True
+    return len(decimals) > 1 and all(map(_is_reading, decimals[1:]))
+
+
+def _groups(body: str, gap: re.Pattern[str]) -> tuple[list[str], list[str]]:
+    """Return what stands between the gaps before the first mark, and behind the last one."""
+    parts = re.split(r"[.,]", body)
+    return gap.split(parts[0]), gap.split(parts[-1]) if len(parts) > 1 else []
+
+
+def _is_reading(part: str) -> bool:
+    return len(part) == 3 and part[0] != "0"
 
 
 def _is_grouped(whole: str, mark: str) -> bool:

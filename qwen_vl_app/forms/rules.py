@@ -17,7 +17,7 @@ import regex
 from qwen_vl_app.chat import JsonValue
 from qwen_vl_app.errors import Reason
 from qwen_vl_app.forms.checksums import holds
-from qwen_vl_app.forms.fields import FieldType, FormField
+from qwen_vl_app.forms.fields import FieldType, FormField, shown_names
 from qwen_vl_app.forms.numbers import NumberReading, read_number, written_out
 from qwen_vl_app.forms.template import FormRule, FormTemplate, RuleKind
 from qwen_vl_app.forms.units import convert
@@ -230,14 +230,11 @@ def told(reason: Reason, template: FormTemplate, language: Language) -> str:
 
 def _name(template: FormTemplate, key: str, language: Language) -> str:
     head, _, column = key.partition(".")
-    for field in template.fields:
-        if field.key == key:
-            return field.names.of(language) or field.key
-        if field.key == head:
-            for each in field.columns:
-                if each.key == column:
-                    return each.names.of(language) or each.key
-    return key
+    names = shown_names(template.fields, language)
+    if key in names:
+        return names[key]
+    columns = next((field.columns for field in template.fields if field.key == head), ())
+    return shown_names(columns, language).get(column, key)
 
 
 def _bound(text: str, today: date) -> str:

@@ -66,7 +66,9 @@ def _table(folder: Path, template: FormTemplate) -> dict[str, dict[str, JsonValu
         return {}
     try:
         # Spreadsheets leave lines behind of which every cell is empty.
-        titles, *lines = [line for line in csv_lines(data) if any(cell.strip() for cell in line)] or [[]]
+        titles, *lines = [
+            line for line in csv_lines(data, titles=_FILE_TITLES) if any(cell.strip() for cell in line)
+        ] or [[]]
     except ValueError as error:
         raise FormError("forms.truth.unreadable", name=TABLE_FILE) from error
     found: dict[str, dict[str, JsonValue]] = {}

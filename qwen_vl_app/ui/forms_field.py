@@ -12,7 +12,8 @@ import streamlit as st
 
 from qwen_vl_app.chat import JsonValue
 from qwen_vl_app.forms import FieldState, FieldType, FormDesk, JudgedField, JudgedForm, value_of
-from qwen_vl_app.forms.evidence import doubt_texts, name_of
+from qwen_vl_app.forms.evidence import doubt_texts, names_of
+from qwen_vl_app.forms.fields import shown_names
 from qwen_vl_app.ui.forms_rows import choose_field, show_badges
 from qwen_vl_app.ui.holdings import FormsState
 from qwen_vl_app.ui.markdown import plain
@@ -31,15 +32,16 @@ def field_of(visit: Visit, judged: JudgedForm) -> JudgedField | None:
 def show_field(visit: Visit, desk: FormDesk, judged: JudgedForm, each: JudgedField) -> None:
     """Show one field with everything that helps to decide about it."""
     words, state = visit.words, visit.state
+    name = names_of(judged, words.language)[each.field.key]
     token = f"{judged.form.form_id}-{each.field.key}-{state.forms.decided}"
     with st.container(border=True, key="forms-current"):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.subheader(plain(name_of(each, words.language)), anchor=False, width="stretch")
+            st.subheader(plain(name), anchor=False, width="stretch")
             show_badges(visit, each)
         crop = desk.file(judged.form.form_id, each.reading.crop)
         if crop:
             with st.container(key="forms-crop"):
-                st.image(crop, alt=words("forms.crop_alt", name=name_of(each, words.language)))
+                st.image(crop, alt=words("forms.crop_alt", name=name))
         for sentence in doubt_texts(each, judged, words.language):
             st.markdown(f":orange[:material/warning:] {plain(sentence)}")
         for note in each.value.notes:
@@ -71,7 +73,7 @@ def _show_input(visit: Visit, each: JudgedField, token: str) -> JsonValue:
     label, field = visit.words("forms.value"), each.field
     if field.type is FieldType.TABLE:
         rows = each.value.value if isinstance(each.value.value, list) else []
-        titles = {column.key: column.names.of(visit.words.language) or column.key for column in field.columns}
+        titles = shown_names(field.columns, visit.words.language)
         shown = [
             {column.key: value_of(column, row.get(column.key)).shown for column in field.columns}
             for row in rows

@@ -16,6 +16,7 @@ from qwen_vl_app.chat import Table
 from qwen_vl_app.errors import AppError, Reason
 from qwen_vl_app.forms import AcceptanceReport, Change, FieldMark, FormDesk, TruthCase, Verdict, value_of
 from qwen_vl_app.forms.acceptance import Acceptance, cells_of, differences_text
+from qwen_vl_app.forms.fields import shown_names
 from qwen_vl_app.ui.labels import key_of, labels_of
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.style import Colour, reading_column
@@ -103,10 +104,11 @@ def _show_cases(visit: Visit, acceptance: Acceptance, cases: Sequence[TruthCase]
                 args=(visit, acceptance, chosen),
             )
     case = next(case for case in cases if case.case_id == chosen)
+    names = shown_names(case.template.fields, words.language)
     for each in case.template.fields:
         if each.key in case.values:
             value = value_of(each, case.values[each.key]).shown or words.say("forms.nothing_there")
-            st.caption(f"{plain(each.names.of(words.language) or each.key)}: {plain(value)}")
+            st.caption(f"{plain(names[each.key])}: {plain(value)}")
 
 
 def _remove(visit: Visit, acceptance: Acceptance, case_id: str) -> None:

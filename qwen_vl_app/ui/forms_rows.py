@@ -12,7 +12,7 @@ import streamlit as st
 
 from qwen_vl_app.chat import JsonValue
 from qwen_vl_app.forms import FieldState, FormDesk, JudgedField, JudgedForm, LookOutcome
-from qwen_vl_app.forms.evidence import doubt_texts, look_text, name_of, state_text
+from qwen_vl_app.forms.evidence import doubt_texts, look_text, names_of, state_text
 from qwen_vl_app.forms.judging import LOW_CONFIDENCE
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.style import Colour
@@ -37,6 +37,7 @@ def show_fields(visit: Visit, desk: FormDesk, judged: JudgedForm, current: Judge
     """Show a row for every field, the worst first; `current` is marked."""
     words = visit.words
     with st.container(key="forms-fields", gap="xsmall"):
+        names = names_of(judged, words.language)
         widths = [1.1, 1.5, 1.6, 2.4, 1.3]
         heads = ("field", "crop", "value", "doubts", "state")
         for column, head in zip(st.columns(widths), heads, strict=True):
@@ -44,15 +45,17 @@ def show_fields(visit: Visit, desk: FormDesk, judged: JudgedForm, current: Judge
         for each in judged.worst_first:
             is_current = current is not None and each.field.key == current.field.key
             with st.container(key=f"forms-row-{'now-' if is_current else ''}{each.field.key}"):
-                _show_row(visit, desk, judged, each, widths)
+                _show_row(visit, desk, judged, each, widths, title=names[each.field.key])
 
 
-def _show_row(visit: Visit, desk: FormDesk, judged: JudgedForm, each: JudgedField, widths: list[float]) -> None:
+def _show_row(
+    visit: Visit, desk: FormDesk, judged: JudgedForm, each: JudgedField, widths: list[float], *, title: str
+) -> None:
     words = visit.words
     name, crop, value, doubts, state = st.columns(widths, vertical_alignment="center")
     with name:
         st.button(
-            plain(name_of(each, words.language)),
+            plain(title),
             key=f"forms-choose-{each.field.key}",
             type="tertiary",
             on_click=choose_field,
@@ -61,7 +64,7 @@ def _show_row(visit: Visit, desk: FormDesk, judged: JudgedForm, each: JudgedFiel
     with crop:
         data = desk.file(judged.form.form_id, each.reading.crop)
         if data:
-            st.image(data, width="stretch", alt=words("forms.crop_alt", name=name_of(each, words.language)))
+            st.image(data, width="stretch", alt=words("forms.crop_alt", name=title))
     with value:
         shown = "  \n".join(plain(line) for line in each.value.shown.splitlines())
         st.markdown(shown or f":gray[{words.say('forms.nothing_there')}]")

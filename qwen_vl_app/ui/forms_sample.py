@@ -14,7 +14,7 @@ from qwen_vl_app.batch import BatchRuns
 from qwen_vl_app.chat import StagedPicture
 from qwen_vl_app.errors import AppError, Reason
 from qwen_vl_app.forms import FillPlan, FormFiller, FormTemplate, JudgedForm, LookAt, judge
-from qwen_vl_app.forms.evidence import doubt_texts, name_of
+from qwen_vl_app.forms.evidence import doubt_texts, names_of
 from qwen_vl_app.ui.dropped import SAMPLE, dropped_now, show_dropped
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.visit import Visit
@@ -56,10 +56,11 @@ def _show_tried(visit: Visit, tried: JudgedForm, draft: FormTemplate | Reason) -
     with st.container(gap="xsmall", key="forms-tried"):
         if tried.form.template != draft:
             st.caption(words("builder.tried_before"))
+        names = names_of(tried, words.language)
         for each in tried.fields:
             shown = "  \n".join(plain(line) for line in each.value.shown.splitlines())
             shown = shown or f":gray[{words.say('forms.nothing_there')}]"
-            st.markdown(f"**{plain(name_of(each, words.language))}** {shown}")
+            st.markdown(f"**{plain(names[each.field.key])}** {shown}")
             for sentence in doubt_texts(each, tried, words.language):
                 st.caption(plain(sentence))
 

@@ -26,9 +26,11 @@ from qwen_vl_app.forms import (
     FormDesk,
     FormExport,
     FormField,
+    FormRule,
     FormTemplate,
     JudgedForm,
     Names,
+    RuleKind,
     Verdict,
     export_forms,
     forms_csv,
@@ -37,6 +39,7 @@ from qwen_vl_app.forms import (
 from qwen_vl_app.forms.exports import forms_json
 from qwen_vl_app.forms.fields import told_apart
 from qwen_vl_app.forms.truth_folder import cases_in
+from qwen_vl_app.imaging.report import ReportEntry
 from qwen_vl_app.texts import Language
 from tests.forms.parts import TEMPLATE, PlateModel, form_assistant
 from tests.ui.fakes import png
@@ -241,6 +244,36 @@ def test_fields_of_one_name_are_told_apart_on_the_way_out(
     ]
     lines = list(csv.reader(io.StringIO(forms_csv(judged, Language(language)).decode("utf-8-sig"))))
     assert [lines[0][4:7], lines[1][4:6]] == [[*names, note], ["2025-01-02", "2026-01-02"]]
+
+
+def test_fields_of_one_name_are_told_apart_in_the_evidence(
+    desk: FormDesk, assistant: Assistant, model: PlateModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a workbook's second sheet, on paper, and in the sentence that one of them lies after the other."""
+    fields = (
+        FormField("made", Names("Date"), FieldType.DATE, label=Names("MFG")),
+        FormField("until", Names("Date"), FieldType.DATE, label=Names("EXP")),
+        FormField("found", label=Names("S/N")),
+    )
+    model.form = {"MFG": "2026-01-02", "EXP": "2025-01-02", "S/N": "A1"}
+    template = FormTemplate("t", fields, rules=(FormRule(RuleKind.ORDER, ("made", "until")),))
+    judged = desk.fill(FillPlan(template), assistant.stage(png(width=280, height=140), "a.png"))
+    paper: list[str] = []
+
+    def report(target: Path, entries: Iterator[ReportEntry], **_: object) -> None:
+        target.touch()
+        paper.extend(line for entry in entries for line in entry.lines)
+
+    monkeypatch.setattr("qwen_vl_app.forms.exports.write_report", report)
+    for kind in (FormExport.XLSX, FormExport.PDF):
+        target = tmp_path / f"out.{kind.value}"
+        export_forms(kind, target, (judged,), file_of=desk.file, language=Language.ENGLISH)
+    evidence = openpyxl.load_workbook(tmp_path / "out.xlsx").worksheets[1]
+    assert {cell.value for cell in evidence["B"][1:]} == {"Date (MFG)", "Date (EXP)", "S/N"}
+    told = "Date (MFG) lies after Date (EXP)."
+    assert {told in str(cell.value) for cell in evidence["H"][1:3]} == {True}
+    assert [line.partition(": ")[0] for line in paper[:3]] == ["Date (MFG)", "Date (EXP)", "S/N"]
+    assert told in paper[0] and told in paper[1]
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,18 @@ def test_a_rule_names_its_fields_in_the_readers_language() -> None:
     assert told(breach.reason, template, Language.CHINESE) == "下单 晚于 送达。"
 
 
+def test_a_rule_names_columns_of_one_name_apart() -> None:
+    """As the fields: which of the two dates of a line is wrong."""
+    columns = (
+        FormField("made", Names("Date"), FieldType.DATE, label=Names("MFG"), latest="2026-01-01"),
+        FormField("until", Names("Date"), FieldType.DATE, label=Names("EXP")),
+    )
+    template = FormTemplate("t", (FormField("lines", Names("Lines"), FieldType.TABLE, columns=columns),))
+    values = {"lines": value_of(template.fields[0], [{"made": "2026-02-01", "until": "2026-03-01"}])}
+    (breach,) = breaches(template, values)
+    assert "Date (MFG)" in told(breach.reason, template, Language.ENGLISH)
+
+
 def test_a_pattern_without_end_stops() -> None:
     """A site's own pattern may go back and forth for ever on a long text: it counts as not matching."""
     template = FormTemplate("t", (FormField("x", pattern=r"(a+)+b"),))

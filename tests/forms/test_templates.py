@@ -230,11 +230,23 @@ def test_a_csv_header_becomes_a_template_in_any_encoding() -> None:
         "文件,编号\n图片1.png,A相-1\n",
         "表号;读数\nA1;12,5\n",
         "file,备注\na.png,珺镕喆测试温度正常\n",
+        "序號,額定電壓,備註,日期\n",
+        "文件,備註\na.png,變壓器額定電壓\n",
+        "設備編號;電壓 kV;電流 A\n",
+        "A相電壓,B相電壓\n",
+        "電\t號\n",
+        "Ölstand;Füllhöhe;Übergabe\n",
+        "numéro;référence;ÉTAT;né\n",
+        "più;città;qualità\n",
+        "Måling;Værdi;Størrelse\n",
+        "Señal;Niño;presión;él\n",
+        "Ação;Pressão;Vazão\n",
+        "°C;µm;m³;Ø mm\n",
         "file\tnote\na.png\t1,5\n",
         ";;\nfile;a,b;c\na.png;1,2;3\n",
     ],
 )
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gb18030", "cp1252"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gb18030", "gbk", "cp1252"])
 def test_lines_are_read_however_a_spreadsheet_saves_them(text: str, encoding: str) -> None:
     """Western letters are no Chinese ones, although GB 18030 reads nearly any bytes as such."""
     try:
@@ -243,6 +255,34 @@ def test_lines_are_read_however_a_spreadsheet_saves_them(text: str, encoding: st
         return  # a spreadsheet could not save it so either
     mark = next(mark for mark in ";\t," if mark in text)
     assert list(csv_lines(data)) == [line.split(mark) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ('file,"U; V; W"\r\na.png,5\r\n', [["file", "U; V; W"], ["a.png", "5"]]),
+        ('file;"Masse, kg"\na.png;1,5\n', [["file", "Masse, kg"], ["a.png", "1,5"]]),
+        ('"file";"a ""x"", b, c";d\n', [["file", 'a "x", b, c', "d"]]),
+        ('file;"Masse,\nnetto,\nkg"\na.png;1\n', [["file", "Masse,\nnetto,\nkg"], ["a.png", "1"]]),
+        ('file;2" Rohr;3" Rohr\na.png;1;2\n', [["file", '2" Rohr', '3" Rohr'], ["a.png", "1", "2"]]),
+        ('"";"";""\nfile;a,b;c\n', [["", "", ""], ["file", "a,b", "c"]]),
+        ("sep=;\r\nfile;a, b, c\r\n", [["file", "a, b, c"]]),
+        ("SEP=,\nfile,U;V;W\n", [["file", "U;V;W"]]),
+        ('"sep=|"\nfile|a,b\n', [["file", "a,b"]]),
+        ("sep=\t\nfile\ta,b\n", [["file", "a,b"]]),
+        ("file;Masse, kg, netto\na.png;1,5\n", [["file", "Masse, kg, netto"], ["a.png", "1,5"]]),
+        ("Masse, kg, netto;文件\n1,5;a.png\n", [["Masse, kg, netto", "文件"], ["1,5", "a.png"]]),
+        ("September,file\n1,a.png\n", [["September", "file"], ["1", "a.png"]]),
+        ("file\na.png\n", [["file"], ["a.png"]]),
+        ("a;b\n1,5;2\n", [["a", "b"], ["1,5", "2"]]),
+    ],
+)
+def test_what_separates_cells_is_told_from_what_stands_in_them(
+    text: str, lines: list[list[str]], encoding: str
+) -> None:
+    """Marks within quotation marks count for nothing, Excel's own line says which it is, and a known title stays whole."""
+    assert list(csv_lines(text.encode(encoding), titles=("file", "文件"))) == lines
 
 
 def test_a_title_over_several_columns_goes_with_the_titles_below_it() -> None:

@@ -95,6 +95,10 @@ def test_a_mark_that_may_be_either_is_told() -> None:
         ("12 500 kg", 12_500, False),
         ("1 234 567", 1_234_567, False),
         ("380'400", 380_400, False),
+        ("1 234 567", 1_234_567, False),
+        ("10 000 h", 10_000, False),
+        ("1 450 1/min", 1450, False),
+        ("0 400 mbar", 400, True),
         ("000 427", 427, False),
         ("415 V", 415, False),
     ],
@@ -104,6 +108,45 @@ def test_readings_beside_each_other_may_be_one_number(text: str, value: int, is_
     found = value_of(replace(NUMBER, decimal_mark=mark), text)
     assert (found.value, found.problem) == (value, None)
     assert ("forms.value.ambiguous_number" in [note.code for note in found.notes]) is is_doubted
+
+
+@pytest.mark.parametrize("mark", ["", ".", ","])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("1450 400", "2900 380 V", "12345 678", "1450 400 230", "1450'400", "1500 230,5", "1500 230.5"),
+        *("1.5 400", "1,5 230 V", "0.75 100 mm²", "2.5 380 400", "0,00012 345"),
+    ],
+)
+def test_readings_that_cannot_be_one_number_are_none(text: str, mark: str) -> None:
+    """The groups of a number are three digits long, behind the first one: a speed and a voltage stay what they are."""
+    found = value_of(replace(NUMBER, decimal_mark=mark), text)
+    assert found.problem is not None and found.problem.code == "forms.value.no_number"
+    assert found.shown == text
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "is_doubted"),
+    [
+        ("1.250 400", 1.2504, True),
+        ("0.123 456", 0.123456, True),
+        ("1,234 567", 1.234567, True),
+        ("1.250 050", 1.25005, False),
+        ("1 234,5", 1234.5, False),
+        ("12 500,25 kg", 12_500.25, False),
+        ("1'234'567.25", 1_234_567.25, False),
+    ],
+)
+def test_gaps_behind_a_mark_may_part_readings(text: str, value: float, is_doubted: bool) -> None:
+    """Groups of decimals are rare, and two readings are not."""
+    found = value_of(NUMBER, text)
+    assert (found.value, bool(found.notes)) == (value, is_doubted)
+
+
+def test_a_number_that_is_not_written_with_the_fields_mark_is_none() -> None:
+    """Behind the decimals' comma no point groups anything: 1,234.5 is no 1.2345."""
+    for mark, text in ((",", "1,234.5"), (".", "1.234,5"), (",", "1.234,567.8")):
+        assert value_of(replace(NUMBER, decimal_mark=mark), text).problem is not None
 
 
 @pytest.mark.parametrize(
@@ -249,6 +292,25 @@ def test_dates_are_read_in_any_order(text: str, format: str, iso: str) -> None: 
         ("12345678 05.11.2023", "2023-11-05"),
         ("12341211 05.11.2023", "2023-11-05"),
         ("20201332 5 Nov 2023", "2023-11-05"),
+        ("2023-11-05,2 PM", "2023-11-05"),
+        ("05.11.2023/14.30 Uhr", "2023-11-05"),
+        ("05.11.2023, 12,30 Uhr", "2023-11-05"),
+        ("05.11.2023 14 h 30 min", "2023-11-05"),
+        ("5 Nov 2023 14h30min", "2023-11-05"),
+        ("14 h 30, 05.11.2023", "2023-11-05"),
+        ("8h 05.11.2023", "2023-11-05"),
+        ("12 h 05/11/2023", "2023-11-05"),
+        ("24h 05-11-2023", "2023-11-05"),
+        ("8h 05 11 2023", "2023-11-05"),
+        ("8h 05 Nov 2023", "2023-11-05"),
+        ("8 h 05. November 2023", "2023-11-05"),
+        ("24 h 05/2024", "2024-05"),
+        ("2023-11-05 AM", "2023-11-05"),
+        ("2023/11/5 PM", "2023-11-05"),
+        ("2023-11-05 p.m.", "2023-11-05"),
+        ("2023-11-05 am Kessel", "2023-11-05"),
+        ("2023-11-05h", "2023-11-05"),
+        ("2023-11-05时", "2023-11-05"),
         ("Lot 15 12/2024", "2024-12"),
         ("Lot 15, 12/2024", "2024-12"),
         ("Lot 15, 12.05.2024", "2024-05-12"),
@@ -262,6 +324,15 @@ def test_a_neighbour_is_no_part_of_a_date(text: str, iso: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text", ["05/11/23 AM", "05-11-23 am Kessel", "05. 11. 23 am Kessel", "8h 05.11.23", "14 h 30, 05.11.23"]
+)
+def test_a_time_takes_nothing_of_a_date_with_a_short_year(text: str) -> None:
+    """The day is no minutes, and the year no hour: a person is asked for the century alone."""
+    found = value_of(FormField("x", type=FieldType.DATE, format="DD.MM.YYYY"), text)
+    assert (found.value, [note.code for note in found.notes]) == ("2023-11-05", ["forms.value.short_year"])
+
+
+@pytest.mark.parametrize(
     ("text", "iso"),
     [
         ("05/2024 06/2025", "2024-05"),
@@ -269,7 +340,11 @@ def test_a_neighbour_is_no_part_of_a_date(text: str, iso: str) -> None:
         ("2024/05 - 2025/06", "2024-05"),
         ("MFG 05/2024 EXP 2025-06-30", "2025-06-30"),
         ("MFG 5 Nov 2023 EXP 05.11.2024", "2023-11-05"),
-        ("MFG 5 Nov 2023 EXP 05/2025", "2025-05"),
+        ("MFG 5 Nov 2023 EXP 05/2025", "2023-11-05"),
+        ("5 Nov 2023 6 Dec 2024", "2023-11-05"),
+        ("Nov 2023 6 Dec 2024", "2024-12-06"),
+        ("MFG NOV 2023 EXP NOV 2025", "2023-11"),
+        ("31 Feb 2026 12/2024", "2024-12"),
         ("生产日期：2023年11月5日 有效期：2025-11-04", "2023-11-05"),
         ("20240115 05.11.2023", "2023-11-05"),
         ("31.02.2026 12/2024", "2024-12"),
@@ -283,7 +358,118 @@ def test_two_dates_are_shown_to_a_person_however_they_are_written(text: str, iso
 
 
 @pytest.mark.parametrize(
-    "text", ["12341211", "20261332", "10:30", "05:11.2023", "7 5 11 2023", "Datum: 5/11-2023", "5 Nov 2023 6 Dec 2024"]
+    ("text", "iso"),
+    [
+        ("EXP Nov 2023 LOT 12", "2023-11"),
+        ("Charge 7, EXP Dez 2025", "2025-12"),
+        ("Dec 2025 (24 months)", "2025-12"),
+        ("5. März 2026, 12,5 kg", "2026-03-05"),
+        ("5. März 2026,12,5 kg", "2026-03-05"),
+        ("5. März 2026, 12,30 Uhr", "2026-03-05"),
+        ("05 03 2026, 12,5 kg", "2026-03-05"),
+        ("05 03 2026,12,5 kg", "2026-03-05"),
+        ("12 kg, 5 Nov 2023", "2023-11-05"),
+        ("Lot 20231, 5 Nov 2023", "2023-11-05"),
+        ("may be 5 Nov 2023", "2023-11-05"),
+        ("5 Nov 14:30 2023", "2023-11-05"),
+        ("2023-Nov-05", "2023-11-05"),
+        ("2023 NOV 05", "2023-11-05"),
+        ("2023 5 Nov", "2023-11-05"),
+        ("05/NOV/2023", "2023-11-05"),
+        ("5.Nov.2023", "2023-11-05"),
+        ("5th of November, 2023", "2023-11-05"),
+        ("November 5th, 2023", "2023-11-05"),
+        ("EXP05NOV2023", "2023-11-05"),
+        ("NOV/2023", "2023-11"),
+        ("2025 Dec", "2025-12"),
+        ("2026,3,5", "2026-03-05"),
+    ],
+)
+def test_a_month_as_a_word_takes_the_numbers_right_beside_it(text: str, iso: str) -> None:
+    """A lot, a number of months, a mass is no day; every usual way to write a date is."""
+    found = value_of(FormField("x", type=FieldType.DATE, format="DD.MM.YYYY"), text)
+    assert (found.value, found.notes) == (iso, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "iso"),
+    [
+        ("Charge 7, Dez 2025", "2025-12"),
+        ("Nov 2025 12 kg", "2025-11"),
+        ("2025 Dec 12 kg", "2025-12-12"),
+        ("Best before end Nov 2025, 2 pcs", "2025-11"),
+        ("NOV 2023 05", "2023-11"),
+        ("Lot 15 Nov 2025", "2025-11-15"),
+        ("Charge: 15. Nov 2025", "2025-11-15"),
+        ("12 Nov 5 2023", "2023-11-05"),
+        ("2023 5 Nov 2024", "2024-11-05"),
+        ("5 - 12 Nov 2023", "2023-11-12"),
+        ("5./6. Nov 2023", "2023-11-06"),
+        ("5 Nov 2023/2024", "2023-11-05"),
+        ("12,5 Nov 2023", "2023-11"),
+    ],
+)
+def test_a_number_that_may_be_part_of_a_date_is_shown_to_a_person(text: str, iso: str) -> None:
+    """Beside a month as a word stand more numbers than a date has, or one that a word says is something else."""
+    found = value_of(FormField("x", type=FieldType.DATE, format="DD.MM.YYYY"), text)
+    assert (found.value, [note.code for note in found.notes]) == (iso, ["forms.value.several_dates"])
+
+
+@pytest.mark.parametrize(
+    ("text", "iso"),
+    [
+        ("SN 1234-5678 / 05/11/2023", "2023-11-05"),
+        ("0815 / 05/11/2023", "2023-11-05"),
+        ("SN 12 / 05/11/2023", "2023-11-05"),
+        ("5678/05/11/2023", "2023-11-05"),
+        ("A1-05.11.2023", "2023-11-05"),
+        ("05 11 2023 12,5 kg", "2023-11-05"),
+        ("2023 11 05, 12 kg", "2023-11-05"),
+        ("KW 45/2023 (05.11.2023)", "2023-11-05"),
+        ("7,5 kW 12/2026", "2026-12"),
+        ("60 W 10/2026", "2026-10"),
+        ("MFG 12/2026", "2026-12"),
+        ("Rev. 03/2026", "2026-03"),
+        ("民国112年11月5日", "2023-11-05"),
+        ("中華民國 99 年 3 月", "2010-03"),
+        ("令和5年11月5日", "2023-11-05"),
+        ("令和元年5月1日", "2019-05-01"),
+        ("平成28年3月5日", "2016-03-05"),
+    ],
+)
+def test_a_year_is_one_of_ours_whatever_it_is_counted_from(text: str, iso: str) -> None:
+    """Other numbers of four digits are serial numbers; the years of Taiwan and Japan are turned into those of the calendar."""
+    found = value_of(FormField("x", type=FieldType.DATE, format="DD.MM.YYYY"), text)
+    assert (found.value, found.notes) == (iso, ())
+
+
+@pytest.mark.parametrize("text", ["Nr. 12/2026", "Lot 12/2026", "2026 Dec 5 AM"])
+def test_a_month_that_may_be_something_else_is_shown_to_a_person(text: str) -> None:
+    """The twelfth of a year's documents; a day that looks like an hour."""
+    found = value_of(FormField("x", type=FieldType.DATE), text)
+    assert (found.value, [note.code for note in found.notes]) == ("2026-12", ["forms.value.several_dates"])
+
+
+@pytest.mark.parametrize("text", ["05NOV23", "05 Nov 23", "5-Nov-23", "5 Nov '23", "NOV 05 23", "Nov 5, 23"])
+def test_a_short_year_stands_behind_a_month_as_a_word(text: str) -> None:
+    """Which century it is, a person says."""
+    found = value_of(FormField("x", type=FieldType.DATE), text)
+    assert (found.value, [note.code for note in found.notes]) == ("2023-11-05", ["forms.value.short_year"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "12341211",
+        "20261332",
+        "10:30",
+        "05:11.2023",
+        "7 5 11 2023",
+        "Datum: 5/11-2023",
+        "31 Feb 2026",
+        "Nov 21",
+        "5 Nov",
+    ],
 )
 def test_what_may_be_anything_is_no_date(text: str) -> None:
     """Eight digits of a serial number, a time alone, numbers of which nobody knows which belong together."""
