@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from qwen_vl_app.config import ROOT
-from qwen_vl_app.texts import Language, catalogue, placeholders, t
+from qwen_vl_app.texts import Language, catalogue, format_seconds, placeholders, t
 
 PACKAGE = ROOT / "qwen_vl_app"
 CODE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+")
@@ -83,6 +83,27 @@ def test_facts_are_written_the_way_people_read_them() -> None:
     """Facts reach the sentence, and an unknown code is shown as itself rather than as a traceback."""
     assert "192.0.2.1" in t("offline.refused", Language.CHINESE, target="192.0.2.1")
     assert t("no.such.code") == "no.such.code"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "english", "chinese"),
+    [
+        (0.84, "0.8 s", "0.8 秒"),
+        (14, "14 s", "14 秒"),
+        (89.4, "89 s", "89 秒"),
+        (200, "3 min 20 s", "3 分 20 秒"),
+        (180.2, "3 min", "3 分钟"),
+        (3599.7, "1 h", "1 小时"),
+        (36_720, "10 h 12 min", "10 小时 12 分"),
+        (7_190, "2 h", "2 小时"),
+        (600_000, "166 h 40 min", "166 小时 40 分"),
+    ],
+)
+def test_durations_are_in_the_language_of_the_sentence(seconds: float, english: str, chinese: str) -> None:
+    """Seconds, minutes and hours, each with the word that its language has for it; never hundreds of minutes."""
+    assert format_seconds(seconds) == english
+    assert t("ui.batch.left", "en", left=seconds) == f"{english} left"
+    assert t("ui.batch.left", "zh", left=seconds) == f"还需 {chinese}"
 
 
 def test_the_names_of_details_are_in_the_language_of_the_sentence() -> None:
