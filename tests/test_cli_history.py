@@ -464,5 +464,5 @@ def test_asking_again_says_that_the_answer_is_stored(run: Run) -> None:
     assert run(["ask", "Say hello"], FakeEngine(["Hello."])).out == "Hello.\n"
     again = run(["ask", "Say hello"], FakeEngine())
     assert (again.status, again.out) == (0, "Hello.\n")
-    assert "this very question before" in again.err
+    assert "asked exactly this before" in again.err
     assert run(["ask", "--anew", "Say hello"], FakeEngine(["Hi."])).out == "Hi.\n"

@@ -114,6 +114,30 @@ def test_the_names_of_details_are_in_the_language_of_the_sentence() -> None:
     assert '"odd"' in t("engine.plan.default_wanted", "en", detail="odd")
 
 
+COUNTED = re.compile(
+    r"\{(?!limit|format|model)\w+(:count)?\} (\w+ )?"
+    r"(answers|branches|cells|conversations|copies|duplicates|fields|files|folders|forms|lines|looks|models|pages|parts|pictures"
+    r"|places|processes|questions|records|requests|rows|runs|threads|turns|values)\b"
+)
+SEVERAL = {
+    "batch.width.gain",  # more than one answer a step
+    "cli.bench.quality",  # a whole examination
+    "cli.history.branches", "cli.look.pages",  # said only of more than one
+    "cli.models.recorded", "cli.models.verified", "prove.report.shipped",  # a model and the app are many files
+    "engine.choice.model.largest_fitting",  # the only one has a sentence of its own
+    "image.first_frame",
+    "staging.chip.offer_parts", "staging.chip.parts", "tiles.asked",  # a picture that is cut has two parts or more
+    "ui.batch.drop.there",  # one file has a sentence of its own
+    "ui.status.queue_several",
+}  # fmt: skip
+
+
+def test_english_sentences_are_right_for_one() -> None:
+    """Where a count may be one, it stands behind its word: "Turns: 1", and never "1 turns"."""
+    sentences = catalogue(Language.ENGLISH)
+    assert {code for code, sentence in sentences.items() if COUNTED.search(sentence)} == SEVERAL
+
+
 def test_a_token_has_one_name_in_chinese() -> None:
     """It is a word of the trade, but not two."""
     assert not [
