@@ -143,3 +143,9 @@ def test_a_token_has_one_name_in_chinese() -> None:
     assert not [
         code for code, sentence in catalogue(Language.CHINESE).items() if re.search(r"(个 ?|\d ?|} )token", sentence)
     ]
+
+
+def test_a_thing_has_one_name_in_chinese() -> None:
+    """Words that read as something else, or as a second thing, are in no sentence: a site is no website or substation."""
+    wrong = re.compile("本站|站点|管理员")
+    assert not [code for code, sentence in catalogue(Language.CHINESE).items() if wrong.search(sentence)]
