@@ -146,6 +146,8 @@ def test_a_token_has_one_name_in_chinese() -> None:
 
 
 def test_a_thing_has_one_name_in_chinese() -> None:
-    """Words that read as something else, or as a second thing, are in no sentence: a site is no website or substation."""
-    wrong = re.compile("本站|站点|管理员")
+    """Words that read as something else, or as a second thing, are in no sentence: a site is no website or substation, a turn
+    no record (which is the page's name), a second look no repetition.
+    """
+    wrong = re.compile("本站|站点|管理员|复读|工单|(一|几|}) ?条(记录|提问)|第 {turn} 条")
     assert not [code for code, sentence in catalogue(Language.CHINESE).items() if wrong.search(sentence)]
