@@ -151,3 +151,23 @@ def test_a_thing_has_one_name_in_chinese() -> None:
     """
     wrong = re.compile("本站|站点|管理员|复读|工单|(一|几|}) ?条(记录|提问)|第 {turn} 条")
     assert not [code for code, sentence in catalogue(Language.CHINESE).items() if wrong.search(sentence)]
+
+
+@pytest.mark.parametrize("language", Language)
+def test_sentences_of_the_page_say_which_computer_they_mean(language: Language) -> None:
+    """Behind a reverse proxy "this computer" would be the reader's; each such sentence of the page has one for that reader."""
+    here = re.compile("[Tt]his computer|本机|这台电脑")
+    sentences = catalogue(language)
+    wanting = {
+        code for code, sentence in sentences.items()
+        if code.startswith("ui.") and here.search(sentence) and f"{code}_elsewhere" not in sentences
+    } - {
+        "ui.records.backup_what",  # a command, typed where the app runs
+        "ui.settings.machine",  # beside the model: the machine of the app
+        "ui.checkup.lead",
+        "ui.demo.real_model",
+    }  # fmt: skip
+    assert not wanting
+    for code, sentence in sentences.items():
+        if code.endswith("_elsewhere"):
+            assert not here.search(sentence) and code.removesuffix("_elsewhere") in sentences, code
