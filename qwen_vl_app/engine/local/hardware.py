@@ -200,13 +200,14 @@ def full_precision(device: torch.device) -> str:
 
 
 def _precision_on_card(device: torch.device, memory_bytes: int, needed: Callable[[str], int]) -> PrecisionChoice:
-    full = full_precision(device)
-    code = "engine.choice.dtype.gpu" if full == "bf16" else "engine.choice.dtype.gpu_old"
+    full, code, code_of_compact = "bf16", "engine.choice.dtype.gpu", "engine.choice.dtype.gpu_compact"
+    if full_precision(device) == "fp32":
+        full, code, code_of_compact = "fp32", "engine.choice.dtype.gpu_old", "engine.choice.dtype.gpu_old_compact"
     if needed(full) > memory_bytes:
         fitting = (name for name in compact_precisions(device) if needed(name) <= memory_bytes)
         name = next(fitting, None)
         if name is not None:
-            reason = Reason(f"{code}_compact", dtype=name, needed=needed(full), free=memory_bytes)
+            reason = Reason(code_of_compact, dtype=name, needed=needed(full), free=memory_bytes)
             return _precision(name, reason, device)
     return _precision(full, Reason(code), device)
 
