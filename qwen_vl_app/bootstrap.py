@@ -17,7 +17,7 @@ from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.batch import RUNS_NAME, BatchRuns, RunErasing
 from qwen_vl_app.chat import EngineStatus, Size
 from qwen_vl_app.config import ROOT, Settings, load_settings
-from qwen_vl_app.doctor import Fit, Probe, TorchFacts
+from qwen_vl_app.doctor import Fit, Probe, RunningApp, TorchFacts
 from qwen_vl_app.engine.base import DRIVER_LOST, Engine
 from qwen_vl_app.engine.deferred import DeferredEngine
 from qwen_vl_app.engine.exchange import EngineExchange
@@ -30,6 +30,7 @@ from qwen_vl_app.own_tasks import TASKS_NAME, OwnTasks
 from qwen_vl_app.records import Records
 
 if TYPE_CHECKING:
+    from qwen_vl_app.engine.remote import OwnApp
     from qwen_vl_app.history import HistoryStore
 
 log = logging.getLogger(__name__)
@@ -93,8 +94,21 @@ def build_command_assistant(settings: Settings) -> Assistant:
 
 def _through_running_app(settings: Settings) -> Settings | None:
     """Return the settings that lead to the app which runs on this data folder; None where none does, or none answers."""
-    if settings.remote_address:
-        return None
+    found = None if settings.remote_address else _find_running_app(settings)
+    if found is None or (settings.model and Path(settings.model).name != found[1].model):
+        return None  # nobody there, or it has another model than the one that is wanted
+    port, running = found
+    there = {
+        "remote_address": _address_at(port),
+        "remote_key": _key(settings),
+        "remote_model": "",
+        "remote_lanes": running.at_a_time,
+    }
+    return settings.model_copy(update=there)
+
+
+def _find_running_app(settings: Settings) -> tuple[int, OwnApp] | None:
+    """Return the port of the app that runs on this data folder, with what it says of itself; None where none answers."""
     from qwen_vl_app.engine.remote import own_app
     from qwen_vl_app.history.lock import holder_port
 
@@ -102,14 +116,17 @@ def _through_running_app(settings: Settings) -> Settings | None:
         port = holder_port(settings.data_dir)
     except OSError:
         return None
-    if not port:
-        return None
-    address, key = f"http://127.0.0.1:{port}/v1", settings.api_keys[0] if settings.api_keys else ""
-    running = own_app(address, key=key)
-    if running is None or (settings.model and Path(settings.model).name != running.model):
-        return None  # nobody there, or it has another model than the one that is wanted
-    there = {"remote_address": address, "remote_key": key, "remote_model": "", "remote_lanes": running.at_a_time}
-    return settings.model_copy(update=there)
+    running = own_app(_address_at(port), key=_key(settings)) if port else None
+    return None if port is None or running is None else (port, running)
+
+
+def _address_at(port: int) -> str:
+    return f"http://127.0.0.1:{port}/v1"
+
+
+def _key(settings: Settings) -> str:
+    """Return a key that lets a program of this site in; empty where none is needed."""
+    return settings.api_keys[0] if settings.api_keys else ""
 
 
 def build_records(settings: Settings) -> Records:
@@ -202,6 +219,10 @@ class _EngineProbe:
             return engine.status
         finally:
             engine.close()
+
+    def running(self) -> RunningApp | None:
+        found = _find_running_app(self._settings)
+        return None if found is None else RunningApp(found[0], found[1].model)
 
 
 def probe(settings: Settings) -> Probe:

@@ -17,7 +17,7 @@ from qwen_vl_app.answer_job import AnswerJob
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.chat import EngineStatus, Size
 from qwen_vl_app.config import Settings
-from qwen_vl_app.doctor import Accelerator, Fit
+from qwen_vl_app.doctor import Accelerator, Fit, RunningApp
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.engine.folders import ModelFolder, list_models
 from qwen_vl_app.errors import Reason, UnreadableImageError
@@ -167,3 +167,6 @@ class FakeProbe:
     def prepared(self) -> EngineStatus:
         self._engine.prepare()
         return self._engine.status
+
+    def running(self) -> RunningApp | None:
+        return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import signal
 import stat
@@ -375,6 +376,10 @@ class TestTerminal:
         assert screen.getvalue() == "\\x1b]0;owned\\x07red\n"
 
 
+CUT_OFF = re.compile(r"\w\.\.\.$", re.MULTILINE)
+"""What typer does with a sentence that is too long for its list; `[ARGS]...` is none."""
+
+
 class TestProgram:
     def test_version(self, run: Run) -> None:
         """One line."""
@@ -420,7 +425,7 @@ class TestProgram:
         ("typed", "english", "chinese"),
         [
             ("ask ? --nonsense", "There is no --nonsense here.", "没有 --nonsense"),
-            ("ask ? --max-token 3", "Is --max-tokens what was meant?", "--max-tokens"),
+            ("ask ? --max-token 3", "Did you mean --max-tokens?", "--max-tokens"),
             ("ask ? --page 0", "--page takes a number, 1 or more.", "不小于 1"),
             ("ask ? --max-tokens x", "--max-tokens takes a number from 1 to 32768.", "1 到 32768"),
             ("look", "FILE is missing.", "缺少 FILE"),
@@ -440,11 +445,38 @@ class TestProgram:
         first, *others = typed.split()
         for language, sentence in (("en", english), ("zh", chinese)):
             asked = [f"--language={language}"]
-            # A command of commands takes no flags itself; behind a flag without its value this one would be the value.
-            ended = run([first, *others, *asked] if first == "history" else [first, *asked, *others])
-            assert ended.status == 2
-            assert sentence in ended.err
-            assert "Error" not in ended.err and "Input" not in ended.err
+            for ended in (run([first, *asked, *others]), run([*asked, first, *others])):
+                assert ended.status == 2
+                assert sentence in ended.err
+                assert "Error" not in ended.err and "Input" not in ended.err
+
+    @pytest.mark.parametrize("path", ["", "history", "forms", "models", "ask", "history list", "accept"])
+    def test_help_is_whole_and_in_the_language_that_was_asked_for(self, run: Run, path: str) -> None:
+        """`--language` stands in front of a command, behind it and behind --help; no line of the list is cut off."""
+        words = path.split()
+        own = {
+            "Usage:": "用法：",
+            "Options:": "选项：",
+            "Commands:": "命令：",
+            "default: ": "默认：",
+            "[required]": "[必填]",
+        }
+        for asked in (["--language", "zh"], ["--language=zh"]):
+            pages = [run([*words, "--help", *asked]), run([*words, *asked, "--help"]), run([*asked, *words, "--help"])]
+            assert {page.status for page in pages} == {0}, pages
+            assert len({page.out for page in pages}) == 1
+            assert not [word for word in (*own, "Show this message") if word in pages[0].out]
+            assert not re.search(CUT_OFF, pages[0].out), "a sentence was cut off"
+            assert "显示帮助并退出。" in pages[0].out
+        english = run([*words, "--help", "--language", "en"]).out
+        assert english.startswith("Usage: ") and "Show this and end." in english
+        assert not re.search(CUT_OFF, english), "a sentence was cut off"
+
+    @pytest.mark.parametrize("path", ["", "history", "forms"])
+    def test_a_language_alone_is_no_command(self, run: Run, path: str) -> None:
+        """It says what is missing, in that language, and where to look."""
+        ended = run([*path.split(), "--language", "zh"])
+        assert (ended.status, ended.err.splitlines()[0]) == (2, "缺少命令。")
 
     def test_a_mistake_of_ours_is_calm(self, run: Run, panel: str) -> None:
         """Status 1 and a sentence that says how to see more."""

@@ -21,14 +21,14 @@ from qwen_vl_app.api.guard import GuardMiddleware
 from qwen_vl_app.api.routes import make_routes
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.chat import EngineState, EngineStatus
-from qwen_vl_app.cli import main
+from qwen_vl_app.cli import main, prove_offline
 from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.config import ROOT, Settings
 from qwen_vl_app.history import HistoryStore
 from qwen_vl_app.history.lock import holder_port
 from qwen_vl_app.imaging import PictureDecoder
 from tests.batch.parts import AnsweringEngine
-from tests.hub_parts import WAIT_S
+from tests.hub_parts import WAIT_S, FakeTorch
 from tests.serving import free_port, serving
 
 BOX = '```json\n[{"bbox_2d": [28, 28, 140, 84], "label": "lamp"}]\n```'
@@ -151,6 +151,38 @@ def test_an_app_whose_model_is_still_being_loaded_is_waited_for(
     monkeypatch.setattr(KnownEngine, "status", property(lambda _: loading))
     through = bootstrap._through_running_app(running.parts.settings({"model": "fake"}))
     assert through is not None and through.remote_address.startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize(("model", "code"), [("fake", "doctor.choice.running"), ("", "doctor.choice.running_loading")])
+def test_the_doctor_tells_what_the_app_has_and_no_lack_of_room(
+    running: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, model: str, code: str
+) -> None:
+    """Beside the app's own model there is no room for it a second time, which is nothing wrong with this machine."""
+
+    def never(_: object) -> None:
+        raise AssertionError("what would be loaded was worked out beside the app")
+
+    if not model:  # the app is there, its engine not yet
+        monkeypatch.setattr(KnownEngine, "status", property(lambda _: EngineStatus(EngineState.EMPTY)))
+    monkeypatch.setattr(bootstrap._EngineProbe, "torch", lambda _: FakeTorch())
+    monkeypatch.setattr(bootstrap._EngineProbe, "fits", never)
+    monkeypatch.setattr(bootstrap._EngineProbe, "prepared", never)
+    main(["doctor", "--json"], parts=running.parts)
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    (chosen,) = (each for each in findings if each["check"] in ("choice", "fit"))
+    assert (chosen["code"], chosen["verdict"]) == (code, "ok")
+    assert chosen["facts"].get("model", "") == model
+
+
+def test_a_proof_waits_until_the_app_has_ended(
+    running: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own app would find the memory taken and choose a smaller model, and the signed report would name that."""
+    monkeypatch.setattr(prove_offline, "_prove", lambda *_, **__: pytest.fail("a second app was started"))
+    report = running.folder / "report.md"
+    assert main(["prove-offline", "--json", "--out", str(report)], parts=running.parts) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "prove.app_is_running"
+    assert not report.exists()
 
 
 def test_an_app_says_which_port_it_was_really_given(tmp_path: Path) -> None:

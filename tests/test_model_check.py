@@ -90,7 +90,9 @@ def test_a_loaded_model_is_asked_what_is_known_of_it(tmp_path: Path) -> None:
         status = checked(assistant)
         assert (status.kind, status.asked, status.is_well) == (CheckKind.KNOWN, 3, True)
         assert status.about is not None
-        assert render(status.about, Language.ENGLISH).startswith("old gave the right answer to all 3 questions")
+        assert render(status.about, Language.ENGLISH).startswith(
+            "old gave the right answer to every question whose answer is known (3)"
+        )
         assert texts(engine) == ["known 1?", "known 2?", "known 3?"]
         assert all(len(request.messages[-1].images) == 1 for request in engine.requests)
         assert not assistant.status.is_busy

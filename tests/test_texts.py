@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from qwen_vl_app.config import ROOT
-from qwen_vl_app.texts import Language, catalogue, placeholders, t
+from qwen_vl_app.texts import Language, catalogue, format_seconds, placeholders, t
 
 PACKAGE = ROOT / "qwen_vl_app"
 CODE = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+")
@@ -85,6 +85,27 @@ def test_facts_are_written_the_way_people_read_them() -> None:
     assert t("no.such.code") == "no.such.code"
 
 
+@pytest.mark.parametrize(
+    ("seconds", "english", "chinese"),
+    [
+        (0.84, "0.8 s", "0.8 秒"),
+        (14, "14 s", "14 秒"),
+        (89.4, "89 s", "89 秒"),
+        (200, "3 min 20 s", "3 分 20 秒"),
+        (180.2, "3 min", "3 分钟"),
+        (3599.7, "1 h", "1 小时"),
+        (36_720, "10 h 12 min", "10 小时 12 分"),
+        (7_190, "2 h", "2 小时"),
+        (600_000, "166 h 40 min", "166 小时 40 分"),
+    ],
+)
+def test_durations_are_in_the_language_of_the_sentence(seconds: float, english: str, chinese: str) -> None:
+    """Seconds, minutes and hours, each with the word that its language has for it; never hundreds of minutes."""
+    assert format_seconds(seconds) == english
+    assert t("ui.batch.left", "en", left=seconds) == f"{english} left"
+    assert t("ui.batch.left", "zh", left=seconds) == f"还需 {chinese}"
+
+
 def test_the_names_of_details_are_in_the_language_of_the_sentence() -> None:
     """A reason carries the detail as the settings call it; a name that nobody knows stays as it is."""
     told = t("engine.plan.default_wanted", "zh", detail="low_memory")
@@ -93,8 +114,60 @@ def test_the_names_of_details_are_in_the_language_of_the_sentence() -> None:
     assert '"odd"' in t("engine.plan.default_wanted", "en", detail="odd")
 
 
+COUNTED = re.compile(
+    r"\{(?!limit|format|model)\w+(:count)?\} (\w+ )?"
+    r"(answers|branches|cells|conversations|copies|duplicates|fields|files|folders|forms|lines|looks|models|pages|parts|pictures"
+    r"|places|processes|questions|records|requests|rows|runs|threads|turns|values)\b"
+)
+SEVERAL = {
+    "batch.width.gain",  # more than one answer a step
+    "cli.bench.quality",  # a whole examination
+    "cli.history.branches", "cli.look.pages",  # said only of more than one
+    "cli.models.recorded", "cli.models.verified", "prove.report.shipped",  # a model and the app are many files
+    "engine.choice.model.largest_fitting",  # the only one has a sentence of its own
+    "image.first_frame",
+    "staging.chip.offer_parts", "staging.chip.parts", "tiles.asked",  # a picture that is cut has two parts or more
+    "ui.batch.drop.there",  # one file has a sentence of its own
+    "ui.status.queue_several",
+}  # fmt: skip
+
+
+def test_english_sentences_are_right_for_one() -> None:
+    """Where a count may be one, it stands behind its word: "Turns: 1", and never "1 turns"."""
+    sentences = catalogue(Language.ENGLISH)
+    assert {code for code, sentence in sentences.items() if COUNTED.search(sentence)} == SEVERAL
+
+
 def test_a_token_has_one_name_in_chinese() -> None:
     """It is a word of the trade, but not two."""
     assert not [
         code for code, sentence in catalogue(Language.CHINESE).items() if re.search(r"(个 ?|\d ?|} )token", sentence)
     ]
+
+
+def test_a_thing_has_one_name_in_chinese() -> None:
+    """Words that read as something else, or as a second thing, are in no sentence: a site is no website or substation, a turn
+    no record (which is the page's name), a second look no repetition.
+    """
+    wrong = re.compile("本站|站点|管理员|复读|工单|(一|几|}) ?条(记录|提问)|第 {turn} 条")
+    assert not [code for code, sentence in catalogue(Language.CHINESE).items() if wrong.search(sentence)]
+
+
+@pytest.mark.parametrize("language", Language)
+def test_sentences_of_the_page_say_which_computer_they_mean(language: Language) -> None:
+    """Behind a reverse proxy "this computer" would be the reader's; each such sentence of the page has one for that reader."""
+    here = re.compile("[Tt]his computer|本机|这台电脑")
+    sentences = catalogue(language)
+    wanting = {
+        code for code, sentence in sentences.items()
+        if code.startswith("ui.") and here.search(sentence) and f"{code}_elsewhere" not in sentences
+    } - {
+        "ui.records.backup_what",  # a command, typed where the app runs
+        "ui.settings.machine",  # beside the model: the machine of the app
+        "ui.checkup.lead",
+        "ui.demo.real_model",
+    }  # fmt: skip
+    assert not wanting
+    for code, sentence in sentences.items():
+        if code.endswith("_elsewhere"):
+            assert not here.search(sentence) and code.removesuffix("_elsewhere") in sentences, code

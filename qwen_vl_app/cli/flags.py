@@ -17,6 +17,7 @@ import typer
 from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.config import with_home
 
+LanguageFlag = Annotated[str | None, typer.Option("--language", metavar="auto|en|zh")]
 _FLAGS: Mapping[str, tuple[Any, Any]] = {
     "is_json": (Annotated[bool, typer.Option("--json")], False),
     "model": (Annotated[str | None, typer.Option("--model", metavar="DIR")], None),
@@ -24,7 +25,7 @@ _FLAGS: Mapping[str, tuple[Any, Any]] = {
     "precision": (Annotated[str | None, typer.Option("--precision", metavar="auto|fp32|bf16|int8|fp8|nf4")], None),
     "data_dir": (Annotated[str | None, typer.Option("--data-dir", metavar="DIR")], None),
     "models_dir": (Annotated[str | None, typer.Option("--models-dir", metavar="DIR")], None),
-    "language": (Annotated[str | None, typer.Option("--language", metavar="auto|en|zh")], None),
+    "language": (LanguageFlag, None),
     "is_verbose": (Annotated[bool, typer.Option("--verbose", "-v")], False),
 }
 _SETTINGS = ("model", "device", "precision", "data_dir", "models_dir", "language")
@@ -77,13 +78,23 @@ def taking(*names: str) -> Callable[[Callable[..., int | None]], Callable[..., N
 def _shared(context: typer.Context, flags: Mapping[str, Any]) -> Shared:
     parts = context.find_object(Parts)
     assert parts is not None  # noqa: S101 - the program put it there
+    settings = {name: flags.get(name) for name in _SETTINGS}
+    settings["language"] = _language(context, settings["language"])
     return Shared(
         parts=parts,
-        overrides=_overrides({name: flags.get(name) for name in _SETTINGS}),
+        overrides=_overrides(settings),
         is_json=bool(flags.get("is_json")),
         is_verbose=bool(flags.get("is_verbose")),
         subcommand=context.invoked_subcommand,
     )
+
+
+def _language(context: typer.Context, said: str | None) -> str | None:
+    """Return the language that a command was given, itself or in front of it."""
+    above: Any = context.parent
+    while said is None and above is not None:
+        said, above = above.params.get("language"), above.parent
+    return said
 
 
 def _overrides(values: dict[str, Any]) -> Mapping[str, Any]:

@@ -24,6 +24,14 @@ WhoFlag = Annotated[str, typer.Option("--who", metavar="NAME", show_default=Fals
 FormArgument = Annotated[str, typer.Argument(metavar="FORM", show_default=False)]
 
 
+@forms_app.callback()
+@taking("language")
+def _forms(
+    shared: Shared,
+) -> None:
+    return None
+
+
 @forms_app.command("templates")
 @taking("is_json", "data_dir", "language")
 def _templates(

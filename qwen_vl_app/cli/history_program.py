@@ -24,6 +24,14 @@ AllOwnersFlag = Annotated[bool, typer.Option("--all-owners")]
 LimitFlag = Annotated[int, typer.Option("--limit", min=1, max=100_000, metavar="N")]
 
 
+@history_app.callback()
+@taking("language")
+def _history(
+    shared: Shared,
+) -> None:
+    return None
+
+
 @history_app.command("list")
 @taking("is_json", "data_dir", "language")
 def _list(

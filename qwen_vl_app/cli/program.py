@@ -27,8 +27,9 @@ from qwen_vl_app.cli import look as looking
 from qwen_vl_app.cli import prove_offline as proving
 from qwen_vl_app.cli import serve as serving
 from qwen_vl_app.cli.files import expanded
-from qwen_vl_app.cli.flags import ANSWERING, Shared, taking
+from qwen_vl_app.cli.flags import ANSWERING, LanguageFlag, Shared, taking
 from qwen_vl_app.cli.forms_program import forms_app
+from qwen_vl_app.cli.help_page import context_class, short_help
 from qwen_vl_app.cli.history_program import history_app
 from qwen_vl_app.cli.models_program import models_app
 from qwen_vl_app.cli.parts import Parts
@@ -69,7 +70,8 @@ def main(arguments: Sequence[str] | None = None, *, parts: Parts | None = None) 
     )
     language = language_asked(words)
     command = spoken(language)
-    is_json = "--json" in words and words[0] != "bench"  # there it names a file
+    first = next((word for word in words if not word.startswith("-") and word not in (*Language, "auto")), "")
+    is_json = "--json" in words and first != "bench"  # there it names a file
     try:
         # Not by itself, or what was mistyped could not be told as JSON as well.
         status = command.main(
@@ -111,6 +113,8 @@ def spoken(language: Language) -> Any:
 def _speak(command: Any, language: Language, *, code: str = "") -> None:
     """Put the help into a command, its flags and its sub-commands, from the catalogue: `history list` is `history-list`."""
     command.help = t(f"cli.help.{code or command.name}", language)
+    command.short_help = short_help(code or command.name, language)
+    command.context_class = context_class(language)
     for parameter in command.params:
         if getattr(parameter, "help", "") is None:
             parameter.help = t(f"cli.help.flag.{parameter.name}", language)
@@ -120,10 +124,17 @@ def _speak(command: Any, language: Language, *, code: str = "") -> None:
 
 
 @_app.callback(invoke_without_command=True)
-def _program(version: Annotated[bool, typer.Option("--version")] = False) -> None:
+def _program(
+    context: typer.Context,
+    *,
+    version: Annotated[bool, typer.Option("--version")] = False,
+    language: LanguageFlag = None,
+) -> None:
     if version:
         sys.stdout.write(f"qwen_vl_app {__version__}\n")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        context.fail("Missing command.")
 
 
 @_app.command("ask")

@@ -116,6 +116,10 @@ def prove_offline(
     if settings.remote_address:
         terminal.fail(Reason("prove.remote"))
         return FAILED
+    if (running := parts.probe(settings).running()) is not None:
+        # Its model has the memory that the proof's own app needs: that one would choose a smaller model, and be proved.
+        terminal.fail(Reason("prove.app_is_running", port=running.port))
+        return FAILED
     try:
         proof = _prove(settings, terminal, timeout_s=timeout_s, uses_browser=uses_browser)
     except TimeoutError:

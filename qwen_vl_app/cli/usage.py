@@ -52,6 +52,8 @@ def _sentence(error: Any, language: Language) -> str:
         case "BadOptionUsage":
             wants = "requires" in message
             return t(f"cli.usage.{'no_value' if wants else 'a_value'}", language, name=error.option_name)
+    if "Missing command" in message:
+        return t("cli.usage.no_command_given", language)
     named = _NAMED.search(message)
     words = "" if named is None else named[1] or named[2]
     if words and "No such command" in message:

@@ -17,10 +17,17 @@ from qwen_vl_app.doctor.machine import (
     packages_finding,
     python_finding,
 )
-from qwen_vl_app.doctor.models import KnownQuestion, choice_findings, fit_findings, known_question, model_findings
+from qwen_vl_app.doctor.models import (
+    KnownQuestion,
+    choice_findings,
+    fit_findings,
+    known_question,
+    model_findings,
+    running_finding,
+)
 from qwen_vl_app.doctor.network import APP_HEADER, browser_finding, offline_finding, port_finding
 from qwen_vl_app.doctor.pictures import confinement_finding, decoder_finding
-from qwen_vl_app.doctor.probe import Accelerator, Fit, Probe, TorchFacts
+from qwen_vl_app.doctor.probe import Accelerator, Fit, Probe, RunningApp, TorchFacts
 from qwen_vl_app.doctor.self_test import check_finding, examine_answers, run_known_answers
 from qwen_vl_app.doctor.ticket import write_ticket
 from qwen_vl_app.engine.driver import Driver
@@ -34,6 +41,7 @@ __all__ = [
     "KnownQuestion",
     "Memory",
     "Probe",
+    "RunningApp",
     "TorchFacts",
     "Verdict",
     "browser_finding",
@@ -57,6 +65,7 @@ __all__ = [
     "port_finding",
     "python_finding",
     "run_known_answers",
+    "running_finding",
     "torch_findings",
     "torch_problem",
     "write_ticket",

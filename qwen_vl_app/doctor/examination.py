@@ -25,7 +25,7 @@ from qwen_vl_app.doctor.machine import (
     packages_finding,
     python_finding,
 )
-from qwen_vl_app.doctor.models import choice_findings, fit_findings, model_findings
+from qwen_vl_app.doctor.models import choice_findings, fit_findings, model_findings, running_finding
 from qwen_vl_app.doctor.network import browser_finding, offline_finding, port_finding
 from qwen_vl_app.doctor.pictures import decoder_finding
 from qwen_vl_app.doctor.probe import Probe
@@ -43,8 +43,8 @@ def examine(
 ) -> Iterator[Finding]:
     """Look at everything, the quick things first; a finding is given as soon as it is made. Raises nothing.
 
-    `running` is the engine of an app that runs already: it is told of instead of what would be loaded, since its model
-    takes the memory that another would need.
+    `running` is the engine of this very app: it is told of instead of what would be loaded, since its model takes the
+    memory that another would need. Without it, an app that runs on the data folder is told of in the same way.
     """
     yield python_finding(sys.version_info[:2], is_64_bit=sys.maxsize > 2**32)
     yield packages_finding(ROOT / "requirements.txt")
@@ -74,6 +74,9 @@ def examine(
     yield from torch_findings(facts)
     if running is not None and running.state is EngineState.READY:
         yield from choice_findings(running)
+        return
+    if running is None and (app := probe.running()) is not None:
+        yield running_finding(app)
         return
     try:
         yield from fit_findings(probe.fits())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from qwen_vl_app.chat import EngineStatus
 from qwen_vl_app.doctor.finding import Finding, Verdict
-from qwen_vl_app.doctor.probe import Fit
+from qwen_vl_app.doctor.probe import Fit, RunningApp
 from qwen_vl_app.engine.folders import DEMO_MARK, ModelFolder
 from qwen_vl_app.engine.manifest import MANIFEST_NAME
 from qwen_vl_app.errors import Fact, Reason
@@ -57,6 +57,13 @@ def fit_findings(fits: Sequence[Fit]) -> Iterator[Finding]:
         else:
             told = {**facts, "detail": fit.largest.value, "tokens": fit.max_tokens}
             yield Finding("fit", Verdict.OK, Reason("doctor.fit.room", **told))
+
+
+def running_finding(app: RunningApp) -> Finding:
+    """Tell what an app has in memory. What would be chosen beside it is not what it has, and would read as a lack of room."""
+    if not app.model:
+        return Finding("choice", Verdict.OK, Reason("doctor.choice.running_loading", port=app.port))
+    return Finding("choice", Verdict.OK, Reason("doctor.choice.running", model=app.model, port=app.port))
 
 
 def choice_findings(status: EngineStatus) -> Iterator[Finding]:

@@ -60,6 +60,14 @@ class Fit:
     max_tokens: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class RunningApp:
+    """An app that runs on the data folder: where it answers, and its model, empty while that still begins to load."""
+
+    port: int
+    model: str
+
+
 class Probe(Protocol):
     """What the engine's room can tell without loading a model. Nothing heavy happens before the first call."""
 
@@ -77,4 +85,8 @@ class Probe(Protocol):
 
     def prepared(self) -> EngineStatus:
         """Return what would be loaded and how, with its reasons and its plan of sizes. Raises ModelError."""
+        ...
+
+    def running(self) -> RunningApp | None:
+        """Return the app that runs on the data folder already; None where none answers."""
         ...

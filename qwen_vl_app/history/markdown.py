@@ -91,7 +91,7 @@ def _about(turn: Turn, language: Language) -> str:
     told = [t("history.export_seen", language, size=str(each.seen.size)) for each in turn.pictures]
     if answer is not None:
         told.insert(0, _plain(" ".join(part for part in (answer.model, turn.fingerprint[:12], turn.precision) if part)))
-        told.append(t("history.export_took", language, seconds=f"{answer.timing.total_s:.1f}"))
+        told.append(t("history.export_took", language, seconds=answer.timing.total_s))
         told.append(t(_ENDS[answer.finish_reason], language))
     return " · ".join(part for part in told if part)
 

@@ -93,7 +93,7 @@ class _FactFormatter(string.Formatter):
             case "bytes":
                 return format_bytes(float(value))
             case "seconds":
-                return format_seconds(float(value))
+                return format_seconds(float(value), self._language)
             case "count":
                 return f"{int(value):,}"
             case "detail":
@@ -111,11 +111,15 @@ def format_bytes(count: float) -> str:
     return f"{count:.1f} GB"
 
 
-def format_seconds(seconds: float) -> str:
-    """Return a duration as `0.8 s`, `14 s` or `3 min 20 s`."""
+def format_seconds(seconds: float, language: Language | str = Language.ENGLISH) -> str:
+    """Return a duration as `0.8 s`, `14 s`, `3 min 20 s` or `10 h 12 min`, with the units of the language."""
     if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+        return t("duration.tenths", language, seconds=seconds)
+    whole = round(seconds)
+    if whole < 90:
+        return t("duration.seconds", language, seconds=whole)
+    if whole < 3600:
+        minutes, rest = divmod(whole, 60)
+        return t("duration.minutes_seconds" if rest else "duration.minutes", language, minutes=minutes, seconds=rest)
+    hours, rest = divmod(round(whole / 60), 60)
+    return t("duration.hours_minutes" if rest else "duration.hours", language, hours=hours, minutes=rest)

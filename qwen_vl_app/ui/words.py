@@ -14,7 +14,7 @@ import streamlit as st
 
 from qwen_vl_app.config import Settings
 from qwen_vl_app.errors import AppError, Fact, Reason
-from qwen_vl_app.texts import Language, render, t
+from qwen_vl_app.texts import Language, catalogue, render, t
 from qwen_vl_app.ui.state import PageState
 
 
@@ -24,10 +24,14 @@ class Words:
 
     language: Language
     zone: tzinfo = UTC
+    is_elsewhere: bool = False
+    """Readers sit at other computers than the app's: "this computer" would be theirs, so sentences that have it say otherwise."""
 
     def __call__(self, code: str, /, **facts: Fact) -> str:
-        """Return the sentence of the page's own catalogue."""
-        return t(f"ui.{code}", self.language, **facts)
+        """Return the sentence of the page's own catalogue; where readers are elsewhere, the one that is meant for them."""
+        for_them = f"ui.{code}_elsewhere"
+        is_theirs = self.is_elsewhere and for_them in catalogue(self.language)
+        return t(for_them if is_theirs else f"ui.{code}", self.language, **facts)
 
     def say(self, code: str, /, **facts: Fact) -> str:
         """Return a sentence of any room's catalogue."""
@@ -74,7 +78,7 @@ def words_of(state: PageState, settings: Settings) -> Words:
         language = Language(settings.language)
     else:
         language = Language.from_locale(st.context.locale)
-    return Words(language, _zone())
+    return Words(language, _zone(), is_elsewhere=bool(settings.public_origins))
 
 
 def _zone() -> tzinfo:

@@ -50,7 +50,7 @@ def test_a_folder_is_run_over_and_exported(run: Run, photos: Path, tmp_path: Pat
     status, out, err = run(
         [photos, "--task", "read-text", "--out", tmp_path / "out", "--export", "csv", "--export", "jsonl"], engine
     )
-    assert (status, out) == (0, "finished: 3 answered, 0 failed, 0 duplicates, 0 skipped.\n")
+    assert (status, out) == (0, "finished: answered 3, failed 0, duplicates 0, skipped 0.\n")
     assert {text for _, _, text in engine.asked} == {"Read all the text in the image."}
     assert sorted(file.suffix for file in (tmp_path / "out").iterdir()) == [".csv", ".jsonl"]
     assert "Wrote" in err
@@ -97,7 +97,7 @@ def test_a_run_whose_results_find_no_room_tells_its_id(
         assert told["error"]["code"] == "batch.target_unwritable"
         assert f"--take-away {told['run_id']}" in err
         status, out, err = run([photos, "--prompt", "?", "--out", tmp_path / "out"])
-        assert (status, out) == (1, "finished: 3 answered, 0 failed, 0 duplicates, 0 skipped.\n")
+        assert (status, out) == (1, "finished: answered 3, failed 0, duplicates 0, skipped 0.\n")
         assert "could not be written" in err
     assert run(["--take-away", told["run_id"], "--out", tmp_path / "out"])[0] == 0
     assert (tmp_path / "out" / f"{told['run_id']}.csv").exists()
@@ -164,7 +164,7 @@ def test_a_run_is_taken_away_though_its_folder_is_gone(run: Run, photos: Path, t
         (["photos", "--task", "dance"], "read-text"),
         (["photos", "--task", "describe", "--prompt", "?"], "not both"),
         (["photos", "--task", "compare"], "several pictures"),
-        (["photos", "--task", "extract-fields"], "needs words"),
+        (["photos", "--task", "extract-fields"], "needs something from you"),
         (["photos", "--prompt", "?", "--with", "lamp"], "takes no further words"),
         (["nowhere", "--prompt", "?"], "no folder nowhere"),
         (["photos", "--prompt", "?", "--export", "csv"], "--out"),

@@ -12,6 +12,7 @@ from qwen_vl_app.engine.families import FAMILIES, shape_of
 from qwen_vl_app.engine.folders import ModelFolder, inspect_folder
 from qwen_vl_app.engine.local import hardware, sizing
 from qwen_vl_app.engine.local.bench_models import make_model
+from qwen_vl_app.engine.local.card_products import CARD_KINDS
 from qwen_vl_app.engine.local.loading import _is_product
 from qwen_vl_app.engine.local.sizing import choose_fit, product_parameters, weight_bytes
 from qwen_vl_app.errors import ModelError, ModelFolderError
@@ -81,6 +82,44 @@ def test_a_small_card_takes_the_largest_that_fits_in_four_bits(monkeypatch: pyte
     assert (small.choice.folder.name, small.precision.name) == ("seven", "nf4")
     wanted = choose_fit((SEVEN, THREE, DEMO), card, 12 * GB, model="seven", precision="auto")
     assert (wanted.choice.folder.name, wanted.precision.name) == ("seven", "fp8")
+
+
+@pytest.mark.parametrize(
+    ("free", "model", "precision", "reason"),
+    [
+        (40, "seven", "fp32", "gpu_old"),
+        (23, "three", "fp32", "gpu_old"),  # the seven's fp32 takes 33
+        (11, "seven", "nf4", "gpu_old_compact"),
+        (4, "demo", "fp32", "gpu_old"),
+    ],
+)
+def test_a_card_without_bf16_is_given_a_model_that_fits_in_fp32(
+    monkeypatch: pytest.MonkeyPatch, free: int, model: str, precision: str, reason: str
+) -> None:
+    """It takes twice the bytes that lie on disk; a choice by those would fail in the middle of loading."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    monkeypatch.setattr(hardware, "works", lambda kind, device: kind is CARD_KINDS["nf4"])
+    card = torch.device("cuda", 0)
+    fit = choose_fit((SEVEN, THREE, DEMO), card, free * GB, model="", precision="auto")
+    assert (fit.choice.folder.name, fit.precision.name) == (model, precision)
+    assert fit.precision.reason.code == f"engine.choice.dtype.{reason}"
+    assert fit.weight_bytes <= free * GB
+    assert fit.choice.folder in (SEVEN, THREE, DEMO), "the folder itself, not as it would stand in memory"
+
+
+def test_an_old_card_that_does_nothing_smaller_says_that_nothing_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the size that it would need there; a model that is named is taken as ever."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    monkeypatch.setattr(hardware, "works", lambda kind, device: False)
+    card = torch.device("cuda", 0)
+    with pytest.raises(ModelFolderError) as caught:
+        choose_fit((SEVEN, THREE), card, 11 * GB, model="", precision="auto")
+    assert caught.value.code == "engine.model.none_fits"
+    assert int(str(caught.value.facts["needed"])) > 15 * GB
+    named = choose_fit((SEVEN, THREE), card, 11 * GB, model="three", precision="auto")
+    assert (named.choice.folder, named.precision.name) == (THREE, "fp32")
+    asked = choose_fit((SEVEN, THREE), card, 11 * GB, model="", precision="bf16")
+    assert (asked.choice.folder, asked.precision.name) == (THREE, "bf16")
 
 
 def test_a_precision_that_is_asked_for_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,7 @@ def test_a_folder_is_begun_followed_and_looked_at(assistant: Assistant, runs: Ba
     assert runs.wait(summary.run_id, WAIT_S)
     page.run()
     assert address_of(page)["run"] == summary.run_id
-    assert "finished · 4 of 4 files · 1 failed" in words_on(page)
+    assert "finished · files: 4 of 4 · failed: 1" in words_on(page)
     (table,) = page.dataframe
     assert list(table.value["File"]) == ["bad.png", "photo 0.png", "photo 1.png", "photo 2.png"]
     assert table.value["Answer"][0].startswith("failed: ")

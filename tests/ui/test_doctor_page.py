@@ -81,7 +81,7 @@ def test_the_model_s_own_test_is_one_click_away(
     for _ in range(2):
         page.button[1].click().run()
         tables = [each.value for each in page.markdown if each.value.startswith("| ")]
-        assert tables[0].count("drawn things") == 1
+        assert tables[0].count("Drawn things") == 1
         assert "Driver" in tables[0]
 
 

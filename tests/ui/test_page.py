@@ -249,6 +249,22 @@ def test_status_and_settings_have_a_page_with_an_address(make_assistant: MakeAss
     assert page.title[0].value == "Ask about your pictures"
 
 
+@pytest.mark.parametrize(("locale", "here", "there"), [
+    ("en-US", "this computer", "the computer that runs the app"), ("zh-CN", "这台电脑", "运行本应用的电脑"),
+])  # fmt: skip
+def test_a_reader_at_another_computer_is_told_which_one_keeps_things(
+    make_assistant: MakeAssistant, locale: str, here: str, there: str
+) -> None:
+    """Behind a reverse proxy "this computer" is the reader's, who does not run the app."""
+    near = words_on(click(page_of(make_assistant(), locale=locale), "page-settings"))
+    assert f"**Nothing leaves {here}" in near or f"不会离开{here}" in near
+    shared = make_assistant(public_origins=("https://vision.site.example",), api_keys=("a-key-of-programs-0123456789",))
+    first = page_of(shared, locale=locale)
+    far = words_on(first) + str(list_of(first)) + words_on(click(first, "page-settings"))
+    assert there in far and here not in far
+    assert Words(Language.ENGLISH, is_elsewhere=True)("list.empty").endswith("on the computer that runs the app.")
+
+
 @pytest.mark.parametrize(
     ("loaded", "total", "told"),
     [

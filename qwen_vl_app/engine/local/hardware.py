@@ -189,16 +189,27 @@ def precision_named(name: str, device: torch.device) -> PrecisionChoice:
     return _precision(name, Reason("engine.choice.dtype.wanted", dtype=name), device)
 
 
+def full_precision(device: torch.device) -> str:
+    """Return what a card computes weights in that were published in bf16: the older ones cannot, and fp32 takes twice the bytes.
+
+    Empty for a processor, which takes either.
+    """
+    if device.type != "cuda":
+        return ""
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+
+
 def _precision_on_card(device: torch.device, memory_bytes: int, needed: Callable[[str], int]) -> PrecisionChoice:
-    if not torch.cuda.is_bf16_supported(including_emulation=False):
-        return _precision("fp32", Reason("engine.choice.dtype.gpu_old"), device)
-    if needed("bf16") > memory_bytes:
+    full, code, code_of_compact = "bf16", "engine.choice.dtype.gpu", "engine.choice.dtype.gpu_compact"
+    if full_precision(device) == "fp32":
+        full, code, code_of_compact = "fp32", "engine.choice.dtype.gpu_old", "engine.choice.dtype.gpu_old_compact"
+    if needed(full) > memory_bytes:
         fitting = (name for name in compact_precisions(device) if needed(name) <= memory_bytes)
         name = next(fitting, None)
         if name is not None:
-            reason = Reason("engine.choice.dtype.gpu_compact", dtype=name, needed=needed("bf16"), free=memory_bytes)
+            reason = Reason(code_of_compact, dtype=name, needed=needed(full), free=memory_bytes)
             return _precision(name, reason, device)
-    return _precision("bf16", Reason("engine.choice.dtype.gpu"), device)
+    return _precision(full, Reason(code), device)
 
 
 COMPACT = ("int8", "fp8", "nf4")

@@ -54,12 +54,14 @@ def choose_fit(
 ) -> Fit:
     """Return the model and the precision for a device with so much memory.
 
-    The largest real model that fits with two bytes a weight; where none does, the largest that fits with fewer; the demo
-    model only then. A precision that is asked for counts with what it takes. Raises ModelFolderError where nothing fits,
-    ModelError where the precision does not work here.
+    The largest real model that fits with two bytes a weight, or with four on a card that cannot do with two; where none
+    does, the largest that fits with fewer; the demo model only then. A precision that is asked for counts with what it
+    takes. Raises ModelFolderError where nothing fits, ModelError where the precision does not work here.
     """
     is_cpu = device.type == "cpu"
-    first = "" if precision == "auto" else precision
+    first = precision
+    if precision == "auto":
+        first = "fp32" if hardware.full_precision(device) == "fp32" else ""
     choice = _chosen(folders, memory_bytes, model, precision=first, is_cpu=is_cpu)
     if precision == "auto" and not model and (isinstance(choice, ModelFolderError) or _is_makeshift(choice)):
         # Only now, because finding out what works may take seconds.
