@@ -27,8 +27,7 @@ from qwen_vl_app.forms import (
     dump_template,
     export_forms,
 )
-from qwen_vl_app.forms.evidence import doubt_texts, form_document, form_state_text, look_text, state_text
-from qwen_vl_app.forms.evidence import name_of as field_name
+from qwen_vl_app.forms.evidence import doubt_texts, form_document, form_state_text, look_text, names_of, state_text
 from qwen_vl_app.forms.sources import keep_from_file
 from qwen_vl_app.texts import render
 
@@ -227,6 +226,7 @@ def _tell(terminal: Terminal, judged: JudgedForm) -> None:
     terminal.line(f"{form.form_id}  {form.picture_name}  {form_state_text(judged, language)}", style="bold")
     for note in form.notes:
         terminal.line(f"  {render(note, language)}")
+    names = names_of(judged, language)
     for each in judged.worst_first:
         value = each.value.shown.replace("\n", " / ") or terminal.say("forms.nothing_there")
         told = [state_text(each.state, language)]
@@ -234,6 +234,6 @@ def _tell(terminal: Terminal, judged: JudgedForm) -> None:
             told.append(f"{round(100 * each.reading.confidence)} %")
         if look := look_text(each, language):
             told.append(terminal.say("cli.forms.looked", look=look))
-        terminal.line(f"  {field_name(each, language)} [{each.field.key}]: {value}  ({', '.join(told)})")
+        terminal.line(f"  {names[each.field.key]} [{each.field.key}]: {value}  ({', '.join(told)})")
         for doubt in doubt_texts(each, judged, language):
             terminal.line(f"      {doubt}")
