@@ -46,6 +46,8 @@ class ModelFolder:
     family: Family | None = None
     shape: Shape | None = None
     parameters: int = 0
+    vision_parameters: int = 0
+    """Those of the vision tower, which are among the others."""
     weight_bytes: int = 0
     dtype: str = ""
     is_demo: bool = False
@@ -127,7 +129,7 @@ def _inspect(folder: Path) -> ModelFolder:
     check_contents(folder)
     if not (folder / "tokenizer.json").is_file():
         raise ModelFolderError("engine.folder.no_tokenizer", model=name)
-    parameters = weight_bytes = 0
+    parameters = vision_parameters = weight_bytes = 0
     dtypes: dict[str, int] = {}
     headers = {file.name: read_safetensors_header(file, model=name) for file in files}
     _check_index(folder, headers)
@@ -143,6 +145,7 @@ def _inspect(folder: Path) -> ModelFolder:
             if size != count * BYTES_OF_TYPE[entry["dtype"]]:
                 raise ModelFolderError("engine.folder.bad_file", model=name, file=file_name)
             parameters += count
+            vision_parameters += count if ".visual." in f".{tensor}" else 0
             weight_bytes += size
             dtypes[entry["dtype"]] = dtypes.get(entry["dtype"], 0) + count
     main = max(dtypes, key=lambda dtype: dtypes[dtype], default="")
@@ -152,6 +155,7 @@ def _inspect(folder: Path) -> ModelFolder:
         family=family,
         shape=shape,
         parameters=parameters,
+        vision_parameters=vision_parameters,
         weight_bytes=weight_bytes,
         dtype=DTYPE_NAMES.get(main, main.lower()),
         is_demo=_is_demo(folder),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from qwen_vl_app.engine.local.card_products import CARD_KINDS
 from qwen_vl_app.engine.local.loading import _is_product
 from qwen_vl_app.engine.local.sizing import choose_fit, product_parameters, weight_bytes
 from qwen_vl_app.errors import ModelError, ModelFolderError
+from tests.engine.tiny_models import make_qwen2_5_vl
 
 CPU = torch.device("cpu")
 GB = 1_000_000_000
@@ -52,6 +54,23 @@ def test_a_seven_b_takes_what_is_known_of_it() -> None:
     assert weight_bytes("nf4", SEVEN, is_cpu=False) / 2**30 == pytest.approx(6.7, rel=0.02)
     assert weight_bytes("fp8", SEVEN, is_cpu=False) / GB == pytest.approx(6.525 + 2 * 1.767, rel=0.01)
     assert weight_bytes("int8", SEVEN, is_cpu=True) > weight_bytes("int8", SEVEN, is_cpu=False)
+
+
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_a_vision_tower_in_full_precision_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, has_bf16: bool
+) -> None:
+    """Beside weights of eight bits, on a processor that does not multiply bf16; counted from the files themselves."""
+    make_qwen2_5_vl(tmp_path / "tiny")
+    tiny = inspect_folder(tmp_path / "tiny")
+    with safe_open(tmp_path / "tiny" / "model.safetensors", "pt") as file:
+        sizes = {name: file.get_tensor(name).numel() for name in file.keys()}  # noqa: SIM118 - no mapping
+    tower = sum(size for name, size in sizes.items() if "visual" in name)
+    assert 0 < tiny.vision_parameters == tower < tiny.parameters == sum(sizes.values())
+    monkeypatch.setattr(hardware, "has_fast_bf16_cpu", lambda: has_bf16)
+    plain = weight_bytes("int8", replace(tiny, vision_parameters=0), is_cpu=True)
+    assert weight_bytes("int8", tiny, is_cpu=True) == plain + (0 if has_bf16 else 2 * tower)
+    assert weight_bytes("bf16", tiny, is_cpu=True) == 2 * tiny.parameters
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,8 @@ def weight_bytes(precision: str, folder: ModelFolder, *, is_cpu: bool) -> int:
     if precision == "int8" and is_cpu:
         # A processor holds the head a second time, in eight bits, to find who is in the running.
         rest += folder.shape.hidden * folder.shape.vocabulary
+        if not hardware.has_fast_bf16_cpu():
+            rest += 2 * folder.vision_parameters  # in full precision then, which such a processor computes sooner
     return int(products * PRODUCT_BYTES[precision]) + rest
 
 
