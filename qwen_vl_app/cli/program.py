@@ -106,7 +106,7 @@ def _show_usage(error: Any, terminal: Terminal) -> int:
 def spoken(language: Language) -> Any:
     """Return all commands with their help in a language, as click has them."""
     command = get_command(_app)
-    _speak(command, language)
+    _speak(command, Language(language))
     return command
 
 
