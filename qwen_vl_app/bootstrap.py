@@ -28,6 +28,7 @@ from qwen_vl_app.forms import FORMS_NAME, form_erasing
 from qwen_vl_app.logs import write_to
 from qwen_vl_app.own_tasks import TASKS_NAME, OwnTasks
 from qwen_vl_app.records import Records
+from qwen_vl_app.scratch import SCRATCH_NAME
 
 if TYPE_CHECKING:
     from qwen_vl_app.history import HistoryStore
@@ -47,6 +48,8 @@ _batch_runs: list[BatchRuns] = []
 _logs: list[Callable[[], None]] = []
 """Empty, or what ends the log of this process."""
 LOGS_NAME = "logs"
+_NEIGHBOURS = frozenset({FORMS_NAME, LOGS_NAME, MEMORY_NAME, RUNS_NAME, SCRATCH_NAME, TASKS_NAME})
+"""What lies in the data folder beside the history."""
 
 
 def build_assistant(settings: Settings, *, checks_models: bool = False) -> Assistant:
@@ -133,6 +136,7 @@ def _build_history(settings: Settings, *, is_beside: bool = False) -> HistorySto
         cache_bytes=settings.cache_mb * 2**20,
         keeping=Keeping(mode, days=settings.keep_days),
         is_beside=is_beside,
+        neighbours=_NEIGHBOURS,
     )
     history.erase_also(RUNS_NAME, RunErasing(settings.data_dir / RUNS_NAME))
     history.erase_also(FORMS_NAME, form_erasing(settings.data_dir / FORMS_NAME))
