@@ -12,6 +12,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import anyio.to_thread
 from pydantic import BaseModel, ValidationError
@@ -24,6 +25,8 @@ from starlette.types import Message, Receive, Scope
 from qwen_vl_app.errors import QueueFullError, UsageError
 
 READ_TIMEOUT_S = 60.0
+SLOWEST_BYTES_PER_S = 16 * 1024
+"""A file from a person may take its time, as long as it comes on at this rate, all in all."""
 MOST_DRAINED = 4
 """How many times the limit is read and thrown away, so that a client that only writes gets to see the refusal."""
 LONGEST_FIELD = 40
@@ -173,6 +176,41 @@ def limited(request: Request, *, limit_bytes: int) -> Receive:
             raise UsageError("api.body_too_slow") from error
 
     return receive
+
+
+async def read_patiently(request: Request) -> AsyncIterator[bytes]:
+    """Yield a file's body as it comes: nothing of it for a minute, or far too little all in all, is no sending.
+
+    What is yielded counts as held until whoever answers gives it back. Raises UsageError, QueueFullError, ClientDisconnect.
+    """
+    clock, pieces = asyncio.get_running_loop().time, request.stream()
+    began, read = clock(), 0
+    while True:
+        try:
+            async with asyncio.timeout_at(min(clock(), began + read / SLOWEST_BYTES_PER_S) + READ_TIMEOUT_S):
+                piece = await anext(pieces, None)
+        except TimeoutError as error:
+            raise UsageError("api.body_too_slow") from error
+        if piece is None:
+            return
+        read += len(piece)
+        HELD.take(request.scope, len(piece))
+        yield piece
+
+
+class Turns:
+    """So many bodies at a time of each owner, whose others wait: nobody waits for what somebody else sends. One event loop."""
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
+        self._of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def of(self, owner: str) -> AsyncIterator[None]:
+        """Wait for an owner's turn and have it."""
+        turn = self._of.setdefault(owner, asyncio.Semaphore(self._at_once))  # it lives while somebody waits or has it
+        async with turn:
+            yield
 
 
 def _require_type(request: Request, wanted: str) -> None:
