@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from qwen_vl_app.api.bodies import HELD, Turns, read_patiently
 from qwen_vl_app.api.guard import profile_of
+from qwen_vl_app.api.row_numbers import know_row_numbers
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.chat import Box, Detail, Rendition, StagedPicture
 from qwen_vl_app.corrections import text_as_it_stands
@@ -43,6 +44,7 @@ PREFLIGHT = "preflight."
 
 def upload_routes(current: Callable[[], Assistant]) -> list[Route]:
     """Return the routes; `current` returns the assistant and is called in a thread, for it may have to open it."""
+    know_row_numbers()
     doors = _Uploads(current)
     return [
         Route(UPLOADS, doors.add, methods=["POST"]),
@@ -50,8 +52,8 @@ def upload_routes(current: Callable[[], Assistant]) -> list[Route]:
         Route(UPLOADS + "/{staged_id}", doors.edit, methods=["POST"]),
         Route(UPLOADS + "/{staged_id}", doors.remove, methods=["DELETE"]),
         Route(UPLOADS + "/{staged_id}/view", doors.view, methods=["GET"]),
-        Route(PICTURES + "/{picture_id:int}/{rendition}", doors.picture, methods=["GET"]),
-        Route(ANSWERS + "/{turn_id:int}", doors.answer, methods=["GET"]),
+        Route(PICTURES + "/{picture_id:row}/{rendition}", doors.picture, methods=["GET"]),
+        Route(ANSWERS + "/{turn_id:row}", doors.answer, methods=["GET"]),
     ]
 
 
@@ -286,7 +288,7 @@ def _edit(body: bytes) -> _Edit:
             in_parts=said.get("detail") == IN_PARTS,
             keeps=bool(said.get("keep", False)),
         )
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UsageError("staging.bad_request") from error
 
 

@@ -14,9 +14,11 @@ from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message, Scope
 
 from qwen_vl_app.api import bodies
+from qwen_vl_app.api.clips import clip_routes
 from qwen_vl_app.api.dropped import dropped_routes
 from qwen_vl_app.api.guard import PROFILE_COOKIE
 from qwen_vl_app.api.uploads import BODIES_AT_ONCE, body_of, upload_routes
+from qwen_vl_app.api.views import view_routes
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.batch import BatchRuns
 from qwen_vl_app.chat import Question, Table
@@ -97,13 +99,36 @@ def test_a_picture_is_turned_cropped_and_paged(assistant: Assistant) -> None:
     assert [each["page"] for each in browser.get(f"/app/uploads?ids={paper['id']},{beside['id']}").json()] == [0, 1]
 
 
-@pytest.mark.parametrize("body", ["[]", "{", '{"crop": [1]}', '{"crop": [0, 0, NaN, 1]}', '{"page": "x"}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *("[]", "{", '{"crop": [1]}', '{"crop": [0, 0, NaN, 1]}', '{"page": "x"}', '{"turn": Infinity}'),
+        *('{"page": 1e999}', '{"page": -1e999}', '{"turn": NaN}', '{"crop": [1e999, 0, 1, 1]}', "[" * 4000),
+        '{"a":' * 700 + "1" + "}" * 700,
+    ],
+)
 def test_an_edit_that_makes_no_sense_is_refused(assistant: Assistant, body: str) -> None:
     """Whatever a stranger's script sends is a sentence, and the picture stays."""
     browser = _browser(assistant)
     chip = browser.post("/app/uploads?name=a.png", content=png()).json()
     assert "problem" in browser.post(f"/app/uploads/{chip['id']}", content=body).json()
     assert len(browser.get(f"/app/uploads?ids={chip['id']}").json()) == 1
+
+
+@pytest.mark.parametrize("number", ["0", "9" * 18, "9" * 19, "9" * 30, "9" * 5000])
+def test_a_number_that_nothing_has_is_a_sentence_however_long(assistant: Assistant, number: str) -> None:
+    """Turns and pictures have numbers in addresses, and anybody can write any."""
+    made = (upload_routes, view_routes, clip_routes)
+    browser = TestClient(
+        Starlette(routes=[each for routes in made for each in routes(lambda: assistant)]), cookies={PROFILE_COOKIE: ANN}
+    )
+    for path in (
+        *(f"/app/pictures/{number}/view", f"/app/pictures/{number}/cut?box=0,0,1,1&size=10,10"),
+        *(f"/app/answers/{number}", f"/app/clips/{number}", f"/app/samples/{number}"),
+        *(f"/app/pages/{number}/0", f"/app/pages/1/{number}"),
+    ):
+        reply = browser.get(path, headers={"sec-fetch-dest": "iframe"})
+        assert (reply.status_code, bool(reply.text)) == (404, True), path
 
 
 def test_another_browser_sees_edits_and_removes_nothing(assistant: Assistant) -> None:
