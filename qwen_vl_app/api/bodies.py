@@ -10,15 +10,14 @@ import asyncio
 import codecs
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
 import anyio.to_thread
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData
-from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope
 
@@ -121,15 +120,18 @@ _TAGS = ("part_", "role_")
 
 @asynccontextmanager
 async def read_form(request: Request, *, limit_bytes: int, fields: tuple[str, ...]) -> AsyncIterator[FormData]:
-    """Return the fields and files of a multipart body; files are closed afterwards. Raises UsageError.
+    """Return the fields and files of a multipart body, held in memory and closed afterwards. Raises UsageError.
 
-    A field beyond `fields` is refused by its name.
+    `Request.form` would write what is larger than a megabyte into the machine's temporary folder. A field beyond `fields` is refused by its name.
     """
     _require_type(request, "multipart/form-data")
     inner = Request(request.scope, limited(request, limit_bytes=limit_bytes))
     try:
-        form = await inner.form(max_files=8, max_fields=8, max_part_size=1 << 20)
-    except (HTTPException, MultiPartException) as error:
+        async with aclosing(inner.stream()) as stream:
+            parser = MultiPartParser(inner.headers, stream, max_files=8, max_fields=8, max_part_size=1 << 20)
+            parser.spool_max_size = limit_bytes
+            form = await parser.parse()
+    except MultiPartException as error:
         raise UsageError("api.bad_form") from error
     try:
         for name in form:
