@@ -5,6 +5,7 @@ Knows how the parts fit; does not know what they do. Nothing heavy is imported b
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,7 @@ from qwen_vl_app.engine.verified import MEMORY_NAME
 from qwen_vl_app.errors import Reason
 from qwen_vl_app.forms import FORMS_NAME, form_erasing
 from qwen_vl_app.logs import write_to
+from qwen_vl_app.own_files import close_to_others
 from qwen_vl_app.own_tasks import TASKS_NAME, OwnTasks
 from qwen_vl_app.records import Records
 from qwen_vl_app.scratch import SCRATCH_NAME
@@ -257,6 +259,7 @@ def current() -> Assistant:
     with _lock:
         if not _instances:
             assistant = build_assistant(load_settings(), checks_models=True)
+            _close_to_others(assistant.settings)
             _begin_log(assistant.settings)
             assistant.open(courtesy_s=COURTESY_S)
             _instances.append(assistant)
@@ -299,6 +302,14 @@ def close_current() -> None:
         assistant.close()
     for end in logs:
         end()
+
+
+def _close_to_others(settings: Settings) -> None:
+    """Close what lies in the data folder already, also where a site keeps nothing any more and no history is opened."""
+    from qwen_vl_app.history.store import is_the_historys
+
+    with contextlib.suppress(OSError):  # there is none yet
+        close_to_others(settings.data_dir, is_ours=lambda name: name in _NEIGHBOURS or is_the_historys(name))
 
 
 def _begin_log(settings: Settings) -> None:

@@ -138,8 +138,12 @@ def test_what_a_backup_puts_back_is_closed_also_for_what_comes_after(data: Path,
         assert open_to_others(fresh.parent) == set()
 
 
-def test_what_versions_of_before_left_open_is_closed_at_the_start(data: Path) -> None:
+@pytest.mark.parametrize("keep", ["until_erased", "nothing"])
+def test_what_versions_of_before_left_open_is_closed_at_the_start(
+    keep: str, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However deep it lies; what is not the app's own stays as its owner has it, with the folder that they share."""
+    monkeypatch.setenv("QWEN_VL_KEEP", keep)
     left = ("batches/dropped/x/y/a.png", "tasks/t.json", "pictures/00/p", "logs/app.log", "forms/filled/f/form.json")
     for name in (*left, "history.db-wal.kept", "damaged-1/history.db", "notes/of-mine.txt"):
         file = data / name

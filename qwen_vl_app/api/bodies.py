@@ -122,7 +122,8 @@ _TAGS = ("part_", "role_")
 async def read_form(request: Request, *, limit_bytes: int, fields: tuple[str, ...]) -> AsyncIterator[FormData]:
     """Return the fields and files of a multipart body, held in memory and closed afterwards. Raises UsageError.
 
-    `Request.form` would write what is larger than a megabyte into the machine's temporary folder. A field beyond `fields` is refused by its name.
+    `Request.form` would write what is larger than a megabyte into the machine's temporary folder. A field beyond `fields`
+    is refused by its name.
     """
     _require_type(request, "multipart/form-data")
     inner = Request(request.scope, limited(request, limit_bytes=limit_bytes))

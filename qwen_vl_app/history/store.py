@@ -75,7 +75,7 @@ class HistoryStore(Reading, TurnKeeping, Changing):
         self._folder = kind(folder) if folder is not None and is_kept else MemoryFolder(first_id=first_id)
         self._notices: tuple[Reason, ...] = ()
         self._audit = AuditLog()
-        self._folder.is_ours = lambda name: name in neighbours or _is_the_historys(name)
+        self._folder.is_ours = lambda name: name in neighbours or is_the_historys(name)
         if self._folder.is_on_disk:
             self._folder.after_write = self._audit.flush
             self._folder.before_close = self._audit.put_away
@@ -289,5 +289,6 @@ class HistoryStore(Reading, TurnKeeping, Changing):
             self._audit.note(session, kind, owner=owner, facts=dict(facts))
 
 
-def _is_the_historys(name: str) -> bool:
+def is_the_historys(name: str) -> bool:
+    """Tell what a history keeps in its folder by its name."""
     return name in _NAMES or name.startswith(_BEGINNINGS)
