@@ -30,6 +30,7 @@ from qwen_vl_app.api.slashes import slash_middleware  # noqa: E402
 from qwen_vl_app.api.uploads import upload_routes  # noqa: E402
 from qwen_vl_app.api.views import view_routes  # noqa: E402
 from qwen_vl_app.config import ADDRESS, configured_port, pass_on  # noqa: E402
+from qwen_vl_app.own_files import close_new_files  # noqa: E402
 from qwen_vl_app.ui.browser_part import PARTS, part_scripts  # noqa: E402
 
 DRIVER_POLL_S = 2.0
@@ -40,6 +41,7 @@ RESTART_STATUS = 75
 @asynccontextmanager
 async def lifespan(_: st.App) -> AsyncIterator[None]:
     """Begin to load the model with the process, not with the first browser; let everything go at the end."""
+    close_new_files()  # also those that a library makes
     port = st.get_option("server.port")
     if await asyncio.to_thread(listens_at, port):  # another server than Streamlit's does not tell its own
         pass_on({"port": port})  # where commands look for this app

@@ -5,6 +5,7 @@ Knows how the parts fit; does not know what they do. Nothing heavy is imported b
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -26,8 +27,10 @@ from qwen_vl_app.engine.verified import MEMORY_NAME
 from qwen_vl_app.errors import Reason
 from qwen_vl_app.forms import FORMS_NAME, form_erasing
 from qwen_vl_app.logs import write_to
+from qwen_vl_app.own_files import close_to_others
 from qwen_vl_app.own_tasks import TASKS_NAME, OwnTasks
 from qwen_vl_app.records import Records
+from qwen_vl_app.scratch import SCRATCH_NAME
 
 if TYPE_CHECKING:
     from qwen_vl_app.engine.remote import OwnApp
@@ -48,6 +51,8 @@ _batch_runs: list[BatchRuns] = []
 _logs: list[Callable[[], None]] = []
 """Empty, or what ends the log of this process."""
 LOGS_NAME = "logs"
+_NEIGHBOURS = frozenset({FORMS_NAME, LOGS_NAME, MEMORY_NAME, RUNS_NAME, SCRATCH_NAME, TASKS_NAME})
+"""What lies in the data folder beside the history."""
 
 
 def build_assistant(settings: Settings, *, checks_models: bool = False) -> Assistant:
@@ -151,6 +156,7 @@ def _build_history(settings: Settings, *, is_beside: bool = False) -> HistorySto
         keeping=Keeping(mode, days=settings.keep_days),
         is_beside=is_beside,
         largest_upload_bytes=settings.largest_upload_bytes,
+        neighbours=_NEIGHBOURS,
     )
     history.erase_also(RUNS_NAME, RunErasing(settings.data_dir / RUNS_NAME))
     history.erase_also(FORMS_NAME, form_erasing(settings.data_dir / FORMS_NAME))
@@ -275,6 +281,7 @@ def current() -> Assistant:
     with _lock:
         if not _instances:
             assistant = build_assistant(load_settings(), checks_models=True)
+            _close_to_others(assistant.settings)
             _begin_log(assistant.settings)
             assistant.open(courtesy_s=COURTESY_S)
             _instances.append(assistant)
@@ -317,6 +324,14 @@ def close_current() -> None:
         assistant.close()
     for end in logs:
         end()
+
+
+def _close_to_others(settings: Settings) -> None:
+    """Close what lies in the data folder already, also where a site keeps nothing any more and no history is opened."""
+    from qwen_vl_app.history.store import is_the_historys
+
+    with contextlib.suppress(OSError):  # there is none yet
+        close_to_others(settings.data_dir, is_ours=lambda name: name in _NEIGHBOURS or is_the_historys(name))
 
 
 def _begin_log(settings: Settings) -> None:

@@ -84,7 +84,10 @@ def load_known_answers(folder: Path) -> tuple[KnownAnswer, ...]:
         return ()
     except OSError as error:
         raise ValueError(str(error)) from error
-    entries = json.loads(listing)
+    try:
+        entries = json.loads(listing)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
     if not isinstance(entries, list):
         raise ValueError("no list")
     try:

@@ -10,10 +10,13 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from qwen_vl_app.own_files import begin_file, make_folder
 
 LOG_NAME = "app.log"
 LOG_BYTES = 2**20
@@ -66,7 +69,7 @@ def write_to(folder: Path) -> Callable[[], None]:
 
     Of strangers only who they are, where, and the kind of error is written: their sentences may hold anything. Raises OSError.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder)
     handler = _QuietHandler(
         folder / LOG_NAME,
         maxBytes=LOG_BYTES,
@@ -108,6 +111,10 @@ def _guarded(make: Callable[..., logging.LogRecord]) -> Callable[..., logging.Lo
 
 
 class _QuietHandler(RotatingFileHandler):
+    def _open(self) -> TextIOWrapper:
+        begin_file(Path(self.baseFilename))
+        return super()._open()
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
         """Do without the line: on a full disk, the usual way would print it with whatever it was made of."""
 

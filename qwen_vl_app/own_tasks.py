@@ -18,6 +18,7 @@ from typing import Any
 
 from qwen_vl_app.chat import Detail, ErasedBeside
 from qwen_vl_app.errors import HistoryError, UsageError
+from qwen_vl_app.own_files import make_folder, new_file
 
 TASKS_NAME = "tasks"
 """The folder of a site's tasks, in its data folder."""
@@ -118,8 +119,8 @@ class OwnTasks:
         target = self._file(owner)
         partial = target.with_suffix(".part")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
+            make_folder(target.parent)
+            with new_file(partial) as file:
                 file.write(as_file(tasks))
                 file.flush()
                 os.fsync(file.fileno())

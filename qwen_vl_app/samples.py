@@ -30,7 +30,7 @@ def load_samples(folder: Path) -> tuple[Sample, ...]:
     listing = folder / "samples" / "samples.json"
     try:
         entries = json.loads(listing.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return ()
     samples = [_read(listing.parent, entry) for entry in entries] if isinstance(entries, list) else []
     return tuple(sample for sample in samples if sample is not None)

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from qwen_vl_app.own_files import make_folder
+
 SCRATCH_NAME = "scratch"
 _PREFIX = "being-made-"
 
@@ -30,7 +32,7 @@ class Scratch:
     def directory(self, owner: str) -> Iterator[Path]:
         """Yield a new folder for an owner's files, and remove it with everything in it. Raises OSError where none can be made."""
         with self._lock:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self._folder)
             made = Path(tempfile.mkdtemp(prefix=_prefix_of(owner), dir=self._folder))
             self._in_use.add(made)
         try:

@@ -13,7 +13,8 @@ from qwen_vl_app.config import ROOT, load_settings
 from qwen_vl_app.doctor import run_known_answers
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.errors import InferenceError, Reason
-from qwen_vl_app.known_answers import KnownAnswersResult, load_known_answers
+from qwen_vl_app.known_answers import LISTING, KnownAnswersResult, load_known_answers
+from qwen_vl_app.samples import load_samples
 from qwen_vl_app.texts import render
 from tests.hub_parts import WAIT_S, a_file, an_assistant, replace_settings
 
@@ -111,6 +112,16 @@ def test_a_damaged_list_is_told(tmp_path: Path, entries: object) -> None:
     assert result.reasons == (Reason("known.unreadable", model="demo"),)
     assert result.total == 0
     assert not engine.requests
+
+
+def test_lists_that_are_nested_without_end_are_damaged_ones(tmp_path: Path) -> None:
+    """A model's folder may come from anybody; Python gives up on such a text with an error of another kind."""
+    (tmp_path / LISTING).write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(ValueError, match="nested"):
+        load_known_answers(tmp_path)
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "samples.json").write_text("[" * 100_000, encoding="utf-8")
+    assert load_samples(tmp_path) == ()
 
 
 @pytest.mark.parametrize(("name", "least"), [("demo", 32), ("demo-relative", 14)])

@@ -10,20 +10,22 @@ import asyncio
 import codecs
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import anyio.to_thread
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData
-from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope
 
 from qwen_vl_app.errors import QueueFullError, UsageError
 
 READ_TIMEOUT_S = 60.0
+SLOWEST_BYTES_PER_S = 16 * 1024
+"""A file from a person may take its time, as long as it comes on at this rate, all in all."""
 MOST_DRAINED = 4
 """How many times the limit is read and thrown away, so that a client that only writes gets to see the refusal."""
 LONGEST_FIELD = 40
@@ -118,15 +120,19 @@ _TAGS = ("part_", "role_")
 
 @asynccontextmanager
 async def read_form(request: Request, *, limit_bytes: int, fields: tuple[str, ...]) -> AsyncIterator[FormData]:
-    """Return the fields and files of a multipart body; files are closed afterwards. Raises UsageError.
+    """Return the fields and files of a multipart body, held in memory and closed afterwards. Raises UsageError.
 
-    A field beyond `fields` is refused by its name.
+    `Request.form` would write what is larger than a megabyte into the machine's temporary folder. A field beyond `fields`
+    is refused by its name.
     """
     _require_type(request, "multipart/form-data")
     inner = Request(request.scope, limited(request, limit_bytes=limit_bytes))
     try:
-        form = await inner.form(max_files=8, max_fields=8, max_part_size=1 << 20)
-    except (HTTPException, MultiPartException) as error:
+        async with aclosing(inner.stream()) as stream:
+            parser = MultiPartParser(inner.headers, stream, max_files=8, max_fields=8, max_part_size=1 << 20)
+            parser.spool_max_size = limit_bytes
+            form = await parser.parse()
+    except MultiPartException as error:
         raise UsageError("api.bad_form") from error
     try:
         for name in form:
@@ -173,6 +179,41 @@ def limited(request: Request, *, limit_bytes: int) -> Receive:
             raise UsageError("api.body_too_slow") from error
 
     return receive
+
+
+async def read_patiently(request: Request) -> AsyncIterator[bytes]:
+    """Yield a file's body as it comes: nothing of it for a minute, or far too little all in all, is no sending.
+
+    What is yielded counts as held until whoever answers gives it back. Raises UsageError, QueueFullError, ClientDisconnect.
+    """
+    clock, pieces = asyncio.get_running_loop().time, request.stream()
+    began, read = clock(), 0
+    while True:
+        try:
+            async with asyncio.timeout_at(min(clock(), began + read / SLOWEST_BYTES_PER_S) + READ_TIMEOUT_S):
+                piece = await anext(pieces, None)
+        except TimeoutError as error:
+            raise UsageError("api.body_too_slow") from error
+        if piece is None:
+            return
+        read += len(piece)
+        HELD.take(request.scope, len(piece))
+        yield piece
+
+
+class Turns:
+    """So many bodies at a time of each owner, whose others wait: nobody waits for what somebody else sends. One event loop."""
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
+        self._of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def of(self, owner: str) -> AsyncIterator[None]:
+        """Wait for an owner's turn and have it."""
+        turn = self._of.setdefault(owner, asyncio.Semaphore(self._at_once))  # it lives while somebody waits or has it
+        async with turn:
+            yield
 
 
 def _require_type(request: Request, wanted: str) -> None:

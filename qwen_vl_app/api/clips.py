@@ -16,6 +16,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from qwen_vl_app.api.guard import profile_of
+from qwen_vl_app.api.row_numbers import know_row_numbers
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.chat import Rendition
 from qwen_vl_app.errors import AppError, HistoryError, UsageError
@@ -38,11 +39,12 @@ class Piece:
 
 def clip_routes(current: Callable[[], Assistant]) -> list[Route]:
     """Return the routes; `current` returns the assistant and is called in a thread, for it may have to open it."""
+    know_row_numbers()
 
     async def play(request: Request) -> Response:
         return await run_in_threadpool(_play, current, request)
 
-    return [Route(CLIPS + "/{picture_id:int}", play, methods=["GET"])]
+    return [Route(CLIPS + "/{picture_id:row}", play, methods=["GET"])]
 
 
 def _play(current: Callable[[], Assistant], request: Request) -> Response:

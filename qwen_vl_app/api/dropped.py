@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from qwen_vl_app.api.bodies import HELD, Turns
 from qwen_vl_app.api.guard import profile_of
 from qwen_vl_app.api.uploads import BODIES_AT_ONCE, body_of, language_of
 from qwen_vl_app.assistant import Assistant
@@ -37,24 +38,29 @@ class _Drops:
     def __init__(self, current: Callable[[], Assistant], current_runs: Callable[[], BatchRuns]) -> None:
         self._current = current
         self._current_runs = current_runs
-        self._bodies = asyncio.Semaphore(BODIES_AT_ONCE)
+        self._bodies = Turns(BODIES_AT_ONCE)
+        self._writes = asyncio.Semaphore(BODIES_AT_ONCE)
 
     async def add(self, request: Request) -> Response:
         """Take one file; the reply tells what lies in the drop now, or in one sentence why it was not taken."""
         try:
             owner = _owner(request)
             assistant = await run_in_threadpool(self._current)
-            async with self._bodies:
+            async with self._bodies.of(owner):
                 data = await body_of(request, limit=assistant.settings.max_upload_mb * 2**20)
                 runs = await run_in_threadpool(self._current_runs)
                 name = request.query_params.get("name", "")[:1024]
-                there = await run_in_threadpool(runs.dropped.add, owner, request.path_params["drop_id"], name, data)
+                drop_id = request.path_params["drop_id"]
+                async with self._writes:
+                    there = await run_in_threadpool(runs.dropped.add, owner, drop_id, name, data)
             return JSONResponse({"count": there.count, "bytes": there.size_bytes})
         except AppError as error:
             # A file that is no picture is an ordinary answer: browsers cry out over any other status.
             return JSONResponse({"problem": render(error, language_of(request))})
         except ClientDisconnect:
             return Response(status_code=499)
+        finally:
+            HELD.give_back(request.scope)
 
     async def remove(self, request: Request) -> Response:
         """Clear a drop away that nobody wants to run over."""

@@ -13,6 +13,7 @@ import re
 import secrets
 from collections.abc import Collection
 from html.parser import HTMLParser
+from http import HTTPStatus
 from pathlib import Path
 from typing import TypeAlias
 
@@ -138,15 +139,20 @@ class GuardMiddleware:
         else:
             profile = profile_of(headers.get("cookie", "")) or secrets.token_hex(16)
             is_secure = public is not None and public[0] == "https"
-            await self._app(scope, receive, self._dressed(send, profile=profile, is_secure=is_secure))
+            dress = self._dressed(send, profile=profile, is_secure=is_secure, is_page=_wants_a_page(headers))
+            await self._app(scope, receive, dress)
 
-    def _dressed(self, send: Send, *, profile: str | None = None, is_secure: bool = False) -> Send:
+    def _dressed(
+        self, send: Send, *, profile: str | None = None, is_secure: bool = False, is_page: bool = False
+    ) -> Send:
         async def dressed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)  # a route with a stricter policy of its own keeps that
-                if profile is not None and headers.get("content-type", "").startswith("text/html"):
+                # A browser that kept the page and lost its cookie is told that the page is as it was, and no more.
+                is_unchanged = is_page and message["status"] == HTTPStatus.NOT_MODIFIED
+                if profile is not None and (is_unchanged or headers.get("content-type", "").startswith("text/html")):
                     headers.append(
                         "Set-Cookie",
                         f"{PROFILE_COOKIE}={profile}; Path=/; Max-Age={PROFILE_MAX_AGE_S}; HttpOnly; SameSite=Strict"
@@ -222,6 +228,11 @@ def _lost_its_cookie(headers: Headers) -> bool:
     Browsers hold a SameSite=Strict cookie back then; a new one would replace it, and with it the person's history.
     """
     return headers.get("sec-fetch-site") == "cross-site" and profile_of(headers.get("cookie", "")) is None
+
+
+def _wants_a_page(headers: Headers) -> bool:
+    """Return whether a browser asks for the page itself, and not for one of its parts."""
+    return headers.get("sec-fetch-dest", "document") == "document" and "text/html" in headers.get("accept", "")
 
 
 def _host_and_port(text: str, scheme: str) -> tuple[str, int] | None:

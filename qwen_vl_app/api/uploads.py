@@ -20,7 +20,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from qwen_vl_app.api.bodies import HELD, Turns, read_patiently
 from qwen_vl_app.api.guard import profile_of
+from qwen_vl_app.api.row_numbers import know_row_numbers
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.chat import Box, Detail, Rendition, StagedPicture
 from qwen_vl_app.corrections import text_as_it_stands
@@ -32,7 +34,7 @@ UPLOADS = "/app/uploads"
 ANSWERS = "/app/answers"
 PICTURES = "/app/pictures"
 BODIES_AT_ONCE = 4
-"""Each may be as large as a file may be, in memory."""
+"""Of one browser, and files that are looked at; the rest wait."""
 EDIT_BYTES = 4096
 HEADER_BYTES = 8192
 """Enough to tell a clip from a picture."""
@@ -42,6 +44,7 @@ PREFLIGHT = "preflight."
 
 def upload_routes(current: Callable[[], Assistant]) -> list[Route]:
     """Return the routes; `current` returns the assistant and is called in a thread, for it may have to open it."""
+    know_row_numbers()
     doors = _Uploads(current)
     return [
         Route(UPLOADS, doors.add, methods=["POST"]),
@@ -49,8 +52,8 @@ def upload_routes(current: Callable[[], Assistant]) -> list[Route]:
         Route(UPLOADS + "/{staged_id}", doors.edit, methods=["POST"]),
         Route(UPLOADS + "/{staged_id}", doors.remove, methods=["DELETE"]),
         Route(UPLOADS + "/{staged_id}/view", doors.view, methods=["GET"]),
-        Route(PICTURES + "/{picture_id:int}/{rendition}", doors.picture, methods=["GET"]),
-        Route(ANSWERS + "/{turn_id:int}", doors.answer, methods=["GET"]),
+        Route(PICTURES + "/{picture_id:row}/{rendition}", doors.picture, methods=["GET"]),
+        Route(ANSWERS + "/{turn_id:row}", doors.answer, methods=["GET"]),
     ]
 
 
@@ -76,18 +79,20 @@ class _Edit:
 class _Uploads:
     def __init__(self, current: Callable[[], Assistant]) -> None:
         self._current = current
-        self._bodies = asyncio.Semaphore(BODIES_AT_ONCE)
+        self._bodies = Turns(BODIES_AT_ONCE)
+        self._looks = asyncio.Semaphore(BODIES_AT_ONCE)
 
     async def add(self, request: Request) -> Response:
         async def work(assistant: Assistant, owner: str) -> Response:
-            async with self._bodies:
+            async with self._bodies.of(owner):
                 settings = assistant.settings
                 data = await body_of(
                     request, limit=settings.max_upload_mb * 2**20, clip_limit=settings.max_clip_mb * 2**20
                 )
                 name = request.query_params.get("name", "")[:255]
                 detail = _detail(request.query_params.get("detail", ""))
-                picture = await run_in_threadpool(assistant.intake.stage_first_readable, data, name, detail=detail)
+                async with self._looks:
+                    picture = await run_in_threadpool(assistant.intake.stage_first_readable, data, name, detail=detail)
                 picture = replace(picture, in_parts=request.query_params.get("detail") == IN_PARTS)
             assistant.staging.put(owner, picture)
             return JSONResponse(_chip(assistant, picture, request))
@@ -168,6 +173,8 @@ class _Uploads:
             return JSONResponse({"problem": render(error, language_of(request))}, status_code=status)
         except ClientDisconnect:
             return Response(status_code=499)
+        finally:
+            HELD.give_back(request.scope)
 
 
 def _said(assistant: Assistant, owner: str, turn_id: int, language: Language) -> str:
@@ -281,21 +288,21 @@ def _edit(body: bytes) -> _Edit:
             in_parts=said.get("detail") == IN_PARTS,
             keeps=bool(said.get("keep", False)),
         )
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UsageError("staging.bad_request") from error
 
 
 async def body_of(request: Request, *, limit: int, clip_limit: int = 0) -> bytes:
     """Return a body of at most `limit` bytes, of a clip at most `clip_limit`, where that is more.
 
-    Raises ImageTooLargeError without having held more than that.
+    Raises ImageTooLargeError without having held more than that, and what `read_patiently` raises.
     """
     most = max(limit, clip_limit)
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > most:
         raise ImageTooLargeError("image.too_many_bytes", size=int(announced), limit=most)
     parts = bytearray()
-    async for part in request.stream():
+    async for part in read_patiently(request):
         parts += part
         if len(parts) > limit:
             allowed = limit if sniff_clip(bytes(parts[:HEADER_BYTES])) is None else most

@@ -19,6 +19,7 @@ from starlette.routing import Route
 from qwen_vl_app.answers import page_of
 from qwen_vl_app.api.guard import profile_of
 from qwen_vl_app.api.page_walls import PAGE_POLICY, SCRIPTS_POLICY, walled_in
+from qwen_vl_app.api.row_numbers import know_row_numbers
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.chat import Box, Rendition
 from qwen_vl_app.errors import AppError, UsageError
@@ -33,11 +34,12 @@ _NO_STORE = {"Cache-Control": "no-store"}
 
 def view_routes(current: Callable[[], Assistant]) -> list[Route]:
     """Return the routes; `current` returns the assistant and is called in a thread, for it may have to open it."""
+    know_row_numbers()
     doors = _Views(current)
     return [
-        Route(PICTURES + "/{picture_id:int}/cut", doors.cut, methods=["GET"]),
-        Route(SAMPLES + "/{number:int}", doors.sample, methods=["GET"]),
-        Route(PAGES + "/{turn_id:int}/{number:int}", doors.page, methods=["GET"]),
+        Route(PICTURES + "/{picture_id:row}/cut", doors.cut, methods=["GET"]),
+        Route(SAMPLES + "/{number:row}", doors.sample, methods=["GET"]),
+        Route(PAGES + "/{turn_id:row}/{number:row}", doors.page, methods=["GET"]),
     ]
 
 

@@ -5,6 +5,8 @@ Knows names from browsers, room on the disk and who dropped what. Does not know 
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import re
 import shutil
 import threading
@@ -16,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from qwen_vl_app.batch.source import ENDINGS
 from qwen_vl_app.errors import BatchError, UsageError
 from qwen_vl_app.imaging import clean_name
+from qwen_vl_app.own_files import FOLDER_MODE, make_folder, write_new
 
 DROPPED_NAME = "dropped"
 MAX_FILES = 20_000
@@ -29,6 +32,8 @@ _KNOWN_DROPS = 100
 """Drops of which the count is kept in memory."""
 _ID = re.compile(r"[0-9a-f]{32}")
 _OWNER = re.compile(r"[0-9a-z]{1,64}")
+_HASHED = "of-"
+"""Begins the names of owners' folders; no owner's own name has such a sign."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +91,9 @@ class DroppedFiles:
                     drop.joinpath(*(clean_name(part) for part in parts[:-1][:MAX_DEPTH]), clean_name(parts[-1])),
                     known.taken,
                 )
-                target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_folder(target.parent)
                 partial = target.with_name(f".{target.name}.part")
-                partial.write_bytes(data)
+                write_new(partial, data)
                 partial.replace(target)
                 known.there = Dropped(known.there.count + 1, known.there.size_bytes + len(data))
                 return known.there
@@ -97,9 +102,9 @@ class DroppedFiles:
 
     def _known(self, owner: str, drop_id: str, drop: Path) -> _Count:
         """Return what lies in a drop, which is made where there is none: counted once, and then kept up to date."""
-        drop.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(drop.parent)
         try:
-            drop.mkdir(mode=0o700)
+            drop.mkdir(mode=FOLDER_MODE)
         except FileExistsError:
             known = self._counts.pop(drop, None) or _Count(self.look(owner, drop_id), {})
         else:  # whoever deleted the one before it told nobody
@@ -119,7 +124,18 @@ class DroppedFiles:
         """Return where a drop lies. Raises UsageError for an id that no page makes."""
         if not _ID.fullmatch(drop_id) or not _OWNER.fullmatch(owner):
             raise UsageError("batch.drop.unknown")
-        return self._folder / owner / drop_id
+        return self._folder / folder_name(owner) / drop_id
+
+    def rename_old(self) -> None:
+        """Give drops of before their owner's folder as it is named now; `where_now` finds them for a run that knew them."""
+        for folder in _folders(self._folder):
+            if _OWNER.fullmatch(folder.name):
+                for drop in _folders(folder):
+                    with contextlib.suppress(OSError):  # held open: it stays where it is, and is found there
+                        make_folder(self._folder / folder_name(folder.name))
+                        drop.rename(self._folder / folder_name(folder.name) / drop.name)
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
 
     def holds(self, folder: Path) -> bool:
         """True where a folder is a drop, or lies in one."""
@@ -160,6 +176,33 @@ class DroppedFiles:
             except OSError:  # gone meanwhile, or held open: the next sweep finds it
                 continue
         return swept
+
+
+def folder_name(owner: str) -> str:
+    """Return the name of an owner's folder: not their own, which is what lets a browser in."""
+    return f"{_HASHED}{hashlib.sha256(owner.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
+
+
+def is_of(folder: Path, owner: str) -> bool:
+    """Tell by the name of a folder of drops whether it is an owner's, also by a name of before."""
+    return folder.name in (folder_name(owner), owner)
+
+
+def where_now(folder: Path) -> Path:
+    """Return where a drop lies, or a folder in it, that a run of before knew by its owner's own name; another as it is."""
+    for at in range(len(folder.parts) - 2, 0, -1):
+        above, owner, drop = folder.parts[at - 1 : at + 2]
+        if above == DROPPED_NAME and _OWNER.fullmatch(owner) and _ID.fullmatch(drop):
+            there = Path(*folder.parts[:at], folder_name(owner), *folder.parts[at + 1 :])
+            return there if there.is_dir() and not folder.is_dir() else folder
+    return folder
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        return [entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink()]
+    except OSError:
+        return []
 
 
 def _is_whole(file: Path) -> bool:

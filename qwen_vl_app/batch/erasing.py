@@ -11,11 +11,12 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from qwen_vl_app.assistant import LOCAL_OWNER
-from qwen_vl_app.batch.dropped import DROPPED_NAME
+from qwen_vl_app.batch.dropped import DROPPED_NAME, is_of, where_now
 from qwen_vl_app.batch.journal import JOURNAL_NAME
 from qwen_vl_app.batch.plan import PLAN_NAME, BatchPlan, load_plan
 from qwen_vl_app.chat import ErasedBeside
@@ -58,7 +59,11 @@ class RunErasing:
             for run, plan in gone.items():
                 self._stop(run.name)
                 doomed.append(run)
-                if plan is not None and self._is_drop(plan.folder) and owner in (None, plan.folder.parent.name):
+                if (
+                    plan is not None
+                    and self._is_drop(plan.folder)
+                    and (owner is None or is_of(plan.folder.parent, owner))
+                ):
                     doomed += [plan.folder] if plan.folder.name not in needed else []
                 runs += 1
             doomed += [
@@ -85,7 +90,7 @@ class RunErasing:
 
     def _drops(self, owner: str | None) -> Iterator[Path]:
         for folder in _folders(self._folder / DROPPED_NAME):
-            if owner in (None, folder.name):
+            if owner is None or is_of(folder, owner):
                 yield from _folders(folder)
 
     def _is_drop(self, folder: Path) -> bool:
@@ -112,9 +117,10 @@ class RunErasing:
 
 def _plan(run: Path) -> BatchPlan | None:
     try:
-        return load_plan((run / PLAN_NAME).read_text(encoding="ascii"))
+        plan = load_plan((run / PLAN_NAME).read_text(encoding="ascii"))
     except (OSError, UnicodeDecodeError, BatchError):
         return None  # damaged, and still to be forgotten
+    return replace(plan, folder=where_now(plan.folder))
 
 
 def _worked_in(folder: Path, since: datetime | None, until: datetime | None) -> bool:

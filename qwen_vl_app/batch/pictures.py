@@ -18,6 +18,7 @@ from qwen_vl_app.batch.rows import BatchRow, RowOutcome
 from qwen_vl_app.batch.source import FoundFile, SourceFolder
 from qwen_vl_app.chat import StagedPicture
 from qwen_vl_app.errors import BatchError, PictureError
+from qwen_vl_app.own_files import make_folder, write_new
 
 THUMBNAILS_NAME = "thumbnails"
 _DOCUMENTS = frozenset({"PDF", "TIFF"})
@@ -142,9 +143,9 @@ class Pictures:
         target = self._thumbnails / name
         if not target.exists():
             try:
-                target.parent.mkdir(mode=0o700, exist_ok=True)
+                make_folder(target.parent)
                 partial = target.with_suffix(".part")
-                partial.write_bytes(picture.thumbnail)
+                write_new(partial, picture.thumbnail)
                 partial.replace(target)
             except OSError as error:
                 raise BatchError("batch.journal.unwritable") from error

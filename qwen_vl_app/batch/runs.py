@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from qwen_vl_app.assistant import Assistant
-from qwen_vl_app.batch.dropped import DroppedFiles
+from qwen_vl_app.batch.dropped import DroppedFiles, is_of, where_now
 from qwen_vl_app.batch.erasing import RunErasing
 from qwen_vl_app.batch.exports import Export, ExportKind, export_rows, read_picture
 from qwen_vl_app.batch.journal import Journal, read_journal
@@ -33,6 +33,7 @@ from qwen_vl_app.batch.source import SourceFolder
 from qwen_vl_app.chat import StagedPicture
 from qwen_vl_app.errors import AppError, BatchError, HistoryError, UsageError
 from qwen_vl_app.forms import form_question
+from qwen_vl_app.own_files import FOLDER_MODE, make_folder, write_new
 from qwen_vl_app.texts import Language
 
 log = logging.getLogger(__name__)
@@ -82,8 +83,9 @@ class BatchRuns:
         self._sweeping: threading.Thread | None = None
 
     def start_sweeping(self) -> None:
-        """Sweep now and from time to time, on a thread of its own: an app may run for weeks."""
+        """Sweep now and from time to time, on a thread of its own: an app may run for weeks. What lies under names of before is named anew."""
         if self._sweeping is None:
+            self.dropped.rename_old()
             self._sweeping = threading.Thread(target=self._sweep_now_and_then, name="drops", daemon=True)
             self._sweeping.start()
 
@@ -145,9 +147,10 @@ class BatchRuns:
             plan = replace(plan, form=replace(plan.form, owner=plan.owner, source=run_id))
         folder = self._folder / run_id
         try:
-            folder.mkdir(mode=0o700, parents=True)
+            make_folder(self._folder)
+            folder.mkdir(mode=FOLDER_MODE)
             partial = folder / f"{PLAN_NAME}.part"
-            partial.write_text(dump_plan(plan), encoding="ascii")
+            write_new(partial, dump_plan(plan).encode("ascii"))
             partial.replace(folder / PLAN_NAME)
             self._begin(run_id, plan, retry_failed=False)
         except (OSError, AppError) as error:
@@ -240,7 +243,7 @@ class BatchRuns:
             self._runs.pop(run_id, None)
             with contextlib.suppress(BatchError):  # a damaged plan names no folder
                 plan = self.plan(run_id)
-                if plan.folder.parent.name == plan.owner and not self.is_needed(plan.folder, but_for=run_id):
+                if is_of(plan.folder.parent, plan.owner) and not self.is_needed(plan.folder, but_for=run_id):
                     self.dropped.delete(plan.folder)
             try:
                 shutil.rmtree(folder)
@@ -277,9 +280,10 @@ class BatchRuns:
     def plan(self, run_id: str) -> BatchPlan:
         """Return what a run is to do. Raises BatchError `batch.unknown`, `batch.plan_damaged`."""
         try:
-            return load_plan((self._known(run_id) / PLAN_NAME).read_text(encoding="ascii"))
+            plan = load_plan((self._known(run_id) / PLAN_NAME).read_text(encoding="ascii"))
         except (OSError, UnicodeDecodeError) as error:
             raise BatchError("batch.plan_damaged") from error
+        return replace(plan, folder=where_now(plan.folder))
 
     def progress(self, run_id: str) -> BatchProgress:
         """Return how far a run is: of its thread where it runs here, of its journal otherwise. Raises BatchError."""

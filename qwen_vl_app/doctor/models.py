@@ -99,6 +99,6 @@ def known_question(models: tuple[ModelFolder, ...], loaded: str = "") -> KnownQu
             check = json.loads((model.path / DEMO_MARK).read_text(encoding="utf-8"))["check"]
             picture = model.path / str(check["picture"])
             return KnownQuestion(picture.name, picture.read_bytes(), str(check["question"]), str(check["answer"]))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
     return None

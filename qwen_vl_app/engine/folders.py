@@ -255,7 +255,7 @@ def read_safetensors_header(file: Path, *, model: str) -> dict[str, dict[str, An
             if not 0 <= start <= stop or not isinstance(entry["dtype"], str) or not is_shape:
                 raise ValueError("offsets")
             end = max(end, stop)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ModelFolderError("engine.folder.bad_file", model=model, file=file.name) from error
     if 8 + length + end != size:
         raise ModelFolderError("engine.folder.truncated", model=model, file=file.name)

@@ -188,7 +188,7 @@ class RemoteEngine:
                 raise _UnreachableError("engine.remote.no_answer", address=self._place)
             name, context = str(chosen["id"]), int(chosen.get("max_model_len") or DEFAULT_CONTEXT_TOKENS)
             own = told_plan(chosen)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ModelError("engine.remote.no_answer", address=self._place) from error
         self._is_own = own is not None
         family = self._family(f"{name} {chosen.get('root', '')}") if own is None else FAMILIES[own[0]]
@@ -238,7 +238,7 @@ class RemoteEngine:
         try:
             # A server may refuse what is too large for it; then that size is not one of its own.
             return int(json.loads(body)["usage"]["prompt_tokens"]) if status == http.client.OK else -1
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ModelError("engine.remote.no_answer", address=self._place) from error
 
     def _family(self, names: str) -> Family:
@@ -336,7 +336,9 @@ def own_app(address: str, *, key: str = "") -> OwnApp | None:
         if not isinstance(sizes, dict):
             return None
         return OwnApp(str(models[0]["root"]), min(max(int(sizes.get("at_a_time", 1)), 1), MOST_AT_A_TIME))
-    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError):
+    except (
+        OSError, http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
+    ):  # fmt: skip
         return None
     finally:
         connection.close()

@@ -11,6 +11,7 @@ import logging
 from pathlib import Path
 
 from qwen_vl_app.engine.manifest import MANIFEST_NAME, Progress, hash_file, read_manifest, verify_manifest
+from qwen_vl_app.own_files import make_folder, write_new
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +58,9 @@ def _read(memory: Path | None) -> dict[str, dict[str, str]]:
 
 def _remember(memory: Path, folder: str, states: dict[str, str]) -> None:
     try:
-        memory.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(memory.parent)
         draft = memory.with_suffix(".draft")
-        draft.write_text(json.dumps({**_read(memory), folder: states}, indent=1), encoding="utf-8")
+        write_new(draft, json.dumps({**_read(memory), folder: states}, indent=1).encode())
         draft.replace(memory)
     except OSError:  # then it is hashed again next time, which costs seconds and no truth
         log.info("what was verified could not be kept", exc_info=True)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from qwen_vl_app.errors import FormError
+from qwen_vl_app.own_files import FILE_MODE, FOLDER_MODE, make_folder, new_file
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,8 @@ class Cabinet:
             self._adding.add(partial)
         try:
             _clear(partial)  # a run that is resumed after a kill fills the same form again
-            partial.mkdir(mode=0o700, parents=True)
+            make_folder(self._folder)
+            partial.mkdir(mode=FOLDER_MODE)
             for name, data in files.items():
                 _write(partial / _checked(name), data)
             partial.rename(target)
@@ -77,7 +79,7 @@ class Cabinet:
         folder = self._drawer(drawer)
         partial = folder / f".{_checked(name)}.{threading.get_ident()}.part"
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(folder)
             _write(partial, data)
             partial.replace(folder / name)
             _sync(folder)
@@ -113,7 +115,7 @@ class Cabinet:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
         with self._lock:
             try:
-                descriptor = os.open(folder / _checked(name), flags, 0o600)
+                descriptor = os.open(folder / _checked(name), flags, FILE_MODE)
                 try:
                     end = os.lseek(descriptor, 0, os.SEEK_END)
                     if end and not _ends_a_line(descriptor, end):
@@ -213,7 +215,7 @@ def _checked(name: str) -> str:
 
 
 def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
+    with new_file(path) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

@@ -97,7 +97,7 @@ def load_sampling(document: str) -> SamplingParams:
         kept = json.loads(document)
         chosen = {name: value for name, value in kept.items() if name not in _HELD}
         return SamplingParams(**{**chosen, "stop": tuple(kept["stop"])})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise HistoryError("history.record_damaged") from error
 
 
@@ -109,7 +109,7 @@ def load_schema(document: str) -> tuple[str | None, bool]:
         if not isinstance(schema, str | None):
             raise HistoryError("history.record_damaged")
         return schema, kept.get("is_schema_exact") is True
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise HistoryError("history.record_damaged") from error
 
 
@@ -122,7 +122,7 @@ def load_reasons(document: str) -> tuple[Reason, ...]:
     """Return a list of reasons. Raises HistoryError `history.record_damaged`."""
     try:
         return _reasons(json.loads(document))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise HistoryError("history.record_damaged") from error
 
 

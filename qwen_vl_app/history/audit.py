@@ -26,6 +26,7 @@ from qwen_vl_app.errors import HistoryError, Reason
 from qwen_vl_app.history.faults import translated
 from qwen_vl_app.history.folder import OpenFolder
 from qwen_vl_app.history.tables import AuditRow, FactRow
+from qwen_vl_app.own_files import begin_file
 
 log = logging.getLogger(__name__)
 
@@ -178,10 +179,8 @@ def _last_number_of(file: Path, rows: dict[int, str]) -> int:
 def _append(file: Path, lines: list[str]) -> None:
     if not lines:
         return
-    is_new = not file.exists()
+    begin_file(file)
     with file.open("ab") as stream:
-        if is_new:
-            file.chmod(0o600)
         stream.truncate(_whole_lines_bytes(file))
         stream.write("".join(f"{line}\n" for line in lines).encode("ascii"))
         stream.flush()

@@ -29,6 +29,7 @@ from qwen_vl_app.history.opening import DATABASE_NAME, EVERYTHING, PICTURES_NAME
 from qwen_vl_app.history.picture_files import PictureFiles
 from qwen_vl_app.history.quarantine import set_aside
 from qwen_vl_app.history.schema import copy_database, known_versions, look_at
+from qwen_vl_app.own_files import FOLDER_MODE, make_folder, new_file
 
 FORMAT, VERSION = "qwen-vl-history-backup", 1
 _MANIFEST = "manifest.json"
@@ -74,7 +75,6 @@ def back_up_in_use(folder: Path, target: Path) -> int:
         try:
             for _ in range(_TRIES):
                 copy_database(file, snapshot)
-                snapshot.chmod(0o600)
                 state = look_at(snapshot)
                 if not state.is_sound:
                     raise HistoryError("history.database_unsound")
@@ -117,13 +117,13 @@ def restore(folder: Path, source: Path) -> Reason | None:
     `history.not_a_backup`, `history.newer` and `history.in_use`.
     """
     with translated():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
         lock = FolderLock(folder)
         lock.acquire()
         fresh = folder / RESTORING_NAME
         try:
             shutil.rmtree(fresh, ignore_errors=True)
-            fresh.mkdir(mode=0o700)
+            fresh.mkdir(mode=FOLDER_MODE)
             try:
                 _unpack(source, fresh)
             except (
@@ -159,8 +159,7 @@ def _pack(partial: Path, snapshot: Path, files: PictureFiles, *, is_undisturbed:
         connection.execute("PRAGMA journal_mode=DELETE")
         keys = [row[0] for row in connection.execute("SELECT DISTINCT file FROM renditions ORDER BY file")]
     hashes: dict[str, str] = {}
-    with partial.open("wb") as stream:
-        partial.chmod(0o600)
+    with new_file(partial) as stream:
         with zipfile.ZipFile(stream, "w") as archive:
             hashes[DATABASE_NAME] = _add(archive, DATABASE_NAME, snapshot, zipfile.ZIP_DEFLATED)
             for key in keys:
@@ -209,7 +208,7 @@ def _unpack(source: Path, fresh: Path) -> None:
                 raise HistoryError("history.not_a_backup")
             file = fresh / PICTURES_NAME / key[:2] / key
             if not file.parent.is_dir():
-                file.parent.mkdir(parents=True, mode=0o700)
+                make_folder(file.parent)
                 folders |= {file.parent, file.parent.parent}
             _extract(archive, f"{PICTURES_NAME}/{key}", file, sha256=sha256)
         for folder in folders:
@@ -218,8 +217,7 @@ def _unpack(source: Path, fresh: Path) -> None:
 
 def _extract(archive: zipfile.ZipFile, entry: str, file: Path, *, sha256: str) -> None:
     digest = hashlib.sha256()
-    with archive.open(entry) as source, file.open("wb") as target:
-        file.chmod(0o600)
+    with archive.open(entry) as source, new_file(file) as target:
         while piece := source.read(_PIECE_BYTES):
             digest.update(piece)
             target.write(piece)

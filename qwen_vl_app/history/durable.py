@@ -9,14 +9,16 @@ import os
 import sys
 from pathlib import Path
 
+from qwen_vl_app.own_files import new_file
+
 TEMPORARY_SUFFIX = ".part"
 
 
 def write_file(file: Path, content: bytes) -> None:
-    """Put the content under its final name in one step. The folder's own entry is durable after `sync_folder`."""
+    """Put the content under its final name in one step, closed to other accounts. The folder's own entry is durable after `sync_folder`."""
     temporary = file.with_name(file.name + TEMPORARY_SUFFIX)
     try:
-        with temporary.open("wb") as stream:
+        with new_file(temporary) as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())

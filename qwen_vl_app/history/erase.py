@@ -42,7 +42,7 @@ _SCOPES: tuple[Scope, ...] = ("turn", "conversation", "period", "everything", "e
 TITLE_LENGTH = 60
 _SITE = ""
 """Stands in receipts where an owner stands, for what the site itself erased."""
-_SET_ASIDE = ("damaged-", "replaced-")
+SET_ASIDE = ("damaged-", "replaced-")
 _DOOMED = select(column("id", Integer)).select_from(table("doomed"))
 
 
@@ -396,4 +396,4 @@ def _caveats(folder: Path) -> tuple[Reason, ...]:
 def _set_aside_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return [entry for entry in folder.iterdir() if entry.name.startswith(_SET_ASIDE) and entry.is_dir()]
+    return [entry for entry in folder.iterdir() if entry.name.startswith(SET_ASIDE) and entry.is_dir()]

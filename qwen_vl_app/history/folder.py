@@ -23,6 +23,7 @@ from qwen_vl_app.history.faults import translated
 from qwen_vl_app.history.lock import FolderLock
 from qwen_vl_app.history.opening import DATABASE_NAME, PICTURES_NAME, prepare
 from qwen_vl_app.history.picture_files import PictureFiles
+from qwen_vl_app.own_files import FILE_MODE, close_to_others, make_folder
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,8 @@ class DataFolder:
         """False while an erasure has left traces that somebody else holds open."""
         self.erasures = 0
         """How many erasures there were since the folder was opened."""
+        self.is_ours: Callable[[str], bool] = lambda _name: False
+        """Tells which names in the folder are the app's own; what of before has them is closed to other accounts."""
         self.after_write: Callable[[OpenFolder], object] = lambda _opened: None
         """Called after every writing call that went well."""
         self.before_close: Callable[[OpenFolder], object] = lambda _opened: None
@@ -84,7 +87,9 @@ class DataFolder:
 
     def _open(self, *, port: int, first: Callable[[OpenFolder], tuple[Reason, ...]]) -> tuple[Reason, ...]:
         with translated(), ExitStack() as undo:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self.path)
+            if not close_to_others(self.path, is_ours=self.is_ours):
+                log.warning("not all of the data folder could be closed to other accounts")
             lock = FolderLock(self.path)
             lock.acquire(port=port)
             undo.callback(lock.release)
@@ -168,7 +173,7 @@ def refill_reserve(folder: Path) -> None:
         wanted = min(wanted, held + shutil.disk_usage(folder).free - _LEFT_FREE_BYTES)
         if wanted <= held:
             return
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, FILE_MODE)
         try:
             if sys.platform != "win32" and sys.platform != "darwin":
                 os.posix_fallocate(descriptor, 0, wanted)

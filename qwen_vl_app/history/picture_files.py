@@ -15,6 +15,7 @@ from pathlib import Path
 
 from qwen_vl_app.errors import HistoryError
 from qwen_vl_app.history.durable import sync_folder, write_file
+from qwen_vl_app.own_files import make_folder
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +54,7 @@ class PictureFiles:
                 if _holds(file, content):
                     continue
                 if not file.parent.is_dir():
-                    self._folder.mkdir(mode=0o700, exist_ok=True)
-                    file.parent.mkdir(exist_ok=True)
+                    make_folder(file.parent)
                     folders |= {self._folder, self._folder.parent}
                 write_file(file, content)
                 undo.callback(file.unlink, missing_ok=True)

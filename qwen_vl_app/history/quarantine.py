@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from qwen_vl_app.history.durable import sync_folder
+from qwen_vl_app.own_files import FOLDER_MODE
 
 
 def set_aside(folder: Path, names: tuple[str, ...], *, prefix: str = "damaged") -> str:
@@ -18,7 +19,7 @@ def set_aside(folder: Path, names: tuple[str, ...], *, prefix: str = "damaged") 
     number = 1
     while (aside := folder / f"{prefix}-{number}").exists():
         number += 1
-    aside.mkdir(mode=0o700)
+    aside.mkdir(mode=FOLDER_MODE)
     for name in names:
         if (folder / name).exists():
             (folder / name).rename(aside / name)

@@ -22,6 +22,7 @@ from qwen_vl_app.history.database import Database
 from qwen_vl_app.history.durable import TEMPORARY_SUFFIX, move_file
 from qwen_vl_app.history.faults import is_damage, translated
 from qwen_vl_app.history.tables import Base
+from qwen_vl_app.own_files import begin_file, make_folder
 
 SCRIPTS = Path(__file__).parent / "migrations"
 COMPANIONS = ("-wal", "-shm", "-journal")
@@ -65,9 +66,8 @@ def create(file: Path) -> None:
     with translated():
         for leftover in (fresh, *(fresh.with_name(fresh.name + end) for end in COMPANIONS)):
             leftover.unlink(missing_ok=True)
+        begin_file(fresh)  # SQLite gives its companions the same rights
         _migrate(fresh)
-        # SQLite gives its companions the same rights.
-        fresh.chmod(0o600)
         move_file(fresh, file)
 
 
@@ -85,7 +85,7 @@ def bring_up_to_date(file: Path, version: str, *, copies: Path) -> Path | None:
         raise HistoryError("history.newer", found=version, known=newest)
     copy = copies / f"history-{version}.db"
     with translated():
-        copies.mkdir(mode=0o700, exist_ok=True)
+        make_folder(copies)
         copy_database(file, copy)
     try:
         _migrate(file)
@@ -139,9 +139,13 @@ def copy_database(source: Path, target: Path) -> None:
     """Copy one state of a database, also while it is in use. Raises OSError and what SQLite raises."""
     partial = target.with_name(target.name + TEMPORARY_SUFFIX)
     partial.unlink(missing_ok=True)
-    with closing(_open_read_only(source)) as reader, closing(sqlite3.connect(partial)) as writer:
-        reader.backup(writer)
-    move_file(partial, target)
+    begin_file(partial)
+    try:
+        with closing(_open_read_only(source)) as reader, closing(sqlite3.connect(partial)) as writer:
+            reader.backup(writer)
+        move_file(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _open_read_only(file: Path) -> sqlite3.Connection:

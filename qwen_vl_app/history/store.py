@@ -9,7 +9,7 @@ The one front of its room: reading, keeping turns, changing, erasing and archive
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO
@@ -24,15 +24,17 @@ from qwen_vl_app.errors import HistoryError, Reason
 from qwen_vl_app.history import search_index
 from qwen_vl_app.history.answer_cache import CACHE_BYTES, AnswerCache
 from qwen_vl_app.history.archive import Check, believe, export_archive, import_archive
-from qwen_vl_app.history.audit import AuditLog, AuditReport, verify
+from qwen_vl_app.history.audit import AUDIT_NAME, AuditLog, AuditReport, verify
 from qwen_vl_app.history.backup import back_up, back_up_in_use, restore
 from qwen_vl_app.history.beside import FolderBeside
 from qwen_vl_app.history.changing import Changing
-from qwen_vl_app.history.erase import Eraser, OtherRecords
-from qwen_vl_app.history.folder import DataFolder, OpenFolder
+from qwen_vl_app.history.erase import SET_ASIDE, Eraser, OtherRecords
+from qwen_vl_app.history.folder import RESERVE_NAME, DataFolder, OpenFolder
 from qwen_vl_app.history.integrity import check_storage
 from qwen_vl_app.history.keeping import Keeping, KeepingMode, may_expire
+from qwen_vl_app.history.lock import LOCK_NAME
 from qwen_vl_app.history.memory import FIRST_ID, MemoryFolder
+from qwen_vl_app.history.opening import COPIES_NAME, DATABASE_NAME, PICTURES_NAME, RESTORING_NAME
 from qwen_vl_app.history.proof import find_traces
 from qwen_vl_app.history.reading import Reading
 from qwen_vl_app.history.tables import RenditionRow, TurnRow
@@ -43,6 +45,9 @@ log = logging.getLogger(__name__)
 
 LARGEST_UPLOAD_BYTES = 2**31
 """The most that any site may allow."""
+
+_NAMES = frozenset({AUDIT_NAME, COPIES_NAME, LOCK_NAME, PICTURES_NAME, RESERVE_NAME, RESTORING_NAME})
+_BEGINNINGS = (DATABASE_NAME, *SET_ASIDE)
 
 
 class HistoryStore(Reading, TurnKeeping, Changing):
@@ -60,8 +65,10 @@ class HistoryStore(Reading, TurnKeeping, Changing):
         first_id: int = FIRST_ID,
         is_beside: bool = False,
         largest_upload_bytes: int = LARGEST_UPLOAD_BYTES,
+        neighbours: Collection[str] = (),
     ) -> None:
         """Prepare. `is_beside` is for reading only, while another process uses the folder: a copy of that moment.
+        `neighbours` are the names of what else the app keeps in the folder.
 
         `largest_upload_bytes` is the most that a file may have which an archive brings in.
 
@@ -75,6 +82,7 @@ class HistoryStore(Reading, TurnKeeping, Changing):
         self._largest_upload_bytes = largest_upload_bytes
         self._notices: tuple[Reason, ...] = ()
         self._audit = AuditLog()
+        self._folder.is_ours = lambda name: name in neighbours or is_the_historys(name)
         if self._folder.is_on_disk:
             self._folder.after_write = self._audit.flush
             self._folder.before_close = self._audit.put_away
@@ -290,3 +298,8 @@ class HistoryStore(Reading, TurnKeeping, Changing):
             return
         with self._folder.writing() as opened, opened.database.writing() as session:
             self._audit.note(session, kind, owner=owner, facts=dict(facts))
+
+
+def is_the_historys(name: str) -> bool:
+    """Tell what a history keeps in its folder by its name."""
+    return name in _NAMES or name.startswith(_BEGINNINGS)

@@ -10,8 +10,8 @@ from typing import Literal
 
 import streamlit as st
 
-from qwen_vl_app.assistant import LOCAL_OWNER, Assistant
-from qwen_vl_app.errors import HistoryError
+from qwen_vl_app.assistant import Assistant
+from qwen_vl_app.errors import HistoryError, UsageError
 from qwen_vl_app.private import is_private
 from qwen_vl_app.ui.composer import show_composer
 from qwen_vl_app.ui.conversation import OpenConversation, read_conversation, show_conversation
@@ -36,12 +36,16 @@ PROFILE_COOKIE = "qvl_profile"
 """The guard in front of the page gives each browser one; the page only reads it."""
 
 
-def visit_of(assistant: Assistant) -> Visit:
-    """Return this run's visit: who asks, in which words, and what their tab keeps."""
+def visit_of(assistant: Assistant, *, owner: str | None = None) -> Visit:
+    """Return this run's visit: who asks, in which words, and what their tab keeps.
+
+    Streamlit's own page tests, which have no browser, say which `owner`. Raises UsageError `guard.no_cookie`.
+    """
     assistant.let_go_also(forget_pictures)
     state = page_state()
     state.read_address()
-    return Visit(assistant, owner_of_this_browser(), state, words_of(state, assistant.settings))
+    state.owner = owner or _owner_of_this_browser(state.owner)
+    return Visit(assistant, state.owner, state, words_of(state, assistant.settings))
 
 
 def show_chat_page(visit: Visit) -> None:
@@ -81,12 +85,17 @@ def show_chat_page(visit: Visit) -> None:
     visit.assistant.page_stands()
 
 
-def owner_of_this_browser() -> str:
-    """Return whose conversations these are: the browser's profile, or the local owner where there is no browser."""
+def _owner_of_this_browser(before: str) -> str:
+    """Return whose conversations these are: the browser's profile. Nobody is let in without one.
+
+    Where the browser went away during this run there is no request to ask any more; it is whose it was `before`.
+    """
+    if before and not st.context.headers:
+        return before
     profile = st.context.cookies.get(PROFILE_COOKIE)
-    # Streamlit's own page tests have no request to take cookies from.
-    is_profile = isinstance(profile, str) and re.fullmatch(r"[0-9a-f]{32}", profile)
-    return str(profile) if is_profile else LOCAL_OWNER
+    if not isinstance(profile, str) or not re.fullmatch(r"[0-9a-f]{32}", profile):
+        raise UsageError("guard.no_cookie")
+    return profile
 
 
 def _read(visit: Visit) -> OpenConversation:

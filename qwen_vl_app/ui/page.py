@@ -16,8 +16,8 @@ def resident_assistant() -> Assistant:
 
 
 try:
-    assistant = resident_assistant()
-except AppError as error:  # a setting that cannot be: there is nothing to show but why
+    visit = visit_of(resident_assistant())
+except AppError as error:  # a setting that cannot be, or a browser without its cookie: there is nothing to show but why
     st.error(render(error, Language.from_locale(st.context.locale)))
     st.stop()
-show_chat_page(visit_of(assistant))
+show_chat_page(visit)

@@ -115,6 +115,8 @@ class PageState:
     session: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Tells this state from the one that a tab had before, of a server that has begun anew since."""
     forms: FormsState = field(default_factory=FormsState)
+    owner: str = ""
+    """Whose tab this is, as its last request said."""
 
     def open(self, conversation_id: int | None) -> None:
         """Turn to another conversation; what was picked for the next question comes along."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,16 @@ import httpx
 import ollama
 import pytest
 from openai import OpenAI
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
+from qwen_vl_app.api.guard import PROFILE_COOKIE
+from qwen_vl_app.assistant import LOCAL_OWNER
+from qwen_vl_app.chat import Question
+from qwen_vl_app.history import HistoryStore
+from qwen_vl_app.texts import Language, t
 from tests.hub_parts import WAIT_S
 from tests.serving import free_port, serving
 
@@ -27,11 +37,20 @@ def app_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def app_url(app_folder: Path) -> Iterator[str]:
     """The app as people start it, but for the engine."""
+    history = HistoryStore(app_folder / "data")
+    history.open()
+    for owner, title in ((LOCAL_OWNER, OF_THE_COMMAND_LINE), (ANN, OF_ANN)):
+        history.begin_turn(owner, Question(title), title=title)
+    history.close()
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "tests.ui.served_app", str(port), str(app_folder)]
     with serving(command, log=app_folder / "log", is_ready=lambda: _is_ready(url)):
         yield url
+
+
+OF_THE_COMMAND_LINE, OF_ANN = "asked-in-the-terminal", "asked-by-ann"
+ANN = "a" * 32
 
 
 def _is_ready(url: str) -> bool:
@@ -98,6 +117,40 @@ def test_streams_pass_the_apps_own_compression_at_once_and_leaving_frees_the_mod
         assert whole.status_code == 200
 
 
+def _page_of(app_url: str, cookie: str) -> bytes:
+    """What the server sends for one drawing of the page to whoever opens its WebSocket, as a browser does."""
+    first, drawn = BackMsg(), b""
+    first.rerun_script.query_string = "lang=en"
+    headers = {"Cookie": cookie} if cookie else {}
+    address = app_url.replace("http", "ws", 1) + "/_stcore/stream"
+    with connect(address, additional_headers=headers, subprotocols=[Subprotocol("streamlit")], max_size=None) as page:
+        page.send(first.SerializeToString())
+        while True:
+            said = page.recv(timeout=WAIT_S)
+            assert isinstance(said, bytes)
+            drawn += said
+            if ForwardMsg.FromString(said).WhichOneof("type") == "script_finished":
+                return drawn
+
+
+@pytest.mark.parametrize("cookie", ["", f"{PROFILE_COOKIE}=zz", f"{PROFILE_COOKIE}={'A' * 32}", f"other={ANN}"])
+def test_whoever_brings_no_profile_sees_nobodys_records_and_what_to_do(app_url: str, cookie: str) -> None:
+    """Not those of the command line either, which are nobody's browser's; and the page does not merely stay empty."""
+    drawn = _page_of(app_url, cookie)
+    assert OF_THE_COMMAND_LINE.encode() not in drawn
+    assert OF_ANN.encode() not in drawn
+    assert t("guard.no_cookie", Language.ENGLISH).encode() in drawn
+
+
+def test_a_profile_sees_its_own_records_alone(app_url: str) -> None:
+    """Also one that is new."""
+    of_ann = _page_of(app_url, f"{PROFILE_COOKIE}={ANN}")
+    assert OF_ANN.encode() in of_ann
+    assert OF_THE_COMMAND_LINE.encode() not in of_ann
+    of_bob = _page_of(app_url, f"{PROFILE_COOKIE}={'b' * 32}")
+    assert OF_ANN.encode() not in of_bob and OF_THE_COMMAND_LINE.encode() not in of_bob
+
+
 def test_nothing_that_anybody_said_is_in_its_output_or_its_log(app_url: str, app_folder: Path, png: bytes) -> None:
     """Questions, answers, file names and keys of bodies, through doors that take them and doors that refuse them."""
     canary = "Canary-Zq9"
@@ -119,3 +172,6 @@ def test_nothing_that_anybody_said_is_in_its_output_or_its_log(app_url: str, app
     told = b"".join(file.read_bytes() for file in [app_folder / "log", *(app_folder / "data" / "logs").iterdir()])
     assert b"http://127.0.0.1" in told, "what it printed was looked at"
     assert canary.lower().encode() not in told.lower()
+    if os.name == "posix":  # Windows has no modes
+        found = [app_folder / "data", *(app_folder / "data").rglob("*")]
+        assert not [path for path in found if path.stat().st_mode & 0o077], "open to other accounts"

@@ -26,8 +26,9 @@ PROFILE = "0123456789abcdef0123456789abcdef"
 class Page:
     """An application that notes who came in and answers with a page."""
 
-    def __init__(self, *, content_type: str = "text/html; charset=utf-8", policy: str = "") -> None:
+    def __init__(self, *, content_type: str = "text/html; charset=utf-8", policy: str = "", status: int = 200) -> None:
         self.visits: list[str] = []
+        self._status = status
         self._headers = [(b"content-type", content_type.encode())]
         if policy:
             self._headers.append((b"content-security-policy", policy.encode()))
@@ -35,7 +36,7 @@ class Page:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.visits.append(scope["type"])
         if scope["type"] == "http":
-            await send({"type": "http.response.start", "status": 200, "headers": list(self._headers)})
+            await send({"type": "http.response.start", "status": self._status, "headers": list(self._headers)})
             await send({"type": "http.response.body", "body": b"<p>inside</p>"})
         elif scope["type"] == "websocket":
             await send({"type": "websocket.accept"})
@@ -215,6 +216,15 @@ def test_a_new_browser_gets_a_profile_and_an_old_one_keeps_it() -> None:
 def test_only_a_page_brings_a_profile() -> None:
     """Scripts, pictures and API replies set no cookie."""
     assert "set-cookie" not in ask(Page(content_type="application/json")).headers
+
+
+def test_a_browser_that_kept_the_page_and_lost_its_cookie_gets_one() -> None:
+    """The page was as it was, so none came with it; a part of the page brings none then either."""
+    unchanged = Page(content_type="", status=304)
+    visit = {"accept": "text/html,*/*;q=0.8", "sec-fetch-site": "none", "sec-fetch-dest": "document"}
+    assert profile_of(ask(unchanged, visit).headers["set-cookie"]) is not None
+    assert "set-cookie" not in ask(unchanged, visit | {"sec-fetch-dest": "script", "accept": "*/*"}).headers
+    assert "set-cookie" not in ask(Page(content_type="", status=204), visit).headers
 
 
 @pytest.mark.parametrize("value", ["", "short", "g" * 32, PROFILE + "0", PROFILE.upper(), f'"{PROFILE}"'])

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import tempfile
+from typing import Any
+
 import pytest
+from PIL import Image
 
 from tests.api.conftest import Serve
 
@@ -51,3 +56,22 @@ def test_a_file_that_is_no_picture_is_refused(serve: Serve) -> None:
     response = serve().client.post("/describe-image/", files={"file": ("a.png", b"not a picture")})
     assert response.status_code == 422
     assert response.json()["error"]["code"].startswith("image.")
+
+
+@pytest.mark.parametrize(("path", "field"), [("/describe-image/", "file"), ("/api/v1/analyze", "image")])
+def test_a_large_picture_is_held_in_memory_alone(
+    serve: Serve, path: str, field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing that programs send is kept, not even in the machine's temporary folder for as long as it is read."""
+    written: list[Any] = []
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", written.append)
+    stream = io.BytesIO()
+    Image.effect_noise((1800, 1400), 90).save(stream, "PNG")
+    assert len(stream.getvalue()) > 2 * 2**20
+    served = serve(["Noise."])
+    response = served.client.post(
+        path, files={field: ("a.png", stream.getvalue())}, data={"query": "What?"} if field == "image" else {}
+    )
+    assert response.status_code == 200
+    assert "Noise." in response.text
+    assert not written

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.testclient import TestClient
+from starlette.types import ASGIApp, Message, Scope
 
+from qwen_vl_app.api import bodies
+from qwen_vl_app.api.clips import clip_routes
+from qwen_vl_app.api.dropped import dropped_routes
 from qwen_vl_app.api.guard import PROFILE_COOKIE
-from qwen_vl_app.api.uploads import upload_routes
+from qwen_vl_app.api.uploads import BODIES_AT_ONCE, body_of, upload_routes
+from qwen_vl_app.api.views import view_routes
 from qwen_vl_app.assistant import Assistant
+from qwen_vl_app.batch import BatchRuns
 from qwen_vl_app.chat import Question, Table
 from qwen_vl_app.config import Settings
 from qwen_vl_app.corrections import CorrectedTable, table_text
 from qwen_vl_app.engine.fake import FakeEngine
+from qwen_vl_app.errors import UsageError
 from qwen_vl_app.history import HistoryStore
-from qwen_vl_app.texts import Language
+from qwen_vl_app.texts import Language, t
 from tests.hub_parts import WAIT_S
 from tests.ui.fakes import document, fake_decoder, png
 
@@ -102,13 +112,36 @@ def test_a_document_begins_at_the_first_page_that_can_be_read(assistant: Assista
     assert "notes" in browser.post("/app/uploads?name=p.pdf&lang=en", content=document(2)).json()
 
 
-@pytest.mark.parametrize("body", ["[]", "{", '{"crop": [1]}', '{"crop": [0, 0, NaN, 1]}', '{"page": "x"}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *("[]", "{", '{"crop": [1]}', '{"crop": [0, 0, NaN, 1]}', '{"page": "x"}', '{"turn": Infinity}'),
+        *('{"page": 1e999}', '{"page": -1e999}', '{"turn": NaN}', '{"crop": [1e999, 0, 1, 1]}', "[" * 4000),
+        '{"a":' * 700 + "1" + "}" * 700,
+    ],
+)
 def test_an_edit_that_makes_no_sense_is_refused(assistant: Assistant, body: str) -> None:
     """Whatever a stranger's script sends is a sentence, and the picture stays."""
     browser = _browser(assistant)
     chip = browser.post("/app/uploads?name=a.png", content=png()).json()
     assert "problem" in browser.post(f"/app/uploads/{chip['id']}", content=body).json()
     assert len(browser.get(f"/app/uploads?ids={chip['id']}").json()) == 1
+
+
+@pytest.mark.parametrize("number", ["0", "9" * 18, "9" * 19, "9" * 30, "9" * 5000])
+def test_a_number_that_nothing_has_is_a_sentence_however_long(assistant: Assistant, number: str) -> None:
+    """Turns and pictures have numbers in addresses, and anybody can write any."""
+    made = (upload_routes, view_routes, clip_routes)
+    browser = TestClient(
+        Starlette(routes=[each for routes in made for each in routes(lambda: assistant)]), cookies={PROFILE_COOKIE: ANN}
+    )
+    for path in (
+        *(f"/app/pictures/{number}/view", f"/app/pictures/{number}/cut?box=0,0,1,1&size=10,10"),
+        *(f"/app/answers/{number}", f"/app/clips/{number}", f"/app/samples/{number}"),
+        *(f"/app/pages/{number}/0", f"/app/pages/1/{number}"),
+    ):
+        reply = browser.get(path, headers={"sec-fetch-dest": "iframe"})
+        assert (reply.status_code, bool(reply.text)) == (404, True), path
 
 
 def test_another_browser_sees_edits_and_removes_nothing(assistant: Assistant) -> None:
@@ -179,3 +212,82 @@ def test_a_kept_picture_is_shown_to_its_owner_and_left_in_no_store(assistant: As
     assert job.conversation_id is not None
     assistant.delete(ANN, job.conversation_id)
     assert _browser(assistant).get(f"/app/pictures/{number}/view").status_code == 404
+
+
+async def _sent(app: ASGIApp, path: str, profile: str, *, body: bytes, length: int, done: asyncio.Event) -> str:
+    """Send what there is of a body and hold the connection; return the reply's text."""
+    name, _, query = path.partition("?")
+    headers = {"host": "127.0.0.1:8501", "cookie": f"{PROFILE_COOKIE}={profile}", "content-length": str(length)}
+    scope: Scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+        "path": name, "raw_path": name.encode(), "query_string": query.encode(), "root_path": "",
+        "headers": [(key.encode(), value.encode()) for key, value in headers.items()],
+        "client": ("127.0.0.1", 50000), "server": ("127.0.0.1", 8501),
+    }  # fmt: skip
+    waiting, told = [{"type": "http.request", "body": body, "more_body": len(body) < length}], bytearray()
+
+    async def receive() -> Message:
+        if waiting:
+            return waiting.pop()
+        await done.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        told.extend(message.get("body", b""))
+
+    await app(scope, receive, send)
+    return told.decode()
+
+
+@pytest.mark.parametrize("path", ["/app/uploads?name=a.png", f"/app/drops/{'1' * 32}?name=a.png"])
+def test_uploads_that_come_to_a_halt_stop_nobody_elses_and_end(
+    path: str, assistant: Assistant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another browser's file is taken meanwhile, one's own when the halted ones have been given up; nothing stays held."""
+    monkeypatch.setattr(bodies, "READ_TIMEOUT_S", 1.0)
+    runs = BatchRuns(assistant)
+    app = Starlette(routes=[*upload_routes(lambda: assistant), *dropped_routes(lambda: assistant, lambda: runs)])
+    file = png(width=280, height=140)
+
+    async def try_it() -> tuple[str, list[str], str]:
+        done = asyncio.Event()
+
+        def send(profile: str, body: bytes, length: int) -> asyncio.Task[str]:
+            return asyncio.create_task(_sent(app, path, profile, body=body, length=length, done=done))
+
+        halted = [send(ANN, b"x", 1000) for _ in range(BODIES_AT_ONCE)]
+        await asyncio.sleep(0.2)
+        of_bob, of_ann = send(BOB, file, len(file)), send(ANN, file, len(file))
+        taken = await asyncio.wait_for(of_bob, WAIT_S)
+        assert not any(each.done() for each in halted)
+        given_up = await asyncio.wait_for(asyncio.gather(*halted), WAIT_S)
+        return taken, given_up, await asyncio.wait_for(of_ann, WAIT_S)
+
+    taken, given_up, of_ann = asyncio.run(try_it())
+    assert "problem" not in json.loads(taken) and "problem" not in json.loads(of_ann)
+    assert {json.loads(each)["problem"] for each in given_up} == {t("api.body_too_slow", Language.ENGLISH)}
+    assert bodies.HELD._total == 0
+    runs.close()
+
+
+def test_a_body_may_be_slow_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file comes on at a slow line's rate for as long as it takes; a byte now and then is no sending."""
+    monkeypatch.setattr(bodies, "READ_TIMEOUT_S", 0.3)
+
+    async def read(pieces: int, size: int) -> int:
+        left = [b"x" * size] * pieces
+
+        async def receive() -> Message:
+            await asyncio.sleep(0.1)
+            return {"type": "http.request", "body": left.pop() if left else b"", "more_body": bool(left)}
+
+        request = Request({"type": "http", "method": "POST", "headers": []}, receive)
+        try:
+            return len(await body_of(request, limit=2**20))
+        finally:
+            bodies.HELD.give_back(request.scope)
+
+    assert asyncio.run(read(10, 4096)) == 10 * 4096  # a second and more
+    with pytest.raises(UsageError, match="too_slow"):
+        asyncio.run(read(10, 1))
+    assert bodies.HELD._total == 0

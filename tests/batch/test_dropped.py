@@ -108,7 +108,7 @@ def test_a_file_that_could_not_be_written_is_not_counted(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr(Path, "write_bytes", full)
+        broken.setattr("qwen_vl_app.batch.dropped.write_new", full)
         with pytest.raises(BatchError):
             dropped.add(ANN, DROP, "1.png", b"x")
     assert dropped.add(ANN, DROP, "1.png", b"x") == Dropped(1, 1)
@@ -189,6 +189,34 @@ def test_a_run_goes_over_a_drop_and_takes_it_along_when_deleted(tmp_path: Path) 
         runs.delete(other)
         assert not folder.exists()
         assert (own / "1.png").exists()
+        runs.close()
+
+
+@pytest.mark.parametrize("is_below", [False, True])
+def test_a_run_of_before_finds_its_drop_under_the_new_name(is_below: bool, tmp_path: Path) -> None:
+    """Owners' folders had the owner's own name, which is what lets a browser in; runs that knew them go on."""
+    with an_assistant(AnsweringEngine(), tmp_path / "data") as assistant:
+        runs = BatchRuns(assistant)
+        runs.dropped.add(ANN, DROP, "below/1.png", a_file())
+        drop = runs.dropped.folder(ANN, DROP)
+        place = drop / "below" if is_below else drop
+        run_id = runs.start(BatchPlan(place, ("?",), owner=ANN, is_recursive=True))
+        assert runs.wait(run_id, WAIT_S)
+        runs.close()
+        before = drop.parent.with_name(ANN)
+        drop.parent.rename(before)
+        plan = tmp_path / "data" / "batches" / run_id / "plan.json"
+        plan.write_text(plan.read_text().replace(drop.parent.name, ANN))
+        runs = BatchRuns(assistant)
+        (row,) = runs.current_rows(run_id)
+        assert runs.picture(run_id, row).size.width == 560, "not named anew yet"
+        runs.start_sweeping()
+        assert not before.exists()
+        assert runs.picture(run_id, row).size.width == 560
+        assert runs.sweep() == 0
+        assert runs.plan(run_id).folder == place
+        assert assistant.records.erase_everything(ANN).runs == 1
+        assert not drop.exists()
         runs.close()
 
 

@@ -99,7 +99,7 @@ def _script(
 ) -> None:  # copied into a module of its own, which knows no name of this one
     from qwen_vl_app.ui.chat_page import show_chat_page, visit_of
 
-    visit = visit_of(assistant)  # type: ignore[arg-type]
+    visit = visit_of(assistant, owner="local")  # type: ignore[arg-type]
     while sent:  # what the browser's part of the page would send, at the moment of its callback
         sent.pop()(visit)  # type: ignore[attr-defined]
     show_chat_page(visit)

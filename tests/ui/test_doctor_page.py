@@ -30,7 +30,7 @@ def _script(assistant: object, view: str) -> None:  # copied into a module of it
     from qwen_vl_app.ui.holdings import View
     from qwen_vl_app.ui.pages import PAGES
 
-    PAGES[View(view)].show(visit_of(assistant))  # type: ignore[arg-type]
+    PAGES[View(view)].show(visit_of(assistant, owner="local"))  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -7,15 +7,17 @@ import re
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from qwen_vl_app.api.guard import PROFILE_COOKIE as GUARDS_COOKIE
 from qwen_vl_app.chat import EngineState, EngineStatus, Question
 from qwen_vl_app.engine.fake import FakeEngine
-from qwen_vl_app.errors import ModelFolderError
+from qwen_vl_app.errors import ModelFolderError, UsageError
 from qwen_vl_app.tasks import TASKS
 from qwen_vl_app.texts import Language
+from qwen_vl_app.ui import chat_page
 from qwen_vl_app.ui import pages as page_module
 from qwen_vl_app.ui.chat_page import PROFILE_COOKIE
 from qwen_vl_app.ui.holdings import Told
@@ -46,6 +48,33 @@ from tests.ui.fakes import png
 def test_page_and_guard_speak_of_the_same_cookie() -> None:
     """The doors do not know each other, so only a test can hold the two names together."""
     assert PROFILE_COOKIE == GUARDS_COOKIE
+
+
+@pytest.mark.parametrize(
+    ("headers", "cookie", "before", "owner"),
+    [
+        ({"Host": "here"}, "a" * 32, "", "a" * 32),
+        ({"Host": "here"}, "b" * 32, "a" * 32, "b" * 32),
+        ({"Host": "here"}, "", "", ""),
+        ({"Host": "here"}, "", "a" * 32, ""),
+        ({"Host": "here"}, "A" * 32, "a" * 32, ""),
+        ({}, "", "a" * 32, "a" * 32),
+        ({}, "", "", ""),
+    ],
+)
+def test_a_tab_is_whose_its_request_says_and_nobodys_otherwise(
+    headers: dict[str, str], cookie: str, before: str, owner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the browser goes away while its page is drawn, no request is left: what it asked last stays its own."""
+    cookies = {PROFILE_COOKIE: cookie} if cookie else {}
+    context = SimpleNamespace(headers=headers, cookies=cookies)
+    monkeypatch.setattr(chat_page, "st", SimpleNamespace(context=context))
+    if owner:
+        assert chat_page._owner_of_this_browser(before) == owner
+    else:
+        with pytest.raises(UsageError) as refused:
+            chat_page._owner_of_this_browser(before)
+        assert refused.value.code == "guard.no_cookie"
 
 
 def test_a_conversation_is_renamed(make_assistant: MakeAssistant) -> None:
