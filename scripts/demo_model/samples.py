@@ -89,14 +89,14 @@ TANK = (("TANK", "T7"), ("TEMP", "68.4"), ("PH", "7.2"))
 SAMPLES = (
     Sample(
         "motor-plate.png",
-        {"en": "Read a motor's plate", "zh": "读电机铭牌"},
+        {"en": "Read a motor nameplate", "zh": "读电机铭牌"},
         {"en": "Read all the text in the image.", "zh": "请识别出图中所有的文字。"},
         _panel(1, MOTOR),
         _with_rng(questions.read_all),
     ),
     Sample(
         "pump-panel.png",
-        {"en": "Fields of a pump as JSON", "zh": "把泵的字段提取成 JSON"},
+        {"en": "Pump fields as JSON", "zh": "把泵的字段提取成 JSON"},
         {
             "en": 'Extract the key-value information in the format:{"TAG": "", "FLOW": "", "BAR": ""}',
             "zh": "提取图中的：['TAG','FLOW','BAR']，并且按照json格式输出。",
@@ -106,14 +106,14 @@ SAMPLES = (
     ),
     Sample(
         "tank-panel.png",
-        {"en": "One value of a tank", "zh": "读一个数值"},
+        {"en": "Read one value", "zh": "读一个数值"},
         {"en": "What is the value of TEMP?", "zh": "TEMP的值是多少？"},
         _panel(3, TANK),
         _field("TEMP"),
     ),
     Sample(
         "batch-label.png",
-        {"en": "Where a row stands", "zh": "找出一行的位置"},
+        {"en": "Locate one line", "zh": "找出一行的位置"},
         {
             "en": "Outline the position of QTY and output all the coordinates in JSON format.",
             "zh": "框出QTY的位置，以JSON格式输出所有坐标。",
