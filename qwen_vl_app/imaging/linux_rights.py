@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import platform
 import sys
 
 _NO_NEW_PRIVILEGES = 38
@@ -86,7 +87,7 @@ def give_up_files() -> bool:
 
 def give_up_calls() -> bool:
     """Let this process open no socket, start no program and touch no other process; tell whether that holds."""
-    processor = _PROCESSORS.get(os.uname().machine) if sys.platform != "win32" else None
+    processor = _PROCESSORS.get(platform.machine()) if sys.platform == "linux" else None
     if processor is None or sys.maxsize < 2**32:  # a narrow process on a wide kernel counts its calls in another way
         return False
     architecture, seccomp, calls = processor
