@@ -127,7 +127,7 @@ def test_a_kernel_that_refuses_leaves_things_as_they_are(monkeypatch: pytest.Mon
 def test_a_processor_whose_calls_are_not_known_is_left_alone(monkeypatch: pytest.MonkeyPatch, machine: str) -> None:
     kernel = _OldKernel()
     monkeypatch.setattr(linux_rights, "_library", lambda: kernel)
-    monkeypatch.setattr("os.uname", lambda: type("Told", (), {"machine": machine}))
+    monkeypatch.setattr("platform.machine", lambda: machine)
     assert not linux_rights.give_up_calls()
     assert kernel.calls == []
 
