@@ -99,7 +99,7 @@ def test_the_address_is_no_setting(file: Path, value: object) -> None:
     file.write_text(f"host = {json.dumps(value)}\nport = 9000\n", encoding="utf-8")
     error = refusal(file)
     assert (error.code, dict(error.facts)) == ("settings.host", {"key": "host", "source": "config.toml"})
-    assert "127.0.0.1 alone" in render(error, Language.ENGLISH)
+    assert "only at 127.0.0.1" in render(error, Language.ENGLISH)
     assert refusal(file, environment={"QWEN_VL_HOST": "::1"}).code == "settings.host"
     for good in ("127.0.0.1", "localhost"):
         file.write_text(f'host = "{good}"\nport = 9000\n', encoding="utf-8")

@@ -327,7 +327,7 @@ def test_a_page_runs_only_after_a_click_and_leads_nowhere(browser: Browser, addr
     expect(frame.get_by_role("heading")).to_have_text("The script ran")
     assert len(page.context.pages) == 1
     page.goto(str(page.locator("iframe[src*='/app/pages/']").get_attribute("src")).replace("/app", f"{address}app", 1))
-    expect(page.get_by_text("shown inside the app only")).to_be_visible()
+    expect(page.get_by_text("shown only inside the app")).to_be_visible()
     desk.leave()
 
 
