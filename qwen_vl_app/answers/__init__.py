@@ -16,7 +16,8 @@ from qwen_vl_app.answers.exports import (
     to_records,
     unique_names,
 )
-from qwen_vl_app.answers.joining import JoinedAnswer, joined_answers, say_more_than_places, says_something
+from qwen_vl_app.answers.joined_lines import JoinedAnswer
+from qwen_vl_app.answers.joining import joined_answers, say_more_than_places, says_something
 from qwen_vl_app.answers.json_text import Path
 from qwen_vl_app.answers.links import without_remote_links
 from qwen_vl_app.answers.parse import parse_answer

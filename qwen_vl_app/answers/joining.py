@@ -1,26 +1,22 @@
-"""One text out of what was said of several parts of a picture: lines and rows once, data put together.
+"""One text out of what was said of several parts of a picture: data put together, what stands around it as lines.
 
-Knows lines, tables, code and JSON. Does not know where a part lies: what an earlier part has said is taken for the same thing.
+Knows JSON. Does not know where a part lies: what an earlier part has said is taken for the same thing.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from qwen_vl_app.answers.code import CodeBlock, code_blocks, parts_of
+from qwen_vl_app.answers.code import code_blocks
+from qwen_vl_app.answers.joined_lines import FENCE, JoinedAnswer, joined_lines, known_words
 from qwen_vl_app.answers.json_blocks import json_blocks
 from qwen_vl_app.answers.placed import Move, Thing, is_one_thing, is_place_key, moved, says_more_than_places, thing_of
 from qwen_vl_app.chat import JsonValue
 from qwen_vl_app.errors import Reason
 
-_TEXT_FENCES = frozenset({"", "text", "txt", "plaintext", "markdown", "md"})
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
-_HTML_TABLE = re.compile(r"<table\b.*?(?:</table\s*>|\Z)", re.I | re.S)
-_RULE_CELL = re.compile(r"\s*:?-+:?\s*\Z")
 _SHOWN = 40
 """Characters of a value that a note shows; `_NAMED` values are named."""
 _NAMED = 5
@@ -30,20 +26,12 @@ WORDS_FOR_NOTHING = frozenset((
     "not specified", "not found", "not present", "no data",
     "无", "空", "未知", "看不清", "看不见", "不可见", "不清楚", "未显示", "未标注", "无法识别", "无法辨认", "不适用",
 ))  # fmt: skip
-"""What models write for a value that a part does not show. It gives way to a value that another part does show."""
+"""What models write for a value that a part does not show. It gives way to a value that another part does show.
+
+A form, which has nothing else to fall back on, takes fewer of them for null: "not found" may be what stands there."""
 
 _EMPTY, _NOTHING_TO_SEE, _SOMETHING = range(3)
 """How much a value says."""
-
-
-@dataclass(frozen=True, slots=True)
-class JoinedAnswer:
-    """The text, and what has to be told about how it came about."""
-
-    text: str
-    notes: tuple[Reason, ...] = ()
-    left_out: int = 0
-    """Lines and items that two parts say alike, and which stand once."""
 
 
 def joined_answers(
@@ -65,8 +53,8 @@ def joined_answers(
     read = [_read(text, told.repairs, move, is_bare=is_bare) for text, move in said_of]
     filling = _read(whole, told.repairs, None, is_bare=is_bare)
     if not any(piece.values for piece in (*read, filling)):
-        return _as_lines([text for text, _ in said_of])
-    said = _as_lines([piece.around for piece in read])
+        return joined_lines([text for text, _ in said_of])
+    said = joined_lines([piece.around for piece in read])
     told.left_out += said.left_out
     data = _filled(_joined(read, told), _joined([filling], _Told()))
     written = _written(data)
@@ -82,9 +70,6 @@ def says_something(value: JsonValue) -> bool:
 def say_more_than_places(texts: Sequence[str]) -> bool:
     """Tell whether the data of one of these texts says more of things than where they are and what they are called."""
     return any(says_more_than_places(value) for text in texts for value in _read(text, Counter(), None).values)
-
-
-# 1. Data
 
 
 @dataclass(slots=True)
@@ -124,7 +109,7 @@ def _read(text: str, repairs: Counter[str], move: Move | None, *, is_bare: bool 
     here: Counter[str] = Counter()
     found = json_blocks(text, code_blocks(text), here)
     begins = len(text) - len(text.lstrip())
-    if not found or not (_FENCE.match(text, found[0].start) or found[0].start == begins):
+    if not found or not (FENCE.match(text, found[0].start) or found[0].start == begins):
         return _scalar(text) if is_bare else _Piece([], text)
     repairs.update(here)
     around, position = "", 0
@@ -250,8 +235,7 @@ def _united(lists: Sequence[Sequence[JsonValue]], told: _Told) -> list[JsonValue
 
 
 def _known(value: JsonValue) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-    return " ".join(text.split()).casefold()
+    return known_words(value if isinstance(value, str) else json.dumps(value, sort_keys=True))
 
 
 def _shown(value: JsonValue) -> str:
@@ -270,114 +254,3 @@ def _written(data: JsonValue) -> str:
     except UnicodeEncodeError:  # half a character, written as an escape
         return json.dumps(data)
     return text
-
-
-# 2. Lines
-
-
-@dataclass(frozen=True, slots=True)
-class _Segment:
-    """Some lines that belong together, between what opens and closes them; with `is_whole` they stand or go as one."""
-
-    lines: tuple[str, ...]
-    head: tuple[str, ...] = ()
-    tail: tuple[str, ...] = ()
-    is_whole: bool = False
-    is_table: bool = False
-
-
-@dataclass(slots=True)
-class _Said:
-    """The lines so far. `before` is how often the parts before this one say each, `here` how often this one does so far."""
-
-    lines: list[str] = field(default_factory=list)
-    before: Counter[str] = field(default_factory=Counter)
-    here: Counter[str] = field(default_factory=Counter)
-    left_out: int = 0
-    table: tuple[str, ...] = ()
-    """The head of the table that the last line belongs to."""
-    tables: set[tuple[str, ...]] = field(default_factory=set)
-
-    def add(self, segment: _Segment) -> None:
-        units = ["\n".join(segment.lines)] if segment.is_whole else segment.lines
-        kept = [unit for unit in units if unit.strip() and self._is_new(unit)]
-        head = tuple(map(_known, segment.head)) if segment.is_table else ()
-        is_first = segment.is_table and head not in self.tables
-        if not kept and not is_first:
-            return
-        if not head or head != self.table:
-            # A line right behind a row is one more row.
-            self.lines += [""] if self.table or (head and self.lines and "|" in self.lines[-1]) else []
-            self.lines += segment.head
-        self.lines += [line.rstrip() for line in kept] + list(segment.tail)
-        self.table = head
-        self.tables.add(head)
-
-    def _is_new(self, unit: str) -> bool:
-        known = _known(unit)
-        self.here[known] += 1
-        is_new = self.here[known] > self.before[known]
-        self.left_out += not is_new
-        return is_new
-
-
-def _as_lines(texts: Sequence[str]) -> JoinedAnswer:
-    said = _Said()
-    for text in texts:
-        for segment in _segments(text):
-            said.add(segment)
-        said.before |= said.here
-        said.here = Counter()
-    notes = (Reason("tiles.lines_left_out", count=said.left_out),) if said.left_out else ()
-    return JoinedAnswer("\n".join(said.lines), notes, said.left_out)
-
-
-def _segments(text: str) -> Iterator[_Segment]:
-    for part in parts_of(text):
-        if isinstance(part, CodeBlock):
-            yield from _of_code(part, text)
-        else:
-            yield from _of_prose(part)
-
-
-def _of_code(block: CodeBlock, text: str) -> Iterator[_Segment]:
-    opener = _FENCE.match(text, block.start)
-    if opener is None:  # a page without a fence
-        yield _Segment((block.source.rstrip(),), is_whole=True)
-        return
-    fences = (f"{opener[1]}{block.language}",), (opener[1],)
-    if block.language in ("markdown", "md"):
-        yield from _of_prose(block.source)
-    elif block.language in _TEXT_FENCES:
-        yield _Segment(tuple(block.source.splitlines()), *fences)
-    else:
-        yield _Segment((block.source.rstrip(),), *fences, is_whole=True)
-
-
-def _of_prose(prose: str) -> Iterator[_Segment]:
-    position = 0
-    for table in _HTML_TABLE.finditer(prose):
-        yield from _of_lines(prose[position : table.start()].splitlines())
-        yield _Segment((table[0],), is_whole=True)
-        position = table.end()
-    yield from _of_lines(prose[position:].splitlines())
-
-
-def _of_lines(lines: Sequence[str]) -> Iterator[_Segment]:
-    at = 0
-    while at < len(lines):
-        if "|" in lines[at] and at + 1 < len(lines) and _is_rule(lines[at + 1]):
-            end = at + 2
-            while end < len(lines) and "|" in lines[end]:
-                end += 1
-            yield _Segment(
-                tuple(lines[at + 2 : end]), tuple(line.rstrip() for line in lines[at : at + 2]), is_table=True
-            )
-            at = end
-        else:
-            yield _Segment((lines[at],))
-            at += 1
-
-
-def _is_rule(line: str) -> bool:
-    return "|" in line and all(map(_RULE_CELL.match, line.strip().strip("|").split("|")))
