@@ -14,8 +14,9 @@ from typing import Any
 from qwen_vl_app.cli.terminal import one_line, system_language
 from qwen_vl_app.texts import Language, t
 
-_NAMED = re.compile(r"'(.+)'|argument\(s\) \((.+)\)")
-"""What a message names: a command in quotes, or words in brackets."""
+_COMMAND = re.compile(r"No such command (['\"])(.+?)\1\.(?: Did you mean (.+)\?)?\Z", re.DOTALL)
+"""A message about a command that there is not, with those that resemble it: 'one', 'another'."""
+_WORDS = re.compile(r"extra argument.*\((.+)\)", re.DOTALL)
 
 
 def language_asked(words: Sequence[str]) -> Language:
@@ -43,8 +44,7 @@ def _sentence(error: Any, language: Language) -> str:
     match type(error).__name__:
         case "NoSuchOption":
             near = ", ".join(sorted(error.possibilities or ()))
-            sentence = t("cli.usage.no_option", language, name=error.option_name)
-            return sentence + (t("cli.usage.near", language, names=near) if near else "")
+            return t("cli.usage.no_option", language, name=error.option_name) + _near(near, language)
         case "MissingParameter":
             return t("cli.usage.missing", language, name=_name(error.param))
         case "BadParameter" if error.param is not None:
@@ -54,13 +54,16 @@ def _sentence(error: Any, language: Language) -> str:
             return t(f"cli.usage.{'no_value' if wants else 'a_value'}", language, name=error.option_name)
     if "Missing command" in message:
         return t("cli.usage.no_command_given", language)
-    named = _NAMED.search(message)
-    words = "" if named is None else named[1] or named[2]
-    if words and "No such command" in message:
-        return t("cli.usage.no_command", language, name=words)
-    if words and "extra argument" in message:
-        return t("cli.usage.too_many", language, words=words)
+    if command := _COMMAND.match(message):
+        near = (command[3] or "").replace("'", "")
+        return t("cli.usage.no_command", language, name=command[2]) + _near(near, language)
+    if words := _WORDS.search(message):
+        return t("cli.usage.too_many", language, words=words[1])
     return message
+
+
+def _near(names: str, language: Language) -> str:
+    return t("cli.usage.near", language, names=names) if names else ""
 
 
 def _name(parameter: Any) -> str:
