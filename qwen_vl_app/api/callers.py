@@ -13,8 +13,10 @@ from collections import OrderedDict
 
 import psutil
 
-KNOWN_S = 60.0
+KNOWN_S = 5.0
 """How long an answer is good: a port may later be another program's."""
+LOOKS = 3
+"""How often a connection is looked for: a table that changes while it is read can lack one that stands."""
 MOST_KNOWN = 1024
 _known: OrderedDict[tuple[str, int], tuple[float, int | None]] = OrderedDict()
 _lock = threading.Lock()
@@ -23,7 +25,8 @@ _lock = threading.Lock()
 def program_behind(host: str, port: int) -> int | None:
     """Return the process id of the program whose connection comes from this address; None where nobody can tell.
 
-    Takes some milliseconds, once a minute for a connection; not for an event loop.
+    Takes some milliseconds, once every `KNOWN_S` for a connection; not for an event loop. What was not found is looked
+    for again with the next request.
     """
     try:
         if not ipaddress.ip_address(host).is_loopback:
@@ -35,7 +38,12 @@ def program_behind(host: str, port: int) -> int | None:
         seen_at, process = _known.get((host, port), (-KNOWN_S, None))
     if now - seen_at < KNOWN_S:
         return process
-    process = _look_up(host, port)
+    for _ in range(LOOKS):
+        is_listed, process = _look_up(host, port)
+        if is_listed:
+            break
+    else:
+        return None
     with _lock:
         _known[host, port] = (now, process)
         _known.move_to_end((host, port))
@@ -44,10 +52,15 @@ def program_behind(host: str, port: int) -> int | None:
     return process
 
 
-def _look_up(host: str, port: int) -> int | None:
+def _look_up(host: str, port: int) -> tuple[bool, int | None]:
+    """Return whether the system lists the connection, and whose it is where it tells."""
     try:
         connections = psutil.net_connections("tcp")
-    except (psutil.Error, OSError, RuntimeError):  # a system that shows it to nobody, or only to its administrator
-        return None
-    owner = next((each.pid for each in connections if each.laddr and tuple(each.laddr[:2]) == (host, port)), None)
-    return owner or None  # Windows gives 0 for a connection whose owner it does not tell
+    except psutil.AccessDenied:  # a system that shows it only to its administrator
+        return True, None
+    except (psutil.Error, OSError, RuntimeError):
+        return False, None
+    for each in connections:
+        if each.laddr and tuple(each.laddr[:2]) == (host, port):
+            return True, each.pid or None  # Windows gives 0 for a connection whose owner it does not tell
+    return False, None

@@ -49,8 +49,47 @@ def test_a_connection_without_an_owner_is_nobodys(monkeypatch: pytest.MonkeyPatc
     callers._known.clear()
 
 
-def test_what_is_known_is_forgotten_again() -> None:
+def test_a_connection_that_the_table_lacks_at_first_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's table changes while it is read: one that stands can be missing once, and reading can fail."""
+    told = SimpleNamespace(laddr=("127.0.0.1", 4713), pid=4711)
+    tables: list[list[SimpleNamespace] | Exception] = [[], RuntimeError("torn"), [told]]
+
+    def listed(kind: str) -> list[SimpleNamespace]:
+        table = tables.pop(0)
+        if isinstance(table, Exception):
+            raise table
+        return table
+
+    monkeypatch.setattr(psutil, "net_connections", listed)
+    callers._known.clear()
+    assert program_behind("127.0.0.1", 4713) == 4711
+    assert program_behind("127.0.0.1", 4713) == 4711  # known: the table is not asked again
+    callers._known.clear()
+
+
+def test_a_connection_that_nobody_lists_is_asked_about_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was not found is not held for the answer; what the system keeps to itself is."""
+    table: list[SimpleNamespace] = []
+    monkeypatch.setattr(psutil, "net_connections", lambda kind: table)
+    callers._known.clear()
+    assert program_behind("127.0.0.1", 4714) is None
+    table.append(SimpleNamespace(laddr=("127.0.0.1", 4714), pid=4711))
+    assert program_behind("127.0.0.1", 4714) == 4711
+
+    def closed(kind: str) -> None:
+        raise psutil.AccessDenied(1)
+
+    monkeypatch.setattr(psutil, "net_connections", closed)
+    assert program_behind("127.0.0.1", 4714) == 4711
+    assert program_behind("127.0.0.1", 4715) is None
+    assert callers._known["127.0.0.1", 4715][1] is None
+    callers._known.clear()
+
+
+def test_what_is_known_is_forgotten_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The store of answers has an end."""
+    told = SimpleNamespace(laddr=("127.0.0.1", 1), pid=4711)
+    monkeypatch.setattr(psutil, "net_connections", lambda kind: [told])
     callers._known.clear()
     for port in range(callers.MOST_KNOWN + 5):
         callers._known["127.0.0.1", port] = (-1e9, 1)
