@@ -305,7 +305,9 @@ def test_a_full_queue_is_429_with_a_time_to_come_back(serve: Serve) -> None:
     """Who asks more than their share is told so, and when to try again."""
     gate = threading.Semaphore(0)
     served = serve(engine=FakeEngine([["x"]] * 3, gate=gate), queue_limit_per_owner=1, api_keys=("0123456789abcdef",))
-    served.client.headers["authorization"] = "Bearer 0123456789abcdef"  # one caller, whatever the system tells of connections
+    served.client.headers["authorization"] = (
+        "Bearer 0123456789abcdef"  # one caller, whatever the system tells of connections
+    )
     first = threading.Thread(target=served.chat)
     first.start()
     wait_until(lambda: served.assistant.status.is_busy)
