@@ -144,20 +144,18 @@ class Decoder:
         device = self._model.device
         start = cache.length
         embedded = self._text.embed(torch.tensor(prompt.token_ids[start:end], device=device))
-        is_picture = torch.zeros(end - start, dtype=torch.bool, device=device)
-        deepstack: list[list[torch.Tensor]] = []
+        deepstack: list[tuple[slice, Sequence[torch.Tensor]]] = []
         for place in prompt.pictures:
             left, right = max(place.start, start), min(place.end, end)
             if left >= right:
                 continue
             feature = features[place.image.picture_id]
             inside = slice(left - place.start + place.offset, right - place.start + place.offset)
-            embedded[left - start : right - start] = feature.tokens[inside].to(embedded.dtype)
-            is_picture[left - start : right - start] = True
-            deepstack.append([layer[inside] for layer in feature.deepstack])
-        layers = tuple(torch.cat(parts) for parts in zip(*deepstack, strict=True))
+            here = slice(left - start, right - start)
+            embedded[here] = feature.tokens[inside].to(embedded.dtype)
+            deepstack.append((here, [layer[inside] for layer in feature.deepstack]))
         where = positions[:, start:end]
-        return self._layers(embedded, where, cache, should_stop=should_stop, is_picture=is_picture, deepstack=layers)
+        return self._layers(embedded, where, cache, should_stop=should_stop, deepstack=deepstack)
 
     def _layers(
         self,
@@ -166,8 +164,7 @@ class Decoder:
         cache: KVCache,
         *,
         should_stop: Callable[[], bool],
-        is_picture: torch.Tensor | None = None,
-        deepstack: tuple[torch.Tensor, ...] = (),
+        deepstack: Sequence[tuple[slice, Sequence[torch.Tensor]]] = (),
     ) -> torch.Tensor:
         count = hidden.shape[0]
         attending = SequenceAttending(cache, count, hidden.device, way=self._way)
@@ -176,7 +173,9 @@ class Decoder:
             if should_stop():
                 raise Stopped
             hidden = layer(hidden, rotary, attending, number)
-            if number < len(deepstack):
-                hidden[is_picture] += deepstack[number].to(hidden.dtype)
+            # By slices and not by a mask, for which torch asks the card how many tokens that are, once a layer.
+            for here, features in deepstack:
+                if number < len(features):
+                    hidden[here] += features[number].to(hidden.dtype)
         cache.commit(count)
         return hidden[-1:]
