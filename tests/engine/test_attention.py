@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from qwen_vl_app.engine.local import grids
 from qwen_vl_app.engine.local.attention import (
     ODD_LENGTHS,
     LinearPatchEmbed,
@@ -74,6 +75,20 @@ def test_features_are_the_librarys(pair: Pair) -> None:
     assert len(ours.deepstack) == len(stock_deepstack) == (2 if pair.family == "qwen3_vl" else 0)
     for mine, theirs in zip(ours.deepstack, stock_deepstack, strict=True):
         assert torch.allclose(mine, theirs[0], atol=1e-4)
+
+
+def test_each_size_has_its_own_grid(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known of a size is not another's with as many patches; only the last sizes are kept, and asked for anew they are the same."""
+    parts = pair.engine._parts
+    assert parts is not None
+    monkeypatch.setattr(grids, "MOST_SIZES", 2)
+    known = grids.Grids(parts.model.visual, CPU)
+    images = [pair.picture(30, *size) for size in ((7, 5), (5, 7), (35, 1))]
+    alone = [parts.encoder.encode(image, should_stop=lambda: False).tokens for image in images]
+    monkeypatch.setattr(parts.encoder, "_grids", known)
+    for image, tokens in [*zip(images, alone, strict=True)] * 2:
+        assert torch.equal(parts.encoder.encode(image, should_stop=lambda: False).tokens, tokens)
+        assert len(known._held) <= 2
 
 
 def test_pixels_are_the_librarys(pair: Pair, models_dir: Path) -> None:

@@ -10,18 +10,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AttentionInterface
 
 from qwen_vl_app.chat import Message
 from qwen_vl_app.engine.folders import list_models
 from qwen_vl_app.engine.local import decoding, one_token, several_tokens
 from qwen_vl_app.engine.local.attending import CARD_WAYS, ManyWay
+from qwen_vl_app.engine.local.attention import Windows, _as_library_function
 from qwen_vl_app.engine.local.chunks import SlabChunks
 from qwen_vl_app.engine.local.decoding import Decoder
 from qwen_vl_app.engine.local.kv import KVCache
 from qwen_vl_app.engine.local.loading import load_model
+from qwen_vl_app.engine.local.memory import read_image_settings
 from qwen_vl_app.engine.local.slab import SlabSize, StaticStepper
 from qwen_vl_app.engine.local.steps import GrowingStepper, Seat, Stepper
-from qwen_vl_app.engine.local.vision import PictureFeatures
+from qwen_vl_app.engine.local.vision import PictureEncoder, PictureFeatures
 from tests.engine.harness import FAMILIES, Pair, never, picture
 
 ELSEWHERE = torch.device("meta")
@@ -68,6 +71,30 @@ def test_a_prompt_is_read_without_asking_the_device(
     )
     logits = read[-1].logits
     assert logits is not None and logits.device == ELSEWHERE and logits.shape == (parts.model.vocabulary,)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_picture_is_encoded_without_asking_the_device(
+    models_dir: Path, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All windows in one call, as on a card; of the kernel itself, only what it is given is looked at."""
+    given: list[Windows] = []
+
+    def packed(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, windows: Windows) -> torch.Tensor:
+        given.append(windows)
+        return torch.empty_like(v)
+
+    folder = next(folder for folder in list_models(models_dir) if folder.name == family)
+    assert folder.family is not None
+    model = load_model(folder, device=ELSEWHERE, dtype=torch.bfloat16)
+    monkeypatch.setitem(AttentionInterface._global_mapping, "flash_once_elsewhere", _as_library_function(packed))
+    model.visual.config._attn_implementation = "flash_once_elsewhere"
+    encoder = PictureEncoder(model, folder.family, read_image_settings(folder.path))
+    shown = picture(1, width=9 * folder.family.factor, height=6 * folder.family.factor)
+    encoded = encoder.encode(shown, should_stop=never)
+    assert encoded.tokens.device == ELSEWHERE and encoded.tokens.shape[0] == 54
+    assert all(windows.edges.device == ELSEWHERE and windows.longest <= 54 * 4 for windows in given)
+    assert len(given) == len(model.visual.blocks)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

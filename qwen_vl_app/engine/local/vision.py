@@ -16,6 +16,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from qwen_vl_app.chat import ImageInput
 from qwen_vl_app.engine.families import Family
+from qwen_vl_app.engine.local.grids import Grids
 from qwen_vl_app.engine.local.loading import LoadedModel
 from qwen_vl_app.errors import InferenceError
 
@@ -99,6 +100,7 @@ class PictureEncoder:
         self._moments = int(processor.temporal_patch_size)
         self._mean = torch.tensor(processor.image_mean, dtype=torch.float32, device=model.device)
         self._deviation = torch.tensor(processor.image_std, dtype=torch.float32, device=model.device)
+        self._grids = Grids(model.visual, model.device)
         self._should_stop: Callable[[], bool] = lambda: False
         for block in model.visual.blocks:
             block.register_forward_pre_hook(self._check)
@@ -140,13 +142,12 @@ class PictureEncoder:
         Raises Stopped within a layer of being told so.
         """
         pixels = self.pixel_values(image, pair=pair)
-        grid = torch.tensor(
-            [[1, image.size.height // self._family.patch, image.size.width // self._family.patch]],
-            device=self._model.device,
-        )
+        height, width = image.size.height // self._family.patch, image.size.width // self._family.patch
+        # The grid stays on the host: the tower computes nothing from it any more.
+        grid, facts = torch.tensor([[1, height, width]]), self._grids.of(height, width)
         self._should_stop = should_stop
         try:
-            encoded = self._model.module.model.get_image_features(pixels, grid, return_dict=True)
+            encoded = self._model.module.model.get_image_features(pixels, grid, return_dict=True, **facts)
         finally:
             self._should_stop = lambda: False
         deepstack = getattr(encoded, "deepstack_features", None) or ()
