@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-from scripts.test import shared_out
+from scripts import test as the_command
+from scripts.test import quick_room, shared_out
 from tests import sharing
 
 ALL = ["-n", "auto", "--dist", "loadfile"]
@@ -34,6 +40,38 @@ def test_a_small_machine_keeps_it_in_one_process(monkeypatch: pytest.MonkeyPatch
     """Two processes need memory that is really there."""
     monkeypatch.setattr(sharing, "NEEDED_BYTES", 2**60)
     assert sharing.processes() == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such folder on Windows")
+@pytest.mark.parametrize(
+    ("memory", "disk", "flags", "decided", "is_taken"),
+    [
+        (2**40, 2**40, 0, "", True),
+        (2**30, 2**40, 0, "", False),
+        (2**40, 2**26, 0, "", False),
+        (2**40, 2**40, getattr(os, "ST_NOEXEC", 0), "", False),
+        (2**40, 2**40, 0, "TMPDIR", False),
+    ],
+)
+def test_files_lie_in_memory_only_where_there_is_plenty_of_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    memory: int,
+    disk: int,
+    flags: int,
+    decided: str,
+    is_taken: bool,
+) -> None:
+    """A container gives that folder 64 MiB or lets nothing start from it; and whoever chose a place is heard."""
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.delenv("PYTEST_DEBUG_TEMPROOT", raising=False)
+    if decided:
+        monkeypatch.setenv(decided, str(tmp_path))
+    state = SimpleNamespace(f_bavail=disk // 4096, f_frsize=4096, f_flag=flags)
+    monkeypatch.setattr(the_command, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(the_command, "_free_memory", lambda: memory)
+    monkeypatch.setattr(os, "statvfs", lambda path: state)
+    assert quick_room() == ({"PYTEST_DEBUG_TEMPROOT": str(tmp_path)} if is_taken else {})
 
 
 def test_all_browsers_are_in_one_process_and_begin() -> None:
