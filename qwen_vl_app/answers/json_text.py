@@ -14,6 +14,7 @@ import math
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -25,6 +26,8 @@ Path: TypeAlias = tuple[str | int, ...]
 MAX_DEPTH = 100
 """Containers within containers; deeper is an accident or an attack."""
 _MAX_DIGITS = 100
+_FINE_BELOW = 1e12
+"""Below it a float keeps every digit that an amount or a measurement has; above it, those of an identifier may change."""
 
 _SPACE = re.compile(r"[\s\ufeff]*")
 _COMMENT = re.compile(r"(?://|#)[^\r\n]*|/\*[^*]*(?:\*(?!/)[^*]*)*(?:\*/|$)")
@@ -282,7 +285,7 @@ class _Reader:
         return None
 
     def number(self, written: str) -> JsonValue:
-        """Return a number; what no number can hold exactly (00123, a thousand digits, 1e999) stays the text it is."""
+        """Return a number; what none can hold exactly (00123, 1234567890123456.78, 1e999) stays the text it is."""
         if not _STRICT_NUMBER.match(written):
             self.mended("json_mended")
         bare = written.lstrip("+-")
@@ -291,7 +294,7 @@ class _Reader:
         if bare.isdecimal():
             return int(written)
         value = float(written)
-        if math.isfinite(value):
+        if math.isfinite(value) and (abs(value) < _FINE_BELOW or Decimal(repr(value)) == Decimal(written)):
             return value
         self.mended("json_mended")
         return written

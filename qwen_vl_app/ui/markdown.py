@@ -34,9 +34,6 @@ _NUMBERED = re.compile(r"( *)(\d{1,9})([.)])(?=[ \t]|$)")
 _BULLET = re.compile(r" *[-*][ \t]")
 _PARTING = re.compile(r" {0,3}(?:#{1,6}\s|(?:[-*_][ \t]*){3,}$)")
 _DEEP = re.compile(r"(?: {4}| {0,3}\t)[ \t]*")
-_TABLE_ROW = re.compile(r"^[ \t]*\|.*\|[ \t]*$\n?", re.M)
-_HTML_TABLE = re.compile(r"<table\b.*?(?:</table>|\Z)", re.S | re.I)
-_FENCED = re.compile(r"```.*?(?:```|\Z)", re.S)
 
 
 def plain(text: str) -> str:
@@ -66,18 +63,6 @@ def _with_times_of_line(line: str, seconds: float) -> str:
         pieces += [line[at:start], f"[{line[start:end]}]({TIME_LINK}{second:g})"]
         at = end
     return "".join((*pieces, line[at:]))
-
-
-def without_tables(text: str) -> str:
-    """Return the text without its Markdown and HTML tables, which are shown as tables of their own."""
-    return _HTML_TABLE.sub("", _TABLE_ROW.sub("", text)).strip()
-
-
-def without_data(text: str) -> str:
-    """Return what an answer says around its JSON; nothing where it is JSON from the first sign."""
-    if text.lstrip()[:1] in ("[", "{"):
-        return ""
-    return _FENCED.sub("", text).strip()
 
 
 def _prose(text: str) -> str:

@@ -12,10 +12,11 @@ from html import escape
 
 from markdown_it import MarkdownIt
 
+from qwen_vl_app.answers import without_data, without_tables
 from qwen_vl_app.chat import Answer, Region, Rendition, Table, Turn, TurnPicture
 from qwen_vl_app.ui.answer_ending import ending_html
 from qwen_vl_app.ui.desk import CORRECTED, Standing
-from qwen_vl_app.ui.markdown import shown_answer, without_data, without_tables
+from qwen_vl_app.ui.markdown import shown_answer
 from qwen_vl_app.ui.turn_html import folded, picture_url
 from qwen_vl_app.ui.words import Words
 

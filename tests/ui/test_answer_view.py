@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from qwen_vl_app.answers import places_of
+from qwen_vl_app.answers import places_of, without_data, without_tables
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.corrections import amended, places_text
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.errors import HistoryError
 from qwen_vl_app.texts import Language
 from qwen_vl_app.ui.desk import as_they_stand
-from qwen_vl_app.ui.markdown import plain, shown_answer, without_data, without_tables
+from qwen_vl_app.ui.markdown import plain, shown_answer
 from qwen_vl_app.ui.state import PageState
 from qwen_vl_app.ui.takeaway import as_json
 from qwen_vl_app.ui.visit import Visit
