@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from qwen_vl_app.answers.exports import as_cell
+from qwen_vl_app.answers.placed import says_more_than_places, without_places
 from qwen_vl_app.chat import JsonValue, ParsedAnswer, Table
 
 MAX_CELLS = 50_000
@@ -257,16 +258,27 @@ class AnswerTable:
 def tables_in(parsed: ParsedAnswer) -> tuple[AnswerTable, ...]:
     """Return every table of an answer in the order in which they are shown: written ones, then its data where that is flat.
 
-    Data that locates places is none: those have a list of their own.
+    Places are no part of one: they have a list of their own.
     """
     found = [AnswerTable(table) for table in parsed.tables]
-    if parsed.has_data and not parsed.regions:
-        listed, fields = table_from_json(parsed.data), fields_from_json(parsed.data)
+    if says_values(parsed):
+        data = values_of(parsed)
+        listed, fields = table_from_json(data), fields_from_json(data)
         if listed is not None:
-            found.append(AnswerTable(listed, parsed.data))
+            found.append(AnswerTable(listed, data))
         elif fields is not None:
-            found.append(AnswerTable(fields, parsed.data, is_fields=True))
+            found.append(AnswerTable(fields, data, is_fields=True))
     return tuple(found)
+
+
+def says_values(parsed: ParsedAnswer) -> bool:
+    """Tell whether an answer's data has anything to be read besides places and what is there."""
+    return parsed.has_data and (not parsed.regions or says_more_than_places(parsed.data))
+
+
+def values_of(parsed: ParsedAnswer) -> JsonValue:
+    """Return an answer's data without the places that have been drawn: its numbers count in a space of the model's own."""
+    return without_places(parsed.data) if parsed.regions else parsed.data
 
 
 def fields_from_json(data: JsonValue) -> Table | None:

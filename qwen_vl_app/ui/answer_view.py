@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from qwen_vl_app.answers import says_values, values_of
 from qwen_vl_app.chat import Answer, JsonValue
 from qwen_vl_app.ui.answer_ending import ending_html, raw_html, with_checks
 from qwen_vl_app.ui.clip_view import show_clips
@@ -39,10 +40,11 @@ def show_answer(
         show_clips(answer, pictures, words, key=key)
     show_places(answer, standing, pictures, words, desk=desk, key=key)
     show_tables(standing, words, desk=desk, key=key)
-    if parsed.has_data and not parsed.regions and not any(table.data is not None for table in standing.tables):
-        if isinstance(parsed.data, (dict, list)) and parsed.data:
-            st.json(_exact(parsed.data), expanded=2)
-        elif not isinstance(parsed.data, list):
+    if says_values(parsed) and not any(table.data is not None for table in standing.tables):
+        data = values_of(parsed)
+        if isinstance(data, (dict, list)) and data:
+            st.json(_exact(data), expanded=2)
+        elif not isinstance(data, list):
             st.code(answer.text, language="json", wrap_lines=True)
     if answer.error is not None:
         st.warning(words.render(answer.error), icon=":material/info:")

@@ -24,13 +24,13 @@ _MATH = re.compile(r"(\$\$[^$]+\$\$)")
 _LONE_TILDE = re.compile(r"(?<![~\\])~(?!~)")
 """5~10 is a range; with a second one behind it, the page's Markdown would strike out what stands between the two."""
 _TIMES_SIGN = re.compile(
-    r"(?<![*\\])(?:(?<=[A-Za-z0-9)])\*(?=[A-Za-z0-9(.])|(?<=\d)\*(?=\w)|(?<=\w)\*(?=\d))(?!\*)"
+    r"(?<![*\\])(?:(?<=[A-Za-z0-9)])\*(?=[A-Za-z0-9(.])|(?<=\d)\*(?=\w)|(?<=\w)\*(?=\d))|(?<=\d)\*\*(?=\d)"
 )
-"""120*80*50 is a size: its middle is no emphasis."""
-_NO_QUOTE = re.compile(r"( {0,3})(>)(?=[ =]{0,2}[-+$€£¥]?[.,]?\d)")
+"""120*80*50 is a size and 2**3 a power: nothing of them is emphasis."""
+_NO_QUOTE = re.compile(r"^( {0,3})(>)(?=[ =]{0,2}[-+$€£¥]?[.,]?\d)")
 """> 95 % is a limit, and nothing quoted."""
-_NO_BULLET = re.compile(r"( *)(\+)(?= )")
-_NUMBERED = re.compile(r"( *)(\d{1,9})([.)])(?=[ \t]|$)")
+_NO_BULLET = re.compile(r"^( *)(\+)(?= )")
+_NUMBERED = re.compile(r"^( *)(\d{1,9})([.)])(?=[ \t]|$)")
 _BULLET = re.compile(r" *[-*][ \t]")
 _PARTING = re.compile(r" {0,3}(?:#{1,6}\s|(?:[-*_][ \t]*){3,}$)")
 _DEEP = re.compile(r"(?: {4}| {0,3}\t)[ \t]*")
@@ -68,8 +68,12 @@ def _with_times_of_line(line: str, seconds: float) -> str:
 def _prose(text: str) -> str:
     text = _DIRECTIVE.sub(f":{_WORD_JOINER}", _LONE_DOLLAR.sub(r"\\$", text))
     pieces = _MATH.split(text)
-    pieces[::2] = [_TIMES_SIGN.sub(r"\\*", _LONE_TILDE.sub(r"\\~", piece)) for piece in pieces[::2]]
+    pieces[::2] = [_TIMES_SIGN.sub(_escaped, _LONE_TILDE.sub(r"\\~", piece)) for piece in pieces[::2]]
     return re.sub(r"(?<=\S)\n(?=[^\S\n]*\S)", "  \n", "".join(pieces))
+
+
+def _escaped(signs: re.Match[str]) -> str:
+    return "".join(f"\\{sign}" for sign in signs[0])
 
 
 @dataclass(slots=True)
@@ -90,11 +94,15 @@ def _with_beginnings(stretches: Sequence[str]) -> list[str]:
     lines = [stretch.split("\n") for stretch in stretches]
     lists: list[_Numbered] = []
     found: list[_Numbered] = []
-    is_behind_blank, is_in_list, is_deep = True, False, False
+    is_behind_blank, is_in_list, is_deep, is_math = True, False, False, False
     for at, of_stretch in enumerate(lines):
         # The first line behind code goes on where the code's own line ends.
         for row in range(1 if at else 0, len(of_stretch)):
             line = of_stretch[row]
+            was_math = is_math
+            is_math ^= line.count("$$") % 2 == 1
+            if was_math or is_math:
+                continue
             if not line.strip():
                 is_behind_blank = True
                 continue

@@ -12,7 +12,7 @@ from html import escape
 
 from markdown_it import MarkdownIt
 
-from qwen_vl_app.answers import without_data, without_tables
+from qwen_vl_app.answers import says_values, without_data, without_tables
 from qwen_vl_app.chat import Answer, Region, Rendition, Table, Turn, TurnPicture
 from qwen_vl_app.ui.answer_ending import ending_html
 from qwen_vl_app.ui.desk import CORRECTED, Standing
@@ -45,7 +45,7 @@ def quiet_answer_html(
         parts.append(_table(found.table if mine is None else mine.table, turn, words, head=head))
         if mine is not None:
             parts.append(_small(words.render(CORRECTED)))
-    if parsed.has_data and not parsed.regions and not any(each.data is not None for each in standing.tables):
+    if says_values(parsed) and not any(each.data is not None for each in standing.tables):
         parts.append(_code(answer.text, words))
     if answer.error is not None:
         parts.append(_small(words.render(answer.error)))

@@ -12,7 +12,7 @@ from typing import Any
 
 import streamlit as st
 
-from qwen_vl_app.answers import without_data, without_tables
+from qwen_vl_app.answers import says_values, without_data, without_tables
 from qwen_vl_app.chat import Answer, Conversation, Region, Rendition, Turn, TurnPicture
 from qwen_vl_app.errors import AppError, HistoryError
 from qwen_vl_app.imaging import draw_regions
@@ -125,7 +125,7 @@ def _lines(turn: Turn, pictures: Sequence[TurnPicture], words: Words) -> Iterato
         return
     if answer.error is not None:
         yield words.render(answer.error)
-    text = without_data(answer.text) if answer.parsed.regions else answer.text
+    text = answer.text if says_values(answer.parsed) else without_data(answer.text)
     # What a person corrected stands in the place of the model's own words.
     tables = answer.parsed.tables if is_corrected(answer) else ()
     if tables:
