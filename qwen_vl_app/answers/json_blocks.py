@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from qwen_vl_app.answers.code import CodeBlock, code_blocks, outside_code
 from qwen_vl_app.answers.json_text import Ending, JsonReading, read_json
+from qwen_vl_app.answers.thoughts import without_thoughts
 from qwen_vl_app.chat import JsonValue
 
 _JSON_FENCES = frozenset({"json", "json5", "jsonc", "jsonl", "ndjson", "geojson"})
@@ -55,6 +56,7 @@ def json_blocks(text: str, blocks: tuple[CodeBlock, ...], repairs: Counter[str])
 
 def data_stretches(text: str) -> list[tuple[int, int]]:
     """Return where the data of an answer begins and ends: whole fences, or lines. What stands within a sentence is a part of it."""
+    text = without_thoughts(text)
     blocks = code_blocks(text)
     fences = {block.start for block in blocks}
     found: dict[int, int] = {}

@@ -51,9 +51,7 @@ def without_places(value: JsonValue) -> JsonValue:
     if not isinstance(value, dict):
         return value
     corners = _corner_keys(value)
-    return {
-        key: without_places(item) for key, item in value.items() if not _is_place(key, item) and key not in corners
-    }
+    return {key: without_places(item) for key, item in value.items() if not _is_place(key, item) and key not in corners}
 
 
 def moved(value: JsonValue, move: Move) -> JsonValue:

@@ -319,6 +319,16 @@ def test_what_is_said_of_things_beside_their_places_is_a_table() -> None:
         assert tables_in(parse(GOLDEN[name])) == ()
 
 
+@pytest.mark.parametrize("before", ["<think>\n", "So:\n", "```json\n[1,\n"])
+def test_what_a_model_thought_aloud_is_no_answer(before: str) -> None:
+    """Drafts of data and places are not taken for what it answered in the end; its words are shown all the same."""
+    thoughts = f'{before}{{"no": "12"}} or {GOLDEN["spotting"]}?\n</think>'
+    parsed = parse(f'{thoughts}\n\n```json\n{{"no": "13"}}\n```')
+    assert parsed.data == {"no": "13"} and not parsed.regions
+    assert without_data(f'{thoughts}\n\n```json\n{{"no": "13"}}\n```') == thoughts
+    assert not parse(f"<think>\n{GOLDEN['spotting']}").regions  # it never came to an answer
+
+
 def html_rows(rows: str) -> list[str]:
     """Return the rows of a table whose cells are parted by `|` and say their spans behind a colon (`X:r2c3`)."""
     html = ""
