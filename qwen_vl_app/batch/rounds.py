@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeAlias
 from qwen_vl_app.answers import says_something, says_values, values_of
 from qwen_vl_app.batch.rows import BatchRow, RowOutcome
 from qwen_vl_app.batch.source import reading_order
-from qwen_vl_app.chat import Box, JsonValue, Region
+from qwen_vl_app.chat import Answer, Box, JsonValue, Region
 from qwen_vl_app.forms.numbers import plain_signs, read_number
 
 SAME_PLACE_IOU = 0.3
