@@ -35,6 +35,7 @@ _RAISED = {
 }
 _STRONG = re.compile(r"(?<![\\*A-Za-z0-9])\*\*(?=[^\s*])([^*]*[^\s*\\])\*\*(?![*A-Za-z0-9])")
 """Two stars are no part of 3*120+1*70, of a footnote's sign, or of a number that is hidden but for its end."""
+_CODE_IN_ROW = re.compile(r"`[^`]*`")
 _TICKED = re.compile(r"`([^`]+)`")
 _ESCAPED = re.compile(r"\\([*_|~$#<>`\[\]])")
 _ENTITY = re.compile(r"&#?\w{1,40};")
@@ -80,6 +81,10 @@ def _pipe_tables(lines: list[str], counts: Counter[str]) -> Iterator[tuple[Table
         room = MAX_CELLS // len(columns)
         while at < len(lines) and "|" in lines[at] and lines[at].strip():
             cells = _cells(lines[at])
+            if len(cells) > len(columns):
+                # A pipe within code is a part of its cell, although Markdown says otherwise.
+                whole = _cells(_CODE_IN_ROW.sub(lambda code: _PIPE.sub(r"\\|", code[0]), lines[at]))
+                cells = whole if len(whole) == len(columns) else cells
             if len(cells) != len(columns):
                 counts["table_rows_ragged"] += 1
             if len(rows) < room:

@@ -107,6 +107,9 @@ def test_cut_answers_keep_complete_items(text: str, data: object) -> None:
         ('{"t": "3/4" pipe", "p": "C:\\new dir\\Data"}', {"t": '3/4" pipe', "p": "C:\new dir\\Data"}),
         ('[{"a":1}{"a":2}]', [{"a": 1}, {"a": 2}]),
         ("{'t': 'it's here'}", {"t": "it's here"}),
+        ('{"a": "1" "b": "2"}', {"a": "1", "b": "2"}),
+        ('{"t": "a "b": c"}', {"t": 'a "b": c'}),
+        (r'{"m": "\frac{1}{2} \times \beta", "t": "a\tb\nnew"}', {"m": r"\frac{1}{2} \times \beta", "t": "a\tb\nnew"}),
         ('{"a": "one\ntwo"}', {"a": "one\ntwo"}),
         ('{"发票代码"："044001"，"x": 1}', {"发票代码": "044001", "x": 1}),
     ],
@@ -270,6 +273,13 @@ def test_tables() -> None:
 def test_a_cell_is_what_is_read_in_it(written: str, read: str) -> None:
     """Emphasis, escapes and line breaks of Markdown are no part of a value; a raised 3 is no further digit."""
     assert parse(f"| a | b |\n|---|---|\n| {written} | 1 |").tables == (Table(("a", "b"), ((read, "1"),)),)
+
+
+def test_a_pipe_within_code_is_a_part_of_its_cell() -> None:
+    """Markdown would begin a cell there and lose the last one; a row that has enough cells is read as it always was."""
+    parsed = parse("| a | b |\n|---|---|\n| `x|y` | 2 |\n| ` | ` |\n| `1|2` | 3 | 4 |")
+    assert parsed.tables == (Table(("a", "b"), (("x|y", "2"), ("`", "`"), ("`1", "2`"))),)
+    assert codes(parsed) == {"table_rows_ragged": 1}
 
 
 def test_a_raised_number_in_html_is_no_further_digit() -> None:
