@@ -20,6 +20,10 @@ _CODE = re.compile(r"(```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`)", re.S)
 _LONE_DOLLAR = re.compile(r"(?<![\\$])\$(?!\$)")
 _DIRECTIVE = re.compile(r":(?=(?:[a-z+-][a-z0-9_+-]*|100|1234|8ball)(?:\[|/|:))")
 _WORD_JOINER = "\u2060"  # a backslash does not stop icons and emoji codes, which are looked for after it is gone
+_FORMULA = re.compile(r"(?<!\\)\\([(\[])((?:[^\\\n$`]|\\[^\[\]()\n$`]|\n(?![ \t]*\n))++)\\([)\]])")
+"""A formula as these models write it. The page knows only the other form; of this one it would show a part."""
+_NO_FORMULA = re.compile(r"<[A-Za-z/!?]|\\[<&:/.@]|//|www\.|@|\]\s*[(:\[]|&#?\w|(?<!\\)%", re.I)
+"""What has to be made harmless first: there the formula stays text."""
 _MATH = re.compile(r"(\$\$[^$]+\$\$)")
 _LONE_TILDE = re.compile(r"(?<![~\\])~(?!~)")
 """5~10 is a range; with a second one behind it, the page's Markdown would strike out what stands between the two."""
@@ -46,7 +50,9 @@ def shown_answer(text: str, *, seconds: float = 0.0) -> str:
 
     For a clip of so many seconds, times become links that the clip's own part of the page hears (`frontend/clip_view.js`).
     """
-    parts = _CODE.split(without_remote_links(text))
+    pieces = _CODE.split(text)
+    pieces[::2] = [_FORMULA.sub(_as_formula, piece) for piece in pieces[::2]]
+    parts = _CODE.split(without_remote_links("".join(pieces)))
     parts[::2] = _with_beginnings(parts[::2])
     return "".join(part if at % 2 else _prose(_with_times(part, seconds)) for at, part in enumerate(parts))
 
@@ -70,6 +76,12 @@ def _prose(text: str) -> str:
     pieces = _MATH.split(text)
     pieces[::2] = [_TIMES_SIGN.sub(_escaped, _LONE_TILDE.sub(r"\\~", piece)) for piece in pieces[::2]]
     return re.sub(r"(?<=\S)\n(?=[^\S\n]*\S)", "  \n", "".join(pieces))
+
+
+def _as_formula(found: re.Match[str]) -> str:
+    is_pair = found[1] + found[3] in ("()", "[]")
+    formula = " ".join(found[2].split())
+    return f"$${formula}$$" if is_pair and formula and not _NO_FORMULA.search(formula) else found[0]
 
 
 def _escaped(signs: re.Match[str]) -> str:
