@@ -31,6 +31,10 @@ _TIMES_SIGN = re.compile(
     r"(?<![*\\])(?:(?<=[A-Za-z0-9)])\*(?=[A-Za-z0-9(.])|(?<=\d)\*(?=\w)|(?<=\w)\*(?=\d))|(?<=\d)\*\*(?=\d)"
 )
 """120*80*50 is a size and 2**3 a power: nothing of them is emphasis."""
+_NAME_SIGNS = re.compile(
+    r"(?<!\S)\\\\(?=[\w.-]{1,64}\\)|(?<![\w\\])__(?=[A-Za-z0-9]{1,64}(?:_[A-Za-z0-9]{1,64}){0,8}__)"
+)
+"""What a share (two backslashes and a host) and a name such as __init__ begin with."""
 _NO_QUOTE = re.compile(r"^( {0,3})(>)(?=[ =]{0,2}[-+$€£¥]?[.,]?\d)")
 """> 95 % is a limit, and nothing quoted."""
 _NO_BULLET = re.compile(r"^( *)(\+)(?= )")
@@ -74,7 +78,8 @@ def _with_times_of_line(line: str, seconds: float) -> str:
 def _prose(text: str) -> str:
     text = _DIRECTIVE.sub(f":{_WORD_JOINER}", _LONE_DOLLAR.sub(r"\\$", text))
     pieces = _MATH.split(text)
-    pieces[::2] = [_TIMES_SIGN.sub(_escaped, _LONE_TILDE.sub(r"\\~", piece)) for piece in pieces[::2]]
+    for signs in (_NAME_SIGNS, _LONE_TILDE, _TIMES_SIGN):
+        pieces[::2] = [signs.sub(_escaped, piece) for piece in pieces[::2]]
     return re.sub(r"(?<=\S)\n(?=[^\S\n]*\S)", "  \n", "".join(pieces))
 
 

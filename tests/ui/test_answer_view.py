@@ -305,6 +305,7 @@ def test_a_question_is_shown_as_it_was_typed(make_assistant: MakeAssistant) -> N
         ("A\n  B", "A  \n  B"),
         ("5~10 and 20~30, ~~gone~~", r"5\~10 and 20\~30, ~~gone~~"),
         ("120*80*50, *so* **and** 2**3", r"120\*80\*50, *so* **and** 2\*\*3"),
+        (r"\\srv-1\data and __init__.py, __so it is__", r"\\\\srv-1\data and \_\_init__.py, __so it is__"),
         ("$$a*b~c*d$$", "$$a*b~c*d$$"),
         (r"\(x_1 = 5\%\) costs $5", r"$$x_1 = 5\%$$ costs \$5"),
         ("\\[\n a \\\\[2pt]\n= b*c*d\n\\]", r"$$a \\[2pt] = b*c*d$$"),
