@@ -18,13 +18,14 @@ from qwen_vl_app.answers.exports import (
 )
 from qwen_vl_app.answers.joined_lines import JoinedAnswer
 from qwen_vl_app.answers.joining import joined_answers, say_more_than_places, says_something
+from qwen_vl_app.answers.json_blocks import data_stretches, without_data
 from qwen_vl_app.answers.json_text import Path
 from qwen_vl_app.answers.links import without_remote_links
 from qwen_vl_app.answers.parse import parse_answer
 from qwen_vl_app.answers.placed import Move
 from qwen_vl_app.answers.places import Place, PlacedPicture, PlaceSource, places_of, places_table
 from qwen_vl_app.answers.schemas import canonical_schema, is_schema, nullable_schema, with_absent
-from qwen_vl_app.answers.tables import AnswerTable, table_from_json, tables_in
+from qwen_vl_app.answers.tables import AnswerTable, says_values, table_from_json, tables_in, values_of, without_tables
 from qwen_vl_app.answers.workbook import to_xlsx
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "checks",
     "code_blocks",
     "confidence_of",
+    "data_stretches",
     "ending_of",
     "is_schema",
     "joined_answers",
@@ -55,6 +57,7 @@ __all__ = [
     "regions_to_json",
     "say_more_than_places",
     "says_something",
+    "says_values",
     "sureness",
     "table_from_json",
     "tables_in",
@@ -66,6 +69,9 @@ __all__ = [
     "to_xlsx",
     "unique_names",
     "value_scores",
+    "values_of",
     "with_absent",
+    "without_data",
     "without_remote_links",
+    "without_tables",
 ]

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from qwen_vl_app.answers.code import CodeBlock, parts_of
+from qwen_vl_app.answers.tables import says_values
 from qwen_vl_app.chat import Answer, FinishReason, SeenSize, Size
 from qwen_vl_app.errors import Reason
 
@@ -48,7 +49,7 @@ def _checks(question: str, answer: Answer, pictures: Sequence[tuple[Size, SeenSi
     shares = [seen.size.width / size.width for size, seen in pictures if size.width]
     if has_figures and shares and min(shares) < SMALL_SHARE:
         yield Reason("answers.check_small", percent=round(min(shares) * 100))
-    if (parsed.data and not parsed.regions) or parsed.tables:
+    if (parsed.data and says_values(parsed)) or parsed.tables:
         yield Reason("answers.check_values")
 
 

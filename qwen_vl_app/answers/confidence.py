@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from qwen_vl_app.answers.code import code_blocks
 from qwen_vl_app.answers.json_blocks import json_blocks
 from qwen_vl_app.answers.json_text import Path, read_json
+from qwen_vl_app.answers.thoughts import without_thoughts
 from qwen_vl_app.chat import Answer, Confidence, JsonValue, ScoredToken
 
 
@@ -62,17 +63,18 @@ def value_scores(text: str, tokens: Sequence[ScoredToken]) -> Mapping[Path, Valu
 
     `tokens` are those of the same text; a value whose tokens' probabilities are not known has no score.
     """
-    blocks = json_blocks(text, code_blocks(text), Counter())
+    said = without_thoughts(text)
+    blocks = json_blocks(said, code_blocks(said), Counter())
     spans: dict[Path, tuple[JsonValue, int, int]] = {}
     for number, block in enumerate(blocks):
         if block.opening < 0:
             continue
-        reading = read_json(text, block.opening, with_spans=True)
+        reading = read_json(said, block.opening, with_spans=True)
         front: Path = () if len(blocks) == 1 else (number,)
         for path, value in _leaves(reading.value):
             if path in reading.spans:
                 spans[front + path] = (value, *reading.spans[path])
-    if not blocks and (bare := _bare_value(text)) is not None:
+    if not blocks and (bare := _bare_value(said)) is not None:
         spans[()] = bare
     places = _places(text, tokens)
     scores = {path: _score(tokens, places, *span, text=text) for path, span in spans.items()}

@@ -14,6 +14,7 @@ from qwen_vl_app.answers.code import code_blocks
 from qwen_vl_app.answers.joined_lines import FENCE, JoinedAnswer, joined_lines, known_words
 from qwen_vl_app.answers.json_blocks import json_blocks
 from qwen_vl_app.answers.placed import Move, Thing, is_one_thing, is_place_key, moved, says_more_than_places, thing_of
+from qwen_vl_app.answers.thoughts import without_thoughts
 from qwen_vl_app.chat import JsonValue
 from qwen_vl_app.errors import Reason
 
@@ -106,6 +107,7 @@ def _read(text: str, repairs: Counter[str], move: Move | None, *, is_bare: bool 
 
     With `is_bare` a text may also be a single number, word or truth.
     """
+    text = without_thoughts(text)
     here: Counter[str] = Counter()
     found = json_blocks(text, code_blocks(text), here)
     begins = len(text) - len(text.lstrip())

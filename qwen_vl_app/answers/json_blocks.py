@@ -9,12 +9,15 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from qwen_vl_app.answers.code import CodeBlock, outside_code
+from qwen_vl_app.answers.code import CodeBlock, code_blocks, outside_code
 from qwen_vl_app.answers.json_text import Ending, JsonReading, read_json
+from qwen_vl_app.answers.thoughts import without_thoughts
 from qwen_vl_app.chat import JsonValue
 
 _JSON_FENCES = frozenset({"json", "json5", "jsonc", "jsonl", "ndjson", "geojson"})
 _OPEN_FENCES = frozenset({"", "text", "txt", "plaintext", "python", "py", "javascript", "js"})
+_LINE_END = re.compile(r"[^\S\n]*(?:\n|\Z)")
+_BETWEEN = re.compile(r"[\s,]*")
 _OPENING = re.compile(r"[\[{]")
 
 
@@ -49,6 +52,35 @@ def json_blocks(text: str, blocks: tuple[CodeBlock, ...], repairs: Counter[str])
     if fenced:
         return fenced
     return [found for at, part in outside_code(text, blocks) for found in _bare(part, at, repairs)]
+
+
+def data_stretches(text: str) -> list[tuple[int, int]]:
+    """Return where the data of an answer begins and ends: whole fences, or lines. What stands within a sentence is a part of it."""
+    text = without_thoughts(text)
+    blocks = code_blocks(text)
+    fences = {block.start for block in blocks}
+    found: dict[int, int] = {}
+    last = 0
+    for block in json_blocks(text, blocks, Counter()):
+        goes_on = last > 0 and _BETWEEN.fullmatch(text, last, block.start) is not None
+        begins_line = goes_on or _begins_line(text, block.start)
+        is_whole = not _is_plain(block.value) or _ends_line(text, block.end)
+        if block.start in fences or (begins_line and is_whole):
+            found[block.start] = last = block.end
+    return list(found.items())
+
+
+def without_data(text: str) -> str:
+    """Return what an answer says around its data."""
+    kept, position = "", 0
+    for start, end in data_stretches(text):
+        kept += text[position:start]
+        position = end
+    return (kept + text[position:]).strip()
+
+
+def _is_plain(value: JsonValue) -> bool:
+    return isinstance(value, list) and not any(isinstance(item, dict | list) for item in value)
 
 
 def _values(source: str, repairs: Counter[str], *, is_json: bool) -> list[tuple[int, JsonValue]]:
@@ -105,10 +137,17 @@ def _is_data(part: str, start: int, reading: JsonReading) -> bool:
 
 
 def _stands_alone(part: str, start: int, end: int) -> bool:
-    before = part[part.rfind("\n", 0, start) + 1 : start]
-    line_end = part.find("\n", end)
-    after = part[end : line_end if line_end >= 0 else len(part)]
-    return not before.strip() and not after.strip()
+    return _begins_line(part, start) and _ends_line(part, end)
+
+
+def _begins_line(part: str, start: int) -> bool:
+    while start and part[start - 1] != "\n" and part[start - 1].isspace():
+        start -= 1
+    return not start or part[start - 1] == "\n"
+
+
+def _ends_line(part: str, end: int) -> bool:
+    return _LINE_END.match(part, end) is not None
 
 
 def _count(reading: JsonReading, repairs: Counter[str]) -> None:

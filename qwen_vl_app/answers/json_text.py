@@ -14,6 +14,7 @@ import math
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -25,6 +26,8 @@ Path: TypeAlias = tuple[str | int, ...]
 MAX_DEPTH = 100
 """Containers within containers; deeper is an accident or an attack."""
 _MAX_DIGITS = 100
+_FINE_BELOW = 1e12
+"""Below it a float keeps every digit that an amount or a measurement has; above it, those of an identifier may change."""
 
 _SPACE = re.compile(r"[\s\ufeff]*")
 _COMMENT = re.compile(r"(?://|#)[^\r\n]*|/\*[^*]*(?:\*(?!/)[^*]*)*(?:\*/|$)")
@@ -37,6 +40,7 @@ _AFTER_KEY = re.compile(r"\s*(?:[:：]|$)")
 _AFTER_ITEM = re.compile(r"\s*(?:[,，\]}]|$|//|/\*|#)|[ \t]*[\r\n]")
 _AFTER_MEMBER = re.compile(
     r"\s*(?:[}\]]|$|//|/\*|#|[,，]\s*(?:[\"'“}\]/#]|$|[A-Za-z_]\w{0,40}\s*[:：]))|[ \t]*[\r\n]\s*[\"'“}]"
+    r"|[ \t]{1,8}[\"“][^\"“”\\\r\n:]{1,80}[\"”]\s*[:：]"
 )
 _MEMBER = re.compile(r"[\"“][^\"“”\\\r\n]{1,80}[\"”]\s*[:：]")
 """A key with its colon: a list of plain values before it is over, whether or not anybody closed it."""
@@ -49,6 +53,10 @@ _WORDS: dict[str, JsonValue] = {"true": True, "false": False, "null": None}
 _PYTHON_WORDS: dict[str, JsonValue] = {"True": True, "False": False, "None": None, "undefined": None}
 _NOT_NUMBERS = frozenset({"nan", "infinity", "inf"})
 _ESCAPES = {'"': '"', "'": "'", "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_LATEX = re.compile(
+    r"\\(?:b(?:ar|egin|eta|inom|oldsymbol|ullet)|f(?:orall|rac)|n(?:abla|eq|u)|r(?:ho|ight)|t(?:au|ext|heta|ilde|imes))(?![A-Za-z])"
+)
+"""Commands of formulas whose first letter JSON takes for a line break, a tab or the like."""
 
 
 class Ending(StrEnum):
@@ -282,7 +290,7 @@ class _Reader:
         return None
 
     def number(self, written: str) -> JsonValue:
-        """Return a number; what no number can hold exactly (00123, a thousand digits, 1e999) stays the text it is."""
+        """Return a number; what none can hold exactly (00123, 1234567890123456.78, 1e999) stays the text it is."""
         if not _STRICT_NUMBER.match(written):
             self.mended("json_mended")
         bare = written.lstrip("+-")
@@ -291,7 +299,7 @@ class _Reader:
         if bare.isdecimal():
             return int(written)
         value = float(written)
-        if math.isfinite(value):
+        if math.isfinite(value) and (abs(value) < _FINE_BELOW or Decimal(repr(value)) == Decimal(written)):
             return value
         self.mended("json_mended")
         return written
@@ -329,7 +337,7 @@ class _Reader:
             digits = self.text[at + 2 : at + 6]
             if re.fullmatch(r"[0-9a-fA-F]{4}", digits):
                 return chr(int(digits, 16)), at + 6
-        if sign in _ESCAPES and sign:
+        if sign in _ESCAPES and sign and _LATEX.match(self.text, at) is None:
             return _ESCAPES[sign], at + 2
         self.mended("json_mended")
         return "\\", at + 1  # no escape of JSON: a Windows path or LaTeX, kept as it stands

@@ -49,7 +49,7 @@ TINY_PX = 3
 """Seen pixels along a side below which a box is smaller than what the model can tell apart."""
 _BEYOND = 1.02
 """Models write edges a little outside."""
-_LABEL_BEFORE = re.compile(r"^[\s*\-+•·>#]*(?:\d{1,3}[.)、]\s*)?([^\n:：]{1,60}?)\s*[*_`]*[:：][*_`]*\s*$")
+_LABEL_BEFORE = re.compile(r"^[\s*\-+•·>#]*(?:\d{1,3}[.)、]\s*)?([^\n:：]{1,60}?)\s*[*_`]*[:：][*_`\s]*$")
 _BOXES_BEFORE = re.compile(r"(?:\[[^\[\]]{0,60}\]\s{0,4}(?:[,;，；、]|and|和)?\s{0,4})+$")
 _OF_A_PICTURE = re.compile(r"picture|image|photo|图|照片", re.I)
 

@@ -15,6 +15,7 @@ from qwen_vl_app.answers.moments import find_moments
 from qwen_vl_app.answers.named_boxes import asks_for_places
 from qwen_vl_app.answers.regions import find_regions
 from qwen_vl_app.answers.tables import html_tables, markdown_tables
+from qwen_vl_app.answers.thoughts import without_thoughts
 from qwen_vl_app.chat import CoordinateSpace, JsonValue, ParsedAnswer, Size, Table
 from qwen_vl_app.errors import Reason
 
@@ -50,6 +51,7 @@ def _parse(
     if len(text) > MAX_CHARACTERS:
         repairs["text_too_long"] = len(text) - MAX_CHARACTERS
         text = text[:MAX_CHARACTERS]
+    text = without_thoughts(text)
     blocks = code_blocks(text)
     values = json_blocks(text, blocks, repairs)
     data: JsonValue = None

@@ -44,6 +44,16 @@ def says_more_than_places(value: JsonValue) -> bool:
     return _has_place(value) and not _is_places_alone(value)
 
 
+def without_places(value: JsonValue) -> JsonValue:
+    """Return what data says of things besides where they are."""
+    if isinstance(value, list):
+        return [without_places(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    corners = _corner_keys(value)
+    return {key: without_places(item) for key, item in value.items() if not _is_place(key, item) and key not in corners}
+
+
 def moved(value: JsonValue, move: Move) -> JsonValue:
     """Return data with its places moved; one that cannot be read is null, since where it stood it would be wrong."""
     if isinstance(value, list):
@@ -94,9 +104,13 @@ def _has_place(value: JsonValue) -> bool:
         return any(map(_has_place, value))
     if not isinstance(value, dict):
         return False
-    return any(_is_place(key, item) or _has_place(item) for key, item in value.items()) or any(
-        {plain_key(key) for key in value} >= set(corners) for corners in CORNERS
-    )
+    return any(_is_place(key, item) or _has_place(item) for key, item in value.items()) or bool(_corner_keys(value))
+
+
+def _corner_keys(value: dict[str, JsonValue]) -> set[str]:
+    """Return the keys of a thing's corners where they are values of its own: x1, y1, x2, y2."""
+    by_name = {plain_key(key): key for key in value}
+    return {by_name[corner] for corners in CORNERS if by_name.keys() >= set(corners) for corner in corners}
 
 
 def _is_places_alone(value: JsonValue) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from qwen_vl_app.answers.exports import as_cell
+from qwen_vl_app.answers.placed import says_more_than_places, without_places
 from qwen_vl_app.chat import JsonValue, ParsedAnswer, Table
 
 MAX_CELLS = 50_000
@@ -25,16 +26,44 @@ _PIPE = re.compile(r"(?<!\\)\|")
 _TAG = re.compile(
     r"<(/?)([A-Za-z][A-Za-z0-9]{0,30})((?:[^<>\"']|\"[^\"<]{0,2000}\"|'[^'<]{0,2000}')*+)>|<!--.{0,200}?-->", re.S
 )
+_BREAK = re.compile(r"<br\s*/?>", re.I)
+_RAISED_TAG = re.compile(r"<(sup|sub)\b[^<>]{0,200}>\s{0,4}([-+−]?\d{1,9})\s{0,4}</\1\s{0,4}>", re.I)
+_OTHER_RAISED_TAG = re.compile(r"</?(?:sup|sub)\b[^<>]{0,200}>", re.I)
+_RAISED = {
+    "sup": str.maketrans("0123456789+-−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻"),
+    "sub": str.maketrans("0123456789+-−", "₀₁₂₃₄₅₆₇₈₉₊₋₋"),
+}
+_STRONG = re.compile(r"(?<![\\*A-Za-z0-9])\*\*(?=[^\s*])([^*]*[^\s*\\])\*\*(?![*A-Za-z0-9])")
+"""Two stars are no part of 3*120+1*70, of a footnote's sign, or of a number that is hidden but for its end."""
+_CODE_IN_ROW = re.compile(r"`[^`]*`")
+_TICKED = re.compile(r"`([^`]+)`")
+_ESCAPED = re.compile(r"\\([*_|~$#<>`\[\]])")
+_ENTITY = re.compile(r"&#?\w{1,40};")
 _SPAN = re.compile(r"\b(colspan|rowspan)\s*=\s*[\"']?\s*(\d{1,6})", re.I)
 
 
 def markdown_tables(text: str, repairs: Counter[str] | None = None) -> tuple[Table, ...]:
     """Return the pipe tables. Rows too short are filled and rows too long cut, counted under `table_rows_ragged`."""
     counts = repairs if repairs is not None else Counter()
-    return tuple(_pipe_tables(text.splitlines(), counts))
+    return tuple(table for table, _, _ in _pipe_tables(text.splitlines(), counts))
 
 
-def _pipe_tables(lines: list[str], counts: Counter[str]) -> Iterator[Table]:
+def without_tables(text: str) -> str:
+    """Return the text without what is read as a table in it; a row that belongs to none stays."""
+    lines = text.splitlines(keepends=True)
+    for _, first, end in _pipe_tables(lines, Counter()):
+        lines[first:end] = [""] * (end - first)
+    text = "".join(lines)
+    kept, position = "", 0
+    for table, start, end in _html_tables(text, Counter()):
+        if table is not None or not _TAG.sub("", text[start:end]).strip():
+            kept += text[position:start]
+            position = end
+    return (kept + text[position:]).strip()
+
+
+def _pipe_tables(lines: list[str], counts: Counter[str]) -> Iterator[tuple[Table, int, int]]:
+    """Yield each table with its first line and the one behind its last."""
     at = 0
     while at + 1 < len(lines):
         columns = _cells(lines[at]) if "|" in lines[at] else []
@@ -46,11 +75,16 @@ def _pipe_tables(lines: list[str], counts: Counter[str]) -> Iterator[Table]:
         if len(columns) == 1 and "|" not in lines[at + 1]:
             at += 1
             continue
+        first = at
         at += 2
         rows: list[tuple[str, ...]] = []
         room = MAX_CELLS // len(columns)
         while at < len(lines) and "|" in lines[at] and lines[at].strip():
             cells = _cells(lines[at])
+            if len(cells) > len(columns):
+                # A pipe within code is a part of its cell, although Markdown says otherwise.
+                whole = _cells(_CODE_IN_ROW.sub(lambda code: _PIPE.sub(r"\\|", code[0]), lines[at]))
+                cells = whole if len(whole) == len(columns) else cells
             if len(cells) != len(columns):
                 counts["table_rows_ragged"] += 1
             if len(rows) < room:
@@ -58,7 +92,7 @@ def _pipe_tables(lines: list[str], counts: Counter[str]) -> Iterator[Table]:
             else:
                 counts["table_rows_dropped"] += 1
             at += 1
-        yield Table(tuple(columns), tuple(rows))
+        yield Table(tuple(columns), tuple(rows)), first, at
 
 
 def _cells(line: str) -> list[str]:
@@ -68,7 +102,21 @@ def _cells(line: str) -> list[str]:
         cells = cells[1:]
     if cells and not cells[-1].strip() and len(cells) > 1:
         cells = cells[:-1]
-    return [cell.strip().replace("\\|", "|") for cell in cells[:_MAX_COLUMNS]]
+    return [_as_read(cell.strip()) for cell in cells[:_MAX_COLUMNS]]
+
+
+def _as_read(cell: str) -> str:
+    """Return a cell's Markdown as it is read: its bold 12 is a number, and so it stands in a file."""
+    if (ticked := _TICKED.fullmatch(cell)) is not None:
+        return ticked[1].replace("\\|", "|").strip()  # code means itself, except for the pipe
+    plain = _ESCAPED.sub(r"\1", _STRONG.sub(r"\1", _raised(_BREAK.sub(" ", cell))))
+    return _ENTITY.sub(lambda entity: html.unescape(entity[0]), plain).strip()
+
+
+def _raised(text: str) -> str:
+    """Return text with raised and lowered numbers as signs of their own: 10 with a small 3 is no 103."""
+    text = _RAISED_TAG.sub(lambda tag: tag[2].translate(_RAISED[tag[1].lower()]), text)
+    return _OTHER_RAISED_TAG.sub("", text)
 
 
 @dataclass(slots=True)
@@ -105,7 +153,7 @@ class _Grid:
     def end_cell(self) -> None:
         if self.cell is None or self.row is None:
             return
-        text = " ".join(html.unescape("".join(self.cell)).split())
+        text = " ".join(html.unescape(_raised("".join(self.cell))).split())
         self.cell = None
         while len(self.row) in self.above and self._put(self.above[len(self.row)][1]):
             pass
@@ -161,9 +209,13 @@ def html_tables(text: str, repairs: Counter[str] | None = None) -> tuple[Table, 
     The first row names the columns. A table that the answer's end cut off keeps its rows.
     """
     counts = repairs if repairs is not None else Counter()
-    found: list[Table] = []
+    return tuple(table for table, _, _ in _html_tables(text, counts) if table is not None)
+
+
+def _html_tables(text: str, counts: Counter[str]) -> Iterator[tuple[Table | None, int, int]]:
+    """Yield each table, None where it has no row, with where it begins and ends."""
     grid: _Grid | None = None
-    depth = 0
+    depth = start = 0
     position = 0
     # The library's own parser has stretches of quadratic time on unclosed comments; this pattern never goes back far.
     for tag in _TAG.finditer(text):
@@ -174,24 +226,19 @@ def html_tables(text: str, repairs: Counter[str] | None = None) -> tuple[Table, 
         if name == "table":
             depth = max(depth + (-1 if is_end else 1), 0)
             if not is_end and depth == 1:
-                grid = _Grid()
+                grid, start = _Grid(), tag.start()
             elif is_end and depth == 0 and grid is not None:
-                found.extend(_present(grid.table(counts)))
+                yield grid.table(counts), start, position
                 grid = None
         elif grid is not None and depth == 1:
-            _take_tag(grid, name, tag[3] or "", is_end=is_end)
+            _take_tag(grid, tag[0], name, tag[3] or "", is_end=is_end)
     if grid is not None:
         if grid.cell is not None:
             counts["table_cut"] += 1
-        found.extend(_present(grid.table(counts)))
-    return tuple(found)
+        yield grid.table(counts), start, len(text)
 
 
-def _present(table: Table | None) -> list[Table]:
-    return [] if table is None else [table]
-
-
-def _take_tag(grid: _Grid, name: str, attributes: str, *, is_end: bool) -> None:
+def _take_tag(grid: _Grid, written: str, name: str, attributes: str, *, is_end: bool) -> None:
     if name == "tr":
         grid.end_row() if is_end else grid.begin_row()
     elif name in ("thead", "tbody", "tfoot"):
@@ -200,6 +247,8 @@ def _take_tag(grid: _Grid, name: str, attributes: str, *, is_end: bool) -> None:
         grid.end_cell() if is_end else grid.begin_cell(attributes, is_head=name == "th")
     elif name in ("br", "p", "div", "li") and grid.cell is not None:
         grid.cell.append(" ")
+    elif name in ("sup", "sub") and grid.cell is not None:
+        grid.cell.append(written)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,16 +263,27 @@ class AnswerTable:
 def tables_in(parsed: ParsedAnswer) -> tuple[AnswerTable, ...]:
     """Return every table of an answer in the order in which they are shown: written ones, then its data where that is flat.
 
-    Data that locates places is none: those have a list of their own.
+    Places are no part of one: they have a list of their own.
     """
     found = [AnswerTable(table) for table in parsed.tables]
-    if parsed.has_data and not parsed.regions:
-        listed, fields = table_from_json(parsed.data), fields_from_json(parsed.data)
+    if says_values(parsed):
+        data = values_of(parsed)
+        listed, fields = table_from_json(data), fields_from_json(data)
         if listed is not None:
-            found.append(AnswerTable(listed, parsed.data))
+            found.append(AnswerTable(listed, data))
         elif fields is not None:
-            found.append(AnswerTable(fields, parsed.data, is_fields=True))
+            found.append(AnswerTable(fields, data, is_fields=True))
     return tuple(found)
+
+
+def says_values(parsed: ParsedAnswer) -> bool:
+    """Tell whether an answer's data has anything to be read besides places and what is there."""
+    return parsed.has_data and (not parsed.regions or says_more_than_places(parsed.data))
+
+
+def values_of(parsed: ParsedAnswer) -> JsonValue:
+    """Return an answer's data without the places that have been drawn: its numbers count in a space of the model's own."""
+    return without_places(parsed.data) if parsed.regions else parsed.data
 
 
 def fields_from_json(data: JsonValue) -> Table | None:

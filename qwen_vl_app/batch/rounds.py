@@ -14,10 +14,10 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import NamedTuple, TypeAlias
 
-from qwen_vl_app.answers import says_something
+from qwen_vl_app.answers import says_something, says_values, values_of
 from qwen_vl_app.batch.rows import BatchRow, RowOutcome
 from qwen_vl_app.batch.source import reading_order
-from qwen_vl_app.chat import Box, JsonValue, Region
+from qwen_vl_app.chat import Answer, Box, JsonValue, Region
 from qwen_vl_app.forms.numbers import plain_signs, read_number
 
 SAME_PLACE_IOU = 0.3
@@ -280,12 +280,9 @@ def _fields_of(row: BatchRow) -> Mapping[str, JsonValue]:
         for region in answer.parsed.regions:
             so_far = counts.get(region.label, 0)
             counts[region.label] = (so_far if isinstance(so_far, int) else 0) + 1
-        return counts
+        return {**counts, **_values_of(answer)} if says_values(answer.parsed) else counts
     if answer.parsed.has_data:
-        try:
-            return flatten(answer.parsed.data)
-        except RecursionError:  # nested a thousand deep: compared as words
-            return {"": " ".join(answer.text.split())}
+        return _values_of(answer)
     if answer.parsed.tables:
         return {
             f"{number}.{line}.{column}": cell
@@ -297,6 +294,13 @@ def _fields_of(row: BatchRow) -> Mapping[str, JsonValue]:
     numbers = _NUMBER.findall(text)
     # Words around numbers that moved are told apart from other words: "reads 4.2 bar" and "reads 4.5 bar" is one number.
     return {"": text} | {f"#{at}": number for at, number in enumerate(numbers, 1)}
+
+
+def _values_of(answer: Answer) -> Mapping[str, JsonValue]:
+    try:
+        return flatten(values_of(answer.parsed))
+    except RecursionError:  # nested a thousand deep: compared as words
+        return {"": " ".join(answer.text.split())}
 
 
 def flatten(data: JsonValue, prefix: str = "") -> dict[str, JsonValue]:

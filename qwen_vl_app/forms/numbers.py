@@ -32,8 +32,8 @@ _MINUS = str.maketrans({"−": "-", "–": "-", "—": "-", "﹣": "-", "，": "
 
 @dataclass(frozen=True, slots=True)
 class NumberReading:
-    """A number and what stands around it. `is_ambiguous` where a mark may group thousands or begin the decimals, and where
-    blanks group thousands or part several numbers.
+    """A number and what stands around it. `is_ambiguous` where a mark may group thousands or begin the decimals, where
+    blanks group thousands or part several numbers, and in brackets.
 
     `bound` is one of < ≤ > ≥ ± where the number is only the limit of what was meant, as below what a method can detect.
     """
@@ -74,6 +74,8 @@ def read_number(text: str, *, decimal_mark: str = "") -> NumberReading | None:
         stripped = after.lstrip()
         if stripped[:1] in _CHINESE_SCALES:
             scale, after = _CHINESE_SCALES[stripped[0]], stripped[1:]
+    # In a ledger (5) is minus five, on a drawing it is a dimension for information.
+    is_ambiguous |= "(" in before and after.lstrip().startswith(")") and value > 0
     unit = after.strip().strip("()[]（）").strip()
     if unit.count("(") > unit.count(")"):
         unit += ")"  # bar(g), dB(A)

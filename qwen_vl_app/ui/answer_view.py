@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from qwen_vl_app.chat import Answer
+from qwen_vl_app.answers import says_values, values_of
+from qwen_vl_app.chat import Answer, JsonValue
 from qwen_vl_app.ui.answer_ending import ending_html, raw_html, with_checks
 from qwen_vl_app.ui.clip_view import show_clips
 from qwen_vl_app.ui.desk import Desk, standing_of
@@ -19,6 +20,8 @@ from qwen_vl_app.ui.tables_view import show_tables
 from qwen_vl_app.ui.text_view import show_text
 from qwen_vl_app.ui.turns_view import TurnPiece, show_turns
 from qwen_vl_app.ui.words import Words
+
+_MOST_IN_A_BROWSER = 2**53 - 1
 
 
 def show_answer(
@@ -37,13 +40,23 @@ def show_answer(
         show_clips(answer, pictures, words, key=key)
     show_places(answer, standing, pictures, words, desk=desk, key=key)
     show_tables(standing, words, desk=desk, key=key)
-    if parsed.has_data and not parsed.regions and not any(table.data is not None for table in standing.tables):
-        if isinstance(parsed.data, (dict, list)) and parsed.data:
-            st.json(parsed.data, expanded=2)
-        elif not isinstance(parsed.data, list):
+    if says_values(parsed) and not any(table.data is not None for table in standing.tables):
+        data = values_of(parsed)
+        if isinstance(data, (dict, list)) and data:
+            st.json(_exact(data), expanded=2)
+        elif not isinstance(data, list):
             st.code(answer.text, language="json", wrap_lines=True)
     if answer.error is not None:
         st.warning(words.render(answer.error), icon=":material/info:")
+
+
+def _exact(value: JsonValue) -> JsonValue:
+    """Return data as a browser shows it exactly: of a number with more digits than its own have, it would change the last."""
+    if isinstance(value, list):
+        return [_exact(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _exact(item) for name, item in value.items()}
+    return str(value) if isinstance(value, int) and abs(value) > _MOST_IN_A_BROWSER else value
 
 
 def below_answer(answer: Answer, question: str, pictures: Sequence[ShownPicture], words: Words) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from qwen_vl_app.answers import AnswerTable, tables_in
+from qwen_vl_app.answers import AnswerTable, says_values, tables_in
 from qwen_vl_app.chat import Answer, Size, Turn
 from qwen_vl_app.corrections import Corrected, CorrectedTable, corrected
 from qwen_vl_app.errors import AppError, HistoryError, Reason
@@ -138,5 +138,7 @@ def _as_corrected(answer: Answer, standing: Standing) -> Answer:
         shown = [each.table for each in standing.tables]
         for number, mine in after.tables.items():
             shown[number] = mine.table
-        parsed = replace(parsed, tables=tuple(shown), has_data=parsed.has_data and bool(parsed.regions))
+        # Data that a table was made of still says what was put right.
+        has_places_alone = parsed.has_data and bool(parsed.regions) and not says_values(parsed)
+        parsed = replace(parsed, tables=tuple(shown), has_data=has_places_alone)
     return replace(answer, parsed=parsed, notes=(CORRECTED, *answer.notes))

@@ -6,6 +6,8 @@ Knows Streamlit's dialect (colours, icons, formulas). Does not know what the tex
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from qwen_vl_app.answers import without_remote_links
 from qwen_vl_app.answers.moments import times_in
@@ -18,9 +20,28 @@ _CODE = re.compile(r"(```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`)", re.S)
 _LONE_DOLLAR = re.compile(r"(?<![\\$])\$(?!\$)")
 _DIRECTIVE = re.compile(r":(?=(?:[a-z+-][a-z0-9_+-]*|100|1234|8ball)(?:\[|/|:))")
 _WORD_JOINER = "\u2060"  # a backslash does not stop icons and emoji codes, which are looked for after it is gone
-_TABLE_ROW = re.compile(r"^[ \t]*\|.*\|[ \t]*$\n?", re.M)
-_HTML_TABLE = re.compile(r"<table\b.*?(?:</table>|\Z)", re.S | re.I)
-_FENCED = re.compile(r"```.*?(?:```|\Z)", re.S)
+_FORMULA = re.compile(r"(?<!\\)\\([(\[])((?:[^\\\n$`]|\\[^\[\]()\n$`]|\n(?![ \t]*\n))++)\\([)\]])")
+"""A formula as these models write it. The page knows only the other form; of this one it would show a part."""
+_NO_FORMULA = re.compile(r"<[A-Za-z/!?]|\\[<&:/.@]|//|www\.|@|\]\s*[(:\[]|&#?\w|(?<!\\)%", re.I)
+"""What has to be made harmless first: there the formula stays text."""
+_MATH = re.compile(r"(\$\$[^$]+\$\$)")
+_LONE_TILDE = re.compile(r"(?<![~\\])~(?!~)")
+"""5~10 is a range; with a second one behind it, the page's Markdown would strike out what stands between the two."""
+_TIMES_SIGN = re.compile(
+    r"(?<![*\\])(?:(?<=[A-Za-z0-9)])\*(?=[A-Za-z0-9(.])|(?<=\d)\*(?=\w)|(?<=\w)\*(?=\d))|(?<=\d)\*\*(?=\d)"
+)
+"""120*80*50 is a size and 2**3 a power: nothing of them is emphasis."""
+_NAME_SIGNS = re.compile(
+    r"(?<!\S)\\\\(?=[\w.-]{1,64}\\)|(?<![\w\\])__(?=[A-Za-z0-9]{1,64}(?:_[A-Za-z0-9]{1,64}){0,8}__)"
+)
+"""What a share (two backslashes and a host) and a name such as __init__ begin with."""
+_NO_QUOTE = re.compile(r"^( {0,3})(>)(?=[ =]{0,2}[-+$€£¥]?[.,]?\d)")
+"""> 95 % is a limit, and nothing quoted."""
+_NO_BULLET = re.compile(r"^( *)(\+)(?= )")
+_NUMBERED = re.compile(r"^( *)(\d{1,9})([.)])(?=[ \t]|$)")
+_BULLET = re.compile(r" *[-*][ \t]")
+_PARTING = re.compile(r" {0,3}(?:#{1,6}\s|(?:[-*_][ \t]*){3,}$)")
+_DEEP = re.compile(r"(?: {4}| {0,3}\t)[ \t]*")
 
 
 def plain(text: str) -> str:
@@ -33,7 +54,10 @@ def shown_answer(text: str, *, seconds: float = 0.0) -> str:
 
     For a clip of so many seconds, times become links that the clip's own part of the page hears (`frontend/clip_view.js`).
     """
-    parts = _CODE.split(without_remote_links(text))
+    pieces = _CODE.split(text)
+    pieces[::2] = [_FORMULA.sub(_as_formula, piece) for piece in pieces[::2]]
+    parts = _CODE.split(without_remote_links("".join(pieces)))
+    parts[::2] = _with_beginnings(parts[::2])
     return "".join(part if at % 2 else _prose(_with_times(part, seconds)) for at, part in enumerate(parts))
 
 
@@ -51,18 +75,84 @@ def _with_times_of_line(line: str, seconds: float) -> str:
     return "".join((*pieces, line[at:]))
 
 
-def without_tables(text: str) -> str:
-    """Return the text without its Markdown and HTML tables, which are shown as tables of their own."""
-    return _HTML_TABLE.sub("", _TABLE_ROW.sub("", text)).strip()
-
-
-def without_data(text: str) -> str:
-    """Return what an answer says around its JSON; nothing where it is JSON from the first sign."""
-    if text.lstrip()[:1] in ("[", "{"):
-        return ""
-    return _FENCED.sub("", text).strip()
-
-
 def _prose(text: str) -> str:
     text = _DIRECTIVE.sub(f":{_WORD_JOINER}", _LONE_DOLLAR.sub(r"\\$", text))
-    return re.sub(r"(?<=\S)\n(?=\S)", "  \n", text)
+    pieces = _MATH.split(text)
+    for signs in (_NAME_SIGNS, _LONE_TILDE, _TIMES_SIGN):
+        pieces[::2] = [signs.sub(_escaped, piece) for piece in pieces[::2]]
+    return re.sub(r"(?<=\S)\n(?=[^\S\n]*\S)", "  \n", "".join(pieces))
+
+
+def _as_formula(found: re.Match[str]) -> str:
+    is_pair = found[1] + found[3] in ("()", "[]")
+    formula = " ".join(found[2].split())
+    return f"$${formula}$$" if is_pair and formula and not _NO_FORMULA.search(formula) else found[0]
+
+
+def _escaped(signs: re.Match[str]) -> str:
+    return "".join(f"\\{sign}" for sign in signs[0])
+
+
+@dataclass(slots=True)
+class _Numbered:
+    """The items of one list so far: where each number stands, and whether Markdown would count otherwise."""
+
+    indent: int
+    mark: str
+    last: int
+    places: list[tuple[int, int]] = field(default_factory=list)
+    is_counted_otherwise: bool = False
+
+
+def _with_beginnings(stretches: Sequence[str]) -> list[str]:
+    """Return the stretches around code with lines that begin as they were written: Markdown numbers a list anew, and takes
+    the sign of a limit for a quotation's and deep indentation for code.
+    """
+    lines = [stretch.split("\n") for stretch in stretches]
+    lists: list[_Numbered] = []
+    found: list[_Numbered] = []
+    is_behind_blank, is_in_list, is_deep, is_math = True, False, False, False
+    for at, of_stretch in enumerate(lines):
+        # The first line behind code goes on where the code's own line ends.
+        for row in range(1 if at else 0, len(of_stretch)):
+            line = of_stretch[row]
+            was_math = is_math
+            is_math ^= line.count("$$") % 2 == 1
+            if was_math or is_math:
+                continue
+            if not line.strip():
+                is_behind_blank = True
+                continue
+            indent = len(line) - len(line.lstrip())
+            number = _NUMBERED.match(line)
+            if number is not None and (is_in_list or indent < 4):
+                lists = [each for each in lists if each.indent <= indent + 1]
+                _count(number, (at, row), lists, found)
+                is_in_list, is_deep = True, False
+            else:
+                is_bullet = _BULLET.match(line) is not None
+                if is_behind_blank or is_bullet or _PARTING.match(line):
+                    lists = [each for each in lists if each.indent < indent - 1]
+                    is_in_list = is_bullet or (is_in_list and indent > 1)
+                is_deep = not is_in_list and (is_behind_blank or is_deep) and _DEEP.match(line) is not None
+                if is_deep:
+                    line = _DEEP.sub(lambda blank: "\u00a0" * len(blank[0].expandtabs(4)), line, count=1)
+                of_stretch[row] = _NO_BULLET.sub(r"\1\\\2", _NO_QUOTE.sub(r"\1\\\2", line, count=1), count=1)
+            is_behind_blank = False
+    for each in found:
+        for at, row in each.places if each.is_counted_otherwise else ():
+            lines[at][row] = _NUMBERED.sub(r"\1\2\\\3", lines[at][row], count=1)
+    return ["\n".join(of_stretch) for of_stretch in lines]
+
+
+def _count(number: re.Match[str], place: tuple[int, int], lists: list[_Numbered], found: list[_Numbered]) -> None:
+    """Take an item into the list that it belongs to, or let one begin with it."""
+    indent, value = len(number[1]), int(number[2])
+    own = next((each for each in lists if abs(each.indent - indent) <= 1 and each.mark == number[3]), None)
+    if own is None:
+        own = _Numbered(indent, number[3], value - 1)
+        lists.append(own)
+        found.append(own)
+    own.is_counted_otherwise |= value != own.last + 1 or number[2] != str(value)
+    own.last = value
+    own.places.append(place)

@@ -11,11 +11,13 @@ from functools import cache
 from html import escape
 
 from markdown_it import MarkdownIt
+from markdown_it.rules_inline import StateInline
 
+from qwen_vl_app.answers import says_values, without_data, without_tables
 from qwen_vl_app.chat import Answer, Region, Rendition, Table, Turn, TurnPicture
 from qwen_vl_app.ui.answer_ending import ending_html
 from qwen_vl_app.ui.desk import CORRECTED, Standing
-from qwen_vl_app.ui.markdown import shown_answer, without_data, without_tables
+from qwen_vl_app.ui.markdown import shown_answer
 from qwen_vl_app.ui.turn_html import folded, picture_url
 from qwen_vl_app.ui.words import Words
 
@@ -44,7 +46,7 @@ def quiet_answer_html(
         parts.append(_table(found.table if mine is None else mine.table, turn, words, head=head))
         if mine is not None:
             parts.append(_small(words.render(CORRECTED)))
-    if parsed.has_data and not parsed.regions and not any(each.data is not None for each in standing.tables):
+    if says_values(parsed) and not any(each.data is not None for each in standing.tables):
         parts.append(_code(answer.text, words))
     if answer.error is not None:
         parts.append(_small(words.render(answer.error)))
@@ -59,7 +61,20 @@ def _small(text: str) -> str:
 
 @cache
 def _markdown() -> MarkdownIt:
-    return MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    markdown = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    markdown.inline.ruler.before("escape", "formula", _formula)
+    return markdown
+
+
+def _formula(state: StateInline, silent: bool) -> bool:
+    """Leave a formula as it is written: the stars of $$2*3*4$$ are no emphasis."""
+    end = state.src.find("$$", state.pos + 2) if state.src.startswith("$$", state.pos) else -1
+    if end < 0:
+        return False
+    if not silent:
+        state.push("text", "", 0).content = " ".join(state.src[state.pos : end + 2].split())
+    state.pos = end + 2
+    return True
 
 
 def _places(turn: Turn, regions: Sequence[Region], pictures: Sequence[TurnPicture], words: Words) -> Iterator[str]:

@@ -12,13 +12,13 @@ from typing import Any
 
 import streamlit as st
 
+from qwen_vl_app.answers import says_values, without_data, without_tables
 from qwen_vl_app.chat import Answer, Conversation, Region, Rendition, Turn, TurnPicture
 from qwen_vl_app.errors import AppError, HistoryError
 from qwen_vl_app.imaging import draw_regions
 from qwen_vl_app.imaging.report import ReportEntry, write_report
 from qwen_vl_app.ui.desk import CORRECTED, as_they_stand, is_corrected
 from qwen_vl_app.ui.holdings import Problem
-from qwen_vl_app.ui.markdown import without_data, without_tables
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
 
@@ -125,7 +125,7 @@ def _lines(turn: Turn, pictures: Sequence[TurnPicture], words: Words) -> Iterato
         return
     if answer.error is not None:
         yield words.render(answer.error)
-    text = without_data(answer.text) if answer.parsed.regions else answer.text
+    text = answer.text if says_values(answer.parsed) else without_data(answer.text)
     # What a person corrected stands in the place of the model's own words.
     tables = answer.parsed.tables if is_corrected(answer) else ()
     if tables:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from qwen_vl_app.answers import PAGES, CodeBlock, ending_of, parts_of
+from qwen_vl_app.answers import PAGES, CodeBlock, data_stretches, ending_of, parts_of, without_data, without_tables
 from qwen_vl_app.chat import Answer
 from qwen_vl_app.ui.desk import Desk
-from qwen_vl_app.ui.markdown import shown_answer, without_data, without_tables
+from qwen_vl_app.ui.markdown import shown_answer
 from qwen_vl_app.ui.words import Words
 
 PREVIEW_HEIGHT_PX = 460
-_DATA = frozenset({"", "json", "json5", "jsonc", "js", "javascript", "python"})
 _MARKUP = frozenset({"", "html", "xml", "markdown", "md", "qwenvl"})
 
 
@@ -24,23 +23,22 @@ def show_text(answer: Answer, words: Words, *, desk: Desk | None, key: str, seco
     Where it is about a clip of so many seconds, which stands below, its times lead there.
     """
     parsed = answer.parsed
-    is_data = parsed.has_data or bool(parsed.regions)
-    if is_data and not without_data(answer.text):
-        return
-    for number, part in enumerate(parts_of(answer.text)):
+    parts = parts_of(answer.text)
+    of_data = {start for start, _ in data_stretches(answer.text)} if parsed.has_data else set()
+    is_bare = not any(isinstance(part, CodeBlock) and part.start in of_data for part in parts)
+    for number, part in enumerate(parts):
         if isinstance(part, CodeBlock):
-            if not _is_shown_otherwise(part, is_data=is_data, has_tables=bool(parsed.tables)):
+            if part.start not in of_data and not (parsed.tables and _is_of_tables(part)):
                 _show_code(part, words, desk=desk, number=number, key=f"{key}-{number}")
             continue
-        prose = without_tables(part) if parsed.tables else part
+        prose = without_data(part) if of_data and is_bare else part
+        prose = without_tables(prose) if parsed.tables else prose
         if prose.strip():
             st.markdown(shown_answer(prose, seconds=seconds), anchors=False)
 
 
-def _is_shown_otherwise(block: CodeBlock, *, is_data: bool, has_tables: bool) -> bool:
-    if is_data and block.language in _DATA and block.source.lstrip()[:1] in ("[", "{", "("):
-        return True
-    return has_tables and block.language in _MARKUP and not without_tables(block.source)
+def _is_of_tables(block: CodeBlock) -> bool:
+    return block.language in _MARKUP and not without_tables(block.source)
 
 
 def _show_code(block: CodeBlock, words: Words, *, desk: Desk | None, number: int, key: str) -> None:

@@ -70,6 +70,7 @@ def test_boxes_without_a_name_are_drawn_without_one(text: str) -> None:
 def test_several_boxes_on_the_line_of_one_name_have_it() -> None:
     """As a sentence lists them."""
     assert found(parse(f"- valve: {ONE}, {TWO}")) == [("valve", FIRST), ("valve", SECOND)]
+    assert found(parse(f"- **valve**: `{ONE}`")) == [("valve", FIRST)]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen_vl_app.answers import code_blocks, parse_answer, regions_to_json, table_from_json, to_csv
+from qwen_vl_app.answers import (
+    code_blocks,
+    parse_answer,
+    regions_to_json,
+    table_from_json,
+    tables_in,
+    to_csv,
+    without_data,
+    without_tables,
+)
 from qwen_vl_app.answers.json_text import Ending, read_json
 from qwen_vl_app.chat import Box, CoordinateSpace, ParsedAnswer, Region, Size, Table
 from qwen_vl_app.texts import Language, render
@@ -98,6 +107,9 @@ def test_cut_answers_keep_complete_items(text: str, data: object) -> None:
         ('{"t": "3/4" pipe", "p": "C:\\new dir\\Data"}', {"t": '3/4" pipe', "p": "C:\new dir\\Data"}),
         ('[{"a":1}{"a":2}]', [{"a": 1}, {"a": 2}]),
         ("{'t': 'it's here'}", {"t": "it's here"}),
+        ('{"a": "1" "b": "2"}', {"a": "1", "b": "2"}),
+        ('{"t": "a "b": c"}', {"t": 'a "b": c'}),
+        (r'{"m": "\frac{1}{2} \times \beta", "t": "a\tb\nnew"}', {"m": r"\frac{1}{2} \times \beta", "t": "a\tb\nnew"}),
         ('{"a": "one\ntwo"}', {"a": "one\ntwo"}),
         ('{"发票代码"："044001"，"x": 1}', {"发票代码": "044001", "x": 1}),
     ],
@@ -143,6 +155,12 @@ def test_data_on_the_line_of_its_fence_is_read(head: str, language: str, cut: st
 def test_the_words_behind_a_fence_are_no_data(info: str) -> None:
     """Languages and their options stay what they are."""
     assert code_blocks(f"```{info}\nx = 1\n```")[0].source == "x = 1\n"
+
+
+def test_a_number_that_would_change_stays_as_it_is_written() -> None:
+    """Of an identifier with a point no digit is lost."""
+    parsed = parse('{"id": 12345678901234567.89, "x": 0.1, "y": 1e15, "z": 123.4499969482421875}')
+    assert parsed.data == {"id": "12345678901234567.89", "x": 0.1, "y": 1e15, "z": 123.4499969482421875}
 
 
 @pytest.mark.parametrize("text", ["{margin: 0 auto}", '{"label": label, "x": x1}', '{"a": f(x)}'])
@@ -235,6 +253,90 @@ def test_tables() -> None:
     assert parse(html).tables == (Table(("a", "b", "b"), (("1 & 2", "x y", "3"), ("1 & 2", "4", "5"))),)
     assert parse("Head | line\n\nnot a table").tables == ()
     assert parse(GOLDEN["document_markdown"]).tables == (Table(("a", "b"), (("1", "2"),)),)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("**12.5**", "12.5"),
+        ("**Total**<br>of all", "Total of all"),
+        ("`SN_1`", "SN_1"),
+        (r"SN\_1 \* \$5", "SN_1 * $5"),
+        ("&lt;5 &amp; R&D", "<5 & R&D"),
+        ("3*120+1*70", "3*120+1*70"),
+        ("**** **** 1234", "**** **** 1234"),
+        (r"C:\dir\new", r"C:\dir\new"),
+        ("10<sup>3</sup> m<sup>2</sup>", "10³ m²"),
+        ("10<SUP> -3 </SUP> CO<sub>2</sub>, 5<sup>th</sup>", "10⁻³ CO₂, 5th"),
+    ],
+)
+def test_a_cell_is_what_is_read_in_it(written: str, read: str) -> None:
+    """Emphasis, escapes and line breaks of Markdown are no part of a value; a raised 3 is no further digit."""
+    assert parse(f"| a | b |\n|---|---|\n| {written} | 1 |").tables == (Table(("a", "b"), ((read, "1"),)),)
+
+
+def test_a_pipe_within_code_is_a_part_of_its_cell() -> None:
+    """Markdown would begin a cell there and lose the last one; a row that has enough cells is read as it always was."""
+    parsed = parse("| a | b |\n|---|---|\n| `x|y` | 2 |\n| ` | ` |\n| `1|2` | 3 | 4 |")
+    assert parsed.tables == (Table(("a", "b"), (("x|y", "2"), ("`", "`"), ("`1", "2`"))),)
+    assert codes(parsed) == {"table_rows_ragged": 1}
+
+
+def test_a_raised_number_in_html_is_no_further_digit() -> None:
+    """10 with a small 3 is no 103, and a footnote's 1 is no part of the value before it."""
+    text = "<table><tr><td>10<sup>3</sup><td>12<sup class='n'>1</sup> mm<sup>2</sup><td>5<sup>th</sup></table>"
+    assert parse(text).tables[0].rows == (("10³", "12¹ mm²", "5th"),)
+
+
+def test_what_is_read_as_a_table_leaves_the_text_and_nothing_else() -> None:
+    """Rows under a rule that does not fit stay, and what stands behind a tag that a sentence names."""
+    unread = "| a | b | c |\n|---|---|\n| 7 | 8 | 9 |"
+    text = f"One:\n| a | b |\n|---|---|\n| 1 | 2 |\n\nTwo:\n{unread}\n\nNo `<table>` was needed: 42."
+    assert without_tables(text) == f"One:\n\nTwo:\n{unread}\n\nNo `<table>` was needed: 42."
+    nested = "<table><tr><td>1<table><tr><td>2</table><td>3</table>"
+    assert without_tables(f"a {nested} b") == "a  b"
+
+
+@pytest.mark.parametrize(
+    ("text", "around"),
+    [
+        ('{"a": 1}\n\nIt is 42.', "It is 42."),
+        ('Here:\n{"a": 1} {"a": 2}\nDone.', "Here:\n \nDone."),
+        ('```python\nx = 1\n```\n```json\n{"a": 1}\n```', "```python\nx = 1\n```"),
+        ('```json\n{"a": 1}\n```\n```json\nnot read\n```', "```json\nnot read\n```"),
+        ("[10, 20] is the range.", "[10, 20] is the range."),
+        ('It says {"a": 1} there.', 'It says {"a": 1} there.'),
+        ("[10,\n20]", ""),
+    ],
+)
+def test_what_is_said_around_data_stays(text: str, around: str) -> None:
+    """Whatever is not data itself is kept: words behind it, other code, and data that is a part of a sentence."""
+    assert parse(text).has_data
+    assert without_data(text) == around
+
+
+def test_what_is_said_of_things_beside_their_places_is_a_table() -> None:
+    """Values that stand with boxes are read as well, without the boxes, which have a list of their own."""
+    rows = '{"bbox_2d": [100, 50, 300, 250], "label": "Total", "value": "12.50", "n": 3}'
+    parsed = parse(f"```json\n[{rows}]\n```")
+    assert [region.label for region in parsed.regions] == ["Total"]
+    (found,) = tables_in(parsed)
+    assert found.table == Table(("label", "value", "n"), (("Total", "12.50", "3"),))
+    assert found.data == [{"label": "Total", "value": "12.50", "n": 3}]
+    (fields,) = tables_in(parse('{"x1": 1, "y1": 2, "x2": 30, "y2": 40, "bbox": [1, 2, 30, 40], "no": "7"}'))
+    assert fields.table.rows == (("no", "7"),) and fields.is_fields
+    for name in ("qwen25_boxes", "spotting", "in_the_kind"):
+        assert tables_in(parse(GOLDEN[name])) == ()
+
+
+@pytest.mark.parametrize("before", ["<think>\n", "So:\n", "```json\n[1,\n"])
+def test_what_a_model_thought_aloud_is_no_answer(before: str) -> None:
+    """Drafts of data and places are not taken for what it answered in the end; its words are shown all the same."""
+    thoughts = f'{before}{{"no": "12"}} or {GOLDEN["spotting"]}?\n</think>'
+    parsed = parse(f'{thoughts}\n\n```json\n{{"no": "13"}}\n```')
+    assert parsed.data == {"no": "13"} and not parsed.regions
+    assert without_data(f'{thoughts}\n\n```json\n{{"no": "13"}}\n```') == thoughts
+    assert not parse(f"<think>\n{GOLDEN['spotting']}").regions  # it never came to an answer
 
 
 def html_rows(rows: str) -> list[str]:

@@ -106,6 +106,15 @@ def test_boxes_are_matched_by_place_and_label() -> None:
     assert compared(before, before).change is RoundChange.SAME
 
 
+def test_what_is_said_of_things_beside_their_boxes_is_compared() -> None:
+    """A reading that moved is a change, also where its box stays."""
+    said = '[{{"bbox_2d": [10, 20, 110, 120], "label": "gauge", "reading": "{} bar"}}]'
+    row = compared(said.format("4.0"), said.format("4.5"))
+    (change,) = row.fields
+    assert (change.before, change.after, change.delta) == ("4.0 bar", "4.5 bar", 0.5)
+    assert compared(said.format("4.0"), said.format("4.0")).change is RoundChange.SAME
+
+
 def test_pictures_are_matched_by_name_wherever_they_lie() -> None:
     """Another subfolder does not make another picture; what one round lacks is new or vanished."""
     earlier = [a_row("day 1/a.jpg", "1"), a_row("day 1/b.jpg", "1")]

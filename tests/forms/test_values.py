@@ -83,6 +83,23 @@ def test_a_mark_that_may_be_either_is_told() -> None:
     assert settled.value == 1.234 and not settled.notes
 
 
+@pytest.mark.parametrize(
+    ("text", "value", "is_doubted"),
+    [
+        ("(1,234.50)", 1234.5, True),
+        ("($ 12.50 )", 12.5, True),
+        ("(-5)", -5, False),
+        ("12.5 (mg)", 12.5, False),
+        ("(approx.) 5", None, False),
+    ],
+)
+def test_a_number_in_brackets_may_be_a_negative_one(text: str, value: float | None, is_doubted: bool) -> None:
+    """In a ledger it is one, on a drawing it is not. A person says which."""
+    found = value_of(FormField("x", type=FieldType.NUMBER), text)
+    assert found.value == (text if value is None else value)
+    assert ("forms.value.ambiguous_number" in [note.code for note in found.notes]) is is_doubted
+
+
 @pytest.mark.parametrize("mark", ["", ".", ","])
 @pytest.mark.parametrize(
     ("text", "value", "is_doubted"),

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from qwen_vl_app.answers import places_of
+from qwen_vl_app.answers import places_of, without_data, without_tables
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.corrections import amended, places_text
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.errors import HistoryError
 from qwen_vl_app.texts import Language
 from qwen_vl_app.ui.desk import as_they_stand
-from qwen_vl_app.ui.markdown import plain, shown_answer, without_data, without_tables
+from qwen_vl_app.ui.markdown import plain, shown_answer
 from qwen_vl_app.ui.state import PageState
 from qwen_vl_app.ui.takeaway import as_json
 from qwen_vl_app.ui.visit import Visit
@@ -258,6 +258,24 @@ def test_other_data_is_a_tree(make_assistant: MakeAssistant) -> None:
     assert page.json[0].value == '{"panel": {"ok": true}}'
 
 
+def test_words_and_code_beside_data_stay(make_assistant: MakeAssistant) -> None:
+    """They are no data; and of a long number a browser shows every digit."""
+    data = '{"invoice": {"no": 31001700211192113087, "sum": 5}}'
+    assistant = make_assistant(f"{data}\n\nThe sum is 5.\n\n```python\nprint(5)\n```")
+    page = finish(assistant, ask(page_of(assistant), "Data"))
+    assert page.json[0].value == '{"invoice": {"no": "31001700211192113087", "sum": 5}}'
+    assert "The sum is 5." in words_on(page)
+    assert [code.value for code in page.code] == ["print(5)"]
+
+
+def test_values_beside_boxes_are_read(make_assistant: MakeAssistant) -> None:
+    """The list of places has their names alone; what else was said of them stands in a table."""
+    data = '[{"bbox_2d": [28, 0, 56, 28], "label": "Total", "value": "12 kg"}]'
+    assistant = make_assistant(data)
+    page = finish(assistant, ask(page_of(assistant), "Where?", a__png=png(width=560, height=280)))
+    assert page.table[0].value.to_numpy().tolist() == [["Total", "12 kg"]]
+
+
 def test_a_markdown_table_is_a_table_once(make_assistant: MakeAssistant) -> None:
     """The table leaves the text when it is shown as a table; columns of one name stay apart."""
     assistant = make_assistant("Two:\n\n| A | A |\n|---|---|\n| 1 | 2 |\n\nThat is all.")
@@ -284,10 +302,35 @@ def test_a_question_is_shown_as_it_was_typed(make_assistant: MakeAssistant) -> N
         (":material/home: and :red[x]", ":\u2060material/home: and :\u2060red[x]"),
         ("at 12:30:45", "at 12:30:45"),
         ("```\nA\nB\n```", "```\nA\nB\n```"),
+        ("A\n  B", "A  \n  B"),
+        ("5~10 and 20~30, ~~gone~~", r"5\~10 and 20\~30, ~~gone~~"),
+        ("120*80*50, *so* **and** 2**3", r"120\*80\*50, *so* **and** 2\*\*3"),
+        (r"\\srv-1\data and __init__.py, __so it is__", r"\\\\srv-1\data and \_\_init__.py, __so it is__"),
+        ("$$a*b~c*d$$", "$$a*b~c*d$$"),
+        (r"\(x_1 = 5\%\) costs $5", r"$$x_1 = 5\%$$ costs \$5"),
+        ("\\[\n a \\\\[2pt]\n= b*c*d\n\\]", r"$$a \\[2pt] = b*c*d$$"),
+        (r"`\(x\)` \(x \[y\)", r"`\(x\)` \(x \[y\)"),
+        (r"\(x <a>\)", r"\(x &lt;a>\)"),
+        ("> 95 %\n>=5", "\\> 95 %  \n\\>=5"),
+        ("> said", "> said"),
+        ("+ 24 V + 5", "\\+ 24 V + 5"),
+        ("$$\na\n+ b\n> 5\n$$", "$$  \na  \n+ b  \n> 5  \n$$"),
+        ("x\n\n    5 < 6", "x\n\n\u00a0\u00a0\u00a0\u00a05 < 6"),
+        ("- a\n\n    5", "- a\n\n    5"),
+        ("3. A\n4. B", "3. A  \n4. B"),
+        ("1. A\n2. B\n5. C", "1\\. A  \n2\\. B  \n5\\. C"),
+        ("1. A\n   1) x\n   3) y\n2. B", "1. A  \n   1\\) x  \n   3\\) y  \n2. B"),
+        ("1. A\n\nAgain:\n\n1. B", "1. A\n\nAgain:\n\n1. B"),
+        ("1. A\n- x\n2. B\n- y\n3. C", "1. A  \n- x  \n2. B  \n- y  \n3. C"),
+        ("007. A", "007\\. A"),
+        ("```\n1. A\n3. B\n```\n1. A", "```\n1. A\n3. B\n```\n1. A"),
     ],
 )
 def test_a_models_text_speaks_markdown_but_not_the_pages_dialect(said: str, shown: str) -> None:
-    """Line breaks stay; formulas, colours and icons of the page are not triggered; code is untouched."""
+    """Line breaks stay; formulas, colours and icons of the page are not triggered; code is untouched.
+
+    No sign of a range, a size or a limit vanishes, and items keep the numbers that they were given.
+    """
     assert shown_answer(said) == shown
 
 

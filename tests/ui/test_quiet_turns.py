@@ -12,6 +12,7 @@ from qwen_vl_app.chat import Box, Question, Region, Size
 from qwen_vl_app.corrections import places_text
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.texts import Language
+from qwen_vl_app.ui import quiet_answer
 from qwen_vl_app.ui.conversation import FULL_TURNS
 from qwen_vl_app.ui.state import TURNS_AT_ONCE
 from tests.hub_parts import WAIT_S
@@ -50,6 +51,13 @@ def test_places_stand_where_they_are_on_the_picture(make_assistant: MakeAssistan
         next(each for each in page.get("bidi_component") if "picture" in each.proto.component_name).proto.json
     )
     assert [place["label"] for place in told["places"]] == ["lamp <1>"]
+
+
+def test_a_formula_further_up_stands_as_it_is_written() -> None:
+    """Its stars and backslashes are no Markdown; two signs that nobody closes are two signs."""
+    render = quiet_answer._markdown().render
+    assert render(r"So $$2*3*4 \, m_1$$ and *5*") == "<p>So $$2*3*4 \\, m_1$$ and <em>5</em></p>\n"
+    assert render("$$2 <b>*3*") == "<p>$$2 &lt;b&gt;<em>3</em></p>\n"
 
 
 def test_tables_and_data_are_read_further_up_as_well(make_assistant: MakeAssistant) -> None:

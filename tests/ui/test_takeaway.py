@@ -115,6 +115,21 @@ def test_a_corrected_table_is_taken_away_as_it_stands(make_assistant: MakeAssist
     assert told["turns"][0]["answer"]["tables"] == [{"columns": ["Tag", "Bar"], "rows": [["P-1", "1.5"]]}]
 
 
+def test_a_corrected_value_beside_a_box_is_what_is_taken_away(make_assistant: MakeAssistant) -> None:
+    """The box stays; what the model misread stands nowhere but in its own text."""
+    assistant = make_assistant('[{"bbox_2d": [28, 0, 56, 28], "label": "Tag", "value": "15"}]')
+    job = assistant.ask(Question("Where?", (assistant.stage(png(width=560, height=280), "a.png"),)))
+    assert job.wait(WAIT_S) is not None and job.turn_id is not None and job.conversation_id is not None
+    model = Table(("label", "value"), (("Tag", "15"),))
+    right = CorrectedTable(Table(model.columns, (("Tag", "1.5"),)), (0,))
+    assistant.records.correct(LOCAL_OWNER, job.turn_id, table_text(0, right, model=model, language=Language.ENGLISH))
+    visit = Visit(assistant, LOCAL_OWNER, PageState(), Words(Language.ENGLISH))
+    turns = as_they_stand(visit, assistant.turns(LOCAL_OWNER, job.conversation_id))
+    told = json.loads(as_json(assistant.conversation(LOCAL_OWNER, job.conversation_id), turns))["turns"][0]["answer"]
+    assert told["tables"] == [{"columns": ["label", "value"], "rows": [["Tag", "1.5"]]}]
+    assert told["data"] is None and [place["label"] for place in told["places"]] == ["Tag"]
+
+
 def test_nothing_is_written_for_it(
     taken: tuple[Visit, Conversation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
