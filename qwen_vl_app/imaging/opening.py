@@ -33,7 +33,7 @@ from qwen_vl_app.imaging.limits import Limits
 from qwen_vl_app.imaging.pdf_pages import page_count_of, render_page
 from qwen_vl_app.imaging.png_chunks import without_damaged_parts
 from qwen_vl_app.imaging.png_keys import mend_key, raw_mode
-from qwen_vl_app.imaging.tiff_greys import counts_from_white, mend_byte_order, missing_value, teach_pillow
+from qwen_vl_app.imaging.tiff_greys import counts_from_white, mend_byte_order, missing_value, teach_pillow, with_true_signs
 from qwen_vl_app.imaging.tiff_pages import PagedTiff, count_pages
 
 ENOUGH_PIXELS = 17_000_000
@@ -171,7 +171,7 @@ def _open_image(data: bytes, kind: str, page: int, limits: Limits) -> Opened:
         orientation = _orientation(image, notes)
         if kind == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
             image.putalpha(255)  # programs that name an alpha channel and never fill it; every viewer shows such files
-        upright = to_rgb(image, notes, is_white_zero=counts_from_white(image), missing=missing_value(image))
+        upright = to_rgb(with_true_signs(image), notes, is_white_zero=counts_from_white(image), missing=missing_value(image))
         if upright is image:  # it must outlive the file
             upright = image.copy()
     if stored is not None:  # its decoder has turned it
