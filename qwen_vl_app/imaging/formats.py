@@ -12,6 +12,10 @@ AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _PDF_WINDOW = 1024
 """Readers accept a PDF whose header stands anywhere in the first 1024 bytes."""
 
+_LEAST_HOLE = 32 * 1024
+"""Packed pixels have no so many zeros on end, though a plain WEBP of 100 megapixels has nearly ten thousand."""
+_HEADER_BYTES = 64 * 1024
+
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -115,6 +119,14 @@ def ends_in_a_box(data: bytes) -> bool:
         if at > len(data):
             return kind in (b"mdat", b"meta")
     return False
+
+
+def ends_in_a_hole(data: bytes) -> bool:
+    """Return whether a HEIF, AVIF or WEBP file was set aside in full and not written to its end, as by a copy that broke off.
+
+    Their decoders read a picture from the zeros without an error. Pixels that are not packed may well be zeros.
+    """
+    return len(data) >= _LEAST_HOLE and not data[-_LEAST_HOLE:].strip(b"\0") and b"unci" not in data[:_HEADER_BYTES]
 
 
 def webp_canvas(data: bytes) -> tuple[int, int] | None:

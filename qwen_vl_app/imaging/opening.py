@@ -26,12 +26,12 @@ from pillow_heif.as_plugin import HeifImageFile
 from qwen_vl_app.chat import Size
 from qwen_vl_app.errors import AppError, Reason, UnreadableImageError
 from qwen_vl_app.imaging.colours import to_rgb
-from qwen_vl_app.imaging.formats import PDF, ends_in_a_box, name_stranger, sniff, webp_canvas, webp_is_cut
+from qwen_vl_app.imaging.formats import PDF, ends_in_a_box, ends_in_a_hole, name_stranger, sniff, webp_canvas, webp_is_cut
 from qwen_vl_app.imaging.jpeg_end import closed, ends_too_early, stops_in_its_data
 from qwen_vl_app.imaging.jpeg_intervals import has_gaps
 from qwen_vl_app.imaging.limits import Limits
 from qwen_vl_app.imaging.pdf_pages import page_count_of, render_page
-from qwen_vl_app.imaging.png_chunks import without_damaged_parts
+from qwen_vl_app.imaging.png_chunks import pixels_are_as_written, without_damaged_parts
 from qwen_vl_app.imaging.png_keys import mend_key, raw_mode
 from qwen_vl_app.imaging.tiff_greys import counts_from_white, mend_byte_order, missing_value, teach_pillow, with_true_signs
 from qwen_vl_app.imaging.tiff_pages import PagedTiff, count_pages
@@ -162,6 +162,8 @@ def _open_image(data: bytes, kind: str, page: int, limits: Limits) -> Opened:
         raw = raw_mode(image) if kind == "PNG" else ""
         mend_byte_order(image)
         image.load()
+        if kind == "PNG" and not pixels_are_as_written(data):
+            raise UnreadableImageError("image.unreadable", format=kind)
         mend_key(image, raw)
         if kind == "JPEG" and (has_gaps(data) or ends_too_early(image, data)):
             raise UnreadableImageError("image.truncated", format=kind)
@@ -188,7 +190,9 @@ def _examined(data: bytes, kind: str, limits: Limits) -> bytes:
     """Return a file after what has to be asked of its bytes before its decoder; a JPEG with the sign of its end."""
     if kind == "WEBP" and (canvas := webp_canvas(data)) is not None:
         limits.check_size(*canvas, format=kind)
-    if kind in ("HEIF", "AVIF") and ends_in_a_box(data):
+    if (kind in ("HEIF", "AVIF") and ends_in_a_box(data)) or (
+        kind in ("HEIF", "AVIF", "WEBP") and ends_in_a_hole(data)
+    ):
         raise UnreadableImageError("image.truncated", format=kind)
     if kind != "JPEG" or not stops_in_its_data(data):
         return data
