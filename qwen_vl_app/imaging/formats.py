@@ -9,6 +9,7 @@ HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1", b"mif2"}
 )
 AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_DICOM_WINDOW = 128
 _PDF_WINDOW = 1024
 """Readers accept a PDF whose header stands anywhere in the first 1024 bytes."""
 
@@ -45,6 +46,15 @@ _STRANGERS: tuple[tuple[bytes, str], ...] = (
     (b"{\\rtf", "RTF"),
     (b"/* XPM", "XPM"),
     (b"ID3", "MP3"),
+    (b"II\xbc\1", "JPEG XR"),
+    (b"AT&TFORM", "DjVu"),
+    (b"v/1\1", "OpenEXR"),
+    (b"FUJIFILMCCD-RAW", "RAF"),
+    (b"IIU\0", "RW2"),
+    (b"IIRO", "ORF"),
+    (b"IIRS", "ORF"),
+    (b"7z\xbc\xaf", "7z"),
+    (b"Rar!", "RAR"),
 )
 _CONTAINERS = frozenset({"ZIP", "Office"})
 _NAMED_BY_ENDING = {
@@ -90,7 +100,9 @@ def _name_by_bytes(data: bytes) -> str | None:
     if start.startswith((b"<!doctype html", b"<html")):
         return "HTML"
     if data[4:8] == b"ftyp":
-        return "MP4"
+        return "CR3" if data[8:12] == b"crx " else "MP4"
+    if data[_DICOM_WINDOW : _DICOM_WINDOW + 4] == b"DICM":
+        return "DICOM"
     return None
 
 

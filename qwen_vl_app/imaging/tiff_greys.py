@@ -8,7 +8,6 @@ scale anything.
 from __future__ import annotations
 
 import math
-
 from typing import Any
 
 from PIL import Image, ImageMath, TiffImagePlugin
