@@ -26,6 +26,7 @@ from pillow_heif.as_plugin import HeifImageFile
 from qwen_vl_app.chat import Size
 from qwen_vl_app.errors import AppError, Reason, UnreadableImageError
 from qwen_vl_app.imaging.colours import to_rgb
+from qwen_vl_app.imaging.deep_colours import are_deep, with_all_bits
 from qwen_vl_app.imaging.formats import (
     PDF,
     ends_in_a_box,
@@ -177,23 +178,14 @@ def _open_image(data: bytes, kind: str, page: int, limits: Limits) -> Opened:
         full = image.size
         _draft(image)
         stored = _stored_orientation(image, data)
-        raw = raw_mode(image) if kind == "PNG" else ""
-        mend_byte_order(image)
-        image.load()
-        if kind == "PNG" and not pixels_are_as_written(data):
-            raise UnreadableImageError("image.unreadable", format=kind)
-        mend_key(image, raw)
-        if kind == "JPEG" and (has_gaps(data) or ends_too_early(image, data)):
-            raise UnreadableImageError("image.truncated", format=kind)
+        whole = _load(image, data, kind, page, notes)
         if full == image.size or kind != "JPEG":
             full = image.size
             limits.check_size(*full, format=kind)  # some decoders learn the size only now
         orientation = _orientation(image, notes)
         if kind == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
             image.putalpha(255)  # programs that name an alpha channel and never fill it; every viewer shows such files
-        upright = to_rgb(
-            with_true_signs(image), notes, is_white_zero=counts_from_white(image), missing=missing_value(image)
-        )
+        upright = to_rgb(whole, notes, is_white_zero=counts_from_white(image), missing=missing_value(image))
         if upright is image:  # it must outlive the file
             upright = image.copy()
     if stored is not None:  # its decoder has turned it
@@ -204,6 +196,25 @@ def _open_image(data: bytes, kind: str, page: int, limits: Limits) -> Opened:
         notes.append(Reason("image.turned_upright"))
     upright.info = {}
     return Opened(kind, Size(*full), upright, page, page_count, tuple(notes))
+
+
+def _load(image: Image.Image, data: bytes, kind: str, page: int, notes: list[Reason]) -> Image.Image:
+    """Decode an opened picture, and return its pixels as the file means them; they may be another image."""
+    raw = raw_mode(image) if kind == "PNG" else ""
+    mend_byte_order(image)
+    is_deep = are_deep(image)
+    image.load()
+    if kind == "PNG" and not pixels_are_as_written(data):
+        raise UnreadableImageError("image.unreadable", format=kind)
+    mend_key(image, raw)
+    if kind == "JPEG" and (has_gaps(data) or ends_too_early(image, data)):
+        raise UnreadableImageError("image.truncated", format=kind)
+    if not is_deep:
+        return with_true_signs(image)
+    with _open_header(data, kind) as again:
+        if isinstance(again, PagedTiff):
+            again.seek(page)
+        return with_all_bits(image, again, notes)
 
 
 def _examined(data: bytes, kind: str, limits: Limits) -> bytes:

@@ -139,6 +139,47 @@ def test_sixteen_bits_of_which_little_is_used_are_not_one_grey(
     assert decoder.inspect(data).notes == (told,)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "<", ">"])
+@pytest.mark.parametrize(
+    ("values", "wanted", "bits"),
+    [
+        ([0, 2056, 4095], [0, 128, 255], 12),
+        ([0, 8224, 16383], [0, 128, 255], 14),
+        ([0, 128, 255], [0, 128, 255], 8),
+        ([0, 32896, 65535], [0, 128, 255], 16),
+        ([0, 0, 16448], [0, 0, 64], 16),
+    ],
+)
+def test_colours_that_use_few_of_sixteen_bits_are_not_black(
+    decoder: PictureDecoder, kind: str, values: list[int], wanted: list[int], bits: int
+) -> None:
+    """As measuring cameras keep them; in a PNG, and in planes of a TIFF in either byte order."""
+    empty = [0] * len(values)
+    if kind == "PNG":
+        pixels = b"".join(struct.pack(">3H", value, 0, 0) for value in values)
+        data = png(len(values), b"\0" + pixels, bits=16, colour=2)
+    else:
+        rows = [struct.pack(f"{kind}{len(values)}H", *band) for band in (values, empty, empty)]
+        data = planes(kind, *rows, bits=16, photometric=2)
+    assert row(decoder, data) == [(value, 0, 0) for value in wanted]
+    told = (Reason("image.deep_colours", bits=bits),) if bits in (12, 14) else ()
+    assert decoder.inspect(data).notes == told
+
+
+def test_few_bits_of_packed_colours_are_found_in_a_turned_picture(decoder: PictureDecoder) -> None:
+    """In one plane, through libtiff, and turned upright: the second reading is of the same pixels as the first."""
+    pixels = struct.pack("<6H", 4095, 0, 2056, 0, 4095, 0)
+    data = bytearray(planes("<", pixels, bits=16, photometric=2, compression=DEFLATED))
+    count = struct.unpack_from("<H", data, 8)[0]
+    for at in range(10, 10 + 12 * count, 12):  # three samples in one plane, 2 pixels wide
+        tag = struct.unpack_from("<H", data, at)[0]
+        if tag in (256, 277, 284):
+            struct.pack_into("<H", data, at + 8, {256: 2, 277: 3, 284: 1}[tag])
+        if tag == 278:
+            struct.pack_into("<HHIH", data, at, 274, 3, 1, 3)
+    assert row(decoder, bytes(data)) == [(0, 255, 0), (255, 0, 128)]
+
+
 @pytest.mark.parametrize("compression", [STORED, DEFLATED])
 def test_eight_bits_with_a_sign_are_no_shades(decoder: PictureDecoder, compression: int) -> None:
     """Maps of vegetation and masks keep them so: -1 would be white, and -128 as bright as 0 is dark."""
