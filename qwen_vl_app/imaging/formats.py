@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 ACCEPTED_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "heic", "heif", "avif", "pdf")
 """What a door may offer to pick; the bytes decide."""
 PDF = "PDF"
@@ -120,25 +122,32 @@ def ends_in_a_box(data: bytes) -> bool:
 
     Such a file decodes without an error, its missing tiles plain.
     """
+    return any(end > len(data) and kind in (b"mdat", b"meta") for kind, end in _boxes(data))
+
+
+def ends_in_a_hole(data: bytes) -> bool:
+    """Return whether a HEIF, AVIF or WEBP file was set aside in full and not written to its end, as by a copy that broke off.
+
+    Their decoders read a picture from the zeros without an error. Pixels that are not packed may well be zeros, and so may
+    a box that keeps room free.
+    """
+    if len(data) < _LEAST_HOLE or data[-_LEAST_HOLE:].strip(b"\0") or b"unci" in data[:_HEADER_BYTES]:
+        return False
+    last = [kind for kind, _ in _boxes(data)][-1:] if data[4:8] == b"ftyp" else []
+    return last in ([], [b"mdat"])
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """Yield the kind of each box on top, and where it ends by its own word, as far as they can be followed."""
     at = 0
     while at + 8 <= len(data):
         length, kind, head = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], 8
         if length == 1:  # the length stands behind, in 64 bits
             length, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
         if length < head:  # 0 means "to the end", and anything else is no box
-            return False
+            return
         at += length
-        if at > len(data):
-            return kind in (b"mdat", b"meta")
-    return False
-
-
-def ends_in_a_hole(data: bytes) -> bool:
-    """Return whether a HEIF, AVIF or WEBP file was set aside in full and not written to its end, as by a copy that broke off.
-
-    Their decoders read a picture from the zeros without an error. Pixels that are not packed may well be zeros.
-    """
-    return len(data) >= _LEAST_HOLE and not data[-_LEAST_HOLE:].strip(b"\0") and b"unci" not in data[:_HEADER_BYTES]
+        yield kind, at
 
 
 def webp_canvas(data: bytes) -> tuple[int, int] | None:

@@ -157,6 +157,13 @@ def test_a_file_that_was_set_aside_in_full_and_half_written_is_refused(
     assert refusal(decoder, data[:written] + bytes(len(data) - written)).code == "image.truncated"
 
 
+@pytest.mark.parametrize("name", ["AVIF", "HEIF"])
+def test_room_that_a_phone_keeps_free_behind_a_picture_is_not_missing(decoder: PictureDecoder, name: str) -> None:
+    """A box of zeros is nothing that was to be written."""
+    free = struct.pack(">I4s", 40_008, b"free") + bytes(40_000)
+    assert decoder.inspect(encode(noise(), name) + free).size == Size(200, 150)
+
+
 def test_zeros_behind_a_jpeg_that_lacks_the_sign_of_its_end_cost_nothing(decoder: PictureDecoder) -> None:
     """They are no data of the picture, and none is missing."""
     data = encode(noise(), "JPEG")
