@@ -52,6 +52,11 @@ def to_rgb(
     profile = image.info.get("icc_profile")
     if image.mode == "LAB":
         image = _from_lab(image)
+    if isinstance(profile, bytes) and (image.mode == "LA" or (image.mode == "L" and "transparency" in image.info)):
+        # A profile of greys is about greys: behind what follows they are colours.
+        layered = image.convert("LA")
+        image = _to_srgb(layered.getchannel("L"), profile).convert("RGB")
+        image.putalpha(layered.getchannel("A"))
     if image.mode in _WITH_ALPHA or (image.mode in ("1", "L", "P", "RGB") and "transparency" in image.info):
         image = _over_white(image, notes)
     if isinstance(profile, bytes) and profile:

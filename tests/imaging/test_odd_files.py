@@ -523,6 +523,24 @@ def linear_profile(name: str) -> bytes:
     return struct.pack(">I", len(whole)) + whole[4:]
 
 
+def linear_grey_profile() -> bytes:
+    """Light counted in equal steps, without colours."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    bodies = {b"wtpt": b"XYZ " + bytes(4) + struct.pack(">3I", 0xF6D6, 0x10000, 0xD32D), b"kTRC": b"curv" + bytes(8)}
+    table = struct.pack(">I", 2) + struct.pack(">4sII", b"wtpt", 156, 20) + struct.pack(">4sII", b"kTRC", 176, 12)
+    whole = srgb[4:16] + b"GRAY" + srgb[20:128] + table + bodies[b"wtpt"] + bodies[b"kTRC"]
+    return struct.pack(">I", len(whole) + 4) + whole
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "L with a key"])
+def test_a_profile_of_greys_holds_with_transparency_as_without(decoder: PictureDecoder, mode: str) -> None:
+    """What is laid over white is colours, which such a profile is not about."""
+    picture = Image.new(mode[:2].strip(), (8, 8), (55, 255) if mode == "LA" else 55)
+    options = {"transparency": 0} if "key" in mode else {}
+    first = row(decoder, encode(picture, "PNG", icc_profile=linear_grey_profile(), **options))[0]
+    assert all(abs(value - 128) <= 1 for value in first)
+
+
 @pytest.mark.parametrize("name", ["Linear sRGB", "Linear"])
 @pytest.mark.parametrize("mode", ["RGB", "P"])
 def test_linear_light_is_not_dark_whatever_its_profile_is_called(decoder: PictureDecoder, mode: str, name: str) -> None:
