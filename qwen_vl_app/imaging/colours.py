@@ -52,6 +52,11 @@ def to_rgb(
     profile = image.info.get("icc_profile")
     if image.mode == "LAB":
         image = _from_lab(image)
+    if isinstance(profile, bytes) and (image.mode == "LA" or (image.mode == "L" and "transparency" in image.info)):
+        # A profile of greys is about greys: behind what follows they are colours.
+        layered = image.convert("LA")
+        image = _to_srgb(layered.getchannel("L"), profile).convert("RGB")
+        image.putalpha(layered.getchannel("A"))
     if image.mode in _WITH_ALPHA or (image.mode in ("1", "L", "P", "RGB") and "transparency" in image.info):
         image = _over_white(image, notes)
     if isinstance(profile, bytes) and profile:
@@ -73,14 +78,21 @@ def _to_eight_bits(image: Image.Image, notes: list[Reason], missing: float | Non
 
 
 def _scale_sixteen_bits(image: Image.Image, notes: list[Reason]) -> Image.Image:
-    """Scale by the fewest usual bits that hold the values: by 16, a picture of a 12-bit camera would be black."""
+    """Scale by the fewest usual bits that hold the values: by 16, a picture of a 12-bit camera would be black.
+
+    Where they take up little of that, as temperatures or 14 bits of a sensor do, they go from the least to the most.
+    """
     wide = image if image.mode == "I" else image.convert("I")
-    highest = _extrema(wide)[1]
-    bits = next(bits for bits in _USUAL_BITS if highest < 1 << bits)
-    if bits > 8:
+    least, most = (int(value) for value in _extrema(wide))
+    bits = next(bits for bits in _USUAL_BITS if most < 1 << bits)
+    low, span = 0, (1 << bits) - 1
+    if 0 < most - least < span * _LEAST_PART:
+        low, span = least, most - least
+        notes.append(Reason("image.values_scaled"))
+    elif bits > 8:
         notes.append(Reason("image.sixteen_bit", bits=bits))
-    top = (1 << bits) - 1
-    grey = wide.point([min(255, (value * 255 + top // 2) // top) for value in range(65536)], "L")
+    shades = [min(255, max(0, ((value - low) * 255 + span // 2) // span)) for value in range(65536)]
+    grey = wide.point(shades, "L")
     see_through = image.info.get("transparency")
     if isinstance(see_through, int):  # a PNG of greys names one value that is not there
         mask = wide.point([0 if value == see_through else 255 for value in range(65536)], "L")

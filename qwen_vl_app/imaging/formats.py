@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 ACCEPTED_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "heic", "heif", "avif", "pdf")
 """What a door may offer to pick; the bytes decide."""
 PDF = "PDF"
@@ -9,8 +11,13 @@ HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1", b"mif2"}
 )
 AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_DICOM_WINDOW = 128
 _PDF_WINDOW = 1024
 """Readers accept a PDF whose header stands anywhere in the first 1024 bytes."""
+
+_LEAST_HOLE = 32 * 1024
+"""Packed pixels have no so many zeros on end, though a plain WEBP of 100 megapixels has nearly ten thousand."""
+_HEADER_BYTES = 64 * 1024
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "JPEG"),
@@ -41,6 +48,15 @@ _STRANGERS: tuple[tuple[bytes, str], ...] = (
     (b"{\\rtf", "RTF"),
     (b"/* XPM", "XPM"),
     (b"ID3", "MP3"),
+    (b"II\xbc\1", "JPEG XR"),
+    (b"AT&TFORM", "DjVu"),
+    (b"v/1\1", "OpenEXR"),
+    (b"FUJIFILMCCD-RAW", "RAF"),
+    (b"IIU\0", "RW2"),
+    (b"IIRO", "ORF"),
+    (b"IIRS", "ORF"),
+    (b"7z\xbc\xaf", "7z"),
+    (b"Rar!", "RAR"),
 )
 _CONTAINERS = frozenset({"ZIP", "Office"})
 _NAMED_BY_ENDING = {
@@ -86,7 +102,9 @@ def _name_by_bytes(data: bytes) -> str | None:
     if start.startswith((b"<!doctype html", b"<html")):
         return "HTML"
     if data[4:8] == b"ftyp":
-        return "MP4"
+        return "CR3" if data[8:12] == b"crx " else "MP4"
+    if data[_DICOM_WINDOW : _DICOM_WINDOW + 4] == b"DICM":
+        return "DICOM"
     return None
 
 
@@ -104,17 +122,32 @@ def ends_in_a_box(data: bytes) -> bool:
 
     Such a file decodes without an error, its missing tiles plain.
     """
+    return any(end > len(data) and kind in (b"mdat", b"meta") for kind, end in _boxes(data))
+
+
+def ends_in_a_hole(data: bytes) -> bool:
+    """Return whether a HEIF, AVIF or WEBP file was set aside in full and not written to its end, as by a copy that broke off.
+
+    Their decoders read a picture from the zeros without an error. Pixels that are not packed may well be zeros, and so may
+    a box that keeps room free.
+    """
+    if len(data) < _LEAST_HOLE or data[-_LEAST_HOLE:].strip(b"\0") or b"unci" in data[:_HEADER_BYTES]:
+        return False
+    last = [kind for kind, _ in _boxes(data)][-1:] if data[4:8] == b"ftyp" else []
+    return last in ([], [b"mdat"])
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """Yield the kind of each box on top, and where it ends by its own word, as far as they can be followed."""
     at = 0
     while at + 8 <= len(data):
         length, kind, head = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], 8
         if length == 1:  # the length stands behind, in 64 bits
             length, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
         if length < head:  # 0 means "to the end", and anything else is no box
-            return False
+            return
         at += length
-        if at > len(data):
-            return kind in (b"mdat", b"meta")
-    return False
+        yield kind, at
 
 
 def webp_canvas(data: bytes) -> tuple[int, int] | None:

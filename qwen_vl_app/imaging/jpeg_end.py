@@ -24,6 +24,8 @@ _CLOSING = b"\xff\xd9"
 _FILLER = bytes(random.Random(1).choices(range(1, 255), k=512))  # noqa: S311 - any bits that are no marker will do
 _FILLERS = (_FILLER, bytes(255 - byte for byte in _FILLER))
 """Two that have no bit in common: one alone may by chance say the very thing that libjpeg makes up."""
+_LEAST_HOLE = 64
+"""Zeros at the end of a file: so many are no data of a picture, but room that was set aside for it and never written."""
 
 
 def ends_too_early(image: Image.Image, data: bytes) -> bool:
@@ -41,19 +43,27 @@ def ends_too_early(image: Image.Image, data: bytes) -> bool:
 
 
 def closed(data: bytes) -> bytes:
-    """Return a JPEG that stops in its data with the sign of its end, where that alone is missing; else as it is.
+    """Return a JPEG that stops in its data with the sign of its end, where that alone is missing; else as it stops.
 
     Very large ones are not looked at: it takes two whole pictures.
     """
-    whole = data.rstrip(b"\xff")  # the first half of the sign
+    whole = _written(data).rstrip(b"\xff")  # the first half of the sign
     try:
         with JpegImagePlugin.JpegImageFile(io.BytesIO(whole + _CLOSING)) as image:
             if image.width * image.height > _MOST_PIXELS:
-                return data
+                return whole
             image.load()
-            return whole + _CLOSING if _shows_filler(image, whole) is False else data
+            return whole + _CLOSING if _shows_filler(image, whole) is False else whole
     except (OSError, ValueError, SyntaxError):  # it is told as what it is by who opens it next
         return data
+
+
+def _written(data: bytes) -> bytes:
+    """Return a file without the zeros that a copy which broke off leaves at its end: libjpeg would read a picture from them."""
+    written = data.rstrip(b"\0")
+    if len(data) - len(written) < _LEAST_HOLE:
+        return data
+    return written + b"\0" if written.endswith(b"\xff") else written  # the two together are one byte of data
 
 
 def _shows_filler(image: Image.Image, data: bytes) -> bool | None:

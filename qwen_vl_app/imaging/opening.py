@@ -26,15 +26,30 @@ from pillow_heif.as_plugin import HeifImageFile
 from qwen_vl_app.chat import Size
 from qwen_vl_app.errors import AppError, Reason, UnreadableImageError
 from qwen_vl_app.imaging.colours import to_rgb
-from qwen_vl_app.imaging.formats import PDF, ends_in_a_box, name_stranger, sniff, webp_canvas, webp_is_cut
+from qwen_vl_app.imaging.deep_colours import are_deep, with_all_bits
+from qwen_vl_app.imaging.formats import (
+    PDF,
+    ends_in_a_box,
+    ends_in_a_hole,
+    name_stranger,
+    sniff,
+    webp_canvas,
+    webp_is_cut,
+)
 from qwen_vl_app.imaging.jpeg_end import closed, ends_too_early, stops_in_its_data
 from qwen_vl_app.imaging.jpeg_intervals import has_gaps
 from qwen_vl_app.imaging.limits import Limits
 from qwen_vl_app.imaging.pdf_pages import page_count_of, render_page
-from qwen_vl_app.imaging.png_chunks import without_damaged_parts
+from qwen_vl_app.imaging.png_chunks import pixels_are_as_written, without_damaged_parts
 from qwen_vl_app.imaging.png_keys import mend_key, raw_mode
-from qwen_vl_app.imaging.tiff_greys import counts_from_white, mend_byte_order, missing_value, teach_pillow
-from qwen_vl_app.imaging.tiff_pages import PagedTiff, count_pages
+from qwen_vl_app.imaging.tiff_greys import (
+    counts_from_white,
+    mend_byte_order,
+    missing_value,
+    teach_pillow,
+    with_true_signs,
+)
+from qwen_vl_app.imaging.tiff_pages import PagedTiff, count_pages, is_cut
 
 ENOUGH_PIXELS = 17_000_000
 """No model sees more than 16,384 tokens of 32 x 32 pixels; a JPEG of several times this is decoded at a fraction."""
@@ -114,7 +129,11 @@ def open_picture(data: bytes, *, page: int, limits: Limits, ending: str = "") ->
     except (AppError, MemoryError):
         raise
     except Exception as error:  # decoders raise nearly anything over broken bytes
-        if _says_truncated(error) or (kind == "WEBP" and webp_is_cut(data)):
+        if (
+            _says_truncated(error)
+            or (kind == "WEBP" and webp_is_cut(data))
+            or (kind == "TIFF" and not _says_unsupported(error) and is_cut(data, page))
+        ):
             raise UnreadableImageError("image.truncated", format=kind) from error
         code = "image.kind_unsupported" if _says_unsupported(error) else "image.unreadable"
         raise UnreadableImageError(code, format=kind) from error
@@ -159,19 +178,14 @@ def _open_image(data: bytes, kind: str, page: int, limits: Limits) -> Opened:
         full = image.size
         _draft(image)
         stored = _stored_orientation(image, data)
-        raw = raw_mode(image) if kind == "PNG" else ""
-        mend_byte_order(image)
-        image.load()
-        mend_key(image, raw)
-        if kind == "JPEG" and (has_gaps(data) or ends_too_early(image, data)):
-            raise UnreadableImageError("image.truncated", format=kind)
+        whole = _load(image, data, kind, page, notes)
         if full == image.size or kind != "JPEG":
             full = image.size
             limits.check_size(*full, format=kind)  # some decoders learn the size only now
         orientation = _orientation(image, notes)
         if kind == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
             image.putalpha(255)  # programs that name an alpha channel and never fill it; every viewer shows such files
-        upright = to_rgb(image, notes, is_white_zero=counts_from_white(image), missing=missing_value(image))
+        upright = to_rgb(whole, notes, is_white_zero=counts_from_white(image), missing=missing_value(image))
         if upright is image:  # it must outlive the file
             upright = image.copy()
     if stored is not None:  # its decoder has turned it
@@ -184,11 +198,32 @@ def _open_image(data: bytes, kind: str, page: int, limits: Limits) -> Opened:
     return Opened(kind, Size(*full), upright, page, page_count, tuple(notes))
 
 
+def _load(image: Image.Image, data: bytes, kind: str, page: int, notes: list[Reason]) -> Image.Image:
+    """Decode an opened picture, and return its pixels as the file means them; they may be another image."""
+    raw = raw_mode(image) if kind == "PNG" else ""
+    mend_byte_order(image)
+    is_deep = are_deep(image)
+    image.load()
+    if kind == "PNG" and not pixels_are_as_written(data):
+        raise UnreadableImageError("image.unreadable", format=kind)
+    mend_key(image, raw)
+    if kind == "JPEG" and (has_gaps(data) or ends_too_early(image, data)):
+        raise UnreadableImageError("image.truncated", format=kind)
+    if not is_deep:
+        return with_true_signs(image)
+    with _open_header(data, kind) as again:
+        if isinstance(again, PagedTiff):
+            again.seek(page)
+        return with_all_bits(image, again, notes)
+
+
 def _examined(data: bytes, kind: str, limits: Limits) -> bytes:
     """Return a file after what has to be asked of its bytes before its decoder; a JPEG with the sign of its end."""
     if kind == "WEBP" and (canvas := webp_canvas(data)) is not None:
         limits.check_size(*canvas, format=kind)
-    if kind in ("HEIF", "AVIF") and ends_in_a_box(data):
+    if (kind in ("HEIF", "AVIF") and ends_in_a_box(data)) or (
+        kind in ("HEIF", "AVIF", "WEBP") and ends_in_a_hole(data)
+    ):
         raise UnreadableImageError("image.truncated", format=kind)
     if kind != "JPEG" or not stops_in_its_data(data):
         return data

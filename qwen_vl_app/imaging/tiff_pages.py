@@ -1,16 +1,23 @@
 """TIFF files of several pages, of which one that cannot be read takes none of the others with it.
 
-Knows that Pillow reads a page's header whole on the way to the next one, and goes no further where it does not understand it.
-Does not know which page is wanted.
+Knows that Pillow reads a page's header whole on the way to the next one, and goes no further where it does not understand it;
+and where the pieces of a page lie. Does not know which page is wanted.
 """
 
 from __future__ import annotations
 
 import io
+from typing import Literal
+
+from PIL import TiffImagePlugin
 
 from qwen_vl_app.imaging.tiff_planes import PlanarTiff
 
-_WIDTH, _LENGTH = 256, 257
+_WIDTH, _LENGTH, _COMPRESSION = 256, 257, 259
+_PIECES = ((273, 279), (324, 325))
+"""Where strips begin and how long they are, and so of tiles."""
+_ENTRY = {b"*": (4, 2, 12), b"+": (8, 8, 20)}
+"""By the sign of the kind: bytes of a place in the file, of the number of entries in a directory, and of an entry."""
 
 
 class PagedTiff(PlanarTiff):
@@ -22,6 +29,8 @@ class PagedTiff(PlanarTiff):
         self.trouble = None
         self.info.pop("icc_profile", None)  # another page's, which Pillow leaves there
         try:
+            if self.tag_v2.get(_COMPRESSION, 1) not in TiffImagePlugin.COMPRESSION_INFO:
+                raise SyntaxError("unsupported compression")
             super()._setup()
             if min(self.size) <= 0:
                 raise SyntaxError("a page without an area")
@@ -54,3 +63,22 @@ def count_pages(data: bytes, *, most: int) -> int:
     except Exception:  # noqa: BLE001, S110 - decoders raise nearly anything over broken bytes, and EOFError after the last page
         pass
     return max(count, 1)
+
+
+def is_cut(data: bytes, page: int) -> bool:
+    """Return whether a TIFF that cannot be read names places behind its end: of its first directory, or of this page's pieces."""
+    place, number, entry = _ENTRY[b"+" if b"+" in data[2:4] else b"*"]
+    order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
+    first = int.from_bytes(data[place : 2 * place], order)
+    entries = int.from_bytes(data[first : first + number], order)
+    if first + number + entry * entries + place > len(data):
+        return True
+    try:
+        with PagedTiff(io.BytesIO(data)) as image:
+            image.seek(page)
+            pieces = [(image.tag_v2.get(starts, ()), image.tag_v2.get(lengths, ())) for starts, lengths in _PIECES]
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - decoders raise nearly anything over broken bytes
+        return False
+    return any(start + length > len(data) for each in pieces for start, length in zip(*each, strict=False))

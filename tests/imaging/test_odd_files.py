@@ -7,6 +7,7 @@ import math
 import re
 import struct
 import zlib
+from collections.abc import Sequence
 
 import pillow_heif
 import pytest
@@ -82,6 +83,7 @@ def greys(decoder: PictureDecoder, data: bytes) -> list[int]:
         ("H", UNSIGNED, [0, 1028, 2056, 4095], [0, 64, 128, 255]),
         ("h", SIGNED, [-1000, 0, 1000, 1000], [0, 128, 255, 255]),
         ("I", UNSIGNED, [0, 16448, 32896, 65535], [0, 64, 128, 255]),
+        ("I", UNSIGNED, [0, 2**30, 2**31, 2**32 - 1], [0, 64, 128, 255]),
         ("i", SIGNED, [-70000, 0, 70000, 70000], [0, 128, 255, 255]),
         ("f", FLOAT, [0.0, 0.25, 0.5, 1.0], [0, 64, 128, 255]),
     ],
@@ -109,6 +111,80 @@ def test_sixteen_bits_are_scaled_by_the_bits_that_are_used(decoder: PictureDecod
     assert greys(decoder, data) == [0, 128, 255]
     notes = decoder.inspect(data).notes
     assert notes == ((Reason("image.sixteen_bit", bits=bits),) if bits > 8 else ())
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ([29315, 30315, 31315], [0, 128, 255]),
+        ([0, 8192, 16383], [0, 128, 255]),
+        ([500, 5250, 10000], [0, 128, 255]),
+        ([3000, 3050, 3100], [0, 128, 255]),
+        ([0, 1, 2], [0, 128, 255]),
+        ([0, 20000, 40000], [0, 78, 156]),
+        ([30000, 30000], [117, 117]),
+    ],
+)
+def test_sixteen_bits_of_which_little_is_used_are_not_one_grey(
+    decoder: PictureDecoder, kind: str, values: list[float], wanted: list[int]
+) -> None:
+    """Thermal cameras keep hundredths of a kelvin, other sensors 14 bits: they go from the least to the most, and it is said."""
+    if kind == "PNG":
+        data = png(len(values), b"\0" + struct.pack(f">{len(values)}H", *map(int, values)), bits=16)
+    else:
+        data = tiff("<", values, code="H", sample=UNSIGNED, photometric=1, compression=STORED)
+    assert all(abs(got - want) <= 1 for got, want in zip(greys(decoder, data), wanted, strict=True))
+    told = Reason("image.values_scaled") if wanted[-1] == 255 else Reason("image.sixteen_bit", bits=16)
+    assert decoder.inspect(data).notes == (told,)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "<", ">"])
+@pytest.mark.parametrize(
+    ("values", "wanted", "bits"),
+    [
+        ([0, 2056, 4095], [0, 128, 255], 12),
+        ([0, 8224, 16383], [0, 128, 255], 14),
+        ([0, 128, 255], [0, 128, 255], 8),
+        ([0, 32896, 65535], [0, 128, 255], 16),
+        ([0, 0, 16448], [0, 0, 64], 16),
+    ],
+)
+def test_colours_that_use_few_of_sixteen_bits_are_not_black(
+    decoder: PictureDecoder, kind: str, values: list[int], wanted: list[int], bits: int
+) -> None:
+    """As measuring cameras keep them; in a PNG, and in planes of a TIFF in either byte order."""
+    empty = [0] * len(values)
+    if kind == "PNG":
+        pixels = b"".join(struct.pack(">3H", value, 0, 0) for value in values)
+        data = png(len(values), b"\0" + pixels, bits=16, colour=2)
+    else:
+        rows = [struct.pack(f"{kind}{len(values)}H", *band) for band in (values, empty, empty)]
+        data = planes(kind, *rows, bits=16, photometric=2)
+    assert row(decoder, data) == [(value, 0, 0) for value in wanted]
+    told = (Reason("image.deep_colours", bits=bits),) if bits in (12, 14) else ()
+    assert decoder.inspect(data).notes == told
+
+
+def test_few_bits_of_packed_colours_are_found_in_a_turned_picture(decoder: PictureDecoder) -> None:
+    """In one plane, through libtiff, and turned upright: the second reading is of the same pixels as the first."""
+    pixels = struct.pack("<6H", 4095, 0, 2056, 0, 4095, 0)
+    data = bytearray(planes("<", pixels, bits=16, photometric=2, compression=DEFLATED))
+    count = struct.unpack_from("<H", data, 8)[0]
+    for at in range(10, 10 + 12 * count, 12):  # three samples in one plane, 2 pixels wide
+        tag = struct.unpack_from("<H", data, at)[0]
+        if tag in (256, 277, 284):
+            struct.pack_into("<H", data, at + 8, {256: 2, 277: 3, 284: 1}[tag])
+        if tag == 278:
+            struct.pack_into("<HHIH", data, at, 274, 3, 1, 3)
+    assert row(decoder, bytes(data)) == [(0, 255, 0), (255, 0, 128)]
+
+
+@pytest.mark.parametrize("compression", [STORED, DEFLATED])
+def test_eight_bits_with_a_sign_are_no_shades(decoder: PictureDecoder, compression: int) -> None:
+    """Maps of vegetation and masks keep them so: -1 would be white, and -128 as bright as 0 is dark."""
+    data = tiff("<", [-128, -1, 0, 127], code="b", sample=SIGNED, photometric=1, compression=compression)
+    assert greys(decoder, data) == [0, 127, 128, 255]
 
 
 @pytest.mark.parametrize(
@@ -192,6 +268,20 @@ def test_an_animation_with_a_damaged_piece_is_its_first_picture(decoder: Picture
             broken = bytearray(whole)
             broken[at + 4 + int.from_bytes(whole[at - 4 : at])] ^= 0x5A
             assert greys(decoder, bytes(broken)) == [128] * 4
+
+
+def test_pixels_of_a_png_that_were_changed_are_not_shown(decoder: PictureDecoder) -> None:
+    """Pillow looks at no checksum behind the last row. A piece's own alone may be wrong: the whole has one as well."""
+    stream = zlib.compress(b"\0\x10\x80\xf0", 0)
+    whole = png(3, b"\0\x10\x80\xf0", bits=8)
+    head, tail = whole[: whole.index(b"IDAT") - 4], chunk(b"IEND", b"")
+    pieces = [chunk(b"IDAT", stream[:-4]), chunk(b"IDAT", stream[-4:])]
+    changed, misled = pieces[0].replace(b"\x80", b"\x81"), pieces[0][:-1] + bytes([pieces[0][-1] ^ 1])
+    with pytest.raises(PictureError) as refused:
+        decoder.render(head + changed + pieces[1] + tail, fit=same)
+    assert refused.value.reason == Reason("image.unreadable", format="PNG")
+    for first in (pieces[0], misled):
+        assert greys(decoder, head + first + pieces[1] + tail) == [0x10, 0x80, 0xF0]
 
 
 @pytest.mark.parametrize("kind", [b"IHDR", b"PLTE"])
@@ -302,15 +392,18 @@ def test_renditions_carry_nothing_of_the_camera(decoder: PictureDecoder) -> None
     assert all(b"SecretCamera" not in data for data in (picture.view, picture.thumbnail, picture.seen_png))
 
 
-def planes(order: str, *rows: bytes, bits: int, photometric: int, extra: int | None = None) -> bytes:
+def planes(
+    order: str, *rows: bytes, bits: int, photometric: int, extra: Sequence[int] = (), compression: int = STORED
+) -> bytes:
     """A TIFF of one row of pixels whose samples stand in planes of their own, one strip a plane."""
     count, width = len(rows), len(rows[0]) * 8 // bits
+    rows = tuple(map(zlib.compress, rows)) if compression == DEFLATED else rows
     kept: list[tuple[int, str, list[int]]] = [
-        (256, "H", [width]), (257, "H", [1]), (258, "H", [bits] * count), (259, "H", [1]), (262, "H", [photometric]),
+        (256, "H", [width]), (257, "H", [1]), (258, "H", [bits] * count), (259, "H", [compression]), (262, "H", [photometric]),
         (273, "I", [0] * count), (277, "H", [count]), (278, "H", [1]), (279, "I", [len(row) for row in rows]), (284, "H", [2]),
     ]  # fmt: skip
-    if extra is not None:
-        kept.append((338, "H", [extra]))
+    if extra:
+        kept.append((338, "H", list(extra)))
     at = 8 + 2 + 12 * len(kept) + 4  # where what is too long for its entry begins, and behind it the pixels
     long = sum(
         len(values) * struct.calcsize(code) for _, code, values in kept if len(values) * struct.calcsize(code) > 4
@@ -336,7 +429,26 @@ def test_deep_colours_in_planes_of_their_own_keep_their_place(decoder: PictureDe
     rows = [struct.pack(f"{order}4H", *(pixel[band] * 257 for pixel in wanted)) for band in range(3)]
     assert row(decoder, planes(order, *rows, bits=16, photometric=2)) == wanted
     solid = struct.pack(f"{order}4H", *[65535] * 4)
-    assert row(decoder, planes(order, *rows, solid, bits=16, photometric=2, extra=2)) == wanted
+    assert row(decoder, planes(order, *rows, solid, bits=16, photometric=2, extra=[2])) == wanted
+
+
+@pytest.mark.parametrize(("bits", "extra"), [(8, [0]), (8, [0, 0]), (8, [2, 0]), (16, [0])])
+def test_planes_that_are_not_shown_do_not_cost_the_picture(
+    decoder: PictureDecoder, bits: int, extra: list[int]
+) -> None:
+    """A map keeps infrared beside its colours, a print a spot colour."""
+    full, empty = b"\xff" * (bits // 8), b"\0" * (bits // 8)
+    solid, right, none = full + full, empty + full, empty + empty
+    data = planes("<", full + empty, none, right, *[solid, right][-len(extra) :], bits=bits, photometric=2, extra=extra)
+    assert row(decoder, data) == [(255, 0, 0), (0, 0, 255)]
+
+
+def test_an_alpha_in_a_plane_of_its_own_is_refused_and_not_taken_for_empty(decoder: PictureDecoder) -> None:
+    """Of greys that have to be unpacked: Pillow puts it elsewhere, and the whole picture would be transparent."""
+    data = planes("<", b"\0\x80", b"\xff\xff", bits=8, photometric=1, extra=[2], compression=DEFLATED)
+    with pytest.raises(PictureError) as refused:
+        decoder.render(data, fit=same)
+    assert refused.value.reason == Reason("image.kind_unsupported", format="TIFF")
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -368,6 +480,14 @@ def test_an_alpha_that_a_bmp_names_and_never_fills_hides_nothing(
     assert not picture.notes
 
 
+def test_a_way_of_packing_that_is_not_known_is_not_called_damaged(decoder: PictureDecoder) -> None:
+    """JPEG 2000 in a TIFF, as slides of tissue and satellites have it."""
+    data = tiff("<", [0, 255], code="B", sample=UNSIGNED, photometric=1, compression=34712)
+    with pytest.raises(PictureError) as refused:
+        decoder.render(data, fit=same)
+    assert refused.value.reason == Reason("image.kind_unsupported", format="TIFF")
+
+
 @pytest.mark.parametrize("kind", ["TIFF", "BMP", "JPEG"])
 def test_a_rare_kind_is_not_simply_called_damaged(decoder: PictureDecoder, kind: str) -> None:
     """Grey and alpha of 16 bits, 10 bits a colour, a JPEG of 12 bits: other programs open them."""
@@ -377,7 +497,7 @@ def test_a_rare_kind_is_not_simply_called_damaged(decoder: PictureDecoder, kind:
     jpeg = bytearray(encode(Image.new("RGB", (16, 16)), "JPEG"))
     jpeg[jpeg.index(b"\xff\xc0") + 4] = 12
     data = {
-        "TIFF": planes("<", b"\0\0\xff\xff", b"\xff\xff\xff\xff", bits=16, photometric=1, extra=2),
+        "TIFF": planes("<", b"\0\0\xff\xff", b"\xff\xff\xff\xff", bits=16, photometric=1, extra=[2]),
         "BMP": b"BM" + struct.pack("<IHHI", 74, 0, 0, 66) + head + masks + pixels,
         "JPEG": bytes(jpeg),
     }[kind]
@@ -401,6 +521,24 @@ def linear_profile(name: str) -> bytes:
         data += body + bytes(-len(body) % 4)
     whole = srgb[:128] + struct.pack(">I", len(bodies)) + table + data
     return struct.pack(">I", len(whole)) + whole[4:]
+
+
+def linear_grey_profile() -> bytes:
+    """Light counted in equal steps, without colours."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    bodies = {b"wtpt": b"XYZ " + bytes(4) + struct.pack(">3I", 0xF6D6, 0x10000, 0xD32D), b"kTRC": b"curv" + bytes(8)}
+    table = struct.pack(">I", 2) + struct.pack(">4sII", b"wtpt", 156, 20) + struct.pack(">4sII", b"kTRC", 176, 12)
+    whole = srgb[4:16] + b"GRAY" + srgb[20:128] + table + bodies[b"wtpt"] + bodies[b"kTRC"]
+    return struct.pack(">I", len(whole) + 4) + whole
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "L with a key"])
+def test_a_profile_of_greys_holds_with_transparency_as_without(decoder: PictureDecoder, mode: str) -> None:
+    """What is laid over white is colours, which such a profile is not about."""
+    picture = Image.new(mode[:2].strip(), (8, 8), (55, 255) if mode == "LA" else 55)
+    options = {"transparency": 0} if "key" in mode else {}
+    first = row(decoder, encode(picture, "PNG", icc_profile=linear_grey_profile(), **options))[0]
+    assert all(abs(value - 128) <= 1 for value in first)
 
 
 @pytest.mark.parametrize("name", ["Linear sRGB", "Linear"])

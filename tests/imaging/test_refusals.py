@@ -126,12 +126,50 @@ def test_a_file_cut_short_is_refused(decoder: PictureDecoder, name: str, part: f
     assert error.code in ("image.truncated", "image.unreadable")
 
 
-@pytest.mark.parametrize("name", ["WEBP", "PDF"])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("WEBP", {}), ("PDF", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("TIFF", {"big_tiff": True})],
+)
 @pytest.mark.parametrize("part", [0.2, 0.5, 0.95])
-def test_half_a_download_is_called_so(decoder: PictureDecoder, name: str, part: float) -> None:
+def test_half_a_download_is_called_so(decoder: PictureDecoder, name: str, options: dict[str, Any], part: float) -> None:
     """It is not damaged, and another program would not help: it has to be copied again."""
-    data = encode(noise(), name)
+    data = encode(noise(), name, **options)
     assert refusal(decoder, data[: int(len(data) * part)]).code == "image.truncated"
+
+
+def test_a_scan_whose_directory_is_missing_at_its_end_is_called_cut_off(decoder: PictureDecoder) -> None:
+    """Many programs write what a TIFF holds behind its pixels."""
+    assert refusal(decoder, b"II*\0" + struct.pack("<I", 5000) + b"\x55" * 3000).code == "image.truncated"
+    assert refusal(decoder, b"MM\0*" + struct.pack(">I", 8) + b"\0\x0c" + b"\x55" * 30).code == "image.truncated"
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("JPEG", {}), ("JPEG", {"progressive": True}), ("WEBP", {"lossless": True}), ("AVIF", {"quality": 95}), ("HEIF", {"quality": 95})],
+)  # fmt: skip
+def test_a_file_that_was_set_aside_in_full_and_half_written_is_refused(
+    decoder: PictureDecoder, name: str, options: dict[str, Any]
+) -> None:
+    """A copy that broke off may leave zeros for the rest, of which decoders make a picture."""
+    data = encode(noise(320, 320), name, **options)
+    written = len(data) // 2 if name == "JPEG" else len(data) - 40_000
+    assert 0 < written < len(data)
+    assert refusal(decoder, data[:written] + bytes(len(data) - written)).code == "image.truncated"
+
+
+@pytest.mark.parametrize("name", ["AVIF", "HEIF"])
+def test_room_that_a_phone_keeps_free_behind_a_picture_is_not_missing(decoder: PictureDecoder, name: str) -> None:
+    """A box of zeros is nothing that was to be written."""
+    free = struct.pack(">I4s", 40_008, b"free") + bytes(40_000)
+    assert decoder.inspect(encode(noise(), name) + free).size == Size(200, 150)
+
+
+def test_zeros_behind_a_jpeg_that_lacks_the_sign_of_its_end_cost_nothing(decoder: PictureDecoder) -> None:
+    """They are no data of the picture, and none is missing."""
+    data = encode(noise(), "JPEG")
+    whole = decoder.render(data, fit=same)
+    for padded in (data + bytes(4096), data[:-2] + bytes(4096)):
+        assert decoder.render(padded, fit=same).picture_id == whole.picture_id
 
 
 @pytest.mark.parametrize("progressive", [False, True])
@@ -206,6 +244,9 @@ def test_a_jpeg_with_a_stretch_missing_in_its_middle_is_refused(
         (b"8BPS\0\1" + b"\0" * 60, "PSD"),
         (b"PK\x03\x04" + b"\0" * 60, "ZIP"),
         (b"\0\0\0\x18ftypisom\0\0\0\0isommp42" + b"\0" * 60, "MP4"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + b"\0" * 60, "CR3"),
+        (bytes(128) + b"DICM" + b"\0" * 60, "DICOM"),
+        (b"II\xbc\1" + b"\0" * 60, "JPEG XR"),
         (b"<!DOCTYPE html><html></html>", "HTML"),
     ],
 )
