@@ -40,6 +40,8 @@ from qwen_vl_app.errors import AppError, ModelNotLoadedError, PictureError, Queu
 from qwen_vl_app.jobs import Priority
 from qwen_vl_app.texts import Language
 
+_CUT = "engine.form.cut"
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -273,6 +275,8 @@ class Reply:
     def _has_answered(self) -> bool:
         """Take over what the job ended with; False where that is no answer."""
         answer = self._job.answer or Answer("", FinishReason.FAILED, error=Reason("app.unexpected"))
+        if answer.finish_reason is FinishReason.STOP and any(note.code == _CUT for note in answer.notes):
+            answer = replace(answer, finish_reason=FinishReason.LENGTH)  # a stop text came first: no end for a form
         self.answer, self.text = answer, answer.text
         self.tokens = self._job.news().tokens
         spent, usage = self.usage, answer.usage
