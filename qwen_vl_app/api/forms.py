@@ -91,14 +91,19 @@ class AnswerForm:
             return None
         try:
             errors = sorted(_checker(self._checked).iter_errors(data), key=_depth)
-        except (Unresolvable, _TooManyReferencesError, RecursionError):
+        except (
+            Unresolvable,
+            _TooManyReferencesError,
+            RecursionError,
+            OverflowError,
+        ):  # of 1e400 no rule can be reckoned
             return "the answer does not fit the schema"
         return None if not errors else _said(errors[0])
 
     def fitted(self, text: str, answer: Answer | None) -> str:
         """Return the JSON alone of an answer that fits, as the model wrote it where it wrote nothing else."""
         try:
-            json.loads(text)
+            _loads(text)
         except (ValueError, RecursionError):
             found, data = self._read(text, answer)
             return json.dumps(data, ensure_ascii=False) if found else text
@@ -111,10 +116,25 @@ class AnswerForm:
     @staticmethod
     def _read(text: str, answer: Answer | None) -> tuple[bool, Any]:
         try:
-            return True, json.loads(text)
+            return True, _loads(text)
         except (ValueError, RecursionError):
             parsed = answer.parsed if answer is not None else None
-            return (True, parsed.data) if parsed is not None and parsed.has_data else (False, None)
+        if parsed is None or not parsed.has_data:
+            return False, None
+        try:
+            json.dumps(parsed.data, allow_nan=False)
+        except ValueError:
+            return False, None
+        return True, parsed.data
+
+
+def _loads(text: str) -> Any:
+    """Read JSON as other languages do: NaN and Infinity, which Python reads as well, are none."""
+    return json.loads(text, parse_constant=_refuse)
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(name)
 
 
 class _TooManyReferencesError(Exception):

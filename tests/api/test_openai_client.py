@@ -80,6 +80,29 @@ def test_a_stream_brings_the_text_in_pieces_and_the_usage_at_the_end(serve: Serv
     assert all(chunk.usage is None for chunk in chunks[:-1])
 
 
+def test_a_mistake_of_ours_is_told_in_the_stream_as_well(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The status has gone out by then; a stream that only broke off would look like a cable that was pulled."""
+
+    def break_down(*_: object) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr("qwen_vl_app.api.forms.AnswerForm.misfit", break_down)
+    served = serve(["{}", "{}", "{}"])
+    form: Any = {"type": "json_object"}
+    for is_stream in (True, False):
+        with pytest.raises(openai.APIError) as failed:
+            list(
+                client_of(served).chat.completions.create(
+                    model="fake", messages=user("?"), response_format=form, stream=is_stream
+                )
+            )
+        assert failed.value.code == "app.unexpected"
+        assert "secret" not in str(failed.value)
+    asked = {"model": "fake", "prompt": "?", "format": "json"}
+    last = served.client.post("/api/generate", json=asked).text.splitlines()[-1]
+    assert list(json.loads(last)) == ["error"]
+
+
 def test_every_event_is_one_line_to_every_client(serve: Serve) -> None:
     """Some split lines where Unicode does."""
     text = "a\u2028b\u2029c\x85d\x1ee\x0bf 阀"
