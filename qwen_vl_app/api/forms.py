@@ -8,6 +8,7 @@ engine holds answers to them in another way. A schema holds the form, not the tr
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from typing import Any
@@ -157,11 +158,29 @@ def _checker(schema: Mapping[str, JsonValue]) -> Any:
 
 
 def _require_safe(schema: Mapping[str, JsonValue], field: str) -> None:
-    if len(written(schema)) > LARGEST_SCHEMA_CHARS:
+    if len(written(schema)) > LARGEST_SCHEMA_CHARS or _reaches_beyond_reckoning(schema):
         raise UsageError("api.bad_schema", field=field)
     for key, value in _rules(schema):
         if key == "$dynamicRef" or (key == "$ref" and not (isinstance(value, str) and value.startswith("#"))):
             raise UsageError("api.bad_schema", field=field)
+
+
+def _reaches_beyond_reckoning(schema: object) -> bool:
+    """Return whether there is a number in it, as a limit or as data, with which nobody can reckon, such as 1e400."""
+    waiting = [schema]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, Mapping):
+            waiting.extend(each.values())
+        elif isinstance(each, list):
+            waiting.extend(each)
+        elif isinstance(each, int | float):
+            try:
+                if not math.isfinite(each):
+                    return True
+            except OverflowError:
+                return True
+    return False
 
 
 def _rules(schema: object) -> Iterator[tuple[str, object]]:

@@ -82,10 +82,12 @@ def test_json_without_a_schema_must_be_an_object() -> None:
         {"enum": ["x" * LARGEST_SCHEMA_CHARS]},
         {"anyOf": [{"pattern": "(a+)+$"}]},  # nobody here holds an answer to an expression
         {"patternProperties": {"a": {}}},
+        {"properties": {"a": {"type": "integer", "maximum": 10**400}}},
+        {"const": [float("inf")]},  # 1e400 in JSON
     ],
 )
 def test_a_schema_that_cannot_be_used_is_refused_before_the_model_is_asked(schema: dict[str, Any]) -> None:
-    """Broken, dangling, foreign, huge, or with rules that could occupy a processor for years."""
+    """Broken, dangling, foreign, huge, with rules that could occupy a processor for years, or numbers beyond reckoning."""
     with pytest.raises(UsageError):
         form_of(schema)
 
