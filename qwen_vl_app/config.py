@@ -140,8 +140,12 @@ class Settings(BaseModel):
     @field_validator("api_keys", "public_origins", "model_aliases", "batch_folders", mode="before")
     @classmethod
     def _from_commas(cls, value: object) -> object:
-        """Take `a, b` from the environment for what is a list in the file."""
-        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        """Take `a, b` from the environment for what is a list in the file, or the list as it stands there."""
+        if not isinstance(value, str):
+            return value
+        if value.strip().startswith("["):
+            return _as_in_the_file(value)
+        return [part.strip() for part in value.split(",") if part.strip()]
 
     @field_validator("cache_task_days", mode="before")
     @classmethod
@@ -149,6 +153,8 @@ class Settings(BaseModel):
         """Take `describe=7, table=0` from the environment for what is a table in the file."""
         if not isinstance(value, str):
             return value
+        if value.strip().startswith("{"):
+            return _as_in_the_file(value)
         pairs = [part.partition("=") for part in value.split(",") if part.strip()]
         return {name.strip(): days.strip() for name, _, days in pairs}
 
@@ -283,6 +289,11 @@ def _read_file(file: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError("settings.not_toml", file=file.name) from error
+
+
+def _as_in_the_file(value: str) -> object:
+    """Read a value of the environment that is written as the file has it. Raises ValueError."""
+    return tomllib.loads(f"value = {value.strip()}")["value"]
 
 
 def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:

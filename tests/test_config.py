@@ -142,6 +142,17 @@ def test_a_broken_file_is_a_sentence(file: Path, content: bytes, code: str) -> N
     assert "config.toml" in render(error, Language.ENGLISH)
 
 
+def test_the_environment_takes_a_list_as_it_stands_in_the_file(file: Path) -> None:
+    """Brackets and quotation marks would be parts of the keys, and nobody would find out why none opens."""
+    keys = ("0123456789abcdef", "fedcba9876543210")
+    for written in (", ".join(keys), json.dumps(keys), f" {list(keys)}\n"):
+        assert load_settings(file=file, environment={"QWEN_VL_API_KEYS": written}).api_keys == keys
+    days = {"QWEN_VL_CACHE_TASK_DAYS": "{ describe = 3, read-text = 0 }"}
+    assert load_settings(file=file, environment=days).cache_task_days == {"describe": 3, "read-text": 0}
+    for wrong in ('["0123456789abcdef"', "[0123456789abcdef]", "[1]"):
+        assert refusal(file, environment={"QWEN_VL_API_KEYS": wrong}).code == "settings.bad_value"
+
+
 def test_days_of_tasks_come_from_the_file_and_from_the_environment(file: Path) -> None:
     """As a table there, as pairs here; what is no number of days is refused by its name."""
     file.write_text("[cache_task_days]\ndescribe = 7\n", encoding="utf-8")

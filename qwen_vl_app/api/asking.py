@@ -6,6 +6,7 @@ here decodes or asks on the event loop.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -39,6 +40,10 @@ from qwen_vl_app.config import Settings
 from qwen_vl_app.errors import AppError, ModelNotLoadedError, PictureError, QueueFullError, Reason, UsageError
 from qwen_vl_app.jobs import Priority
 from qwen_vl_app.texts import Language
+
+log = logging.getLogger(__name__)
+
+_CUT = "engine.form.cut"
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +233,9 @@ class Reply:
             self.refusal = refusal_of(Reason("api.began_anew"))
         except AppError as error:  # the repair found no place in the queue
             self.refusal = refusal_of(error, expected_wait_s=self._call.assistant.status.expected_wait_s)
+        except Exception:  # a mistake of ours: a stream that broke off would not say so, and its text is for the log
+            log.exception("an answer failed: %s", self._call.request.url.path)
+            self.refusal = refusal_of(Reason("app.unexpected"))
         finally:
             self._job.cancel()
 
@@ -273,6 +281,8 @@ class Reply:
     def _has_answered(self) -> bool:
         """Take over what the job ended with; False where that is no answer."""
         answer = self._job.answer or Answer("", FinishReason.FAILED, error=Reason("app.unexpected"))
+        if answer.finish_reason is FinishReason.STOP and any(note.code == _CUT for note in answer.notes):
+            answer = replace(answer, finish_reason=FinishReason.LENGTH)  # a stop text came first: no end for a form
         self.answer, self.text = answer, answer.text
         self.tokens = self._job.news().tokens
         spent, usage = self.usage, answer.usage

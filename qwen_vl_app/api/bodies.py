@@ -64,7 +64,8 @@ HELD = HeldBytes()
 
 async def read_json(request: Request, form: type[Form], *, limit_bytes: int) -> Form:
     """Return the body as a `form`. Raises UsageError: too large, not sent as JSON, not JSON, or a field is wrong."""
-    _require_type(request, "application/json")
+    if "content-type" in request.headers:  # a form always has one, and some clients say nothing of their JSON
+        _require_type(request, "application/json")
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise UsageError("api.compressed")  # nobody could say before unpacking it how large it is
     body = bytearray()
@@ -98,8 +99,10 @@ def complaint(error: ValidationError, form: type[BaseModel]) -> UsageError:
     if kind == "json_invalid":
         return UsageError("api.not_json")
     path = [str(part) for part in first["loc"] if _is_field(part)]
+    if kind == "union_tag_invalid":
+        path.append("role" if len(path) == 2 else "type")  # of a message, or of a part of one
     name = ".".join(path)
-    if any(part in unsupported for part in path):
+    if path[:1] not in (["response_format"], ["metadata"]) and any(part in unsupported for part in path):
         return UsageError("api.unsupported_field", field=name)
     if kind == "missing":
         return UsageError("api.missing_field", field=name)

@@ -8,6 +8,7 @@ engine holds answers to them in another way. A schema holds the form, not the tr
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from typing import Any
@@ -91,14 +92,19 @@ class AnswerForm:
             return None
         try:
             errors = sorted(_checker(self._checked).iter_errors(data), key=_depth)
-        except (Unresolvable, _TooManyReferencesError, RecursionError):
+        except (
+            Unresolvable,
+            _TooManyReferencesError,
+            RecursionError,
+            OverflowError,
+        ):  # of 1e400 no rule can be reckoned
             return "the answer does not fit the schema"
         return None if not errors else _said(errors[0])
 
     def fitted(self, text: str, answer: Answer | None) -> str:
         """Return the JSON alone of an answer that fits, as the model wrote it where it wrote nothing else."""
         try:
-            json.loads(text)
+            _loads(text)
         except (ValueError, RecursionError):
             found, data = self._read(text, answer)
             return json.dumps(data, ensure_ascii=False) if found else text
@@ -111,10 +117,25 @@ class AnswerForm:
     @staticmethod
     def _read(text: str, answer: Answer | None) -> tuple[bool, Any]:
         try:
-            return True, json.loads(text)
+            return True, _loads(text)
         except (ValueError, RecursionError):
             parsed = answer.parsed if answer is not None else None
-            return (True, parsed.data) if parsed is not None and parsed.has_data else (False, None)
+        if parsed is None or not parsed.has_data:
+            return False, None
+        try:
+            json.dumps(parsed.data, allow_nan=False)
+        except ValueError:
+            return False, None
+        return True, parsed.data
+
+
+def _loads(text: str) -> Any:
+    """Read JSON as other languages do: NaN and Infinity, which Python reads as well, are none."""
+    return json.loads(text, parse_constant=_refuse)
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(name)
 
 
 class _TooManyReferencesError(Exception):
@@ -137,11 +158,29 @@ def _checker(schema: Mapping[str, JsonValue]) -> Any:
 
 
 def _require_safe(schema: Mapping[str, JsonValue], field: str) -> None:
-    if len(written(schema)) > LARGEST_SCHEMA_CHARS:
+    if len(written(schema)) > LARGEST_SCHEMA_CHARS or _reaches_beyond_reckoning(schema):
         raise UsageError("api.bad_schema", field=field)
     for key, value in _rules(schema):
         if key == "$dynamicRef" or (key == "$ref" and not (isinstance(value, str) and value.startswith("#"))):
             raise UsageError("api.bad_schema", field=field)
+
+
+def _reaches_beyond_reckoning(schema: object) -> bool:
+    """Return whether there is a number in it, as a limit or as data, with which nobody can reckon, such as 1e400."""
+    waiting = [schema]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, Mapping):
+            waiting.extend(each.values())
+        elif isinstance(each, list):
+            waiting.extend(each)
+        elif isinstance(each, int | float):
+            try:
+                if not math.isfinite(each):
+                    return True
+            except OverflowError:
+                return True
+    return False
 
 
 def _rules(schema: object) -> Iterator[tuple[str, object]]:

@@ -6,7 +6,6 @@ Ollama gives them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -22,7 +21,7 @@ from qwen_vl_app.api.doors import Door, GetAssistant, Handler
 from qwen_vl_app.api.following import LEFT, LiveResponse, unless_left
 from qwen_vl_app.api.forms import AnswerForm
 from qwen_vl_app.api.ollama_requests import ChatRequest, GenerateRequest, OllamaRequest, ShowRequest
-from qwen_vl_app.api.openai_replies import FINISH_REASONS, logprobs_of
+from qwen_vl_app.api.openai_replies import FINISH_REASONS, in_one_line, logprobs_of
 from qwen_vl_app.api.pictures import SentPicture
 from qwen_vl_app.chat import EngineState, EngineStatus, ScoredToken
 from qwen_vl_app.errors import UsageError
@@ -225,7 +224,7 @@ def _details(status: EngineStatus) -> dict[str, object]:
 
 
 def _line(content: Mapping[str, object]) -> bytes:
-    return f"{json.dumps(content, ensure_ascii=False)}\n".encode()
+    return f"{in_one_line(content)}\n".encode()
 
 
 def _lines_of(content: Mapping[str, object]) -> Response:

@@ -5,7 +5,6 @@ Knows OpenAI's requests, replies and events. Does not know the model or the queu
 
 from __future__ import annotations
 
-import json
 import math
 import time
 import uuid
@@ -29,6 +28,7 @@ from qwen_vl_app.api.openai_replies import (
     CompletionMessage,
     ModelList,
     Note,
+    in_one_line,
     logprobs_of,
     model_of,
     usage_of,
@@ -208,7 +208,7 @@ async def _events(call: Call, reply: Reply, head: _Head, wanted: ChatCompletionR
 
 
 def _data(content: Mapping[str, object]) -> bytes:
-    return f"data: {json.dumps(content, ensure_ascii=False)}\n\n".encode()
+    return f"data: {in_one_line(content)}\n\n".encode()
 
 
 def _comment(progress: JobProgress) -> bytes:

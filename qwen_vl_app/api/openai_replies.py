@@ -6,7 +6,8 @@ should know, such as pictures made smaller.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -161,6 +162,12 @@ class ErrorReply(Shape):
     """A refusal."""
 
     error: ErrorBody
+
+
+def in_one_line(content: Mapping[str, object]) -> str:
+    """Return JSON that is one line to every client: some split a stream where Unicode says that a line ends."""
+    text = json.dumps(content, ensure_ascii=False)
+    return text.replace("\x85", "\\u0085").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def usage_of(usage: Usage) -> CompletionUsage:

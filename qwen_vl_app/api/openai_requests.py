@@ -84,9 +84,14 @@ class ClipPart(Strict):
     video_url: Annotated[str, Field(min_length=1)] | ClipAddress
 
 
-def _by_type(value: object) -> str:
-    kind = value.get("type") if isinstance(value, Mapping) else getattr(value, "type", None)
-    return f"part_{kind}"
+def _kind_in(field: str, value: object) -> str | None:
+    """Return the kind that an object names there, "None" where it names none; None where it is no object at all."""
+    return str(value.get(field)) if isinstance(value, Mapping) else getattr(value, field, None)
+
+
+def _by_type(value: object) -> str | None:
+    kind = _kind_in("type", value)
+    return None if kind is None else f"part_{kind}"
 
 
 Part: TypeAlias = Annotated[
@@ -126,9 +131,9 @@ class AssistantMessage(Strict):
     annotations: Nothing | None = None
 
 
-def _by_role(value: object) -> str:
-    role = value.get("role") if isinstance(value, Mapping) else getattr(value, "role", None)
-    return "role_system" if role == "developer" else f"role_{role}"
+def _by_role(value: object) -> str | None:
+    role = _kind_in("role", value)
+    return None if role is None else "role_system" if role == "developer" else f"role_{role}"
 
 
 ChatMessage: TypeAlias = Annotated[
@@ -206,13 +211,13 @@ class ChatCompletionRequest(Strict):
     min_p: Neutral | None = None
     logit_bias: Annotated[dict[str, JsonValue], Field(max_length=0)] | None = None
     tools: Nothing | None = None
-    tool_choice: Literal["none"] | None = None
+    tool_choice: Literal["none", "auto"] | None = None
     functions: Nothing | None = None
     function_call: Literal["none"] | None = None
     modalities: Annotated[list[Literal["text"]], Field(max_length=1)] | None = None
     audio: None = None
     prediction: None = None
-    reasoning_effort: None = None
+    reasoning_effort: Literal["none"] | None = None
     verbosity: None = None
     web_search_options: None = None
 

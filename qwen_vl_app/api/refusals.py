@@ -33,6 +33,7 @@ _STATUS_OF_CODE = {
     "api.wrong_key": 401,
     "api.unknown_model": 404,
     "api.unknown_address": 404,
+    "api.without_base": 404,
     "api.wrong_method": 405,
     "api.body_too_slow": 408,
     "api.body_too_large": 413,

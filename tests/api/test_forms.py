@@ -47,6 +47,23 @@ def test_a_misfit_is_said_so_that_the_model_can_mend_it(text: str, said: str) ->
     assert '"bar"' in form_of(READING).repair(misfit)
 
 
+@pytest.mark.parametrize("number", ["NaN", "-Infinity"])
+def test_numbers_that_only_python_reads_are_no_json(number: str) -> None:
+    """Every other language fails at them, in the text as in data that was taken out of prose."""
+    form, text = form_of(READING), f'{{"bar": {number}}}'
+    assert form.misfit(text, None) is not None
+    parsed = ParsedAnswer(data={"bar": float(number)}, has_data=True)
+    assert form.misfit(f"It is {text}", Answer("", FinishReason.STOP, parsed=parsed)) is not None
+
+
+@pytest.mark.parametrize("number", ["1e400", "1" + "0" * 400])
+def test_a_number_beyond_reckoning_is_a_misfit(number: str) -> None:
+    """Whether it is a multiple of a fraction nobody can say, and that is no reason to fail."""
+    form = form_of({"type": "number", "multipleOf": 0.01})
+    assert form.misfit("4.5", None) is None
+    assert form.misfit(number, None) is not None
+
+
 def test_json_without_a_schema_must_be_an_object() -> None:
     """`json_object` means what it says."""
     form = AnswerForm(must_be_object=True, field="f")
@@ -65,10 +82,12 @@ def test_json_without_a_schema_must_be_an_object() -> None:
         {"enum": ["x" * LARGEST_SCHEMA_CHARS]},
         {"anyOf": [{"pattern": "(a+)+$"}]},  # nobody here holds an answer to an expression
         {"patternProperties": {"a": {}}},
+        {"properties": {"a": {"type": "integer", "maximum": 10**400}}},
+        {"const": [float("inf")]},  # 1e400 in JSON
     ],
 )
 def test_a_schema_that_cannot_be_used_is_refused_before_the_model_is_asked(schema: dict[str, Any]) -> None:
-    """Broken, dangling, foreign, huge, or with rules that could occupy a processor for years."""
+    """Broken, dangling, foreign, huge, with rules that could occupy a processor for years, or numbers beyond reckoning."""
     with pytest.raises(UsageError):
         form_of(schema)
 

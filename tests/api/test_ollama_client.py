@@ -177,6 +177,12 @@ def test_a_client_that_leaves_frees_the_model(serve: Serve) -> None:
     wait_until(lambda: not served.assistant.status.is_busy)
 
 
+def test_every_line_is_one_to_the_client(serve: Serve) -> None:
+    """It splits the stream where Unicode says that a line ends."""
+    text = "a\u2028b\u2029c\x85d"
+    assert "".join(line.response or "" for line in client_of(serve([text])).generate("fake", "?", stream=True)) == text
+
+
 def test_a_format_that_is_held_to_comes_in_lines_with_its_probabilities(serve: Serve) -> None:
     """The schema goes to the engine as it was sent, and the text comes as it is written."""
     pieces = ['{"unit": "bar", ', '"value": 2}']

@@ -6,6 +6,8 @@ import http.client
 import json
 import os
 import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import openai
@@ -15,8 +17,9 @@ from openai.types.chat import ChatCompletionMessageParam
 from pydantic import BaseModel
 
 from qwen_vl_app.chat import FinishReason
+from qwen_vl_app.engine.base import FinishedStep, GenerationRequest, Step
 from qwen_vl_app.engine.fake import FakeEngine, PiecesThen
-from qwen_vl_app.errors import InferenceError
+from qwen_vl_app.errors import InferenceError, Reason
 from tests.api.conftest import Serve, Served
 from tests.hub_parts import WAIT_S, wait_until
 
@@ -75,6 +78,38 @@ def test_a_stream_brings_the_text_in_pieces_and_the_usage_at_the_end(serve: Serv
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.completion_tokens == 3
     assert all(chunk.usage is None for chunk in chunks[:-1])
+
+
+def test_a_mistake_of_ours_is_told_in_the_stream_as_well(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The status has gone out by then; a stream that only broke off would look like a cable that was pulled."""
+
+    def break_down(*_: object) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr("qwen_vl_app.api.forms.AnswerForm.misfit", break_down)
+    served = serve(["{}", "{}", "{}"])
+    form: Any = {"type": "json_object"}
+    for is_stream in (True, False):
+        with pytest.raises(openai.APIError) as failed:
+            list(
+                client_of(served).chat.completions.create(
+                    model="fake", messages=user("?"), response_format=form, stream=is_stream
+                )
+            )
+        assert failed.value.code == "app.unexpected"
+        assert "secret" not in str(failed.value)
+    asked = {"model": "fake", "prompt": "?", "format": "json"}
+    last = served.client.post("/api/generate", json=asked).text.splitlines()[-1]
+    assert list(json.loads(last)) == ["error"]
+
+
+def test_every_event_is_one_line_to_every_client(serve: Serve) -> None:
+    """Some split lines where Unicode does."""
+    text = "a\u2028b\u2029c\x85d\x1ee\x0bf 阀"
+    response = serve([text]).chat(stream=True)
+    events = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: {")]
+    assert events[0]["choices"][0]["delta"]["content"] == text
+    assert "阀" in response.text
 
 
 def test_text_is_streamed_while_it_is_made(serve: Serve) -> None:
@@ -159,6 +194,13 @@ def test_a_top_p_of_nothing_is_greedy(serve: Serve) -> None:
             create(model="fake", messages=user("?"), top_p=top_p)
 
 
+def test_what_changes_nothing_is_taken(serve: Serve) -> None:
+    """No reasoning, and a free choice among no tools, are what there is anyway."""
+    body = {"tools": [], "tool_choice": "auto", "reasoning_effort": "none"}
+    done = client_of(serve(["a"])).chat.completions.create(model="fake", messages=user("?"), extra_body=body)
+    assert done.choices[0].message.content == "a"
+
+
 @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
 def test_a_huge_limit_is_no_limit(serve: Serve, field: str) -> None:
     """Clients write a huge number where they want none; nonsense is refused by its name."""
@@ -238,6 +280,29 @@ def test_an_answer_that_does_not_fit_is_repaired_once(serve: Serve, is_stream: b
     again = served.engine.requests[1].messages
     assert [message.role for message in again] == ["user", "assistant", "user"]
     assert "required" in again[-1].text
+
+
+class CutForms(FakeEngine):
+    """Says of every answer that a stop text came before the end of its form."""
+
+    def generate(self, request: GenerationRequest, *, should_stop: Callable[[], bool]) -> Iterator[Step]:
+        for step in super().generate(request, should_stop=should_stop):
+            yield replace(step, notes=(Reason("engine.form.cut"),)) if isinstance(step, FinishedStep) else step
+
+
+def test_a_form_that_a_stop_text_cuts_goes_out_as_far_as_it_came(serve: Serve) -> None:
+    """As where the limit cuts it: it is no answer that does not fit, and nobody is to take it for a whole one."""
+    text = '{"unit": "bar"'
+    served = serve(engine=CutForms([text, text], holds_forms=True))
+    schema = {"name": "reading", "schema": Reading.model_json_schema(), "strict": True}
+    asked = {"response_format": {"type": "json_schema", "json_schema": schema}, "stop": ","}
+    whole = served.chat(**asked).json()
+    assert (whole["choices"][0]["message"]["content"], whole["choices"][0]["finish_reason"]) == (text, "length")
+    stream = served.chat(**asked, stream=True).text.splitlines()
+    first, *_, last = [json.loads(line[6:]) for line in stream if line.startswith("data: {")]
+    assert (first["choices"][0]["delta"]["content"], last["choices"][0]["finish_reason"]) == (text, "length")
+    for reply in (whole, last):
+        assert [note["code"] for note in reply["notes"]] == ["engine.form.cut"]
 
 
 def test_a_form_that_is_held_to_goes_out_as_it_is_written(serve: Serve) -> None:

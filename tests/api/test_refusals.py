@@ -62,6 +62,17 @@ def test_json_must_say_that_it_is_json(serve: Serve, path: str, kind: str) -> No
     assert response.status_code == 415
 
 
+def test_json_that_says_nothing_of_itself_is_read(serve: Serve) -> None:
+    """Every form says what it is; LiteLLM's client for Ollama says nothing of the JSON that it sends."""
+    served = serve(["a", "b", "c"])
+    asked = {"messages": [{"role": "user", "content": "?"}]}
+    for path in ASKING:
+        body = {"model": "fake", **({"prompt": "?"} if path == "/api/generate" else asked)}
+        response = served.client.post(path, content=json.dumps(body).encode())
+        assert "content-type" not in response.request.headers
+        assert response.status_code == 200, path
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b'"a"', b"\xff\xfe{}", b'{"model": NaN}', b"[" * 100_000, b'{"model":"\\ud800"}']
 )
@@ -218,15 +229,54 @@ def test_an_unknown_field_and_a_wrong_one_are_named(serve: Serve) -> None:
     assert error_of(served.chat(temperature="hot"))["param"] == "temperature"
     found = error_of(served.chat(messages=[{"role": "user", "content": [{"type": "text", "text": 5}]}]))
     assert found["param"] == "messages.0.content.0.text"
-    assert error_of(served.chat(messages=[{"role": "tool", "content": "secret"}]))["param"] == "messages.0"
+    assert error_of(served.chat(messages=[{"role": "tool", "content": "secret"}]))["param"] == "messages.0.role"
+    assert error_of(served.chat(messages=["secret"]))["param"] == "messages.0"
+    for part in ({"type": "input_audio", "input_audio": {}}, {"text": "no type"}):
+        found = error_of(served.chat(messages=[{"role": "user", "content": [part]}]))
+        assert found["param"] == "messages.0.content.0.type"
+    assert error_of(served.chat(messages=[{"role": "user", "content": ["secret"]}]))["param"] == "messages.0.content.0"
 
 
-@pytest.mark.parametrize("path", ["/v1/nothing", "/api/pull", "/api/v1/other", "/v1/chat/completions/"])
+def test_a_wrong_value_is_not_called_unsupported_for_its_name(serve: Serve) -> None:
+    """A message takes no `name`; a form has one, and whoever left it out would be told that it is missing."""
+    served = serve()
+    for name in ("", "x" * 65):
+        form = {"type": "json_schema", "json_schema": {"name": name, "schema": {}}}
+        found = error_of(served.chat(response_format=form))
+        assert (found["code"], found["param"]) == ("api.bad_field", "response_format.json_schema.name")
+    found = error_of(served.chat(metadata={"name": 5}))
+    assert (found["code"], found["param"]) == ("api.bad_field", "metadata.name")
+
+
+@pytest.mark.parametrize("path", ["/v1/nothing", "/api/v1/other", "/v1/chat/completions/"])
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 def test_what_is_not_there_is_not_answered_by_the_page(serve: Serve, path: str, method: str) -> None:
     """A program never gets the page's HTML for an answer."""
     response = serve().client.request(method, path)
     assert (response.status_code, error_of(response)["code"]) == (404, "api.unknown_address")
+
+
+def test_what_ollama_has_and_the_app_has_not_is_refused_as_ollama_does(serve: Serve) -> None:
+    """Its clients take what stands in `error` for a sentence, and would show an object as `[object Object]`."""
+    served = serve()
+    for method, path in (
+        ("POST", "/api/pull"),
+        ("POST", "/api/embed"),
+        ("DELETE", "/api/delete"),
+        ("GET", "/v1/api/tags"),
+    ):
+        response = served.client.request(method, path)
+        assert response.status_code == 404
+        assert response.json() == {"error": catalogue(Language.ENGLISH)["api.unknown_address"]}, path
+
+
+def test_a_base_address_without_its_end_is_told(serve: Serve) -> None:
+    """OpenAI's clients put their own part behind it, and would read the page."""
+    served = serve()
+    for method, path in (("POST", "/chat/completions"), ("GET", "/models"), ("GET", "/models/a/b")):
+        response = served.client.request(method, path)
+        assert (response.status_code, error_of(response)["code"]) == (404, "api.without_base")
+        assert "/v1" in error_of(response)["message"]
 
 
 def test_a_wrong_method_says_which_is_right(serve: Serve) -> None:

@@ -312,6 +312,8 @@ class LocalEngine:
             rest = answer.finish()
             if not answer.is_stopped:
                 answers.remember(key, parts.tokens, made)
+            elif form is not None:
+                form.cut()
             usage = Usage(len(prompt.token_ids), prompt.picture_tokens, cached, len(made))
             yield FinishedStep(finish or FinishReason.LENGTH, usage, rest, form.notes if form is not None else ())
         finally:

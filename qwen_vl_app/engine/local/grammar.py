@@ -163,6 +163,10 @@ class HeldForm:
         # Where nothing but the end may follow, the model need not be asked for it.
         self.is_over = is_ended or (self._is_whole and self._is_only_end())
 
+    def cut(self) -> None:
+        """Take note that the text ends before the last token does: a stop text may be the very end of a form."""
+        self._is_whole = False
+
     def _is_only_end(self) -> bool:
         self._fill()
         return not (self._mask.numpy().view(np.uint32)[0] & ~self._ends).any()
