@@ -215,13 +215,16 @@ def _lock() -> Iterator[None]:
             yield
 
 
-def try_lock(descriptor: int) -> bool:
-    """Take the lock on an open file, for as long as it is open; return whether nobody else has it."""
+def try_lock(descriptor: int, *, at: int = 0) -> bool:
+    """Take the lock on an open file, for as long as it is open; return whether nobody else has it.
+
+    `at` is the byte that is locked on Windows.
+    """
     try:
         if sys.platform == "win32":
             import msvcrt  # noqa: PLC0415 - exists on Windows alone
 
-            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.lseek(descriptor, at, os.SEEK_SET)
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         else:
             import fcntl  # noqa: PLC0415 - does not exist on Windows

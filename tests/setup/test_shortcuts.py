@@ -12,6 +12,7 @@ from pathlib import Path, PureWindowsPath
 
 import pytest
 
+from qwen_vl_app.history.lock import FolderLock
 from scripts import environment, run, shortcuts, uninstall
 
 AWKWARD = Path('/tmp/a folder/100%/wi"th/do$lar')
@@ -137,7 +138,7 @@ def test_uninstalling_leaves_what_a_person_brought(root: Path, capsys: pytest.Ca
     """The environment goes; models, kit and history stay, and it says where the history is."""
     for name in (".venv/bin", ".setup/last", "models/mine", "offline_pkgs", "data"):
         (root / name).mkdir(parents=True)
-    (root / "data" / uninstall.DATA_MARK).write_text("", encoding="utf-8")
+    (root / "data" / run.DATA_MARK).write_text("", encoding="utf-8")
     assert uninstall.main([]) == 0
     assert sorted(path.name for path in root.iterdir()) == ["data", "models", "offline_pkgs"]
     assert "--with-data" in capsys.readouterr().out
@@ -152,7 +153,7 @@ def test_a_folder_that_is_not_the_app_s_alone_is_never_removed(root: Path, place
     folder.mkdir(exist_ok=True)
     (folder / "holiday.jpg").write_bytes(b"")
     if place != "pictures":
-        (folder / uninstall.DATA_MARK).write_text("", encoding="utf-8")
+        (folder / run.DATA_MARK).write_text("", encoding="utf-8")
     (root / "config.toml").write_text(f"data_dir = '{folder}'\n", encoding="utf-8")
     assert uninstall.main(["--with-data", "--yes"]) == 1
     assert (folder / "holiday.jpg").exists()
@@ -162,8 +163,18 @@ def test_a_running_app_is_not_uninstalled(root: Path, monkeypatch: pytest.Monkey
     """It would fall over in the middle of an answer."""
     (root / ".venv").mkdir()
     monkeypatch.setattr(run, "is_this_app", lambda port: True)
+    (root / ".setup").mkdir()
+    note = root / ".setup" / "running.json"
+    note.write_text('{"port": 8501}', encoding="utf-8")
     assert uninstall.main([]) == 1
+    note.unlink()
+    (root / "data").mkdir()
+    lock = FolderLock(root / "data")
+    lock.acquire(port=8765)
+    assert uninstall.main(["--with-data", "--yes"]) == 1, "started in another way, at another port"
+    lock.release()
     assert (root / ".venv").is_dir()
+    assert uninstall.main([]) == 0, "what answers at 8501 is another account's"
 
 
 def test_what_was_made_follows_a_folder_that_was_moved(
