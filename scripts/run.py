@@ -216,6 +216,9 @@ def _running_one(is_alone: Callable[[], bool]) -> Place | None:
         for noted in noted_ports():
             if is_this_app(noted):  # this folder's; it may have been started for another data folder
                 return Place(noted, is_running=True) if _is_noted_for_here() else None
+        held = holder_port()
+        if held and is_this_app(held):  # started in another way
+            return Place(held, is_running=True)
         if is_last:
             return None
         if not is_told:

@@ -21,6 +21,7 @@ from qwen_vl_app.config import ROOT
 from qwen_vl_app.history import lock
 from qwen_vl_app.history.lock import FolderLock
 from scripts import environment, packages, run
+from tests.serving import free_port
 
 STARTERS = ("run.py", "test.py", "check.py", "build_kit.py", "record_model.py", "shortcuts.py", "uninstall.py")
 
@@ -149,6 +150,8 @@ def test_another_account_s_app_is_not_taken_for_one_s_own(
         assert not run.find_place(busy_port, is_fixed=False).is_running, "that one is at another port"
     with worked_in(tmp_path, port=busy_port):
         assert run.find_place(busy_port, is_fixed=False).is_running
+        own = run.Place(busy_port, is_running=True)
+        assert run.find_place(free_port(), is_fixed=False) == own, "started in another way, at another port"
     (root / ".setup").mkdir()
     note = root / ".setup" / "running.json"
     for data, is_own in ((tmp_path, True), (tmp_path / "other", False)):
