@@ -134,6 +134,27 @@ def test_what_was_made_is_taken_away_and_what_was_changed_stays(root: Path, tmp_
     assert shortcuts.remove() == []
 
 
+def test_nothing_is_made_that_cannot_be_written_down(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As from the folder of another account: it would be taken away by nobody."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+
+    def refused(made: object) -> None:
+        raise PermissionError(13, "Permission denied", str(root / ".setup" / "made.json"))
+
+    monkeypatch.setattr(shortcuts, "_note", refused)
+    monkeypatch.setattr(shortcuts, "_desktop_folder", lambda: tmp_path / "desktop")
+    for what in ("menu", "service"):
+        assert shortcuts.main([what]) == 1
+        told = capsys.readouterr().err
+        assert "cannot be written to" in told
+        assert "Errno" not in told
+    assert not any((tmp_path / name).exists() for name in ("config", "share", "desktop"))
+
+
 def test_uninstalling_leaves_what_a_person_brought(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The environment goes; models, kit and history stay, and it says where the history is."""
     for name in (".venv/bin", ".setup/last", "models/mine", "offline_pkgs", "data"):
