@@ -59,7 +59,7 @@ def ensure(*, dev: bool = False) -> Path:
     if is_ready(dev=dev):
         return environment_python()
     _require_venv()
-    with _written_to(), children.heard(), _lock():
+    with written_to(), children.heard(), _lock():
         if is_ready(dev=dev):  # another set-up, that this one waited for, has done it
             return environment_python()
         return _set_up(dev=dev or "dev" in _read_stamp())
@@ -70,7 +70,7 @@ def roll_back() -> Path:
 
     A second call goes forward again. Raises SetupError where there is none.
     """
-    with _written_to(), children.heard(), _lock():
+    with written_to(), children.heard(), _lock():
         last = last_good()
         is_exchange = last.exists and not last.is_awaited and FOLDER.is_dir()
         if last.exists:
@@ -173,7 +173,7 @@ def _require_venv() -> None:
 
 
 @contextmanager
-def _written_to() -> Iterator[None]:
+def written_to() -> Iterator[None]:
     """Let what this disk refuses be told in a sentence. Raises SetupError."""
     try:
         SETUP.mkdir(exist_ok=True)
@@ -215,13 +215,16 @@ def _lock() -> Iterator[None]:
             yield
 
 
-def try_lock(descriptor: int) -> bool:
-    """Take the lock on an open file, for as long as it is open; return whether nobody else has it."""
+def try_lock(descriptor: int, *, at: int = 0) -> bool:
+    """Take the lock on an open file, for as long as it is open; return whether nobody else has it.
+
+    `at` is the byte that is locked on Windows.
+    """
     try:
         if sys.platform == "win32":
             import msvcrt  # noqa: PLC0415 - exists on Windows alone
 
-            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.lseek(descriptor, at, os.SEEK_SET)
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         else:
             import fcntl  # noqa: PLC0415 - does not exist on Windows

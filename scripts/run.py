@@ -41,6 +41,10 @@ from scripts.packages import SetupError, speak_anywhere
 APP_HEADER = "x-qwen-vl-app"
 """The app's guard marks every reply with it, so that a taken port can be told from a running app."""
 DEFAULT_PORT = 8501
+DATA_MARK = "history.lock"
+"""The file by which the history's folder is known, and in which whoever works in it says at which port."""
+DATA_LOCKED_BYTE = 1 << 30
+"""Where that file is locked on Windows; a test holds these two against the history's own."""
 START_TIMEOUT_S = 900.0
 """The first start from a slow disk, where a virus scanner reads every library as well, takes minutes."""
 END_TIMEOUT_S = 20.0
@@ -76,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
             webbrowser.open(place.address)
         return 0
     if place.port != port:
-        print(f"Port {port} is taken by another program; taking {place.port}.")
+        print(f"Port {port} is taken by another program or another copy of the app; taking {place.port}.")
     command = app_command(python, port=place.port, further=further)
     if options.no_egress:
         command = [str(python), str(environment.ROOT / "scripts" / "no_egress.py"), str(place.port), "--", *command]
@@ -86,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     note = _running_file()
     try:
         with contextlib.suppress(OSError):  # on a full disk the app itself may be wanted, to make room
-            note.write_text(json.dumps({"port": place.port}), encoding="utf-8")
+            note.write_text(json.dumps({"port": place.port, "data": str(data_folder())}), encoding="utf-8")
         return _keep_running(command, surroundings, port=place.port, opens_browser=not options.no_browser)
     finally:
         with contextlib.suppress(OSError):
@@ -135,6 +139,39 @@ def configured_port() -> int:
     return int(str(given))
 
 
+def data_folder() -> Path:
+    """Return where the app keeps its data, as the environment or config.toml say; what cannot be read counts as not said."""
+    given: object = os.environ.get("QWEN_VL_DATA_DIR")
+    if not given:
+        try:
+            text = (environment.ROOT / "config.toml").read_text(encoding="utf-8-sig")
+            given = tomllib.loads(text).get("data_dir")
+        except (OSError, ValueError):
+            given = None
+    # Path's own raises where nobody of a name has a home.
+    folder = Path(os.path.expanduser(str(given))) if given else Path("data")  # noqa: PTH111
+    return folder if folder.is_absolute() else environment.ROOT / folder
+
+
+def holder_port() -> int | None:
+    """Return the port of whoever works in the data folder, 0 where that cannot be known; None where nobody does."""
+    try:
+        descriptor = os.open(data_folder() / DATA_MARK, os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    except OSError:  # another account's
+        return 0
+    try:
+        if environment.try_lock(descriptor, at=DATA_LOCKED_BYTE):
+            return None
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        return int(json.loads(os.read(descriptor, 1024))["port"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+    finally:
+        os.close(descriptor)
+
+
 @dataclass(frozen=True)
 class Place:
     """A port on this machine, and whether the app runs at it already."""
@@ -160,10 +197,12 @@ def find_place(port: int, *, is_fixed: bool, is_alone: Callable[[], bool] = lamb
     for candidate in range(port, min(port + PORTS_TRIED, 65536)):
         if not is_taken(candidate):
             return Place(candidate, is_running=False)
-        if is_this_app(candidate):
+        if is_this_app(candidate) and holder_port() in (candidate, 0):
             return Place(candidate, is_running=True)
         if is_fixed:
-            raise SetupError(f"Port {port} is taken by another program. Try another one: --port {port + 1}")
+            raise SetupError(
+                f"Port {port} is taken by another program or another copy of the app. Try another one: --port {port + 1}"
+            )
     raise SetupError(
         f"The ports from {port} on are all taken by other programs. Try one far away: --port {port % 30000 + 20000}"
     )
@@ -175,8 +214,11 @@ def _running_one(is_alone: Callable[[], bool]) -> Place | None:
     while True:
         is_last = is_alone() or time.monotonic() > deadline  # asked before the note is read, which is then no older
         for noted in noted_ports():
-            if is_this_app(noted):
-                return Place(noted, is_running=True)
+            if is_this_app(noted):  # this folder's; it may have been started for another data folder
+                return Place(noted, is_running=True) if _is_noted_for_here() else None
+        held = holder_port()
+        if held and is_this_app(held):  # started in another way
+            return Place(held, is_running=True)
         if is_last:
             return None
         if not is_told:
@@ -213,6 +255,14 @@ def noted_ports() -> list[int]:
         return [int(json.loads(_running_file().read_text(encoding="utf-8"))["port"])]
     except (OSError, ValueError, KeyError, TypeError):
         return []
+
+
+def _is_noted_for_here() -> bool:
+    here = str(data_folder())
+    try:
+        return bool(json.loads(_running_file().read_text(encoding="utf-8")).get("data", here) == here)
+    except (OSError, ValueError, AttributeError):
+        return True
 
 
 def app_command(python: Path, *, port: int, further: list[str]) -> list[str]:

@@ -218,7 +218,7 @@ def follow() -> list[Path]:
             if _digest(path.read_bytes()) == digest:
                 _write(path, text)
                 followed.append(path)
-        except OSError:  # it was taken away, or may not be written any more
+        except (OSError, SetupError):  # it was taken away, or may not be written any more
             continue
     return followed
 
@@ -246,10 +246,11 @@ def remove() -> list[Path]:
 
 
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     data = text.encode("utf-8")
+    with environment.written_to():  # first: what is not on the list is never taken away
+        _note({**_made(), str(path): _digest(data)})
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
-    _note({**_made(), str(path): _digest(data)})
 
 
 def _digest(data: bytes) -> str:

@@ -16,9 +16,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - an older Python gets a sentence,
     )
 
 import argparse
-import os
 import shutil
-import tomllib
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -26,8 +24,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from scripts import children, environment, run, shortcuts
 from scripts.packages import speak_anywhere
 
-DATA_MARK = "history.lock"
-"""The file by which the history's folder is known."""
 CACHES = (".pytest_cache", ".mypy_cache", ".ruff_cache", ".import_linter_cache")
 
 
@@ -41,10 +37,10 @@ def main(arguments: list[str] | None = None) -> int:
     if Path(sys.prefix).resolve() == environment.FOLDER.resolve():
         print("Start this script with the Python outside of .venv, which it is about to remove.", file=sys.stderr)
         return 1
-    if any(run.is_this_app(port) for port in {*run.noted_ports(), run.DEFAULT_PORT}):
+    if any(run.is_this_app(port) for port in run.noted_ports()) or run.holder_port() is not None:
         print("The app is running. End it first.", file=sys.stderr)
         return 1
-    data = data_folder()
+    data = run.data_folder()
     if options.with_data and data.exists() and not is_own_data(data):
         print(f"{data} does not look like this app's own data folder; nothing was removed.", file=sys.stderr)
         return 1
@@ -63,26 +59,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def data_folder() -> Path:
-    """Return where the app keeps its data, as the environment or config.toml say; what cannot be read counts as not said."""
-    given: object = os.environ.get("QWEN_VL_DATA_DIR")
-    if not given:
-        try:
-            text = (environment.ROOT / "config.toml").read_text(encoding="utf-8-sig")
-            given = tomllib.loads(text).get("data_dir")
-        except (OSError, ValueError):
-            given = None
-    # Path's own raises where nobody of a name has a home.
-    folder = Path(os.path.expanduser(str(given))) if given else Path("data")  # noqa: PTH111
-    return folder if folder.is_absolute() else environment.ROOT / folder
-
-
 def is_own_data(folder: Path) -> bool:
     """Return whether a folder is the app's data and nothing more: it has the history's lock, and nobody lives in or above it."""
     folder = folder.resolve()
     lived_in = {Path.home().resolve(), environment.ROOT.resolve(), Path(folder.anchor)}
     holds_others = any(folder == place or folder in place.parents for place in lived_in)
-    return (folder / DATA_MARK).is_file() and not holds_others
+    return (folder / run.DATA_MARK).is_file() and not holds_others
 
 
 def _confirmed(data: Path) -> bool:

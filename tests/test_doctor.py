@@ -12,12 +12,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from qwen_vl_app import doctor
-from qwen_vl_app.chat import CoordinateSpace, Detail
+from qwen_vl_app.chat import CoordinateSpace, Detail, EngineState, EngineStatus
 from qwen_vl_app.cli import main
 from qwen_vl_app.cli.parts import Parts
 from qwen_vl_app.config import ROOT, Settings
@@ -25,7 +26,7 @@ from qwen_vl_app.doctor import Driver, Finding, Fit, Memory, Verdict, machine
 from qwen_vl_app.doctor.ticket import without_private
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.engine.folders import DEMO_MARK, ModelFolder
-from qwen_vl_app.errors import ModelFolderError, Reason, SettingsError
+from qwen_vl_app.errors import ModelFolderError, PictureError, Reason, SettingsError
 from qwen_vl_app.texts import Language, render
 from tests.hub_parts import FakeProbe, FakeTorch, a_file, an_assistant
 from tests.serving import free_port
@@ -282,6 +283,30 @@ def test_boxes_are_judged_by_where_things_were_drawn() -> None:
     assert_has_sentences(findings)
     assert [finding.verdict.value for finding in findings] == ["ok", "note", "problem", "problem"]
     assert findings[1].about.facts["missed"] == scenes[3].name
+
+
+@pytest.mark.parametrize("is_demo", [True, False])
+def test_the_demo_model_of_a_running_app_is_asked_nothing_that_it_has_never_seen(tmp_path: Path, is_demo: bool) -> None:
+    """The engine that asks another process knows its model's name alone: what is drawn is still not for the demo model."""
+    asked: list[str] = []
+
+    def stage(data: bytes, name: str) -> None:
+        asked.append(name)
+        raise PictureError("image.decoder_failed")
+
+    if is_demo:
+        (tmp_path / DEMO_MARK).write_text("{}", encoding="utf-8")
+    assistant: Any = SimpleNamespace(
+        status=SimpleNamespace(engine=EngineStatus(EngineState.READY, model=tmp_path.name)),
+        model=SimpleNamespace(folder=lambda: tmp_path),
+        samples=tuple,
+        stage=stage,
+    )
+    findings = list(doctor.examine_answers(assistant))
+    assert [finding.check for finding in findings if finding.verdict is Verdict.PROBLEM] == ["grounding"] * (
+        not is_demo
+    )
+    assert bool(asked) is not is_demo
 
 
 def test_a_ticket_holds_nothing_private(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

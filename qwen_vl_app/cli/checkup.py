@@ -113,7 +113,8 @@ def _loaded(assistant: Assistant, known_of: Callable[[str], KnownQuestion | None
         with assistant:
             status = assistant.wait_until_loaded(LOAD_TIMEOUT_S)
             yield Finding("loading", Verdict.OK, Reason("doctor.loading.fine", seconds=time.monotonic() - began))
-            yield Finding("choice", Verdict.OK, Reason("doctor.choice.attention", attention=status.attention))
+            if status.attention:  # an app that runs already does not tell its own
+                yield Finding("choice", Verdict.OK, Reason("doctor.choice.attention", attention=status.attention))
             if not status.is_demo:
                 yield from examine_answers(assistant)
                 return

@@ -13,6 +13,7 @@ from statistics import median
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.chat import Answer, Question
 from qwen_vl_app.doctor.finding import Finding, Verdict
+from qwen_vl_app.engine.folders import DEMO_MARK
 from qwen_vl_app.errors import AppError, Reason
 from qwen_vl_app.imaging import KnownScene, known_scenes
 from qwen_vl_app.known_answers import KnownAnswer, KnownAnswersResult, KnownResult, holds, load_known_answers, overlap
@@ -29,13 +30,19 @@ QUESTION = "Outline the position of the {label} and output the coordinates in JS
 def examine_answers(assistant: Assistant) -> Iterator[Finding]:
     """Ask a loaded model what is known of it, where drawn things are, and measure the answers. Raises nothing."""
     yield from _known(assistant)
-    if assistant.status.engine.is_demo:
+    if _is_demo(assistant):
         # It has never seen such drawings; places are among what is known of it.
         yield from _speed(_ask_samples(assistant))
     else:
         answers = [(scene, _ask_scene(assistant, scene)) for scene in known_scenes()]
         yield grounding_finding([(scene, answer) for scene, answer in answers if isinstance(answer, Answer)])
         yield from _speed([answer for _, answer in answers if isinstance(answer, Answer)])
+
+
+def _is_demo(assistant: Assistant) -> bool:
+    """Return whether the demo model answers, also in another process, whose engine tells its name alone."""
+    folder = assistant.model.folder()
+    return assistant.status.engine.is_demo or (folder is not None and (folder / DEMO_MARK).is_file())
 
 
 def check_finding(check: CheckStatus) -> Finding | None:

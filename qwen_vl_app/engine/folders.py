@@ -23,6 +23,12 @@ from qwen_vl_app.errors import ModelFolderError, Reason
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
+CONFIG_NAME = "config.json"
+ADAPTER_NAME = "adapter_config.json"
+MODEL_SUFFIXES = frozenset({".safetensors", ".bin", ".gguf"})
+"""By these a folder without a config is known as somebody's model, which is then told and not passed over."""
+POINTER_HEAD = b"version "
+"""How a file begins that git left in place of a large one: `version https://git-lfs...`. No weights begin so."""
 DEMO_MARK = "demo.json"
 """A folder with a file of this name holds the small model that ships with the app."""
 MAX_HEADER_BYTES = 100_000_000
@@ -33,6 +39,8 @@ FIXED_COST_BYTES = 256 * 2**20
 DTYPE_NAMES = {"F32": "fp32", "BF16": "bf16", "F16": "fp16", "F64": "fp64"}
 
 
+_THINKS = re.compile(r"assistant(?:\\n|\n)<think>(?:\\n|\n)?['\"]")
+"""In a chat template: an answer begins within the model's own thoughts, which it writes down before what was asked for."""
 BYTES_OF_TYPE = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2}
 """The number formats that weights may be stored in. Others were made for another program, with scales that it alone knows."""
 
@@ -77,17 +85,31 @@ class ModelChoice:
 def list_models(models_dir: Path) -> tuple[ModelFolder, ...]:
     """Return the model folders under `models_dir` by name; damaged ones with their problem. A missing folder is empty."""
     try:
-        entries = sorted(entry for entry in models_dir.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        entries = sorted(entry for entry in models_dir.iterdir() if not entry.name.startswith(".") and _is_place(entry))
     except OSError:
         return ()
     return tuple(inspect_folder(entry) for entry in entries if _looks_like_model(entry))
 
 
+def _is_place(entry: Path) -> bool:
+    """Return whether an entry is a folder, or was one: a link whose disk is not there."""
+    return entry.is_dir() or (entry.is_symlink() and not entry.exists())
+
+
 def _looks_like_model(folder: Path) -> bool:
     try:
-        return (folder / "config.json").exists() or any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
-    except OSError:
-        return False
+        names = [entry.name for entry in folder.iterdir()]
+    except OSError:  # whatever is in it, somebody put it among the models
+        return True
+    if CONFIG_NAME in names or ADAPTER_NAME in names:
+        return True
+    return any(Path(name).suffix.lower() in MODEL_SUFFIXES for name in names) or _inner_model(folder) is not None
+
+
+def _inner_model(folder: Path) -> Path | None:
+    """Return the folder within that holds a model, as an unpacked archive or a download's own store has it; None without."""
+    configs = (config for depth in ("*", "*/*") for config in sorted(folder.glob(f"{depth}/{CONFIG_NAME}")))
+    return next((config.parent for config in configs), None)
 
 
 def inspect_folder(folder: Path) -> ModelFolder:
@@ -112,8 +134,11 @@ def _is_demo(folder: Path) -> bool:
 def _inspect(folder: Path) -> ModelFolder:
     name = folder.name
     if not folder.is_dir():
-        raise ModelFolderError("engine.folder.missing", model=name)
-    config = read_json(folder / "config.json", model=name)
+        raise ModelFolderError(
+            "engine.folder.lost_link" if folder.is_symlink() else "engine.folder.missing", model=name
+        )
+    _require_own_config(folder)
+    config = read_json(folder / CONFIG_NAME, model=name)
     family = family_of(config)
     if family is None:
         raise ModelFolderError(
@@ -129,6 +154,8 @@ def _inspect(folder: Path) -> ModelFolder:
     check_contents(folder)
     if not (folder / "tokenizer.json").is_file():
         raise ModelFolderError("engine.folder.no_tokenizer", model=name)
+    if _THINKS.search(chat_template_of(folder) or ""):
+        raise ModelFolderError("engine.folder.thinks", model=name)
     parameters = vision_parameters = weight_bytes = 0
     dtypes: dict[str, int] = {}
     headers = {file.name: read_safetensors_header(file, model=name) for file in files}
@@ -162,6 +189,19 @@ def _inspect(folder: Path) -> ModelFolder:
         config=config,
         weight_files=files,
     )
+
+
+def _require_own_config(folder: Path) -> None:
+    """Raise ModelFolderError where a folder holds no model of its own, and say what it holds instead."""
+    if (folder / ADAPTER_NAME).is_file():  # also beside a whole model, which would answer without it
+        raise ModelFolderError("engine.folder.adapter", model=folder.name)
+    if (folder / CONFIG_NAME).exists():
+        return
+    if any(folder.glob("*.gguf")):
+        raise ModelFolderError("engine.folder.gguf", model=folder.name)
+    inner = _inner_model(folder)
+    if inner is not None:
+        raise ModelFolderError("engine.folder.nested", model=folder.name, inner=inner.relative_to(folder).as_posix())
 
 
 def _check_index(folder: Path, headers: Mapping[str, Mapping[str, Any]]) -> None:
@@ -213,7 +253,27 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
         return (folder / SINGLE_NAME,)
     if any(folder.glob("*.bin")):
         raise ModelFolderError("engine.folder.only_bin", model=folder.name)
+    if any(folder.glob("*.gguf")):
+        raise ModelFolderError("engine.folder.gguf", model=folder.name)
     raise ModelFolderError("engine.folder.no_weights", model=folder.name)
+
+
+def chat_template_of(folder: Path) -> str | None:
+    """Return the text of a folder's chat template, None where it brings none. Raises ModelFolderError for a damaged file."""
+    jinja = folder / "chat_template.jinja"
+    if jinja.is_file():
+        try:
+            return jinja.read_text(encoding="utf-8")
+        except PermissionError as error:
+            raise ModelFolderError("engine.folder.unreadable", model=folder.name) from error
+        except (OSError, ValueError) as error:
+            raise ModelFolderError("engine.folder.bad_file", model=folder.name, file=jinja.name) from error
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        if (folder / name).is_file():
+            template: Any = read_json(folder / name, model=folder.name).get("chat_template")
+            if isinstance(template, str):
+                return template
+    return None
 
 
 def read_json(file: Path, *, model: str) -> dict[str, Any]:
@@ -224,6 +284,8 @@ def read_json(file: Path, *, model: str) -> dict[str, Any]:
         value = json.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise ModelFolderError("engine.folder.missing_file", model=model, file=file.name) from error
+    except PermissionError as error:
+        raise ModelFolderError("engine.folder.unreadable", model=model) from error
     except (OSError, ValueError, RecursionError) as error:
         raise ModelFolderError("engine.folder.bad_file", model=model, file=file.name) from error
     if not isinstance(value, dict):
@@ -241,6 +303,8 @@ def read_safetensors_header(file: Path, *, model: str) -> dict[str, dict[str, An
         size = file.stat().st_size
         with file.open("rb") as stream:
             head = stream.read(8)
+            if head == POINTER_HEAD:
+                raise ModelFolderError("engine.folder.pointer", model=model, file=file.name)
             length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
             if not 2 <= length <= MAX_HEADER_BYTES or 8 + length > size:
                 raise ModelFolderError("engine.folder.truncated", model=model, file=file.name)
@@ -255,6 +319,8 @@ def read_safetensors_header(file: Path, *, model: str) -> dict[str, dict[str, An
             if not 0 <= start <= stop or not isinstance(entry["dtype"], str) or not is_shape:
                 raise ValueError("offsets")
             end = max(end, stop)
+    except PermissionError as error:
+        raise ModelFolderError("engine.folder.unreadable", model=model) from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ModelFolderError("engine.folder.bad_file", model=model, file=file.name) from error
     if 8 + length + end != size:
@@ -327,10 +393,17 @@ def path_of(wanted: str) -> Path:
         return Path(wanted)
 
 
+def _is_model_at(path: Path) -> bool:
+    try:
+        return path.is_dir() and _looks_like_model(path)
+    except OSError:  # behind a folder that this account may not enter
+        return True
+
+
 def _choose_wanted(known: tuple[ModelFolder, ...], wanted: str) -> ModelChoice:
     by_name = {folder.name.lower(): folder for folder in known}
     found = by_name.get(wanted.lower())
-    if found is None and (path_of(wanted) / "config.json").is_file():
+    if found is None and _is_model_at(path_of(wanted)):
         found = inspect_folder(path_of(wanted).resolve())
     if found is None:
         name = Path(wanted).name

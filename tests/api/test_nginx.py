@@ -98,6 +98,18 @@ def site(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
             process.wait(WAIT_S)
 
 
+def test_nothing_that_the_app_takes_is_too_large_for_the_shipped_file() -> None:
+    """A clip on the page may be larger than what a program sends; nginx would refuse it with a page of its own."""
+    conf = (ROOT / "docs" / "nginx" / "qwen-vl.conf").read_text(encoding="utf-8")
+    limits = re.findall(r"client_max_body_size (\d+)m;", conf)
+    settings = Settings()
+    assert [int(limit) for limit in limits] == [
+        settings.api_max_body_mb,
+        max(settings.max_upload_mb, settings.max_clip_mb),
+    ]
+    assert conf.index("location / {") < conf.rindex("client_max_body_size")
+
+
 @needs_nginx
 def test_programs_come_in_with_their_key_and_streams_are_not_held_back(site: Site) -> None:
     """The real client streams through nginx: the first piece is there while the model works on the second."""

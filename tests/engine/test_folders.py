@@ -287,6 +287,117 @@ def test_a_folder_that_cannot_be_read_is_told_beside_the_others(whole: Path, mon
     assert told == {"tiny": Reason("engine.folder.unreadable", model="tiny"), "fine": None}
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has no such rights")
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_file_that_may_not_be_read_is_not_called_damaged(
+    whole: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An administrator copied the model for himself alone: to copy it again would not help."""
+    read = Path.open
+
+    def refused(file: Path, *arguments: Any, **named: Any) -> Any:
+        if file.name == name:
+            raise PermissionError(13, "not yours", str(file))
+        return read(file, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", refused)
+    monkeypatch.setattr(Path, "read_text", lambda file, **named: refused(file, **named).read())
+    assert inspect_folder(whole).problem == Reason("engine.folder.unreadable", model="tiny")
+
+
+def test_a_locked_folder_is_told_and_not_passed_over(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the list and by its path, at which somebody looks for the model that does not come."""
+
+    def locked(folder: Path) -> Any:
+        raise PermissionError(13, "not yours", str(folder))
+
+    listed, stat = Path.iterdir, Path.stat
+    monkeypatch.setattr(Path, "iterdir", lambda folder: locked(folder) if folder == whole else listed(folder))
+    monkeypatch.setattr(Path, "stat", lambda file, **_: locked(file) if file.parent == whole else stat(file))
+    problem = Reason("engine.folder.unreadable", model="tiny")
+    assert [folder.problem for folder in list_models(whole.parent)] == [problem]
+    monkeypatch.setattr(Path, "is_dir", locked)
+    with pytest.raises(ModelFolderError) as caught:
+        choose_model((), 2**40, wanted=str(whole))
+    assert caught.value.reason == problem
+
+
+def in_a_folder_of_its_own(inner: str) -> Callable[[Path], None]:
+    """Return a way to bring a model: as an unpacked archive or a download's own store has it."""
+
+    def change(folder: Path) -> None:
+        target = folder / inner
+        moved = folder.rename(folder.with_name("moved"))
+        target.parent.mkdir(parents=True)
+        moved.rename(target)
+
+    return change
+
+
+def as_gguf(folder: Path) -> None:
+    """Leave only weights for llama.cpp."""
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / "model-q4_k_m.gguf").write_bytes(b"GGUF")
+
+
+def as_adapter(folder: Path) -> None:
+    """Leave only what a training of a few weights makes."""
+    (folder / "config.json").unlink()
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+
+
+def as_pointer(folder: Path) -> None:
+    """Leave what git does where nobody has fetched the large files."""
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+
+
+def with_thoughts(folder: Path) -> None:
+    """Bring the template of a Thinking model, in whose answers the thoughts are not set apart."""
+    template = "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n<think>\\n' }}{%- endif %}"
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+
+
+@pytest.mark.parametrize(
+    ("bring", "problem"),
+    [
+        (in_a_folder_of_its_own("Qwen"), Reason("engine.folder.nested", model="tiny", inner="Qwen")),
+        (in_a_folder_of_its_own("snapshots/1a"), Reason("engine.folder.nested", model="tiny", inner="snapshots/1a")),
+        (as_gguf, Reason("engine.folder.gguf", model="tiny")),
+        (as_adapter, Reason("engine.folder.adapter", model="tiny")),
+        (add("adapter_config.json"), Reason("engine.folder.adapter", model="tiny")),
+        (as_pointer, Reason("engine.folder.pointer", model="tiny", file="model.safetensors")),
+        (with_thoughts, Reason("engine.folder.thinks", model="tiny")),
+    ],
+)
+def test_what_people_bring_in_place_of_the_model_is_told_by_its_kind(
+    whole: Path, bring: Callable[[Path], None], problem: Reason
+) -> None:
+    """In the list and by its path: nothing that was put among the models is passed over without a word."""
+    bring(whole)
+    assert [folder.problem for folder in list_models(whole.parent)] == [problem]
+    with pytest.raises(ModelFolderError) as caught:
+        choose_model((), 2**40, wanted=str(whole))
+    assert caught.value.reason == problem
+
+
+def test_a_template_that_closes_the_thoughts_at_once_is_taken(whole: Path) -> None:
+    """Such a model answers right away."""
+    (whole / "chat_template.jinja").write_text("{{ '<|im_start|>assistant\\n<think>\\n\\n</think>\\n\\n' }}")
+    assert inspect_folder(whole).problem is None
+
+
+def test_a_link_whose_disk_is_not_there_is_told(whole: Path) -> None:
+    """The others stay."""
+    try:
+        make_link(whole.parent / "away", whole.parent / "nowhere", is_folder=True)
+    except OSError:
+        pytest.skip("no links can be made here")
+    told = {folder.name: folder.problem for folder in list_models(whole.parent)}
+    assert told == {"away": Reason("engine.folder.lost_link", model="away"), "tiny": None}
+
+
 def with_shape(*sides: object) -> Callable[[Path], None]:
     """Return a damage: the header gives a tensor such a shape."""
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import http.server
+import json
+import os
 import subprocess
 import sys
 import threading
@@ -15,7 +18,10 @@ import pytest
 
 from qwen_vl_app.api import guard
 from qwen_vl_app.config import ROOT
+from qwen_vl_app.history import lock
+from qwen_vl_app.history.lock import FolderLock
 from scripts import environment, packages, run
+from tests.serving import free_port
 
 STARTERS = ("run.py", "test.py", "check.py", "build_kit.py", "record_model.py", "shortcuts.py", "uninstall.py")
 
@@ -103,8 +109,17 @@ def busy_port() -> Iterator[int]:
         thread.join(timeout=60)
 
 
+@contextlib.contextmanager
+def worked_in(folder: Path, *, port: int) -> Iterator[None]:
+    """An app at this port has the data folder, as far as its lock tells."""
+    held = FolderLock(folder)
+    held.acquire(port=port)
+    yield
+    held.release()
+
+
 def test_a_taken_port_is_told_from_a_running_app(
-    busy_port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    busy_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A stranger on the port is an error that names the way out; the app itself is opened."""
     opened: list[str] = []
@@ -113,10 +128,57 @@ def test_a_taken_port_is_told_from_a_running_app(
     assert run.main(["--port", str(busy_port)]) == 1
     assert "--port" in capsys.readouterr().err
     monkeypatch.setattr(Stranger, "mark", guard.APP_HEADER)
-    assert run.main(["--port", str(busy_port)]) == 0
-    assert opened == [f"http://127.0.0.1:{busy_port}"]
-    assert run.main(["--port", str(busy_port), "--no-browser"]) == 0
+    monkeypatch.setenv("QWEN_VL_DATA_DIR", str(tmp_path))
+    with worked_in(tmp_path, port=busy_port):
+        assert run.main(["--port", str(busy_port)]) == 0
+        assert opened == [f"http://127.0.0.1:{busy_port}"]
+        assert run.main(["--port", str(busy_port), "--no-browser"]) == 0
     assert len(opened) == 1
+
+
+def test_another_account_s_app_is_not_taken_for_one_s_own(
+    busy_port: int, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor that of an older copy: whoever is led there would put pictures into somebody else's history."""
+    monkeypatch.setattr(Stranger, "mark", guard.APP_HEADER)
+    monkeypatch.setattr(environment, "SETUP", root / ".setup")
+    monkeypatch.setenv("QWEN_VL_DATA_DIR", str(tmp_path))
+    assert not run.find_place(busy_port, is_fixed=False).is_running, "nobody works in this data folder"
+    with pytest.raises(packages.SetupError, match="another copy"):
+        run.find_place(busy_port, is_fixed=True)
+    with worked_in(tmp_path, port=busy_port + 1):
+        assert not run.find_place(busy_port, is_fixed=False).is_running, "that one is at another port"
+    with worked_in(tmp_path, port=busy_port):
+        assert run.find_place(busy_port, is_fixed=False).is_running
+        own = run.Place(busy_port, is_running=True)
+        assert run.find_place(free_port(), is_fixed=False) == own, "started in another way, at another port"
+    (root / ".setup").mkdir()
+    note = root / ".setup" / "running.json"
+    for data, is_own in ((tmp_path, True), (tmp_path / "other", False)):
+        note.write_text(json.dumps({"port": busy_port, "data": str(data)}), encoding="utf-8")
+        assert run.find_place(busy_port, is_fixed=False, is_alone=lambda: False).is_running == is_own, (
+            "of one program folder with data of its own for each account"
+        )
+
+
+def test_a_data_folder_of_another_account_is_worked_in_by_that_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one account has set the app up for all, its page is the one to open."""
+
+    def refused(path: Path, *_: object) -> int:
+        raise PermissionError(13, "not yours", str(path))
+
+    monkeypatch.setattr(os, "open", refused)
+    assert run.holder_port() == 0
+
+
+def test_the_data_folder_s_lock_is_the_history_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What starts the app can import nothing of it: its file and its byte are written down twice."""
+    assert (run.DATA_MARK, run.DATA_LOCKED_BYTE) == (lock.LOCK_NAME, lock._LOCKED_BYTE)
+    monkeypatch.setenv("QWEN_VL_DATA_DIR", str(tmp_path))
+    assert run.holder_port() is None
+    with worked_in(tmp_path, port=8765):
+        assert run.holder_port() == 8765
+    assert run.holder_port() is None
 
 
 def test_a_failed_set_up_is_a_sentence_and_an_exit_status(

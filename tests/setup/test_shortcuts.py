@@ -12,6 +12,7 @@ from pathlib import Path, PureWindowsPath
 
 import pytest
 
+from qwen_vl_app.history.lock import FolderLock
 from scripts import environment, run, shortcuts, uninstall
 
 AWKWARD = Path('/tmp/a folder/100%/wi"th/do$lar')
@@ -133,11 +134,32 @@ def test_what_was_made_is_taken_away_and_what_was_changed_stays(root: Path, tmp_
     assert shortcuts.remove() == []
 
 
+def test_nothing_is_made_that_cannot_be_written_down(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As from the folder of another account: it would be taken away by nobody."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+
+    def refused(made: object) -> None:
+        raise PermissionError(13, "Permission denied", str(root / ".setup" / "made.json"))
+
+    monkeypatch.setattr(shortcuts, "_note", refused)
+    monkeypatch.setattr(shortcuts, "_desktop_folder", lambda: tmp_path / "desktop")
+    for what in ("menu", "service"):
+        assert shortcuts.main([what]) == 1
+        told = capsys.readouterr().err
+        assert "cannot be written to" in told
+        assert "Errno" not in told
+    assert not any((tmp_path / name).exists() for name in ("config", "share", "desktop"))
+
+
 def test_uninstalling_leaves_what_a_person_brought(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The environment goes; models, kit and history stay, and it says where the history is."""
     for name in (".venv/bin", ".setup/last", "models/mine", "offline_pkgs", "data"):
         (root / name).mkdir(parents=True)
-    (root / "data" / uninstall.DATA_MARK).write_text("", encoding="utf-8")
+    (root / "data" / run.DATA_MARK).write_text("", encoding="utf-8")
     assert uninstall.main([]) == 0
     assert sorted(path.name for path in root.iterdir()) == ["data", "models", "offline_pkgs"]
     assert "--with-data" in capsys.readouterr().out
@@ -152,7 +174,7 @@ def test_a_folder_that_is_not_the_app_s_alone_is_never_removed(root: Path, place
     folder.mkdir(exist_ok=True)
     (folder / "holiday.jpg").write_bytes(b"")
     if place != "pictures":
-        (folder / uninstall.DATA_MARK).write_text("", encoding="utf-8")
+        (folder / run.DATA_MARK).write_text("", encoding="utf-8")
     (root / "config.toml").write_text(f"data_dir = '{folder}'\n", encoding="utf-8")
     assert uninstall.main(["--with-data", "--yes"]) == 1
     assert (folder / "holiday.jpg").exists()
@@ -162,8 +184,18 @@ def test_a_running_app_is_not_uninstalled(root: Path, monkeypatch: pytest.Monkey
     """It would fall over in the middle of an answer."""
     (root / ".venv").mkdir()
     monkeypatch.setattr(run, "is_this_app", lambda port: True)
+    (root / ".setup").mkdir()
+    note = root / ".setup" / "running.json"
+    note.write_text('{"port": 8501}', encoding="utf-8")
     assert uninstall.main([]) == 1
+    note.unlink()
+    (root / "data").mkdir()
+    lock = FolderLock(root / "data")
+    lock.acquire(port=8765)
+    assert uninstall.main(["--with-data", "--yes"]) == 1, "started in another way, at another port"
+    lock.release()
     assert (root / ".venv").is_dir()
+    assert uninstall.main([]) == 0, "what answers at 8501 is another account's"
 
 
 def test_what_was_made_follows_a_folder_that_was_moved(

@@ -10,13 +10,12 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from qwen_vl_app.chat import Clip, ImageInput, Message, Size
 from qwen_vl_app.engine.families import Family
-from qwen_vl_app.engine.folders import read_json
+from qwen_vl_app.engine.folders import chat_template_of
 from qwen_vl_app.engine.local.prefixes import Unit
 from qwen_vl_app.engine.local.tokens import TextTokens
 from qwen_vl_app.errors import InferenceError, ModelFolderError
@@ -71,7 +70,7 @@ class ChatFrame:
 def read_frame(folder: Path, family: Family) -> ChatFrame:
     """Return the chat frame of a folder: from its template where there is one, else the family's."""
     fallback = ChatFrame(family.default_system, "assistant\n", is_own=False)
-    template = _read_template(folder)
+    template = chat_template_of(folder)
     if template is None:
         return fallback
     try:
@@ -91,18 +90,6 @@ def read_frame(folder: Path, family: Family) -> ChatFrame:
         return fallback
     system = before.removeprefix(opening).removesuffix(closing) if before else None
     return ChatFrame(system, after.removeprefix(TURN), is_own=True)
-
-
-def _read_template(folder: Path) -> str | None:
-    jinja = folder / "chat_template.jinja"
-    if jinja.is_file():
-        return jinja.read_text(encoding="utf-8")
-    for name in ("chat_template.json", "tokenizer_config.json"):
-        if (folder / name).is_file():
-            template: Any = read_json(folder / name, model=folder.name).get("chat_template")
-            if isinstance(template, str):
-                return template
-    return None
 
 
 class PromptBuilder:
