@@ -7,6 +7,7 @@ how a run works or what an export looks like.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import secrets
 import shutil
@@ -237,9 +238,7 @@ class BatchRuns:
             run = self._runs.get(run_id)
             if run is not None and run.is_alive:
                 raise BatchError("batch.in_use", pid=None)
-            journal = Journal(folder)
-            journal.open()  # refuses where another process works on it
-            journal.close()
+            _refuse_in_use(folder)
             self._runs.pop(run_id, None)
             with contextlib.suppress(BatchError):  # a damaged plan names no folder
                 plan = self.plan(run_id)
@@ -401,6 +400,19 @@ def refuse_within(plan: BatchPlan, target: Path) -> None:
         return
     if source.holds(target):
         raise UsageError("batch.target_within_folder", name=target.name)
+
+
+def _refuse_in_use(folder: Path) -> None:
+    """Raise BatchError where another process works on a run, or nothing can be written in its folder."""
+    journal = Journal(folder)
+    try:
+        journal.open()
+    except BatchError as error:
+        # It was the lock's text that found no room, so nobody else has it; and deleting is what makes room.
+        if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+    finally:
+        journal.close()
 
 
 def _is_id(name: str) -> bool:
