@@ -21,7 +21,15 @@ from pathlib import Path
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.batch.dropped import DroppedFiles, is_of, where_now
 from qwen_vl_app.batch.erasing import RunErasing
-from qwen_vl_app.batch.exports import Export, ExportKind, export_rows, read_picture
+from qwen_vl_app.batch.exports import (
+    DrawnPicture,
+    Export,
+    ExportKind,
+    LeftOut,
+    draw_pictures,
+    export_rows,
+    read_picture,
+)
 from qwen_vl_app.batch.journal import Journal, read_journal
 from qwen_vl_app.batch.ledger import Ledger, current_rows
 from qwen_vl_app.batch.pictures import THUMBNAILS_NAME
@@ -363,6 +371,15 @@ class BatchRuns:
             plan=plan,
             language=language,
         )
+
+    def drawn_pictures(self, run_id: str) -> Iterator[DrawnPicture | LeftOut]:
+        """Return a run's pictures with their boxes drawn in, each drawn when it is taken.
+
+        Raises UsageError where the folder is gone, BatchError.
+        """
+        plan = self.plan(run_id)
+        SourceFolder(plan.folder)
+        return draw_pictures(lambda: self._rows_of(run_id), assistant=self._assistant, plan=plan)
 
     def _rows_of(self, run_id: str) -> Iterator[BatchRow]:
         return current_rows(self._known(run_id))
