@@ -26,6 +26,7 @@ from qwen_vl_app.api.guard import make_middleware  # noqa: E402
 from qwen_vl_app.api.parts import part_routes  # noqa: E402
 from qwen_vl_app.api.records_doors import records_routes  # noqa: E402
 from qwen_vl_app.api.routes import make_routes  # noqa: E402
+from qwen_vl_app.api.run_exports import run_export_routes  # noqa: E402
 from qwen_vl_app.api.slashes import slash_middleware  # noqa: E402
 from qwen_vl_app.api.uploads import upload_routes  # noqa: E402
 from qwen_vl_app.api.views import view_routes  # noqa: E402
@@ -71,6 +72,7 @@ app = st.App(
         *records_routes(bootstrap.current),
         *part_routes(PARTS, part_scripts()),
         *dropped_routes(bootstrap.current, bootstrap.current_batches),
+        *run_export_routes(bootstrap.current, bootstrap.current_batches),
     ],
     middleware=[*make_middleware(), *slash_middleware()],
     lifespan=lifespan,

@@ -6,7 +6,15 @@ pages or how a picture is decoded. A folder that is run over is only ever read.
 
 from qwen_vl_app.batch.dropped import Dropped
 from qwen_vl_app.batch.erasing import RunErasing
-from qwen_vl_app.batch.exports import Export, ExportKind, left_out_text, rounds_csv, rounds_pdf
+from qwen_vl_app.batch.exports import (
+    DrawnPicture,
+    Export,
+    ExportKind,
+    LeftOut,
+    left_out_text,
+    rounds_csv,
+    rounds_pdf,
+)
 from qwen_vl_app.batch.plan import BatchPlan
 from qwen_vl_app.batch.progress import BatchProgress, RunState
 from qwen_vl_app.batch.rounds import FieldChange, RoundChange, RoundRow
@@ -20,10 +28,12 @@ __all__ = [
     "BatchRow",
     "BatchRuns",
     "BatchSummary",
+    "DrawnPicture",
     "Dropped",
     "Export",
     "ExportKind",
     "FieldChange",
+    "LeftOut",
     "RoundChange",
     "RoundRow",
     "RowOutcome",

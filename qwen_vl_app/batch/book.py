@@ -101,7 +101,12 @@ class RunBook:
     def has_row(self, name: str) -> bool:
         """True where a file as a whole has a row already."""
         with self._lock:
-            return (0, None) in self._ledger.outcomes.get(name, {})
+            return (0, None) in self._ledger.standing(name)
+
+    def has_rows(self, name: str) -> bool:
+        """True where a file as a whole, or anything about it, has a row that stands."""
+        with self._lock:
+            return bool(self._ledger.standing(name))
 
     def reopen(self, files: Iterable[FoundFile]) -> None:
         """Have files that are waiting looked at as if for the first time, and with them what was taken for their copies."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import groupby
@@ -70,7 +70,23 @@ class Export:
     kind: ExportKind
     path: Path
     count: int
-    left_out: tuple[tuple[str, Reason], ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnPicture:
+    """A picture of a run with its boxes drawn in, under a name that no other of them has."""
+
+    file_name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A picture that could not be drawn, by its name in the folder."""
+
+    name: str
+    reason: Reason
 
 
 def export_rows(
@@ -259,8 +275,23 @@ def _report(target: Path, rows: _Rows, thumbnail: _Thumbnail, *, plan: BatchPlan
 
 
 def _annotated(target: Path, *, rows: _Rows, assistant: Assistant, plan: BatchPlan) -> Export:
-    """Draw the boxes of all questions about a page into the picture itself, read anew where it is still the same."""
     target.mkdir(parents=True, exist_ok=True)
+    left_out: list[LeftOut] = []
+    count = 0
+    for picture in draw_pictures(rows, assistant=assistant, plan=plan):
+        if isinstance(picture, LeftOut):
+            left_out.append(picture)
+        else:
+            _whole(target / picture.file_name, methodcaller("write_bytes", picture.data))
+            count += 1
+    return Export(ExportKind.ANNOTATED, target, count, tuple(left_out))
+
+
+def draw_pictures(rows: _Rows, *, assistant: Assistant, plan: BatchPlan) -> Iterator[DrawnPicture | LeftOut]:
+    """Draw the boxes of all questions about a page into the picture itself, read anew where it is still the same.
+
+    The rows are read at once, the pictures one at a time, as somebody takes them.
+    """
     # Only names and hashes of what has boxes, so that a long run stays small; boxes of one page stand together.
     found = sorted(
         (
@@ -270,23 +301,22 @@ def _annotated(target: Path, *, rows: _Rows, assistant: Assistant, plan: BatchPl
         ),
         key=lambda entry: (reading_order(entry[0]), entry[1]),
     )
-    left_out: list[tuple[str, Reason]] = []
-    taken: set[str] = set()
-    count = 0
-    for (name, page, content_hash), group in groupby(found, key=lambda entry: entry[:3]):
-        regions = tuple(replace(region, picture_index=0) for entry in group for region in entry[3])
-        try:
-            drawn = _drawn(name, page, content_hash=content_hash, regions=regions, assistant=assistant, plan=plan)
-        except (BatchError, PictureError) as error:
-            left_out.append((name, error.reason))
-            continue
-        except AppError as error:
-            raise BatchError(error.code, **error.facts) from error
-        ending = ".jpg" if drawn.startswith(b"\xff\xd8") else ".png"
-        file = target / _free_name(name, page, ending=ending, taken=taken)
-        _whole(file, methodcaller("write_bytes", drawn))
-        count += 1
-    return Export(ExportKind.ANNOTATED, target, count, tuple(left_out))
+
+    def one_by_one() -> Iterator[DrawnPicture | LeftOut]:
+        taken: set[str] = set()
+        for (name, page, content_hash), group in groupby(found, key=lambda entry: entry[:3]):
+            regions = tuple(replace(region, picture_index=0) for entry in group for region in entry[3])
+            try:
+                drawn = _drawn(name, page, content_hash=content_hash, regions=regions, assistant=assistant, plan=plan)
+            except (BatchError, PictureError) as error:
+                yield LeftOut(name, error.reason)
+                continue
+            except AppError as error:
+                raise BatchError(error.code, **error.facts) from error
+            ending = ".jpg" if drawn.startswith(b"\xff\xd8") else ".png"
+            yield DrawnPicture(_free_name(name, page, ending=ending, taken=taken), drawn)
+
+    return one_by_one()
 
 
 def _drawn(
@@ -320,6 +350,6 @@ def _free_name(name: str, page: int, *, ending: str, taken: set[str]) -> str:
     return free
 
 
-def left_out_text(export: Export, language: Language) -> tuple[str, ...]:
+def left_out_text(left_out: Iterable[LeftOut], language: Language) -> tuple[str, ...]:
     """Return a sentence for each picture that was left out."""
-    return tuple(f"{text(name)}: {render(reason, language)}" for name, reason in export.left_out)
+    return tuple(f"{text(each.name)}: {render(each.reason, language)}" for each in left_out)

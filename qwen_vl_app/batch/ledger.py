@@ -51,10 +51,10 @@ class Ledger:
     """By content hash: the name of the file that is asked about."""
     copies: dict[str, str] = field(default_factory=dict)
     """By name of a file that is not asked about: the file whose copy it is."""
-    outcomes: dict[str, dict[tuple[int, int | None], RowOutcome]] = field(default_factory=dict)
-    """By name, then by page and question, as the latest row has it. Rows about bytes that a file has no more are not here."""
+    outcomes: dict[tuple[str, str], dict[tuple[int, int | None], RowOutcome]] = field(default_factory=dict)
+    """By name and content hash, then by page and question, as the latest row has it. A file may be again what it was."""
     latest: dict[str, str] = field(default_factory=dict)
-    """By name: the content hash in its latest row."""
+    """By name: the content hash that it was last seen with, in a row or as a file that needs nothing more."""
     answered: set[_Asked] = field(default_factory=set)
     failed: set[_Asked] = field(default_factory=set)
     last_state: str = ""
@@ -78,8 +78,11 @@ class Ledger:
                 except (KeyError, TypeError, ValueError):
                     return
             case "file":
-                mark = (record.get("size_bytes", 0), record.get("modified_ns", 0), str(record.get("content_hash", "")))
-                self.finished[str(record.get("name", ""))] = mark
+                name, content = str(record.get("name", "")), str(record.get("content_hash", ""))
+                self.finished[name] = record.get("size_bytes", 0), record.get("modified_ns", 0), content
+                self.latest[name] = content
+                if RowOutcome.DUPLICATE not in self.standing(name).values():
+                    self.copies.pop(name, None)  # it was one in between
             case "state":
                 self.last_state, self.last_at = str(record.get("state", "")), str(record.get("at", ""))
                 self.total = max(self.total, int(record.get("total") or 0))
@@ -87,10 +90,8 @@ class Ledger:
     def _take_row(self, record: dict[str, Any]) -> None:
         outcome, name, content = RowOutcome(record["outcome"]), record["name"], record["content_hash"]
         page, question = int(record["page"]), record["question_index"]
-        if self.latest.get(name) != content:
-            self.outcomes.pop(name, None)
-            self.latest[name] = content
-        outcomes = self.outcomes.setdefault(name, {})
+        self.latest[name] = content
+        outcomes = self.outcomes.setdefault((name, content), {})
         outcomes[(page, question)] = outcome
         if outcome is RowOutcome.DUPLICATE:
             self.copies[name] = str(record.get("duplicate_of", ""))
@@ -103,6 +104,10 @@ class Ledger:
         (self.failed if outcome is RowOutcome.FAILED else self.answered).add(key)
         if outcome is RowOutcome.ANSWERED:
             self.failed.discard(key)
+
+    def standing(self, name: str) -> dict[tuple[int, int | None], RowOutcome]:
+        """Return the outcomes of a file that stand, by page and question: those about the bytes that it was last seen with."""
+        return self.outcomes.get((name, self.latest.get(name, "")), {})
 
     def needs(self, file: FoundFile) -> bool:
         """True where a file is new, unfinished, no longer what it was when it was finished, or a copy of one that is not."""
@@ -128,13 +133,13 @@ class Ledger:
 
     def forget_failures(self) -> None:
         """Have everything that failed tried once more."""
-        names = {name for name, outcomes in self.outcomes.items() if RowOutcome.FAILED in outcomes.values()}
+        names = {name for name in self.latest if RowOutcome.FAILED in self.standing(name).values()}
         self.failed.clear()
         self.finished = {name: mark for name, mark in self.finished.items() if name not in names}
 
     def counts(self) -> Counter[RowOutcome]:
         """Return how many rows have each outcome."""
-        return Counter(outcome for outcomes in self.outcomes.values() for outcome in outcomes.values())
+        return Counter(outcome for name in self.latest for outcome in self.standing(name).values())
 
 
 def current_rows(folder: Path, *, as_they_came: bool = False) -> Iterator[BatchRow]:
@@ -143,21 +148,24 @@ def current_rows(folder: Path, *, as_they_came: bool = False) -> Iterator[BatchR
     In the order in which people read names, page by page, whatever came first; or in the journal's order.
     """
     latest: dict[str, str] = {}
-    last: dict[tuple[str, int, int | None], tuple[int, str]] = {}
-    last_of_page: dict[tuple[str, int], int] = {}
+    last: dict[tuple[str, int, int | None, str], int] = {}
+    last_of_page: dict[tuple[str, int, str], int] = {}
     for line in read_journal(folder):
         record = line.record
         if record.get("kind") == "row":
             name, content = str(record.get("name", "")), str(record.get("content_hash", ""))
             latest[name] = content
             page = int(record.get("page") or 0)
-            last[(name, page, record.get("question_index"))] = line.start, content
-            last_of_page[(name, page)] = line.start
+            last[(name, page, record.get("question_index"), content)] = line.start
+            last_of_page[(name, page, content)] = line.start
+        elif record.get("kind") == "file":
+            # Also where nothing was asked: it is again what it was, and has the answers that it had then.
+            latest[str(record.get("name", ""))] = str(record.get("content_hash", ""))
     stands = {
-        key: start
-        for key, (start, content) in last.items()
+        (name, page, question): start
+        for (name, page, question, content), start in last.items()
         # A file's own row is over where it could be asked about after all.
-        if content == latest[key[0]] and (key[2] is not None or last_of_page[key[:2]] == start)
+        if content == latest[name] and (question is not None or last_of_page[name, page, content] == start)
     }
     order = sorted(stands, key=stands.__getitem__ if as_they_came else _reading_order)
     for line in read_lines(folder, [stands[key] for key in order]):

@@ -224,7 +224,9 @@ class BatchRun:
 
     def _pass_over(self, listing: Listing) -> None:
         for name, reason in listing.passed_over:
-            if not self._book.has_row(name):
+            # What cannot be looked at now is most likely what it was: what was answered about it stands.
+            is_told = self._book.has_rows if reason.code == "batch.file.unreadable" else self._book.has_row
+            if not is_told(name):
                 self._book.write(BatchRow(name, RowOutcome.SKIPPED, now(), error=reason))
 
     def _note_current(self, name: str) -> None:

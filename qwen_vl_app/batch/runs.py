@@ -7,6 +7,7 @@ how a run works or what an export looks like.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import secrets
 import shutil
@@ -20,7 +21,15 @@ from pathlib import Path
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.batch.dropped import DroppedFiles, is_of, where_now
 from qwen_vl_app.batch.erasing import RunErasing
-from qwen_vl_app.batch.exports import Export, ExportKind, export_rows, read_picture
+from qwen_vl_app.batch.exports import (
+    DrawnPicture,
+    Export,
+    ExportKind,
+    LeftOut,
+    draw_pictures,
+    export_rows,
+    read_picture,
+)
 from qwen_vl_app.batch.journal import Journal, read_journal
 from qwen_vl_app.batch.ledger import Ledger, current_rows
 from qwen_vl_app.batch.pictures import THUMBNAILS_NAME
@@ -237,9 +246,7 @@ class BatchRuns:
             run = self._runs.get(run_id)
             if run is not None and run.is_alive:
                 raise BatchError("batch.in_use", pid=None)
-            journal = Journal(folder)
-            journal.open()  # refuses where another process works on it
-            journal.close()
+            _refuse_in_use(folder)
             self._runs.pop(run_id, None)
             with contextlib.suppress(BatchError):  # a damaged plan names no folder
                 plan = self.plan(run_id)
@@ -365,6 +372,15 @@ class BatchRuns:
             language=language,
         )
 
+    def drawn_pictures(self, run_id: str) -> Iterator[DrawnPicture | LeftOut]:
+        """Return a run's pictures with their boxes drawn in, each drawn when it is taken.
+
+        Raises UsageError where the folder is gone, BatchError.
+        """
+        plan = self.plan(run_id)
+        SourceFolder(plan.folder)
+        return draw_pictures(lambda: self._rows_of(run_id), assistant=self._assistant, plan=plan)
+
     def _rows_of(self, run_id: str) -> Iterator[BatchRow]:
         return current_rows(self._known(run_id))
 
@@ -401,6 +417,19 @@ def refuse_within(plan: BatchPlan, target: Path) -> None:
         return
     if source.holds(target):
         raise UsageError("batch.target_within_folder", name=target.name)
+
+
+def _refuse_in_use(folder: Path) -> None:
+    """Raise BatchError where another process works on a run, or nothing can be written in its folder."""
+    journal = Journal(folder)
+    try:
+        journal.open()
+    except BatchError as error:
+        # It was the lock's text that found no room, so nobody else has it; and deleting is what makes room.
+        if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+    finally:
+        journal.close()
 
 
 def _is_id(name: str) -> bool:

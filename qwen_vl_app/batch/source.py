@@ -93,7 +93,11 @@ class SourceFolder:
                 name = f"{below}/{entry.name}" if below else entry.name
                 try:
                     state = entry.stat(follow_symlinks=False)
-                except OSError:  # gone since the folder was read
+                except FileNotFoundError:  # gone since the folder was read
+                    continue
+                except OSError:  # a folder that may be listed and not entered
+                    if _looks_like_a_picture(name):
+                        passed_over.append((name, Reason("batch.file.unreadable")))
                     continue
                 if stat.S_ISDIR(state.st_mode) and not _is_link(state):
                     if is_recursive:

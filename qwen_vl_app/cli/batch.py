@@ -225,7 +225,7 @@ def _take_away(terminal: Terminal, runs: BatchRuns, run_id: str, *, request: Req
         target = out / ("annotated" if kind is ExportKind.ANNOTATED else f"{run_id}.{kind.value}")
         export = runs.export(run_id, kind, target, language=terminal.language)
         terminal.note(Reason("cli.batch.wrote", name=target.name, count=export.count))
-        for sentence in left_out_text(export, terminal.language):
+        for sentence in left_out_text(export.left_out, terminal.language):
             terminal.tell(sentence)
     if request.compare:
         target = out / f"{run_id}-since-{request.compare}.csv"

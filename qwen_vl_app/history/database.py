@@ -33,6 +33,8 @@ _PROMISES = {
 
 _PROMISES_IN_MEMORY = {name: kept for name, kept in _PROMISES.items() if name in ("secure_delete", "temp_store")}
 
+_DOUBTS = frozenset({"history.damaged", "history.storage_failed"})
+
 
 class Database:
     """An open SQLite file. Safe to use from several threads; each block has a connection of its own."""
@@ -68,6 +70,8 @@ class Database:
             self._alone = nullcontext()
             self._promises = _PROMISES
         self._foreign_keys = foreign_keys
+        self.is_doubtful = False
+        """True once something could not be read or written as it should: the file is then to be read through before it is used again."""
         event.listen(self._engine, "connect", self._promise)
         event.listen(self._engine, "begin", _begin)
         # IMMEDIATE takes the write lock first, where waiting is possible: a reader that turns writer cannot wait.
@@ -91,19 +95,19 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Yield a session that sees one state of the database. Raises HistoryError."""
-        with self._alone, translated(), Session(self._engine, expire_on_commit=False) as session, session.begin():
+        with self._alone, self._told(), Session(self._engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """Yield a session whose changes are on the disk when the block ends well, and nowhere when it raises."""
-        with self._alone, translated(), Session(self._writing, expire_on_commit=False) as session, session.begin():
+        with self._alone, self._told(), Session(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """Yield a bare connection inside one writing transaction."""
-        with self._alone, translated(), self._writing.begin() as connection:
+        with self._alone, self._told(), self._writing.begin() as connection:
             yield connection
 
     def checkpoint(self, *, patience_s: float = CHECKPOINT_PATIENCE_S) -> bool:
@@ -115,7 +119,7 @@ class Database:
             return True
         deadline = time.monotonic() + patience_s
         pause_s = 0.005
-        with translated():
+        with self._told():
             raw = self._engine.raw_connection()
             cursor = raw.cursor()
             try:
@@ -133,6 +137,16 @@ class Database:
                 cursor.execute(f"PRAGMA busy_timeout={int(BUSY_TIMEOUT_S * 1000)}")
                 cursor.close()
                 raw.close()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn errors inside the block into HistoryErrors, and remember those that speak against the file."""
+        try:
+            with translated():
+                yield
+        except HistoryError as error:
+            self.is_doubtful |= error.code in _DOUBTS
+            raise
 
     def _promise(self, connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
         # The driver would otherwise begin transactions by itself, late and never IMMEDIATE, and none around DDL.

@@ -151,7 +151,8 @@ class DataFolder:
 
     def _release(self, opened: OpenFolder) -> None:
         mark = ""
-        if self.is_settled:
+        # Without a mark the next start reads the database through, and sets it aside where it is damaged.
+        if self.is_settled and not opened.database.is_doubtful:
             try:
                 mark = _mark(self.path)
             except OSError as error:

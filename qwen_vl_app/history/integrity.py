@@ -22,6 +22,7 @@ def check_storage(opened: OpenFolder) -> tuple[Reason, ...]:
     with opened.database.reading() as session:
         if session.execute(text("PRAGMA integrity_check(1)")).scalar() != "ok":
             problems.append(Reason("history.database_unsound"))
+            opened.database.is_doubtful = True
         if strays := len(session.execute(text("PRAGMA foreign_key_check")).all()):
             problems.append(Reason("history.rows_without_place", count=strays))
         files = session.execute(

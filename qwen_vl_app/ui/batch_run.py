@@ -6,8 +6,6 @@ Knows how rows become a table on the page. Does not know how a run works or wher
 from __future__ import annotations
 
 import base64
-import io
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,6 @@ from qwen_vl_app.batch import (
 )
 from qwen_vl_app.batch.columns import ROUND_TITLES, notes_text, outcome_text, round_cells, text
 from qwen_vl_app.errors import AppError, BatchError
-from qwen_vl_app.scratch import Scratch
 from qwen_vl_app.ui.answer_view import show_answer, show_below_answer
 from qwen_vl_app.ui.large_view import open_large
 from qwen_vl_app.ui.markdown import plain
@@ -38,13 +35,7 @@ from qwen_vl_app.ui.words import Words
 POLL_S = 1.0
 ROWS_WHILE_RUNNING = 25
 ROWS_AT_ONCE = 100
-_MIMES = {
-    ExportKind.CSV: ("csv", "text/csv"),
-    ExportKind.XLSX: ("xlsx", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
-    ExportKind.JSONL: ("jsonl", "application/x-ndjson"),
-    ExportKind.ANNOTATED: ("zip", "application/zip"),
-    ExportKind.PDF: ("pdf", "application/pdf"),
-}
+EXPORTS = "/app/runs"
 
 
 def show_run(visit: Visit, runs: BatchRuns, run_id: str) -> None:
@@ -146,7 +137,7 @@ def _show_resting(visit: Visit, runs: BatchRuns, run_id: str) -> None:
             _button(visit, "resume", ":material/play_arrow:", lambda: runs.resume(run_id), kind="primary")
         if progress.failed:
             _button(visit, "retry", ":material/refresh:", lambda: runs.resume(run_id, retry_failed=True))
-        _show_exports(visit, runs, run_id)
+        _show_exports(visit, run_id)
         with st.popover(words("batch.delete"), icon=":material/delete:", type="tertiary"):
             st.markdown(words("batch.delete_sure"))
             st.button(
@@ -170,38 +161,12 @@ def _delete(visit: Visit, runs: BatchRuns, run_id: str) -> None:
         visit.state.open_run("")
 
 
-def _show_exports(visit: Visit, runs: BatchRuns, run_id: str) -> None:
+def _show_exports(visit: Visit, run_id: str) -> None:
     words = visit.words
     with st.popover(words("batch.take_away"), icon=":material/download:"):
-        for kind, (ending, mime) in _MIMES.items():
-
-            def make(kind: ExportKind = kind) -> bytes:
-                return exported(runs, run_id, kind, words, scratch=visit.assistant.scratch)
-
-            st.download_button(
-                words(f"batch.export_{kind.value}"),
-                make,
-                file_name=f"{run_id}.{ending}",
-                mime=mime,
-                key=f"batch-take-{kind.value}",
-                on_click="ignore",
-                width="stretch",
-            )
-
-
-def exported(runs: BatchRuns, run_id: str, kind: ExportKind, words: Words, *, scratch: Scratch) -> bytes:
-    """Return a run in one of its forms, whole; annotated pictures as a ZIP. Raises BatchError."""
-    with scratch.directory(runs.plan(run_id).owner) as folder:
-        target = folder / f"run.{_MIMES[kind][0]}"
-        if kind is not ExportKind.ANNOTATED:
-            runs.export(run_id, kind, target, language=words.language)
-            return target.read_bytes()
-        runs.export(run_id, kind, folder / "pictures", language=words.language)
-        packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
-            for file in sorted((folder / "pictures").iterdir()):
-                archive.write(file, file.name)
-        return packed.getvalue()
+        for kind in ExportKind:
+            address = f"{EXPORTS}/{run_id}/{kind.value}?lang={words.language.value}"
+            st.link_button(words(f"batch.export_{kind.value}"), address, width="stretch")
 
 
 def _show_rows(visit: Visit, runs: BatchRuns, run_id: str) -> None:

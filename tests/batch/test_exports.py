@@ -142,8 +142,8 @@ def test_a_picture_that_changed_since_is_not_annotated(ended: Ended) -> None:
         export = ended.runs.export(ended.run_id, ExportKind.ANNOTATED, ended.out / "changed")
     finally:
         file.write_bytes(before)
-    assert [(name, reason.code) for name, reason in export.left_out] == [("a.png", "batch.file.changed")]
-    assert left_out_text(export, Language.ENGLISH)[0].startswith("a.png: ")
+    assert [(each.name, each.reason.code) for each in export.left_out] == [("a.png", "batch.file.changed")]
+    assert left_out_text(export.left_out, Language.ENGLISH)[0].startswith("a.png: ")
     assert export.count == 1
 
 

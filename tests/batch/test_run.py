@@ -15,6 +15,7 @@ import pytest
 
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.batch import BatchPlan, BatchRuns, RowOutcome, RunState
+from qwen_vl_app.batch.source import SourceFolder
 from qwen_vl_app.chat import Question
 from qwen_vl_app.engine.base import GenerationRequest
 from qwen_vl_app.errors import BatchError, InferenceError, UsageError
@@ -94,6 +95,66 @@ def test_a_disk_that_is_full_at_the_start_leaves_no_half_run(
     assert refused.value.code == "batch.not_begun"
     assert runs.list() == () and not list(runs._folder.glob("2*"))
     assert runs.progress(finished(runs, BatchPlan(photos, ("What?",)))).answered == 1
+
+
+def test_a_run_can_be_deleted_on_a_full_disk(opened: Open, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deleting is what makes room; the lock's own text needs none."""
+    fill(photos, 1)
+    runs = opened(AnsweringEngine())
+    run_id = finished(runs, BatchPlan(photos, ("?",)))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("qwen_vl_app.history.lock._write", full)
+    runs.delete(run_id)
+    assert runs.list() == () and not list(runs._folder.glob("2*"))
+
+
+def test_what_was_answered_stands_where_it_cannot_be_looked_at_any_more(
+    opened: Open, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that may be listed and not entered: its pictures are told of, and those with answers keep them."""
+    below = photos / "below"
+    fill(below, 1)
+    runs = opened(AnsweringEngine())
+    run_id = finished(runs, BatchPlan(photos, ("?",), is_recursive=True))
+    fill(below, 1, first=5)
+    look = os.scandir
+
+    def closed(path: object) -> object:
+        return _Closed(path) if isinstance(path, Path) and path.name == below.name else look(path)  # type: ignore[call-overload]
+
+    monkeypatch.setattr("qwen_vl_app.batch.source.os.scandir", closed)
+    runs.resume(run_id)
+    assert runs.wait(run_id, WAIT_S)
+    assert [(row.name, row.outcome, row.error and row.error.code) for row in runs.current_rows(run_id)] == [
+        ("below/photo 0.png", RowOutcome.ANSWERED, None),
+        ("below/photo 5.png", RowOutcome.SKIPPED, "batch.file.unreadable"),
+    ]
+
+
+class _Closed:
+    """What a folder lists whose files may not be looked at."""
+
+    def __init__(self, path: Path) -> None:
+        self._names = sorted(entry.name for entry in path.iterdir())
+
+    def __enter__(self) -> list[_Closed.Entry]:
+        return [self.Entry(name) for name in self._names]
+
+    def __exit__(self, *_: object) -> None:
+        """There is nothing to close."""
+
+    class Entry:
+        """A name, and a refusal."""
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def stat(self, *, follow_symlinks: bool) -> os.stat_result:
+            """Refuse, as the system does."""
+            raise PermissionError(errno.EACCES, f"Permission denied: {follow_symlinks}")
 
 
 def test_questions_about_one_picture_follow_each_other(opened: Open, photos: Path) -> None:
@@ -264,6 +325,76 @@ def later(folder: Path, *names: str) -> None:
     for name in names:
         moment = (folder / name).stat().st_mtime - 3600
         os.utime(folder / name, (moment, moment))
+
+
+def test_a_file_that_is_again_what_it_was_has_its_answers_again(opened: Open, photos: Path) -> None:
+    """Nothing is asked twice, and what was said of the bytes in between stands no more, for the run's next reader neither."""
+    names = fill(photos, 2)
+    first, other = (photos / names[0]).read_bytes(), a_file(840, 560)
+    engine = AnsweringEngine()
+    runs = opened(engine)
+    run_id = finished(runs, BatchPlan(photos, ("1", "2")))
+    for content in (other, first):
+        (photos / names[0]).write_bytes(content)
+        later(photos, names[0])
+        runs.resume(run_id)
+        assert runs.wait(run_id, WAIT_S)
+        rows = [row for row in runs.current_rows(run_id) if row.name == names[0]]
+        assert [(row.question_index, row.content_hash) for row in rows] == [
+            (index, sha256(content).hexdigest()) for index in (0, 1)
+        ]
+        assert runs.progress(run_id).answered == 4
+    assert len(engine.requests) == 6
+    assert BatchRuns(runs._assistant).progress(run_id).answered == 4
+
+
+def test_a_file_that_was_a_copy_in_between_is_looked_at_once(
+    opened: Open, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is again what it was, and no later look takes it for a copy of a file with other bytes."""
+    names = fill(photos, 2)
+    contents = [(photos / name).read_bytes() for name in names]
+    runs = opened(AnsweringEngine())
+    run_id = finished(runs, BatchPlan(photos, ("?",)))
+    for content in (contents[1], contents[0]):
+        (photos / names[0]).write_bytes(content)
+        later(photos, names[0])
+        runs.resume(run_id)
+        assert runs.wait(run_id, WAIT_S)
+    monkeypatch.setattr(SourceFolder, "read", lambda *_, **__: pytest.fail("it was read again"))
+    runs.resume(run_id)
+    assert runs.wait(run_id, WAIT_S)
+    progress = runs.progress(run_id)
+    assert (progress.state, progress.answered, progress.duplicates) == (RunState.FINISHED, 2, 0)
+
+
+def test_a_file_that_could_not_be_read_for_a_while_has_its_answers_again(
+    opened: Open, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another program held it open: that failure is over with the next look, and nothing is asked twice."""
+    names = fill(photos, 2)
+    engine = AnsweringEngine()
+    runs = opened(engine)
+    run_id = finished(runs, BatchPlan(photos, ("1", "2")))
+    read = SourceFolder.read
+
+    def held(source: SourceFolder, name: str, *, max_bytes: int) -> object:
+        if name == names[0]:
+            raise BatchError("batch.file.unreadable")
+        return read(source, name, max_bytes=max_bytes)
+
+    later(photos, names[0])  # copied there anew, say, with the same bytes
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(SourceFolder, "read", held)
+        runs.resume(run_id)
+        assert runs.wait(run_id, WAIT_S)
+    assert [row.outcome for row in runs.current_rows(run_id) if row.name == names[0]] == [RowOutcome.FAILED]
+    runs.resume(run_id, retry_failed=True)
+    assert runs.wait(run_id, WAIT_S)
+    assert len(engine.requests) == 4
+    assert [row.outcome for row in runs.current_rows(run_id)] == [RowOutcome.ANSWERED] * 4
+    progress = runs.progress(run_id)
+    assert (progress.answered, progress.failed) == (4, 0)
 
 
 def test_failures_are_asked_again_when_somebody_wants_it(opened: Open, photos: Path) -> None:

@@ -96,6 +96,40 @@ def test_a_damaged_database_is_set_aside(
     assert again.picture_bytes(OWNER, new.pictures[0].id, Rendition.VIEW).data == picture("1").view
 
 
+def spoil_corrections(file: Path) -> None:
+    """Overwrite pages that no start reads, as a disk that goes bad does: without a new time or size."""
+    state = file.stat()
+    with closing(sqlite3.connect(file)) as connection:
+        pages = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE tbl_name = 'corrections' AND type = 'index'"
+        ).fetchall()
+    with file.open("r+b") as stream:
+        for (page,) in pages:
+            stream.seek((page - 1) * 4096)
+            stream.write(b"\xa5" * 4096)
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+@pytest.mark.parametrize("is_asked_for", [False, True])
+def test_damage_that_shows_only_at_work_is_set_aside_at_the_next_start(
+    store: HistoryStore, open_store: Callable[[], HistoryStore], folder: Path, is_asked_for: bool
+) -> None:
+    """A start after a clean end trusts the file; whatever met the damage since, a call or a check, ends that."""
+    turn = store.begin_turn(OWNER, Question("?"), title="t")
+    store.close()
+    spoil_corrections(folder / "history.db")
+    trusting = open_store()
+    assert trusting.notices == () and trusting.turn(OWNER, turn.id)
+    if is_asked_for:
+        assert [problem.code for problem in trusting.verify_storage()] == ["history.database_unsound"]
+    else:
+        with pytest.raises(HistoryError) as told:
+            trusting.corrections(OWNER, turn.id)
+        assert told.value.code == "history.damaged"
+    trusting.close()
+    assert [notice.code for notice in open_store().notices] == ["history.quarantined"]
+
+
 def test_every_damage_gets_a_place_of_its_own(folder: Path, open_store: Callable[[], HistoryStore]) -> None:
     """What was set aside before is never overwritten."""
     for number in range(1, 4):
