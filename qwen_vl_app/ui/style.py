@@ -42,8 +42,8 @@ _RULES = """
 [class*="st-key-look-"] > div, [class*="st-key-look-"] button { height: 100%; width: 100%; }
 [class*="st-key-look-"] button { opacity: 0; cursor: zoom-in; }
 [class*="st-key-regions-"]:focus-within { outline: 2px solid #2f7fd1; outline-offset: 2px; }
-/* The grid's own CSV lets cells run as formulas; ours is under "Export". */
-[data-testid="stElementToolbarButton"]:has([aria-label="Download as CSV"]) { display: none; }
+/* The grid's own CSV lets cells run as formulas; ours is under "Export". Its name goes on with the table's. */
+[data-testid="stElementToolbarButton"]:has([aria-label^="Download as CSV"]) { display: none; }
 /* The chosen language is told by its border and ground: blue letters on dark blue would be hard to read. */
 [class*="st-key-language-"] button { color: inherit !important; }
 /* A form under review: the crop never pushes the value off the screen, and the row under review is marked. */

@@ -219,3 +219,7 @@ def test_a_run_waits_for_all_that_is_dropped(page: Page, address: str, picture: 
     start.click()
     expect(page).to_have_url(re.compile("run="))
     expect(page.get_by_text("2 of 2")).to_be_visible()
+    page.get_by_test_id("stDataFrame").hover()
+    tools = page.get_by_test_id("stElementToolbarButton")
+    expect(tools.filter(has=page.locator('[aria-label^="Search"]'))).to_be_visible()
+    expect(tools.filter(has=page.locator('[aria-label^="Download"]'))).to_be_hidden()  # cells would run as formulas

@@ -84,6 +84,8 @@ def test_conversations_are_found_pinned_renamed_and_deleted_by_keyboard(browser:
     expect(hits).to_have_count(1)
     expect(hits.locator("mark")).to_have_text("水泵")
     visitor.look_for_barriers()
+    search.dispatch_event("keydown", {"key": "Escape", "isComposing": True})
+    expect(search).to_have_value("水泵")
     search.press("ArrowDown")
     page.keyboard.press("Enter")
     expect(page.locator(".qvl-bubble")).to_have_text("第一台水泵在哪里？")
