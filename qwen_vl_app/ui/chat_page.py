@@ -76,7 +76,7 @@ def show_chat_page(visit: Visit) -> None:
                 show_welcome(visit)
         else:
             show_conversation(visit, shown)
-    show_composer(visit)
+    show_composer(visit, shown)
     show_tasks(visit)
     show_erasing(visit)
     show_take_away(visit)

@@ -15,8 +15,9 @@ from qwen_vl_app.chat import EngineState, EngineStatus
 from qwen_vl_app.private import is_private
 from qwen_vl_app.ui.acts import act
 from qwen_vl_app.ui.browser_part import browser_part
+from qwen_vl_app.ui.conversation import OpenConversation
 from qwen_vl_app.ui.holdings import Problem, Restored, Told, View
-from qwen_vl_app.ui.markdown import plain
+from qwen_vl_app.ui.markdown import plain, without_tables
 from qwen_vl_app.ui.sending import send
 from qwen_vl_app.ui.state import COMPOSER, told
 from qwen_vl_app.ui.visit import Visit
@@ -24,6 +25,8 @@ from qwen_vl_app.ui.words import Words
 
 IN_PARTS = "parts"
 """What the choice of detail is called that looks at a picture part by part; the upload route knows it, too."""
+_HEARD_CHARS = 400
+"""So much of an answer is read out where it comes; all of it stands on the page."""
 _LABELS = (
     "attach",
     "camera",
@@ -38,12 +41,14 @@ _LABELS = (
     "pictures",
     "alt",
     "staging",
+    "answering",
     "waiting",
     "away",
     "away_page",
     "gone",
     "lost",
     "unreachable",
+    "unreadable",
     "previous",
     "next",
     "page",
@@ -59,8 +64,8 @@ _LABELS = (
 )
 
 
-def show_composer(visit: Visit) -> None:
-    """Show the composer at the foot of the page."""
+def show_composer(visit: Visit, shown: OpenConversation) -> None:
+    """Show the composer at the foot of the page. `shown` is what stands above it."""
     words = visit.words
     with st.bottom.container(key="waiting", gap="small"):
         for problem in visit.state.problems if _is_shown(visit) else ():
@@ -70,7 +75,7 @@ def show_composer(visit: Visit) -> None:
             st.success(" ".join(words.render(each) for each in visit.state.told), icon=":material/check_circle:")
         browser_part("composer")(
             key=COMPOSER,
-            data=composer_data(visit),
+            data=composer_data(visit, shown),
             on_told_change=lambda: hear(visit, told()),
         )
 
@@ -100,7 +105,7 @@ def hear(visit: Visit, said: Sequence[Told]) -> None:
         state.problems = problems
 
 
-def composer_data(visit: Visit) -> Mapping[str, Any]:
+def composer_data(visit: Visit, shown: OpenConversation) -> Mapping[str, Any]:
     """Return what the browser's part is told, as JSON can carry it."""
     engine, words, state = visit.assistant.status.engine, visit.words, visit.state
     can_ask = engine.state not in (EngineState.FAILED, EngineState.CLOSED)  # while it loads, questions wait in line
@@ -124,6 +129,8 @@ def composer_data(visit: Visit) -> Mapping[str, Any]:
         "heard": state.heard,
         "conversation": state.conversation_id,
         "has_begun": state.has_begun,
+        "answering": len(shown.live),
+        "answered": _answered(shown, words),
         "follows": state.view is View.CHAT and (state.conversation_id is not None or bool(state.loose)),
         "restore": None
         if restore is None
@@ -136,6 +143,20 @@ def composer_data(visit: Visit) -> Mapping[str, Any]:
             "is_private": restore.is_private,
         },
     }
+
+
+def _answered(shown: OpenConversation, words: Words) -> tuple[int, str] | None:
+    """Return the newest turn that has its answer, and what a person is told who hears the page and does not see it."""
+    newest = next((turn for turn in reversed(shown.turns) if turn.answer is not None and not shown.is_live(turn)), None)
+    if newest is None or newest.answer is None:
+        return None
+    answer = newest.answer
+    if answer.error is not None:
+        return newest.id, words.render(answer.error)
+    text = "" if answer.parsed.has_data else without_tables(answer.text)  # nobody listens to brackets
+    heard = text if len(text) <= _HEARD_CHARS else f"{text[: _HEARD_CHARS - 1].rstrip()}…"
+    said = words("composer.answered_text", text=heard) if heard else words("composer.answered")
+    return newest.id, said
 
 
 def _is_shown(visit: Visit) -> bool:

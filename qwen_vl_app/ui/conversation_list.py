@@ -139,9 +139,10 @@ def _rename(visit: Visit, conversation: Conversation) -> None:
 
     @st.dialog(words("list.rename"), on_dismiss=close)
     def dialog() -> None:
-        st.text_input(words("list.title"), value=conversation.title, key=key, max_chars=200)
-        if st.button(words("list.save"), key="save-title", type="primary", on_click=keep):
-            st.rerun()
+        with st.form(f"rename-{conversation.id}", border=False):  # Enter saves as well
+            st.text_input(words("list.title"), value=conversation.title, key=key, max_chars=200)
+            if st.form_submit_button(words("list.save"), key="save-title", type="primary", on_click=keep):
+                st.rerun()
 
     dialog()
 

@@ -42,8 +42,8 @@ _RULES = """
 [class*="st-key-look-"] > div, [class*="st-key-look-"] button { height: 100%; width: 100%; }
 [class*="st-key-look-"] button { opacity: 0; cursor: zoom-in; }
 [class*="st-key-regions-"]:focus-within { outline: 2px solid #2f7fd1; outline-offset: 2px; }
-/* The grid's own CSV lets cells run as formulas; ours is under "Export". */
-[data-testid="stElementToolbarButton"]:has([aria-label="Download as CSV"]) { display: none; }
+/* The grid's own CSV lets cells run as formulas; ours is under "Export". Its name goes on with the table's. */
+[data-testid="stElementToolbarButton"]:has([aria-label^="Download as CSV"]) { display: none; }
 /* The chosen language is told by its border and ground: blue letters on dark blue would be hard to read. */
 [class*="st-key-language-"] button { color: inherit !important; }
 /* A form under review: the crop never pushes the value off the screen, and the row under review is marked. */
@@ -74,6 +74,22 @@ _RULES = """
 /* A hit of a search: a small picture, and a title that reads from the left. */
 .qvl-hit { width: 2.75rem; height: 2.75rem; object-fit: cover; border-radius: 0.35rem; display: block; }
 [class*="st-key-open-hit-"] button { text-align: left; justify-content: flex-start; min-height: 1.6rem; padding: 0; }
+/* Where the machine chooses the colours, what is chosen among several is told by a frame. */
+@media (forced-colors: active) { [role="radio"][aria-checked="true"] { outline: 2px solid Highlight !important; outline-offset: -4px; } }
+/* Very low, or magnified to 400 %: what stays at the foot would cover what one reads, and the list would be one line. */
+@media (max-height: 32rem) { .st-key-side > :has(> .st-key-conversations), .st-key-conversations { min-height: 11rem; } }
+@media (max-height: 20rem) { [data-testid="stBottom"] { position: static !important; } }
+/* On paper stands the page, dark on light whatever the screen shows: not the side bar, not where one types. */
+@media print {
+  html, [data-testid="stApp"] { background: #fff !important; }
+  [data-testid="stMain"], [data-testid="stMain"] * {
+    color: #0b1016 !important; --st-text-color: #0b1016 !important; --st-background-color: #fff !important;
+    --st-secondary-background-color: #f3f5f8 !important; --st-border-color: #d9dfe7 !important;
+  }
+  [data-testid="stMain"], [data-testid="stMain"] :not([class*="qvl-"], [class*="qvl-"] *) { background-color: transparent !important; }
+  [data-testid="stSidebar"], [data-testid="stHeader"], [data-testid="stBottom"], [data-testid="stToolbar"] { display: none !important; }
+  [data-testid="stMain"] [data-testid="stMainBlockContainer"] { max-width: none; padding: 0; }
+}
 @media (prefers-reduced-motion: reduce) { * { animation: none !important; transition: none !important; } }
 </style>
 """

@@ -195,6 +195,8 @@ def test_a_file_that_is_dropped_before_the_composer_is_there_is_taken(page: Page
     expect(page.get_by_test_id(CHIP)).to_contain_text("560 × 280")
     expect(page.get_by_test_id(CHIP)).to_have_count(1)
     assert len(page.context.pages) == 1
+    drop(page, picture.parent)
+    expect(page.get_by_test_id(CHIP).nth(1)).to_contain_text("it is a folder")
 
 
 def test_a_run_waits_for_all_that_is_dropped(page: Page, address: str, picture: Path) -> None:
@@ -217,3 +219,7 @@ def test_a_run_waits_for_all_that_is_dropped(page: Page, address: str, picture: 
     start.click()
     expect(page).to_have_url(re.compile("run="))
     expect(page.get_by_text("2 of 2")).to_be_visible()
+    page.get_by_test_id("stDataFrame").hover()
+    tools = page.get_by_test_id("stElementToolbarButton")
+    expect(tools.filter(has=page.locator('[aria-label^="Search"]'))).to_be_visible()
+    expect(tools.filter(has=page.locator('[aria-label^="Download"]'))).to_be_hidden()  # cells would run as formulas

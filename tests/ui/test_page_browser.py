@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.chromium import WAIT_MS
 from tests.ui.browsing import CHIP, TEXT_AREA, Visitor, drop
+from tests.ui.conftest import LONG_OWNER, LONG_TURNS
 from tests.ui.fakes import png
 
 pytestmark = pytest.mark.browser
@@ -34,10 +35,15 @@ def test_first_minutes_in_english(browser: Browser, address: str, tmp_path: Path
     expect(good).to_contain_text("tokens")
     visitor.look_for_barriers()
     expect(bad.get_by_role("alert")).to_contain_text("not a picture")  # it says why; the other stays
+    bad.evaluate("(chip) => { chip.isTheSame = true; }")
+    visitor.composer.press_sequentially("Where")
+    assert bad.evaluate("(chip) => chip.isTheSame"), "a reader hears of the problem again with every letter"
     visitor.ask("Where is the lamp?")
     expect(page.get_by_role("application", name="Picture panel.png.")).to_be_visible()
     expect(page.get_by_text("In pixels of the original, 560 × 280.")).to_be_visible()
     expect(page.get_by_test_id(CHIP)).to_have_count(0)
+    heard = page.get_by_test_id("composer-heard")
+    expect(heard).to_have_text("The answer is there.")
     visitor.look_for_barriers()
 
     page.get_by_role("button", name="Enlarge panel.png").click()
@@ -48,10 +54,12 @@ def test_first_minutes_in_english(browser: Browser, address: str, tmp_path: Path
 
     visitor.ask("LONG please")
     expect(page.get_by_text("word5 ")).to_be_visible()
+    expect(heard).to_have_text("Your question is being answered.")
     page.reload()
     expect(page.get_by_text("word9 ")).to_be_visible()
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_text("Stopped. What had been written is kept.")).to_be_visible()
+    expect(heard).to_have_text(re.compile("Answer: word0 word1 .*…$"))
     expect(page.get_by_role("button", name="Ask again").last).to_be_visible()
     visitor.leave()
 
@@ -291,6 +299,38 @@ def test_a_very_large_screen_cuts_no_words(browser: Browser, address: str) -> No
     assert left > 400 and abs(left - right) < 20
     box = column.bounding_box()
     assert box is not None and box["width"] > 900
+    visitor.leave()
+
+
+def test_a_small_screen_paper_and_the_machines_own_colours_show_what_one_reads(browser: Browser, address: str) -> None:
+    """Neither the side bar nor the composer stands before the page, and no icon is lost."""
+    visitor = Visitor(browser, address, scheme="dark", profile=LONG_OWNER)
+    page, side = visitor.page, visitor.page.get_by_test_id("stSidebar")
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.get_by_test_id("stExpandSidebarButton").click()
+    page.get_by_test_id("conversation").click()
+    expect(side).to_have_attribute("data-collapsed", "true")
+    expect(page.locator(".qvl-bubble").last).to_have_text(f"Question {LONG_TURNS - 1}")
+
+    foot = page.get_by_test_id("stBottom")
+    expect(foot).to_have_css("position", "sticky")
+    page.set_viewport_size({"width": 320, "height": 256})  # 1280 x 1024, magnified to 400 %
+    expect(foot).to_have_css("position", "static")
+
+    page.set_viewport_size({"width": 1280, "height": 860})
+    page.get_by_test_id("stExpandSidebarButton").click()
+    expect(side).to_have_attribute("data-collapsed", "false")
+    page.emulate_media(media="print")
+    expect(side).to_be_hidden()
+    expect(foot).to_be_hidden()
+    expect(page.locator("button[data-act=copy]").last).to_be_hidden()
+    expect(page.locator(".qvl-typed").last).to_have_css("color", "rgb(11, 16, 22)")
+    expect(page.get_by_test_id("stApp")).to_have_css("background-color", "rgb(255, 255, 255)")
+
+    page.emulate_media(media="screen", forced_colors="active")
+    icon = page.locator("button[data-act=copy] .qvl-icon").last
+    drawn, ground = icon.evaluate("(icon) => [icon, document.body].map((at) => getComputedStyle(at).backgroundColor)")
+    assert drawn != ground
     visitor.leave()
 
 

@@ -41,6 +41,7 @@ def test_an_answer_is_copied_its_question_edited_and_both_versions_stay(
     page.get_by_role("button", name="Edit the question").click()
     editor = page.get_by_role("textbox", name="Edit the question")
     expect(editor).to_have_value("Where is the lamp?")
+    expect(editor).to_be_focused()
     expect(page.get_by_role("button", name="Enlarge panel.png")).to_be_visible()
     editor.fill("Where is the other lamp?")
     editor.press("Control+Enter")
@@ -71,6 +72,7 @@ def test_conversations_are_found_pinned_renamed_and_deleted_by_keyboard(browser:
     """A search leads to the turn; the menu of a conversation that is not open pins, renames and deletes it."""
     visitor = Visitor(browser, address, locale="zh-CN", scheme="dark")
     page = visitor.page
+    expect(page.locator("html")).to_have_attribute("lang", "zh")  # in which a reader speaks
     for text in ("第一台水泵在哪里？", "第二台阀门呢？"):
         visitor.ask(text)
         expect(page.get_by_role("button", name="复制")).to_be_visible()
@@ -82,6 +84,8 @@ def test_conversations_are_found_pinned_renamed_and_deleted_by_keyboard(browser:
     expect(hits).to_have_count(1)
     expect(hits.locator("mark")).to_have_text("水泵")
     visitor.look_for_barriers()
+    search.dispatch_event("keydown", {"key": "Escape", "isComposing": True})
+    expect(search).to_have_value("水泵")
     search.press("ArrowDown")
     page.keyboard.press("Enter")
     expect(page.locator(".qvl-bubble")).to_have_text("第一台水泵在哪里？")
@@ -106,8 +110,9 @@ def test_conversations_are_found_pinned_renamed_and_deleted_by_keyboard(browser:
     expect(dialog.get_by_role("textbox")).to_have_value("第二台阀门呢？")
     visitor.look_for_barriers()
     dialog.get_by_role("textbox").fill("阀门")
-    dialog.get_by_role("button", name="保存").click()
+    page.keyboard.press("Enter")
     expect(rows.nth(1)).to_have_text("阀门")
+    expect(page.get_by_role("button", name="“阀门”")).to_be_focused()
 
     page.get_by_role("button", name="“第一台水泵在哪里？”").focus()
     page.keyboard.press("Enter")

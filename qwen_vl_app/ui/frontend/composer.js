@@ -14,6 +14,7 @@ const BACK_AFTER_MS = 1000; // a server that is back draws the page first, and o
 const BACK_WITHIN_MS = 5000;
 const LOOK_AGAIN_MS = 250;
 const AWAY_SAID_AFTER_MS = 2000; // a connection that is mended at once needs no words
+const FOCUS_WITHIN_MS = 1500;
 const TELL_AGAIN_MS = 3000;
 const TOLD_AGAIN_MOST = 5;
 
@@ -87,24 +88,27 @@ class Composer {
     this.sendButton = element("button", { type: "button", class: "send", on: { click: () => this.send() } }, icon("send"));
     this.overlay = element("div", { class: "overlay", popover: "manual", "aria-hidden": "true" });
     this.away = element("div", { class: "away", popover: "manual", role: "status" });
+    this.heard = element("p", { class: "heard", role: "status", "data-testid": "composer-heard" });
     this.box = element("div", { class: "box" },
       this.privateNote, this.chips, this.text,
       element("div", { class: "bar" }, this.attachButton, this.cameraButton, this.tasksButton, this.detail, this.privateButton, this.hint, this.sendButton),
     );
-    this.parent.append(this.box, this.picker, this.overlay, this.away);
+    this.parent.append(this.box, this.picker, this.overlay, this.away, this.heard);
   }
 
   update(data, setTriggerValue) {
     this.data = data;
     this.tell = setTriggerValue;
     // Most runs of the page tell nothing new about how all this looks.
-    const looks = JSON.stringify({ ...data, last_question: "", follows: false, restore: null, jump: null, place: "", address: "", heard: 0, conversation: 0, has_begun: 0 });
+    const looks = JSON.stringify({ ...data, last_question: "", answering: 0, answered: null, follows: false, restore: null, jump: null, place: "", address: "", heard: 0, conversation: 0, has_begun: 0 });
     if (looks !== this.looks) this.relabel(data);
     this.looks = looks;
     if (data.details.length && !data.details.some(([value]) => value === store.detail)) store.detail = data.detail;
     this.detail.value = store.detail;
     const heldPrivate = store.holdsPrivate;
+    const isWaited = store.unheard.some((each) => each.kind === "sent");
     this.takeHeard(data);
+    this.sayAnswer(data, isWaited && !store.unheard.some((each) => each.kind === "sent"));
     if (data.restore && data.restore.token > store.restored) {
       store.restored = data.restore.token;
       store.holdsPrivate ||= heldPrivate || data.restore.is_private; // what comes back may be what was sent
@@ -134,6 +138,7 @@ class Composer {
 
   relabel(data) {
     const say = data.labels;
+    document.documentElement.lang = data.lang; // Streamlit's page says English: readers would speak it, and browsers offer to translate it
     this.box.hidden = !data.is_shown;
     this.text.placeholder = data.placeholder;
     this.text.setAttribute("aria-label", data.placeholder);
@@ -179,6 +184,10 @@ class Composer {
     };
     window.addEventListener("popstate", this.onBack, true);
     this.takeEarlyFiles();
+    this.dialogObserver = new MutationObserver((changes) => {
+      if (changes.some((each) => [...each.removedNodes].some(isDialog))) this.giveBackFocus();
+    });
+    this.dialogObserver.observe(document.body, { childList: true });
     this.lineObserver = new MutationObserver(() => this.onLine());
     if (appElement()) this.lineObserver.observe(appElement(), { attributeFilter: ["data-test-connection-state"] });
     this.onLine();
@@ -188,6 +197,7 @@ class Composer {
 
   detach() {
     this.lineObserver?.disconnect();
+    this.dialogObserver?.disconnect();
     clearTimeout(this.lookingBack);
     clearTimeout(this.tellingAgain);
     this.sayAway(false);
@@ -270,8 +280,9 @@ class Composer {
         this.refuse(chip, said.problem);
       }
     } catch {
-      chip.isUnsent = !chip.id && Boolean(chip.file);
-      this.refuse(chip, this.data.labels.unreachable);
+      const canBeRead = !chip.file || (await isReadable(chip.file));
+      chip.isUnsent = !chip.id && Boolean(chip.file) && canBeRead;
+      this.refuse(chip, canBeRead ? this.data.labels.unreachable : this.data.labels.unreadable);
     }
     if (!store.chips.includes(chip) && chip.id) this.forget(chip.id); // removed while it was on its way
     else if (chip.state === "ready" && detail !== store.detail && !chip.problem) this.edit(chip, {}); // another was chosen meanwhile
@@ -595,7 +606,7 @@ class Composer {
     this.chips.hidden = !store.chips.length;
     this.chips.setAttribute("aria-label", say.pictures);
     const focused = this.parent.activeElement?.dataset?.focus ?? document.activeElement?.dataset?.focus;
-    this.chips.replaceChildren(...store.chips.map((chip) => this.chipElement(chip)));
+    this.showChips();
     if (focused) this.chips.querySelector(`[data-focus="${focused}"]`)?.focus();
     if (this.isAttached) this.sayAway(isAway());
     this.showPrivate();
@@ -613,6 +624,35 @@ class Composer {
     this.text.style.height = `${Math.min(this.text.scrollHeight, 220)}px`;
   }
 
+  /* Chips that stay as they are are not touched: a reader would tell each problem anew with every letter that is typed. */
+  showChips() {
+    const isAlone = store.chips.filter((each) => each.state !== "refused").length < 2;
+    this.drawn ??= new WeakMap();
+    const wanted = store.chips.map((chip) => {
+      const looks = JSON.stringify([chip, isAlone, this.data.lang]);
+      if (this.drawn.get(chip)?.looks !== looks) this.drawn.set(chip, { looks, made: this.chipElement(chip, isAlone) });
+      return this.drawn.get(chip).made;
+    });
+    for (const child of [...this.chips.children]) if (!wanted.includes(child)) child.remove();
+    wanted.forEach((made, at) => {
+      if (this.chips.children[at] !== made) this.chips.insertBefore(made, this.chips.children[at] ?? null);
+    });
+  }
+
+  /* Who hears the page is told that an answer is being made, and what it says as soon as it is there: of what stood there before, nothing. */
+  sayAnswer(data, wasAsked) {
+    const { place, answering = 0, answered = null } = data;
+    const before = this.answers ?? { place, answering, turn: answered?.[0] };
+    this.answers = { place, answering, turn: answered?.[0] };
+    const isHere = before.place === place;
+    const had = isHere ? before.answering : 0;
+    const isNew = Boolean(answered) && answered[0] !== before.turn && (isHere || wasAsked);
+    let said = isHere ? this.heard.textContent : "";
+    if (answering > had && (isHere || wasAsked)) said = data.labels.answering;
+    else if (answering < had || (wasAsked && isNew)) said = isNew ? answered[1] : "";
+    if (this.heard.textContent !== said) this.heard.textContent = said;
+  }
+
   showPrivate() {
     const isPrivate = Boolean(this.data.private) && this.isPrivate(); // in an ordinary conversation nothing can be
     this.box.classList.toggle("is-private", isPrivate);
@@ -620,10 +660,9 @@ class Composer {
     this.privateButton.setAttribute("aria-pressed", String(isPrivate));
   }
 
-  chipElement(chip) {
+  chipElement(chip, isAlone) {
     const say = this.data.labels;
     const named = (label) => label.replace("{name}", chip.name);
-    const isAlone = store.chips.filter((each) => each.state !== "refused").length < 2;
     const { lines, notes } = isAlone || !chip.among ? chip : chip.among;
     const made = element("li", { class: `chip ${chip.state}`, "data-testid": "composer-chip" });
     if (chip.thumbnail) {
@@ -666,6 +705,7 @@ class Composer {
       on: {
         change: (event) => {
           const page = Math.min(chip.pages, Math.max(1, Math.round(Number(event.target.value)) || 1)) - 1;
+          event.target.value = page + 1;
           if (page !== chip.page) this.edit(chip, { page });
         },
       },
@@ -773,6 +813,7 @@ class Composer {
   /* The page around: its buttons, and following the end while one reads there. */
 
   onPageClick(event) {
+    noteFocus();
     const button = event.target.closest?.("button");
     const before = this.clicked;
     this.clicked = button;
@@ -787,6 +828,18 @@ class Composer {
     this.do(button);
   }
 
+  /* Streamlit's dialogs give the focus back, but not to what stands in a part of the page: it would be nowhere. */
+  giveBackFocus() {
+    const until = Date.now() + FOCUS_WITHIN_MS;
+    const look = () => {
+      if (document.activeElement !== document.body || !store.focused) return;
+      const { at, root } = store.focused;
+      (at.isConnected ? at : root.querySelector(`[data-focus="${at.dataset.focus}"]`))?.focus({ preventScroll: true });
+      if (document.activeElement === document.body && Date.now() < until) requestAnimationFrame(look); // still out of reach, or drawn anew
+    };
+    requestAnimationFrame(look);
+  }
+
   /* The page stands before this file is there. A button that was clicked meanwhile still has the focus that the pointer gave it; one that
    * is pressed this moment will be heard as any other. */
   hearEarlier() {
@@ -797,12 +850,14 @@ class Composer {
   do(button) {
     if (HELD_ACTS.includes(button.dataset.act)) this.hold(button.dataset.turn);
     if (button.dataset.act === "earlier") this.hold(document.querySelector("[data-turn-place]")?.dataset.turnPlace);
+    if (button.dataset.act === "edit") this.goToEditor(button.dataset.turn);
     if (button.dataset.act === "copy") this.copy(button);
     else this.say("did", { ...button.dataset });
   }
 
   /* A button in a dialog loses the focus while its file is made; then Escape is heard by nobody. */
   onPageKey(event) {
+    noteFocus();
     // A key that is held a little too long must not decide what comes next, too.
     if (event.repeat && event.key === "Enter" && !event.composedPath()[0].matches?.("textarea")) return swallow(event);
     if (event.key !== "Escape" || document.activeElement !== document.body || !event.isTrusted) return;
@@ -828,6 +883,20 @@ class Composer {
     }
     this.hint.textContent = said;
     setTimeout(() => { if (this.hint.textContent === said) this.hint.textContent = ""; }, shownMs);
+  }
+
+  /* The button gives way to the editor: who pressed it goes on there. */
+  goToEditor(turn) {
+    const until = Date.now() + JUMP_WITHIN_MS;
+    const look = () => {
+      const editor = document.querySelector(`.st-key-edited-${turn} textarea`);
+      if (!editor && Date.now() < until) return requestAnimationFrame(look);
+      if (![document.body, editor].includes(document.activeElement)) return undefined; // one went elsewhere meanwhile
+      editor?.focus({ preventScroll: true });
+      editor?.setSelectionRange(editor.value.length, editor.value.length);
+      return undefined;
+    };
+    look();
   }
 
   /* Go to a turn that was found by a search, as soon as the page has it. */
@@ -912,6 +981,7 @@ class Composer {
     this.isAtEnd = true;
     const main = document.querySelector('[data-testid="stMain"]');
     if (main) main.scrollTop = data.follows ? main.scrollHeight : 0;
+    closeDrawer(main);
   }
 
   followEnd() {
@@ -995,6 +1065,32 @@ function joined(...texts) {
 
 function carriesFiles(event) {
   return [...(event.dataTransfer?.types ?? [])].includes("Files");
+}
+
+/* On a narrow screen the side bar lies over the page: what was chosen there would stay behind it. */
+function closeDrawer(main) {
+  const side = document.querySelector('[data-testid="stSidebar"][data-collapsed="false"]');
+  if (!side || !main || side.getBoundingClientRect().right <= main.getBoundingClientRect().left + 1) return;
+  const hadFocus = side.contains(document.activeElement);
+  side.querySelector('[data-testid="stSidebarCollapseButton"] button')?.click();
+  if (hadFocus) main.focus({ preventScroll: true });
+}
+
+/* Where the focus is, also behind the border of a part of the page, over which Streamlit does not look. */
+function focusedDeep() {
+  let at = document.activeElement;
+  while (at?.shadowRoot?.activeElement) at = at.shadowRoot.activeElement;
+  return at;
+}
+
+/* What is used from now on in a dialog or a menu was opened from here. */
+function noteFocus() {
+  const at = focusedDeep();
+  if (at && at !== document.body && !at.closest('[data-testid="stDialog"], dialog, [popover]')) store.focused = { at, root: at.getRootNode() };
+}
+
+function isDialog(each) {
+  return each.dataset?.testid === "stDialog" || each.classList?.contains("stDialog");
 }
 
 /* Whether a file is over a place of Streamlit's own that takes files, as the one in the dialog of tasks. */

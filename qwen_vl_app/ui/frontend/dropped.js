@@ -154,7 +154,8 @@ class Dropped {
       if (said.problem) this.store.problems.push(said.problem);
       else if (said.count > this.store.count) Object.assign(this.store, { count: said.count, bytes: said.bytes });
     } catch {
-      this.store.problems.push(this.data.labels.unreachable.replace("{name}", name));
+      const said = (await isReadable(file)) ? this.data.labels.unreachable : this.data.labels.unreadable;
+      this.store.problems.push(said.replace("{name}", name));
     }
   }
 

@@ -1,6 +1,7 @@
 /* Elements and drawings, as every part of the page that runs in the browser makes them.
  *
  * Put before each part's own file: such a part is one module, and may load no other. Does not know what they are for.
+ * What several parts have to know of files stands here, too.
  */
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -33,3 +34,7 @@ function lineDrawing(path, side, thick) {
   return made;
 }
 
+/* A folder cannot be read, nor a file that was moved meanwhile; for a request the browser says of it what it says where the app is away. */
+function isReadable(file) {
+  return file.slice(0, 1).arrayBuffer().then(() => true, () => false);
+}

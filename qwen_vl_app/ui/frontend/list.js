@@ -32,6 +32,7 @@ class List {
       on: {
         input: () => this.searchSoon(),
         keydown: (event) => {
+          if (event.isComposing || event.keyCode === 229) return; // a word of Chinese is chosen or given up
           if (event.key === "Enter") this.searchNow();
           else if (event.key === "Escape" && this.search.value) { event.stopPropagation(); this.clearSearch(); }
           else if (event.key === "ArrowDown") { event.preventDefault(); this.rows()[0]?.focus(); }
