@@ -11,13 +11,14 @@ from typing import Any
 
 import streamlit as st
 
+from qwen_vl_app.answers import without_tables
 from qwen_vl_app.chat import EngineState, EngineStatus
 from qwen_vl_app.private import is_private
 from qwen_vl_app.ui.acts import act
 from qwen_vl_app.ui.browser_part import browser_part
 from qwen_vl_app.ui.conversation import OpenConversation
 from qwen_vl_app.ui.holdings import Problem, Restored, Told, View
-from qwen_vl_app.ui.markdown import plain, without_tables
+from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.sending import send
 from qwen_vl_app.ui.state import COMPOSER, told
 from qwen_vl_app.ui.visit import Visit
