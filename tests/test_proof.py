@@ -23,6 +23,7 @@ from qwen_vl_app.api.dropped import dropped_routes
 from qwen_vl_app.api.guard import PROFILE_COOKIE
 from qwen_vl_app.api.records_doors import BACKUP, EVERYTHING, records_routes
 from qwen_vl_app.api.routes import make_routes
+from qwen_vl_app.api.run_exports import RUNS, run_export_routes
 from qwen_vl_app.api.uploads import upload_routes
 from qwen_vl_app.assistant import LOCAL_OWNER, Assistant
 from qwen_vl_app.batch import BatchPlan, BatchRuns, ExportKind, RunErasing
@@ -35,7 +36,6 @@ from qwen_vl_app.imaging import PictureDecoder
 from qwen_vl_app.logs import keep_words_out, write_to
 from qwen_vl_app.records import find_traces
 from qwen_vl_app.texts import Language
-from qwen_vl_app.ui.batch_run import exported
 from qwen_vl_app.ui.pictures import forget_pictures
 from qwen_vl_app.ui.state import PageState
 from qwen_vl_app.ui.takeaway import as_json, as_pdf, as_zip
@@ -101,6 +101,7 @@ class Site:
             *upload_routes(lambda: self.assistant),
             *records_routes(lambda: self.assistant),
             *dropped_routes(lambda: self.assistant, lambda: self.runs),
+            *run_export_routes(lambda: self.assistant, lambda: self.runs),
         ]
         self.browser = TestClient(Starlette(routes=routes), cookies={PROFILE_COOKIE: OWNER})
         self.visit = Visit(self.assistant, OWNER, PageState(), Words(Language.ENGLISH))
@@ -158,7 +159,7 @@ def use(site: Site) -> None:
         run_id = site.runs.start(BatchPlan(folder, (f"{WORDS}?", f"break {WORDS}"), owner=OWNER))
         assert site.runs.wait(run_id, WAIT_S)
         for kind in ExportKind:
-            assert exported(site.runs, run_id, kind, site.visit.words, scratch=site.assistant.scratch)
+            assert site.browser.get(f"{RUNS}/{run_id}/{kind.value}").content
     # Taken away and brought in.
     head = site.assistant.conversation(OWNER, conversation)
     archive = as_zip(site.visit, head)

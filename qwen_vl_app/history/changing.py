@@ -54,6 +54,7 @@ class Changing:
         with self._folder.writing() as opened, opened.database.writing() as session:
             own_turn(session, owner, turn_id)
             session.add(CorrectionRow(turn_id=turn_id, added_at=datetime.now(UTC), text=text.strip()))
+            search_index.index_turns(session, [turn_id])
             self._audit.note(
                 session, "corrected", owner=owner, facts={"turn": turn_id, "characters": len(text.strip())}
             )

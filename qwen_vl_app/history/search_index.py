@@ -17,9 +17,9 @@ from typing import Literal
 from sqlalchemy import Row, func, select, text
 from sqlalchemy.orm import Session
 
-from qwen_vl_app.history.tables import ConversationRow, FactRow, PictureRow, TurnRow, storable
+from qwen_vl_app.history.tables import ConversationRow, CorrectionRow, FactRow, PictureRow, TurnRow, storable
 
-INDEX_VERSION = "1"
+INDEX_VERSION = "2"
 """Changes with everything that changes what stands in the index; an index of another version is made anew."""
 Field = Literal["title", "question", "answer", "read", "names"]
 FIELDS: tuple[Field, ...] = ("title", "question", "answer", "read", "names")
@@ -37,6 +37,8 @@ _CUTS = re.compile(f"(?<=[{_WORD_CHARACTERS}])(?=.)|(?<=.)(?=[{_WORD_CHARACTERS}
 _FULL_WIDTH = {
     code: code - 0xFEE0 for ends in ("０９", "ＡＺ", "ａｚ") for code in range(ord(ends[0]), ord(ends[1]) + 1)
 }
+_BLOCK = re.compile(r"^```json [^\n]*\n(.*?)\n```\s*\Z", re.S | re.M)
+"""Where a correction that programs read as well has what a person wrote, after a sentence of the app's own."""
 _MOST_CHARACTERS = 200_000
 """Of one field of one turn; what a person looks for in more than a book stands near its beginning."""
 
@@ -146,11 +148,20 @@ def _documents(session: Session, turn_ids: Collection[int]) -> Iterator[_Documen
         select(PictureRow.turn_id, PictureRow.name).where(PictureRow.turn_id.in_(turn_ids)).order_by(PictureRow.id)
     ):
         names.setdefault(turn_id, []).append(name)
+    corrections: dict[int, list[str]] = {}
+    for turn_id, added in session.execute(
+        select(CorrectionRow.turn_id, CorrectionRow.text)
+        .where(CorrectionRow.turn_id.in_(turn_ids))
+        .order_by(CorrectionRow.id)
+    ):
+        corrections.setdefault(turn_id, []).extend(_written(added))
     for row in rows:
-        yield _document(row, names.get(row[0], []))
+        yield _document(row, names.get(row[0], []), corrections.get(row[0], []))
 
 
-def _document(row: Row[int, str, str | None, str | None, str, str, int], names: list[str]) -> _Document:
+def _document(
+    row: Row[int, str, str | None, str | None, str, str, int], names: list[str], corrections: list[str]
+) -> _Document:
     turn_id, question, answer, structure, owner, title, first = row
     return _Document(
         turn_id,
@@ -158,7 +169,7 @@ def _document(row: Row[int, str, str | None, str | None, str, str, int], names: 
             "title": title if turn_id == first else "",
             "question": question,
             "answer": answer or "",
-            "read": "\n".join(_read_out(structure)),
+            "read": "\n".join((*corrections, *_read_out(structure))),
             "names": "\n".join(names),
         },
         f"{owner_word(owner)} {HAS_PICTURES if names else ''}",
@@ -178,6 +189,18 @@ def _read_out(structure: str | None) -> Iterator[str]:
     except (ValueError, KeyError, TypeError, RecursionError):
         # A damaged record can still be found by its question.
         return
+
+
+def _written(correction: str) -> Iterator[str]:
+    """What a person wrote in a correction: all of it, or the texts in its block."""
+    block = _BLOCK.search(correction)
+    if block is None:
+        yield correction
+        return
+    try:
+        yield from _strings(json.loads(block[1]))
+    except (ValueError, RecursionError):
+        yield correction
 
 
 def _strings(data: object) -> Iterator[str]:

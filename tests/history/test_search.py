@@ -20,7 +20,9 @@ from qwen_vl_app.chat import (
     Table,
     TurnState,
 )
+from qwen_vl_app.corrections import CorrectedTable, table_text
 from qwen_vl_app.history import HistoryStore
+from qwen_vl_app.texts import Language
 
 OWNER = "a-browser"
 
@@ -50,6 +52,26 @@ def found(store: HistoryStore, words: str, **filters: object) -> list[int]:
 def marked(hit: SearchHit) -> dict[str, list[str]]:
     """The marked places of a hit by field."""
     return {fragment.field: [piece.text for piece in fragment.pieces if piece.is_match] for fragment in hit.fragments}
+
+
+def test_what_a_person_corrected_is_searched(store: HistoryStore, open_store: Callable[[], HistoryStore]) -> None:
+    """Cells and labels as they stand now, and words of one's own; also of before, and nothing of how they are kept."""
+    row = CorrectedTable(Table(("Serial",), (("QX-7712",),)), (0,))
+    said = table_text(0, row, model=Table(("Serial",), (("QX-7112",),)), language=Language.ENGLISH)
+    turn = converse(store, "What is the serial number?", "QX-7112")
+    assert found(store, "QX-7712") == []
+    store.correct(OWNER, turn, said)
+    other = converse(store, "And this?")
+    store.correct(OWNER, other, "It is the pomegranate 阀门.")
+    for _ in range(2):
+        assert found(store, "QX-7712") == [turn] and found(store, "QX-7112") == [turn]
+        assert found(store, "pomegranate") == found(store, "阀门") == [other]
+        assert found(store, "corrected") == found(store, "visual-assistant") == found(store, "cells") == []
+        with store._folder.writing() as opened, opened.database.connection() as connection:
+            connection.execute(text("UPDATE facts SET value = '1' WHERE name = 'search_index'"))
+            connection.execute(text("DELETE FROM turn_search"))
+        store.close()
+        store = open_store()
 
 
 def test_every_place_of_a_turn_is_searched(store: HistoryStore, picture: Callable[..., StagedPicture]) -> None:
