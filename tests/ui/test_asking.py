@@ -107,6 +107,7 @@ def test_the_composer_knows_the_last_question(make_assistant: MakeAssistant) -> 
     page = finish(assistant, ask(page_of(assistant), "First?"))
     page = finish(assistant, ask(page, "Second?"))
     assert composer_of(page)["last_question"] == "Second?"
+    assert composer_of(page)["answered"] == [2, "Answer: Two."]  # for who hears the page
     assert composer_of(page_of(assistant, conversation=1))["last_question"] == "Second?"
 
 
@@ -306,6 +307,7 @@ def test_a_failed_question_is_one_sentence_and_can_be_asked_again(make_assistant
     assistant = make_assistant(PromptTooLongError("queue.closed"), "Now it works.")
     page = finish(assistant, ask(page_of(assistant, locale="zh-CN"), "太长"))
     assert [warning.value for warning in page.warning] == ["应用正在关闭，不再接受问题。请重新启动应用。"]
+    assert composer_of(page)["answered"] == [1, "应用正在关闭，不再接受问题。请重新启动应用。"]
     page = click(page, "again", turn=1)
     assert "Now it works." in words_on(finish(assistant, page))
 
