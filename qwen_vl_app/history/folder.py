@@ -79,10 +79,12 @@ class DataFolder:
         try:
             return self._open(port=port, first=first)
         except HistoryError as error:
-            if error.code != "history.disk_full" or not (self.path / RESERVE_NAME).exists():
+            if error.code == "history.disk_full" and (self.path / RESERVE_NAME).exists():
+                # On a full disk a history must still be read, and erased to make room.
+                give_up_reserve(self.path)
+            elif error.code != "history.damaged":
                 raise
-        # On a full disk a history must still be read, and erased to make room.
-        give_up_reserve(self.path)
+            # A file that was trusted shows damage: that opening left no mark, and this one reads it through.
         return self._open(port=port, first=first)
 
     def _open(self, *, port: int, first: Callable[[OpenFolder], tuple[Reason, ...]]) -> tuple[Reason, ...]:

@@ -28,7 +28,7 @@ _MATH = re.compile(r"(\$\$[^$]+\$\$)")
 _LONE_TILDE = re.compile(r"(?<![~\\])~(?!~)")
 """5~10 is a range; with a second one behind it, the page's Markdown would strike out what stands between the two."""
 _TIMES_SIGN = re.compile(
-    r"(?<![*\\])(?:(?<=[A-Za-z0-9)])\*(?=[A-Za-z0-9(.])|(?<=\d)\*(?=\w)|(?<=\w)\*(?=\d))|(?<=\d)\*\*(?=\d)"
+    r"(?<![*\\])(?:(?<=[A-Za-z0-9)])\*(?=[A-Za-z0-9]|\.\d)|(?<=[0-9)])\*(?=\()|(?<=\d)\*(?=\w)|(?<=\w)\*(?=\d))|(?<=\d)\*\*(?=\d)"
 )
 """120*80*50 is a size and 2**3 a power: nothing of them is emphasis."""
 _NAME_SIGNS = re.compile(

@@ -116,6 +116,7 @@ def test_damage_that_shows_only_at_work_is_set_aside_at_the_next_start(
 ) -> None:
     """A start after a clean end trusts the file; whatever met the damage since, a call or a check, ends that."""
     turn = store.begin_turn(OWNER, Question("?"), title="t")
+    store.finish_turn(turn.id, Answer("a", FinishReason.STOP), state=TurnState.DONE)
     store.close()
     spoil_corrections(folder / "history.db")
     trusting = open_store()
@@ -128,6 +129,18 @@ def test_damage_that_shows_only_at_work_is_set_aside_at_the_next_start(
         assert told.value.code == "history.damaged"
     trusting.close()
     assert [notice.code for notice in open_store().notices] == ["history.quarantined"]
+
+
+def test_damage_that_a_trusting_start_meets_is_set_aside_at_once(
+    store: HistoryStore, open_store: Callable[[], HistoryStore], folder: Path
+) -> None:
+    """What was left unanswered is put into order at the start, which reads more than an answered question needs."""
+    store.begin_turn(OWNER, Question("?"), title="t")
+    store.close()
+    spoil_corrections(folder / "history.db")
+    fresh = open_store()
+    assert [notice.code for notice in fresh.notices] == ["history.quarantined"]
+    assert fresh.begin_turn(OWNER, Question("new"), title="t")
 
 
 def test_every_damage_gets_a_place_of_its_own(folder: Path, open_store: Callable[[], HistoryStore]) -> None:

@@ -60,12 +60,13 @@ def test_a_folder_that_may_not_be_read_is_told_of(tmp_path: Path, monkeypatch: p
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
         return really(place)
 
-    monkeypatch.setattr(os, "scandir", scandir)
     unread: list[Path] = []
-    assert HistoryStore.find_traces(tmp_path, "Marker-7", on_unread=unread.append) == ()
-    assert unread == [closed]
-    with pytest.raises(HistoryError, match=r"history\.read_only"):
-        HistoryStore.find_traces(tmp_path, "Marker-7")
+    with monkeypatch.context() as looking:  # and not when the test's own files are cleared away
+        looking.setattr(os, "scandir", scandir)
+        assert HistoryStore.find_traces(tmp_path, "Marker-7", on_unread=unread.append) == ()
+        assert unread == [closed]
+        with pytest.raises(HistoryError, match=r"history\.read_only"):
+            HistoryStore.find_traces(tmp_path, "Marker-7")
 
 
 def test_a_short_marker_is_refused(folder: Path) -> None:

@@ -304,6 +304,7 @@ def test_a_question_is_shown_as_it_was_typed(make_assistant: MakeAssistant) -> N
         ("```\nA\nB\n```", "```\nA\nB\n```"),
         ("A\n  B", "A  \n  B"),
         ("5~10 and 20~30, ~~gone~~", r"5\~10 and 20\~30, ~~gone~~"),
+        ("a *panel*. The *sum*(net), 2*.5*(1+1)*(3)", r"a *panel*. The *sum*(net), 2\*.5\*(1+1)\*(3)"),
         ("120*80*50, *so* **and** 2**3", r"120\*80\*50, *so* **and** 2\*\*3"),
         (r"\\srv-1\data and __init__.py, __so it is__", r"\\\\srv-1\data and \_\_init__.py, __so it is__"),
         ("$$a*b~c*d$$", "$$a*b~c*d$$"),
