@@ -82,7 +82,12 @@ def show_composer(visit: Visit, shown: OpenConversation) -> None:
 
 
 def hear(visit: Visit, said: Sequence[Told]) -> None:
-    """Do what the composer tells, each thing once and in its order."""
+    """Do what the composer tells, each thing once and in its order, also where two runs hear it at the same time."""
+    with visit.state.hearing:
+        _hear(visit, said)
+
+
+def _hear(visit: Visit, said: Sequence[Told]) -> None:
     state = visit.state
     unsent: list[Restored] = []
     problems: list[Problem] = []

@@ -7,6 +7,7 @@ changes that object.
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -110,6 +111,8 @@ class PageState:
     is_address_read: bool = False
     heard: int = 0
     """The number of the last thing that the composer told and that was done."""
+    hearing: threading.Lock = field(default_factory=threading.Lock)
+    """Held while what the composer told is done. Streamlit begins the next run beside one that is still in its callbacks."""
     has_begun: bool = False
     """The open conversation began here, with a question that was asked when none was open."""
     session: str = field(default_factory=lambda: uuid.uuid4().hex)

@@ -14,9 +14,13 @@ from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.errors import HistoryError
 from qwen_vl_app.history import HistoryStore
 from qwen_vl_app.private import PRIVATE_FROM, is_private
+from qwen_vl_app.texts import Language
+from qwen_vl_app.ui import composer
 from qwen_vl_app.ui.holdings import Told
 from qwen_vl_app.ui.sending import ask_edited, ask_loose_again
+from qwen_vl_app.ui.state import PageState
 from qwen_vl_app.ui.visit import Visit
+from qwen_vl_app.ui.words import Words
 from tests.hub_parts import WAIT_S
 from tests.ui.conftest import (
     MakeAssistant,
@@ -45,6 +49,33 @@ def sent(
 def questions(assistant: Assistant, conversation: int) -> list[str]:
     """Return what was asked in a conversation."""
     return [turn.question for turn in assistant.turns("local", conversation)]
+
+
+def test_two_runs_that_hear_at_once_keep_the_order(
+    make_assistant: MakeAssistant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streamlit begins the next run beside one whose first question is still being written down."""
+    assistant = make_assistant("Yes.", "Yes.")
+    visit = Visit(assistant, "local", PageState(), Words(Language.ENGLISH))
+    is_begun, may_go_on, asked = threading.Event(), threading.Event(), []
+
+    def slow(of: Visit, value: Mapping[str, object]) -> None:
+        if value["text"] == "first":
+            is_begun.set()
+            may_go_on.wait(WAIT_S)
+        asked.append(value["text"])
+
+    monkeypatch.setattr(composer, "send", slow)
+    both = [sent(1, "first"), sent(2, "second")]
+    runs = [threading.Thread(target=composer.hear, args=(visit, said)) for said in (both[:1], both)]
+    runs[0].start()
+    assert is_begun.wait(WAIT_S)
+    runs[1].start()
+    runs[1].join(0.2)  # as long as it takes to overtake
+    may_go_on.set()
+    for run in runs:
+        run.join(WAIT_S)
+    assert asked == ["first", "second"]
 
 
 def restored(page: AppTest) -> Mapping[str, Any]:

@@ -342,7 +342,7 @@ def test_orders_in_a_photo_change_nothing(browser: Browser, address: str) -> Non
     assert [
         src for src in main.locator("img").evaluate_all("all => all.map(each => each.src)") if "outside" in src
     ] == []
-    expect(main.get_by_text("outside.example/bare")).to_be_visible()
+    expect(main.get_by_test_id("stMarkdown").get_by_text("outside.example/bare")).to_be_visible()
     desk.ask("BOXES")
     expect(page.locator("tr[data-id]").nth(2)).to_contain_text("<img src=x onerror=alert(1)>")
     desk.leave()
