@@ -257,6 +257,10 @@ def test_a_picture_is_zoomed_by_wheel_keys_and_two_fingers(browser: Browser, add
 def _write_into_the_table(desk: Desk, text: str) -> None:
     """Open the table to be corrected, and write into a cell of it."""
     page = desk.page
+    expect(desk.button("Sort and correct")).to_be_visible()
+    page.emulate_media(media="print")
+    expect(desk.button("Sort and correct")).to_have_count(0)  # on paper there is nothing to click on
+    page.emulate_media(media="screen")
     desk.button("Sort and correct").click()
     grid = page.get_by_test_id("stDataFrame")
     expect(grid.locator("canvas").first).to_be_visible()
