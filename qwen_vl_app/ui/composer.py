@@ -20,6 +20,7 @@ from qwen_vl_app.ui.conversation import OpenConversation
 from qwen_vl_app.ui.holdings import Problem, Restored, Told, View
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.sending import send
+from qwen_vl_app.ui.spoken import spoken
 from qwen_vl_app.ui.state import COMPOSER, told
 from qwen_vl_app.ui.visit import Visit
 from qwen_vl_app.ui.words import Words
@@ -160,7 +161,7 @@ def _answered(shown: OpenConversation, words: Words) -> tuple[int, str] | None:
     if answer.error is not None:
         return newest.id, words.render(answer.error)
     text = "" if answer.parsed.has_data else without_tables(answer.text)  # nobody listens to brackets
-    heard = text if len(text) <= _HEARD_CHARS else f"{text[: _HEARD_CHARS - 1].rstrip()}…"
+    heard = spoken(text, at_most=_HEARD_CHARS)
     said = words("composer.answered_text", text=heard) if heard else words("composer.answered")
     return newest.id, said
 

@@ -19,7 +19,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:^=])")
 _CODE = re.compile(r"(```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`)", re.S)
 _LONE_DOLLAR = re.compile(r"(?<![\\$])\$(?!\$)")
 _DIRECTIVE = re.compile(r":(?=(?:[a-z+-][a-z0-9_+-]*|100|1234|8ball)(?:\[|/|:))")
-_WORD_JOINER = "\u2060"  # a backslash does not stop icons and emoji codes, which are looked for after it is gone
+WORD_JOINER = "\u2060"  # a backslash does not stop icons and emoji codes, which are looked for after it is gone
 _FORMULA = re.compile(r"(?<!\\)\\([(\[])((?:[^\\\n$`]|\\[^\[\]()\n$`]|\n(?![ \t]*\n))++)\\([)\]])")
 """A formula as these models write it. The page knows only the other form; of this one it would show a part."""
 _NO_FORMULA = re.compile(r"<[A-Za-z/!?]|\\[<&:/.@]|//|www\.|@|\]\s*[(:\[]|&#?\w|(?<!\\)%", re.I)
@@ -76,7 +76,7 @@ def _with_times_of_line(line: str, seconds: float) -> str:
 
 
 def _prose(text: str) -> str:
-    text = _DIRECTIVE.sub(f":{_WORD_JOINER}", _LONE_DOLLAR.sub(r"\\$", text))
+    text = _DIRECTIVE.sub(f":{WORD_JOINER}", _LONE_DOLLAR.sub(r"\\$", text))
     pieces = _MATH.split(text)
     for signs in (_NAME_SIGNS, _LONE_TILDE, _TIMES_SIGN):
         pieces[::2] = [signs.sub(_escaped, piece) for piece in pieces[::2]]

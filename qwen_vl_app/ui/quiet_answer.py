@@ -34,7 +34,9 @@ def quiet_answer_html(
     text = without_data(answer.text) if parsed.has_data or parsed.regions else answer.text
     if parsed.tables:
         text = without_tables(text)
-    parts = [folded(_markdown().render(shown_answer(text)), text, words, times=ANSWER_FOLD)] if text.strip() else []
+    parts = (
+        [folded(answer_markdown().render(shown_answer(text)), text, words, times=ANSWER_FOLD)] if text.strip() else []
+    )
     placed = standing.corrected.places
     regions = parsed.regions if placed is None else [each.region for each in placed]
     parts += _places(turn, regions, pictures, words)
@@ -60,7 +62,8 @@ def _small(text: str) -> str:
 
 
 @cache
-def _markdown() -> MarkdownIt:
+def answer_markdown() -> MarkdownIt:
+    """Return what reads an answer that nobody works on any more; it knows formulas from text."""
     markdown = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
     markdown.inline.ruler.before("escape", "formula", _formula)
     return markdown

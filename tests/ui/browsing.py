@@ -91,6 +91,19 @@ class Visitor:
             self.outside.append(url)
 
 
+def seen(page: Page, text: str, *, exact: bool = False) -> Locator:
+    """Return where a text is to be seen on the page.
+
+    An answer's words stand in the page up to three times: as it is shown, as the model wrote it (folded away), and for
+    who hears the page; which of them are there yet depends on the moment.
+    """
+    return (
+        page.get_by_text(text, exact=exact)
+        .filter(visible=True)
+        .and_(page.locator(":not([data-testid=composer-heard])"))
+    )
+
+
 def drop(page: Page, file: Path, *, at: tuple[float, float] = (640, 300)) -> None:
     """Drop a file, of itself in the middle of the page, far from the composer."""
     session = page.context.new_cdp_session(page)

@@ -11,7 +11,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, expect
 
 from tests.serving import answers, free_port, serving
-from tests.ui.browsing import CHIP, Visitor
+from tests.ui.browsing import CHIP, Visitor, seen
 from tests.ui.fakes import png
 from tests.ui.served_app import fill
 
@@ -98,7 +98,7 @@ def test_back_leads_out_of_everything(browser: Browser, tmp_path: Path) -> None:
         expect(welcome).to_be_visible()
         page.get_by_test_id("conversation").first.click()
         is_open(page, one, 1)
-        page.get_by_text("中文", exact=True).click()
+        seen(page, "中文", exact=True).click()
         expect(page).to_have_url(re.compile(r"lang=zh"))
         page.go_back()
         is_open(page, one, 1)

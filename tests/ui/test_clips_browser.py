@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, FilePayload, expect
 
 from tests.clips import make_clip
-from tests.ui.browsing import CHIP, Visitor
+from tests.ui.browsing import CHIP, Visitor, seen
 
 pytestmark = pytest.mark.browser
 
@@ -65,7 +65,7 @@ def test_what_the_browser_cannot_play_is_shown_as_the_frames_that_the_model_saw(
     visitor = visit()
     ask_about(visitor, "s.avi", "video/x-msvideo", make_clip("avi", frames=40))
     page = visitor.page
-    expect(page.get_by_text("This browser cannot play the clip")).to_be_visible()
+    expect(seen(page, "This browser cannot play the clip")).to_be_visible()
     expect(page.get_by_test_id("clip-player")).to_have_count(0)
     frames = page.get_by_role("button", name="Frame at", exact=False)
     page.get_by_role("button", name="Go to 0:03.0: It is grey again").click()

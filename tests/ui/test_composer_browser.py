@@ -19,7 +19,7 @@ from qwen_vl_app.private import is_private
 from qwen_vl_app.ui.browser_part import part_scripts
 from qwen_vl_app.ui.holdings import Told
 from tests.chromium import WAIT_MS
-from tests.ui.browsing import CHIP, TEXT_AREA
+from tests.ui.browsing import CHIP, TEXT_AREA, seen
 from tests.ui.conftest import MakeAssistant, address_of, composer_of, finish, page_of, send, tell, words_on
 from tests.ui.fakes import png
 
@@ -167,7 +167,7 @@ def test_the_mark_outlasts_the_server(page: Page, assistant: Assistant, address:
         tab.cut()
     tab.private.click()
     expect(tab.private).to_have_attribute("aria-pressed", "true")
-    expect(page.get_by_text("Private: kept in memory only")).to_be_visible()
+    expect(seen(page, "Private: kept in memory only")).to_be_visible()
     if asked == "afterwards":
         tab.composer.fill("Between us")
     else:
@@ -295,7 +295,7 @@ def test_the_side_bar_is_alive_when_the_app_is_back(page: Page, assistant: Assis
     """Also where the composer that said it was away has left the page since, and another stands there."""
     tab = Tab(page, assistant)
     tab.cut()
-    away = page.get_by_text("The app is not responding; it may")
+    away = seen(page, "The app is not responding; it may")
     expect(away).to_be_visible()
     expect(page.locator("html[data-qvl-away]")).to_have_count(1)
     page.evaluate("() => document.getElementById('place').remove()")

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.chromium import WAIT_MS
-from tests.ui.browsing import CHIP, TEXT_AREA, drop
+from tests.ui.browsing import CHIP, TEXT_AREA, drop, seen
 from tests.ui.fakes import png
 from tests.ui.line import Line
 
@@ -59,7 +59,7 @@ def test_nothing_is_lost_while_the_connection_is_away_or_the_server_is_busy(
     composer.press("Enter")
     expect(page.get_by_role("status").filter(has_text="The app is not responding")).to_be_visible()
     expect(composer).to_have_value("Asked while it was away")
-    away, page_rows = page.get_by_text("The app is not responding; it"), page.get_by_test_id("stSidebarUserContent")
+    away, page_rows = seen(page, "The app is not responding; it"), page.get_by_test_id("stSidebarUserContent")
     expect(away).to_be_visible()
     expect(page_rows).to_have_css("pointer-events", "none")
     line.mend()
@@ -110,7 +110,7 @@ def test_the_page_alone_says_that_the_app_is_away(page: Page, address: str) -> N
         }"""
     )
     page.wait_for_function("() => window.isClosed")
-    expect(page.get_by_text("The app is not responding; it")).to_be_visible()
+    expect(seen(page, "The app is not responding; it")).to_be_visible()
 
 
 def test_a_question_waits_for_its_pictures_and_comes_back_whole(page: Page, address: str, picture: Path) -> None:
@@ -171,7 +171,7 @@ def test_what_waits_for_an_upload_is_asked_nowhere_else(page: Page, address: str
         held.pop().continue_()
     expect(chip).to_contain_text("560 × 280")
     expect(composer).to_have_value("About the new picture")
-    expect(page.get_by_text("Will be sent as soon as")).to_have_count(0)
+    expect(seen(page, "Will be sent as soon as")).to_have_count(0)
 
     with page.expect_request(UPLOAD):
         page.locator("input[type=file]").set_input_files(picture)
@@ -213,12 +213,12 @@ def test_a_run_waits_for_all_that_is_dropped(page: Page, address: str, picture: 
         files.set_input_files(second)
     start = page.get_by_role("button", name="Start")
     start.click()
-    expect(page.get_by_text("Some of the pictures are still on their way")).to_be_visible()
+    expect(seen(page, "Some of the pictures are still on their way")).to_be_visible()
     held.pop().continue_()
     expect(told).to_contain_text("2 files")
     start.click()
     expect(page).to_have_url(re.compile("run="))
-    expect(page.get_by_text("2 of 2")).to_be_visible()
+    expect(seen(page, "2 of 2")).to_be_visible()
     page.get_by_test_id("stDataFrame").hover()
     tools = page.get_by_test_id("stElementToolbarButton")
     expect(tools.filter(has=page.locator('[aria-label^="Search"]'))).to_be_visible()

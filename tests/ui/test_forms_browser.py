@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 
 from qwen_vl_app.config import ROOT
-from tests.ui.browsing import Visitor
+from tests.ui.browsing import Visitor, seen
 
 pytestmark = pytest.mark.browser
 
@@ -76,7 +76,7 @@ def make_template(page: Page, name: str) -> None:
     expect(title).to_have_value("")
     title.fill(name)
     title.press("Enter")
-    expect(page.get_by_text("Not saved yet.")).to_be_visible()
+    expect(seen(page, "Not saved yet.")).to_be_visible()
     names = page.locator(part("ft-add-names")).locator("input")
     names.fill("TAG, BAR")
     names.press("Enter")
@@ -125,7 +125,7 @@ def test_from_nothing_to_the_export(visit: Callable[..., Page]) -> None:
     title = f"Pump {uuid.uuid4().hex[:8]}"  # templates are the site's, and another test's stay
     make_template(page, title)
     turn_to(page, PROOF)
-    expect(page.get_by_text("The truth set is the site's own proof")).to_be_visible()
+    expect(seen(page, "The truth set is the site's own proof")).to_be_visible()
     turn_to(page, TEMPLATES)
     expect(page.locator(part("ft-open-"))).to_contain_text("≤ 5")
     page.barriers()  # type: ignore[attr-defined]
@@ -145,15 +145,15 @@ def test_from_nothing_to_the_export(visit: Callable[..., Page]) -> None:
 
     expect(page.locator(part("forms-input-")).locator("input")).to_be_focused()
     page.keyboard.press("Enter")  # nobody has said who decides
-    expect(page.get_by_text("Say who you are first")).to_be_visible()
+    expect(seen(page, "Say who you are first")).to_be_visible()
     who = page.locator(part("forms-who")).locator("input")
     expect(who).to_be_focused()
     page.keyboard.type("Ann")
     page.keyboard.press("Enter")
-    expect(page.get_by_text("Say who you are first")).to_have_count(0)
+    expect(seen(page, "Say who you are first")).to_have_count(0)
     page.barriers()  # type: ignore[attr-defined]
     assert sorted(decide(page, {"BAR": "4.5"}, is_held=at > 0) for at in range(2)) == ["BAR", "TAG"]
-    expect(page.get_by_text("Every field of this form has been decided.")).to_be_visible()
+    expect(seen(page, "Every field of this form has been decided.")).to_be_visible()
 
     taken = take_away(page)
     (form,) = json.loads(taken["json"])["forms"]

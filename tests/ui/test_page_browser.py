@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.chromium import WAIT_MS
-from tests.ui.browsing import CHIP, TEXT_AREA, Visitor, drop
+from tests.ui.browsing import CHIP, TEXT_AREA, Visitor, drop, seen
 from tests.ui.conftest import LONG_OWNER, LONG_TURNS
 from tests.ui.fakes import png
 
@@ -40,7 +40,7 @@ def test_first_minutes_in_english(browser: Browser, address: str, tmp_path: Path
     assert bad.evaluate("(chip) => chip.isTheSame"), "a reader hears of the problem again with every letter"
     visitor.ask("Where is the lamp?")
     expect(page.get_by_role("application", name="Picture panel.png.")).to_be_visible()
-    expect(page.get_by_text("In pixels of the original, 560 × 280.")).to_be_visible()
+    expect(seen(page, "In pixels of the original, 560 × 280.")).to_be_visible()
     expect(page.get_by_test_id(CHIP)).to_have_count(0)
     heard = page.get_by_test_id("composer-heard")
     expect(heard).to_have_text("The answer is there.")
@@ -53,12 +53,12 @@ def test_first_minutes_in_english(browser: Browser, address: str, tmp_path: Path
     expect(dialog).to_be_hidden()
 
     visitor.ask("LONG please")
-    expect(page.get_by_text("word5 ")).to_be_visible()
+    expect(seen(page, "word5 ")).to_be_visible()
     expect(heard).to_have_text("Your question is being answered.")
     page.reload()
-    expect(page.get_by_text("word9 ")).to_be_visible()
+    expect(seen(page, "word9 ")).to_be_visible()
     page.get_by_role("button", name="Stop").click()
-    expect(page.get_by_text("Stopped. What had been written is kept.")).to_be_visible()
+    expect(seen(page, "Stopped. What had been written is kept.")).to_be_visible()
     expect(heard).to_have_text(re.compile("^Answer: word0 word1 "))
     expect(page.get_by_role("button", name="Ask again").last).to_be_visible()
     visitor.leave()
@@ -98,7 +98,7 @@ def test_paste_and_drop_in_chinese(browser: Browser, address: str, tmp_path: Pat
     expect(page.get_by_test_id(CHIP).nth(1)).to_contain_text("PNG · 400 × 200")
     visitor.ask("灯在哪里？")
     expect(page.get_by_role("application", name="图片 pasted.png")).to_be_visible()
-    expect(page.get_by_text("原图 400 × 200 像素")).to_be_visible()
+    expect(seen(page, "原图 400 × 200 像素")).to_be_visible()
     visitor.look_for_barriers()
     page.get_by_role("radio", name="English").or_(page.get_by_role("button", name="English")).first.click()
     expect(page.get_by_role("button", name="New conversation")).to_be_visible()
@@ -151,8 +151,8 @@ def test_a_picture_is_made_right_before_it_is_asked_about(browser: Browser, addr
     expect(page.get_by_test_id(CHIP)).to_have_count(2)
     expect(visitor.composer).to_be_enabled()
     visitor.composer.press("Enter")
-    expect(page.get_by_text("One lamp:").first).to_be_visible()
-    expect(page.get_by_text("page 3 of 3")).to_be_visible()
+    expect(seen(page, "One lamp:").first).to_be_visible()
+    expect(seen(page, "page 3 of 3")).to_be_visible()
     visitor.composer.press("ArrowUp")
     expect(visitor.composer).to_have_value("A first line\nand a second")
     visitor.composer.press("Escape")
@@ -267,8 +267,8 @@ def test_another_browser_sees_none_of_it(browser: Browser, address: str) -> None
     first.ask("Whose is this?")
     expect(first.page.get_by_role("paragraph").filter(has_text="One lamp:")).to_be_visible()
     second = Visitor(browser, first.page.url)
-    expect(second.page.get_by_text("Your conversations will appear here.")).to_be_visible()
-    expect(second.page.get_by_text("Whose is this?")).to_have_count(0)
+    expect(seen(second.page, "Your conversations will appear here.")).to_be_visible()
+    expect(seen(second.page, "Whose is this?")).to_have_count(0)
     second.leave()
     first.page.get_by_role("button", name="Status and settings").click()
     expect(first.page.get_by_role("heading", name="Status and settings")).to_be_visible()

@@ -55,7 +55,7 @@ def test_places_stand_where_they_are_on_the_picture(make_assistant: MakeAssistan
 
 def test_a_formula_further_up_stands_as_it_is_written() -> None:
     """Its stars and backslashes are no Markdown; two signs that nobody closes are two signs."""
-    render = quiet_answer._markdown().render
+    render = quiet_answer.answer_markdown().render
     assert render(r"So $$2*3*4 \, m_1$$ and *5*") == "<p>So $$2*3*4 \\, m_1$$ and <em>5</em></p>\n"
     assert render("$$2 <b>*3*") == "<p>$$2 &lt;b&gt;<em>3</em></p>\n"
 

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.chromium import WAIT_MS
-from tests.ui.browsing import CHIP, Visitor
+from tests.ui.browsing import CHIP, Visitor, seen
 from tests.ui.conftest import LONG_CONVERSATION, LONG_OWNER, LONG_TURNS
 from tests.ui.fakes import png
 from tests.ui.served_app import BOXES
@@ -60,10 +60,10 @@ def test_an_answer_is_copied_its_question_edited_and_both_versions_stay(
     page.get_by_role("button", name="New conversation").click()
     expect(page.get_by_role("heading", name="Ask about your pictures")).to_be_visible()
     visitor.ask("The same question")
-    expect(page.get_by_text("Stored answer, ")).to_be_visible()
+    expect(seen(page, "Stored answer, ")).to_be_visible()
     page.get_by_role("button", name="Run again").click()
     expect(page.get_by_role("img", name="Answer 2 of 2")).to_be_visible()
-    expect(page.get_by_text("Stored answer, ")).to_have_count(0)
+    expect(seen(page, "Stored answer, ")).to_have_count(0)
     visitor.leave()
     assert "fragment" not in server_log.read_text(encoding="utf-8").lower()
 
@@ -131,7 +131,7 @@ def test_what_is_typed_into_a_dialog_outlasts_an_answer_that_ends(browser: Brows
     visitor = Visitor(browser, address)
     page = visitor.page
     visitor.ask("LONG please")
-    expect(page.get_by_text("word5 ")).to_be_visible()
+    expect(seen(page, "word5 ")).to_be_visible()
     page.get_by_role("button", name="“LONG please”").click()
     page.get_by_role("menuitem", name="Rename").click()
     title = page.get_by_role("dialog").get_by_role("textbox")
@@ -141,11 +141,11 @@ def test_what_is_typed_into_a_dialog_outlasts_an_answer_that_ends(browser: Brows
     other = visitor.context.new_page()
     other.goto(page.url)
     other.get_by_role("button", name="Stop").click()
-    expect(other.get_by_text("Stopped. What had been written is kept.")).to_be_visible()
+    expect(seen(other, "Stopped. What had been written is kept.")).to_be_visible()
     page.wait_for_timeout(1_000)  # what is to be seen is that nothing happens
     expect(title).to_have_value("Valve")
     page.get_by_role("dialog").get_by_role("button", name="Save").click()
-    expect(page.get_by_text("Stopped. What had been written is kept.")).to_be_visible()
+    expect(seen(page, "Stopped. What had been written is kept.")).to_be_visible()
     expect(page.get_by_test_id("conversation")).to_have_text("Valve")
     expect(page.get_by_role("dialog")).to_have_count(0)
 
@@ -155,7 +155,7 @@ def test_what_is_typed_into_a_dialog_outlasts_an_answer_that_ends(browser: Brows
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
     visitor.ask("Where is the lamp?")
-    expect(page.get_by_text("One lamp:")).to_be_visible()
+    expect(seen(page, "One lamp:")).to_be_visible()
     expect(page.get_by_role("dialog")).to_have_count(0)
     visitor.leave()
 
@@ -164,7 +164,7 @@ def test_a_long_conversation_keeps_its_place_and_opens_with_one_click(browser: B
     """Earlier turns come above what one reads, which is not drawn anew; and one click opens a picture further up."""
     visitor = Visitor(browser, f"{address}?c={LONG_CONVERSATION}", profile=LONG_OWNER)
     page = visitor.page
-    expect(page.get_by_text(f"Question {LONG_TURNS - 1}", exact=True)).to_be_visible()
+    expect(seen(page, f"Question {LONG_TURNS - 1}", exact=True)).to_be_visible()
     places, stages = page.locator("[data-turn-place]"), page.get_by_test_id("picture-stage")
     expect(places).to_have_count(30)
     expect(stages).to_have_count(1)

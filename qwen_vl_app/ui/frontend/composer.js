@@ -10,6 +10,7 @@ const KEPT = "qvl-composer";
 const JUMP_WITHIN_MS = 5000;
 const HOLD_MS = 10000;
 const HELD_ACTS = ["look", "edit"]; // these draw a turn anew in its place
+const HEARD_MS = 10_000; // a reader of the page has taken up by then what it is to read out
 const BACK_AFTER_MS = 1000; // a server that is back draws the page first, and one that has begun anew hears nothing before
 const BACK_WITHIN_MS = 5000;
 const LOOK_AGAIN_MS = 250;
@@ -650,7 +651,11 @@ class Composer {
     let said = isHere ? this.heard.textContent : "";
     if (answering > had && (isHere || wasAsked)) said = data.labels.answering;
     else if (answering < had || (wasAsked && isNew)) said = isNew ? answered[1] : "";
-    if (this.heard.textContent !== said) this.heard.textContent = said;
+    if (this.heard.textContent === said) return;
+    this.heard.textContent = said;
+    // It is heard once. Who walks through the page, or searches in it, is to find each word where it is shown.
+    clearTimeout(this.silence);
+    this.silence = setTimeout(() => { this.heard.textContent = ""; }, HEARD_MS);
   }
 
   showPrivate() {
