@@ -13,6 +13,7 @@ from qwen_vl_app.chat import FinishReason, Message, SamplingParams
 from qwen_vl_app.engine.base import FinishedStep, GenerationRequest, TokenStep
 from qwen_vl_app.engine.local import grammar
 from qwen_vl_app.engine.local.engine import LocalEngine
+from qwen_vl_app.errors import InferenceError
 from tests.engine.harness import Pair, never
 
 FORM: dict[str, Any] = {
@@ -132,6 +133,18 @@ def test_what_is_left_out_is_disclosed(pair: Pair) -> None:
     text, _, finished = say(pair.engine, Message("user", "?"), schema=schema)
     assert len(json.loads(text)) == 2
     assert [(note.code, note.facts["rules"]) for note in finished.notes] == [("engine.form.relaxed", "uniqueItems")]
+
+
+def test_a_form_that_fails_costs_no_memory_and_no_held_sequence(pair: Pair) -> None:
+    """Half a character in a schema, which the library cannot read: the error is told, and the conversation is still held."""
+    parts = pair.engine._parts
+    assert parts is not None
+    question = Message("user", "What is it?", (pair.picture(3),))
+    say(pair.engine, question, schema=None, key="a", max_new_tokens=2)
+    held = parts.prefixes.nbytes
+    with pytest.raises(InferenceError):
+        say(pair.engine, question, schema={"enum": ["\ud83d"]}, key="a")
+    assert (parts.prefixes.nbytes, parts.prefixes.running_bytes) == (held, 0)
 
 
 def test_without_the_library_answers_are_written_freely(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from qwen_vl_app.engine.base import FinishedStep, GenerationRequest, Stage, Stag
 from qwen_vl_app.engine.local.engine import LocalEngine
 from qwen_vl_app.engine.local.kv import KVCache
 from qwen_vl_app.engine.local.prefixes import PrefixStore
-from qwen_vl_app.errors import InferenceError, ModelNotLoadedError, OutOfMemoryError, PromptTooLongError
+from qwen_vl_app.errors import InferenceError, ModelError, ModelNotLoadedError, OutOfMemoryError, PromptTooLongError
 from tests.engine.harness import FAMILIES, Pair, ask, never, picture
 
 
@@ -290,6 +290,25 @@ def test_half_precision_is_near_full_precision(models_dir: Path, family: str) ->
         with pytest.raises(ModelNotLoadedError):
             ask(engine, question)
     assert said[0].logprobs[0] == pytest.approx(said[1].logprobs[0], abs=0.25)
+
+
+def test_a_model_that_was_tried_beside_it_leaves_its_threads_behind(
+    pair: Pair, models_dir: Path, request: pytest.FixtureRequest
+) -> None:
+    """The process has one number of threads; after another model was refused, each answer has its own model's again."""
+
+    def fail(at: str) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    request.addfinalizer(lambda: torch.set_num_threads(1))
+    other = LocalEngine(models_dir, model=pair.family, device="cpu", precision="fp32", threads=2, fault=fail)
+    other.prepare()
+    with pytest.raises(ModelError):
+        other.load()
+    seen: list[int] = []
+    pair.engine._fault = lambda at: seen.append(torch.get_num_threads())
+    ask(pair.engine, Message("user", "Hello"), max_new_tokens=1)
+    assert set(seen) == {1}
 
 
 def test_before_loading_nothing_is_promised(models_dir: Path) -> None:

@@ -111,6 +111,25 @@ def test_the_hosts_memory_has_its_own_budget() -> None:
     assert store.emptied().nbytes == store.emptied().resting_bytes == 0
 
 
+def test_a_host_without_memory_costs_a_held_sequence_and_no_answer() -> None:
+    """What cannot go to rest leaves: the answer that needs its room goes on, and one that has ended stands."""
+    tried = []
+
+    def fails(part: torch.Tensor) -> torch.Tensor:
+        tried.append(part)
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+
+    store = PrefixStore(50 * TOKEN_BYTES, rest=Rest(10**6, away=fails, back=torch.clone))
+    store.keep((1,) * 40, filled(40), "one")
+    running = store.take((2, 3), None, layers=1)
+    store.make_room(running, 40 * TOKEN_BYTES)
+    assert (len(tried), store.nbytes, store.resting_bytes) == (1, 0, 0)
+    store.keep((2, 3) * 20, filled(40), "two")
+    store.keep((4,) * 40, filled(40), "three")
+    assert (len(tried), store.nbytes, store.resting_bytes) == (2, 40 * TOKEN_BYTES, 0)
+    assert store.take((4, 4), None, layers=1).length == 1
+
+
 @pytest.fixture
 def resting(pair: Pair) -> Iterator[Carrier]:
     """The pair's engine with no room for idle sequences but in the host's memory."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -30,3 +31,12 @@ def test_the_host_reads_a_choice_once() -> None:
     assert "aten::multinomial" in reads.names
     assert not {"aten::item", "aten::_local_scalar_dense"} & set(reads.names)
     assert chosen is not None and abs(chosen.logprob - float(logits.log_softmax(dim=0)[chosen.token])) < 1e-5
+
+
+@pytest.mark.parametrize("temperature", [1e-5, 1e-30, 1e-38, 1e-45, 5e-324])
+@pytest.mark.parametrize("narrowed", [{}, {"top_p": 0.5}, {"top_k": 3}])
+def test_next_to_no_temperature_is_the_likeliest_token(temperature: float, narrowed: dict[str, Any]) -> None:
+    """What a program sends that wants no chance and may not send 0: a number too small to divide by."""
+    logits = 30 * torch.randn(200, generator=torch.Generator().manual_seed(1))
+    chosen = Sampler(SamplingParams(temperature=temperature, seed=4, **narrowed), torch.device("cpu")).choose(logits)
+    assert chosen is not None and chosen.token == int(logits.argmax())

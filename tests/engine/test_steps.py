@@ -201,8 +201,13 @@ def test_a_step_that_fails_harms_nobody_else(stepped: Pair, way: str) -> None:
     assert said == stepped.expected(stay, max_new_tokens=20)
 
 
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("CUDA error: out of memory")]
+)
 @pytest.mark.parametrize("tokens", [600, 60])
-def test_memory_that_runs_out_on_the_way_out_leaves_nothing_behind(stepped: Pair, tokens: int) -> None:
+def test_memory_that_runs_out_on_the_way_out_leaves_nothing_behind(
+    stepped: Pair, tokens: int, error: Exception
+) -> None:
     """Where an answer cannot be brought out of the slab, at its end it stands, half-way it fails; the next one works."""
     seat_steppers(stepped, "static", rows=1, tokens=tokens)
     parts = stepped.engine._parts
@@ -210,7 +215,7 @@ def test_memory_that_runs_out_on_the_way_out_leaves_nothing_behind(stepped: Pair
     stepper = parts.rounds._steppers[0]
 
     def fails(seat: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
     question = Message("user", "What is it?", (stepped.picture(91),))
     expected = stepped.expected(question, max_new_tokens=40)
@@ -259,6 +264,23 @@ def test_a_row_with_nothing_valid_behind_it_stays_clean(pair: Pair) -> None:
     seat = rounds.join(cache, 0)
     rounds.say(seat, 5)
     assert rounds.hear(seat).isfinite().all()
+
+
+def test_a_row_that_moves_leaves_behind_what_was_in_its_new_place(pair: Pair) -> None:
+    """An answer whose numbers are none ends, and a shorter one moves into its row: it goes on as it would have."""
+    parts = pair.engine._parts
+    assert parts is not None
+    stepper = StaticStepper(parts.decoder.text, CPU, SlabSize(2, 64))
+    rounds = Rounds((stepper,))
+    broken, sound = (rounds.join(KVCache(parts.decoder.layers), 0) for _ in range(2))
+    for token in range(5, 15):
+        rounds.say(broken, token)
+        rounds.hear(broken)
+    stepper._whole[:, :, broken.row, :, : broken.length] = float("nan")
+    rounds.leave(broken)
+    assert sound.row == 0
+    rounds.say(sound, 5)
+    assert rounds.hear(sound).isfinite().all()
 
 
 def test_what_a_step_is_told_is_not_written_over_by_the_next(pair: Pair) -> None:

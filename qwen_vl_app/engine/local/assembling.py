@@ -86,6 +86,7 @@ class Parts:
     prefixes: PrefixStore
     end_tokens: frozenset[int]
     grammars: Grammars
+    threads: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ class Prepared:
     budget: Budget
     status: EngineStatus
     plan: SizePlan
+    threads: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,6 @@ def prepare(models_dir: Path, options: Options) -> Prepared:
     if family is None or shape is None:
         raise ModelFolderError("engine.folder.bad_config", model=folder.name)
     threads = hardware.choose_threads(options.threads, parameters=folder.parameters)
-    torch.set_num_threads(threads)
     # 2. The plan, before the weights: pictures can be staged from here on.
     settings = read_image_settings(folder.path)
     limits = read_limits(settings, family, model=folder.name)
@@ -173,7 +174,7 @@ def prepare(models_dir: Path, options: Options) -> Prepared:
             Reason("engine.choice.threads", threads=threads),
         ),
     )
-    return Prepared(folder, family, shape, device, precision, settings, budget, status, plan)
+    return Prepared(folder, family, shape, device, precision, settings, budget, status, plan, threads)
 
 
 def assemble(
@@ -185,6 +186,7 @@ def assemble(
 ) -> Assembled:
     """Bring what was prepared into memory. `on_progress` gets the bytes of weights in place. Raises ModelError."""
     folder, family, device, budget = prepared.folder, prepared.family, prepared.device, prepared.budget
+    hardware.use_threads(prepared.threads)
     # 3. Words.
     tokens = TextTokens(folder.path / "tokenizer.json", model=folder.name)
     picture_token = int(folder.config.get("image_token_id", 151655))
@@ -248,6 +250,7 @@ def assemble(
         ),
         end_tokens=end_tokens,
         grammars=grammars,
+        threads=prepared.threads,
     )
     status = replace(
         prepared.status,

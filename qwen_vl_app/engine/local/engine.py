@@ -143,7 +143,7 @@ class LocalEngine:
             failure = error
         except Exception as error:  # the island's shore: whatever a library raises while loading is told in our words
             log.exception("loading failed")
-            code = "engine.load.memory" if _is_out_of_memory(error) else "engine.load.failed"
+            code = "engine.load.memory" if hardware.is_out_of_memory(error) else "engine.load.failed"
             failure = ModelError(code, model=self._status.model)
         else:
             return
@@ -215,7 +215,7 @@ class LocalEngine:
         except AppError:
             raise
         except Exception as error:  # the island's shore: whatever a library raises is told in our words
-            is_out_of_memory = _is_out_of_memory(error)
+            is_out_of_memory = hardware.is_out_of_memory(error)
             if not is_out_of_memory:
                 log.exception("a run failed")
                 if hardware.driver_is_lost(parts.model.device):
@@ -234,16 +234,18 @@ class LocalEngine:
     def _run(  # noqa: PLR0912, PLR0915 - the path of a request, read in one piece
         self, parts: Parts, request: GenerationRequest, should_stop: Callable[[], bool]
     ) -> Iterator[Step]:
+        hardware.use_threads(parts.threads)  # another model was perhaps tried meanwhile, and refused
         # 1. The sequence, and what of it is still held.
         key, answers = request.conversation_key, self._answers
         prompt = self._prompt(parts, request.messages, key)
         room = self._room(prompt)
         positions = parts.decoder.positions(prompt)
-        cache = parts.prefixes.take(prompt.units, key, layers=parts.decoder.layers)
-        cached = cache.length
         sequence = list(prompt.units)
         form = parts.grammars.hold(request.schema, is_open=request.is_schema_open)
         seat: Seat | None = None
+        # Last: what is taken counts as running until it is given back below.
+        cache = parts.prefixes.take(prompt.units, key, layers=parts.decoder.layers)
+        cached = cache.length
 
         def read_end(token_ids: Sequence[int], where: torch.Tensor) -> torch.Tensor | None:
             nonlocal seat
@@ -401,16 +403,6 @@ def _passes(image: ImageInput) -> int:
 def _told(chosen: Choice, text: str, tokens: TextTokens) -> TokenStep:
     likely = tuple(LikelyToken(tokens.bytes_of(each.token), each.logprob) for each in chosen.likely)
     return TokenStep(text, chosen.token, chosen.logprob, tokens.bytes_of(chosen.token), chosen.allowed, likely)
-
-
-_TOLD_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "STATUS_ALLOC_FAILED")
-"""A card that is asked past torch, an allocation on a processor and the same on Windows, a library of products on a card."""
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # All but torch's own are a bare RuntimeError whose text is all there is to know them by.
-    told = isinstance(error, RuntimeError) and any(text in str(error) for text in _TOLD_OF_MEMORY)
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or told
 
 
 def _is_driver_lost() -> bool:

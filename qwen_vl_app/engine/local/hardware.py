@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 CGROUP = Path("/sys/fs/cgroup")
 SMALL_MODEL_PARAMETERS = 100_000_000
 """Below this, half precision saves nothing worth having on a CPU."""
+TOLD_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "STATUS_ALLOC_FAILED")
+"""A card that is asked past torch, an allocation on a processor and the same on Windows, a library of products on a card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +242,12 @@ def choose_threads(wanted: int, *, parameters: int = SMALL_MODEL_PARAMETERS) -> 
     return max(1, min(cores, quota) if quota else cores)
 
 
+def use_threads(count: int) -> None:
+    """Compute with so many CPU threads from here on: the process has one number, which the last model to ask for it set."""
+    if torch.get_num_threads() != count:
+        torch.set_num_threads(count)
+
+
 def _physical_cores(allowed: set[int]) -> int:
     siblings = set()
     for cpu in allowed:
@@ -257,6 +265,13 @@ def _cgroup_cpus() -> int | None:
         return max(1, round(int(quota) / int(period)))
     except (OSError, ValueError):
         return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether what was raised means that a card or this machine had no memory left."""
+    # All but torch's own are a bare RuntimeError whose text is all there is to know them by.
+    told = isinstance(error, RuntimeError) and any(text in str(error) for text in TOLD_OF_MEMORY)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or told
 
 
 def device_name(device: torch.device) -> str:

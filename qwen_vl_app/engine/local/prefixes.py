@@ -6,12 +6,16 @@ conversations' texts or how a cache was filled.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from qwen_vl_app.engine.local.hardware import is_out_of_memory
 from qwen_vl_app.engine.local.kv import KVCache
+
+log = logging.getLogger(__name__)
 
 Unit = int | str
 """One position of a sequence: a token id, or for a picture's placeholder the picture's id. Two different pictures have the
@@ -146,5 +150,13 @@ class PrefixStore:
         if rest is None or held.cache.nbytes > rest.budget_bytes:
             self._held.remove(held)
             return
-        held.cache = held.cache.fork(held.cache.length, rest.away)
+        try:
+            held.cache = held.cache.fork(held.cache.length, rest.away)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            # The host is short of memory as well. Whoever needs the room must not fail for that.
+            log.info("a sequence was not kept: the host's memory is short")
+            self._held.remove(held)
+            return
         held.is_away = True

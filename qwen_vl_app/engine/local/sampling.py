@@ -14,6 +14,9 @@ import torch
 from qwen_vl_app.chat import SamplingParams
 from qwen_vl_app.engine.local.grammar import HeldForm
 
+LEAST_TEMPERATURE = 1e-30
+"""Below this the likeliest token is as good as certain, and a division by less goes beyond what a number can hold."""
+
 
 @dataclass(frozen=True, slots=True)
 class Likely:
@@ -85,7 +88,7 @@ class Sampler:
 
     def _drawn(self, logits: torch.Tensor) -> torch.Tensor:
         params = self._params
-        scores = logits / params.temperature
+        scores = logits / max(params.temperature, LEAST_TEMPERATURE)
         if params.top_k > 0:
             least = scores.topk(min(params.top_k, scores.shape[-1])).values[-1]
             scores = scores.masked_fill(scores < least, -math.inf)

@@ -147,10 +147,13 @@ class StaticStepper:
             if held is not None:
                 keys[seat.row, :, : seat.length] = held[0][0]
                 values[seat.row, :, : seat.length] = held[1][0]
-        # What an earlier answer left may be NaN, and what is masked out is still multiplied by nothing.
-        self._whole[:, :, seat.row, :, seat.length :] = 0
+        self._clear_behind(seat.row, seat.length)
         self._seats.append(seat)
         return True
+
+    def _clear_behind(self, row: int, length: int) -> None:
+        # What an earlier answer left may be NaN, and what is masked out is still multiplied by nothing.
+        self._whole[:, :, row, :, length:] = 0
 
     def has_room(self, seat: Seat) -> bool:
         """See `Stepper.has_room`. The last place of a row takes what idle rows write."""
@@ -193,6 +196,7 @@ class StaticStepper:
         last = self._seats.pop()
         if last is not seat:
             self._whole[:, :, seat.row, :, : last.length] = self._whole[:, :, last.row, :, : last.length]
+            self._clear_behind(seat.row, last.length)
             last.row = seat.row
             self._seats[last.row] = last
 

@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 
 from qwen_vl_app.engine.local.attending import RowsAttending
+from qwen_vl_app.engine.local.hardware import is_out_of_memory
 from qwen_vl_app.engine.local.kv import KVCache
 from qwen_vl_app.engine.local.text import TextModel
 
@@ -184,7 +185,9 @@ class Rounds:
         if stepper is not None:
             try:
                 stepper.leave(seat)
-            except torch.OutOfMemoryError:
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
                 # The answer stands. Only the next question will have to read it anew.
                 log.info("an answer was not kept for the next question: memory is short")
 
