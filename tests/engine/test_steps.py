@@ -231,6 +231,29 @@ def test_memory_that_runs_out_on_the_way_out_leaves_nothing_behind(
     assert ask(stepped.engine, question, max_new_tokens=40).ids == expected
 
 
+def test_what_could_not_be_brought_out_is_not_taken_from_the_row_of_another(pair: Pair) -> None:
+    """An answer too long for the slab fails on its way out, and another moves into its row before it is put away."""
+    parts = pair.engine._parts
+    assert parts is not None
+    stepper = StaticStepper(parts.decoder.text, CPU, SlabSize(2, 8))
+    rounds = Rounds((stepper, GrowingStepper(parts.decoder.text, CPU)))
+    long, other = (rounds.join(KVCache(parts.decoder.layers), 0) for _ in range(2))
+    for token in range(7):
+        rounds.say(long, token)
+        rounds.hear(long)
+
+    def fails(seat: object) -> None:
+        raise ValueError("a driver's mood")
+
+    stepper._copy_out = fails  # type: ignore[method-assign]
+    rounds.say(long, 7)
+    with pytest.raises(ValueError, match="mood"):
+        rounds.hear(long)
+    del stepper._copy_out
+    rounds.leave(long)
+    assert (long.cache.length, other.row) == (0, 0)
+
+
 def test_sampling_in_turns_follows_each_seed(stepped: Pair) -> None:
     """Answers with seeds of their own draw what they would draw alone."""
     seat_steppers(stepped, "static")

@@ -178,6 +178,8 @@ class StaticStepper:
     @torch.inference_mode()
     def leave(self, seat: Seat) -> None:
         """See `Stepper.leave`. The last row moves into the place that becomes free."""
+        if seat not in self._seats:  # it left before and failed on the way: its row is another's by now
+            return
         try:
             self._copy_out(seat)
         finally:
@@ -191,8 +193,6 @@ class StaticStepper:
             seat.cache.commit(end - start)
 
     def _free(self, seat: Seat) -> None:
-        if seat not in self._seats:
-            return
         last = self._seats.pop()
         if last is not seat:
             self._whole[:, :, seat.row, :, : last.length] = self._whole[:, :, last.row, :, : last.length]
