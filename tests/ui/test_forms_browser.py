@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 from qwen_vl_app.config import ROOT
 from qwen_vl_app.ui import forms_field
 from tests.chromium import WAIT_MS
-from tests.ui.browsing import Visitor, seen
+from tests.ui.browsing import Visitor, at_rest, seen
 
 pytestmark = pytest.mark.browser
 
@@ -152,9 +152,14 @@ def test_from_nothing_to_the_export(visit: Callable[..., Page]) -> None:
     expect(seen(page, "Say who you are first")).to_be_visible()
     who = page.locator(part("forms-who")).locator("input")
     expect(who).to_be_focused()
+    who.evaluate("(input) => { input.isTheSame = true; }")
     page.keyboard.type("Ann")
     page.keyboard.press("Enter")
     expect(seen(page, "Say who you are first")).to_have_count(0)
+    at_rest(page)
+    assert who.evaluate("(input) => input.isTheSame"), (
+        "a sentence that goes has all below it drawn anew, the focus with it"
+    )
     page.barriers()  # type: ignore[attr-defined]
     assert sorted(decide(page, {"BAR": "4.5"}, is_held=at > 0) for at in range(2)) == ["BAR", "TAG"]
     expect(seen(page, "Every field of this form has been decided.")).to_be_visible()
