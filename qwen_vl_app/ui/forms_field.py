@@ -167,13 +167,22 @@ export default function(component) {
   const { token, place } = component.data;
   if (window.qvlFormsFocus === token) return;
   window.qvlFormsFocus = token;
-  requestAnimationFrame(() => {
-    const input = document.querySelector(`[class*="st-key-${place}"] input`);
-    if (!input) return;
-    input.focus({ preventScroll: true });
-    input.select();
-    (input.closest(".st-key-forms-current") || input).scrollIntoView({ block: "nearest" });
-  });
+  const until = Date.now() + 5000;
+  let given = null;
+  const look = () => {
+    const rests = document.querySelector('[data-testid="stApp"]')?.dataset.testScriptState === "notRunning";
+    if (window.qvlFormsFocus !== token || Date.now() > until) return;
+    const input = document.querySelector(`[class*="st-key-${place}"]:not([data-stale="true"]) input`);
+    const isNowhere = document.activeElement === document.body;
+    if (input && (!given || isNowhere)) {
+      given = input;
+      input.focus({ preventScroll: true });
+      input.select();
+      (input.closest(".st-key-forms-current") || input).scrollIntoView({ block: "nearest" });
+    }
+    if (!rests || !given?.isConnected || isNowhere) requestAnimationFrame(look); // not there yet, or drawn anew since it has the focus
+  };
+  requestAnimationFrame(look);
 }
 """
 

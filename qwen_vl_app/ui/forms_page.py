@@ -80,9 +80,10 @@ def _turn(visit: Visit, key: str) -> None:
 
 def _say_what_happened(visit: Visit) -> None:
     state = visit.state
-    for problem in state.problems:
-        st.warning(visit.words.render(problem.reason), icon=":material/info:")
-    if state.forms.done is not None:
-        # No toast: the page library gives it no name that a screen reader could say, and it is gone before it is read.
-        st.success(visit.words.render(state.forms.done), icon=":material/check:")
-        state.forms.done = None
+    with st.container(key="forms-told"):  # also while nothing is told: all that comes after it would be drawn anew
+        for problem in state.problems:
+            st.warning(visit.words.render(problem.reason), icon=":material/info:")
+        if state.forms.done is not None:
+            # No toast: the page library gives it no name that a screen reader could say, and it is gone before it is read.
+            st.success(visit.words.render(state.forms.done), icon=":material/check:")
+            state.forms.done = None

@@ -244,7 +244,6 @@ def test_uploads_that_come_to_a_halt_stop_nobody_elses_and_end(
     path: str, assistant: Assistant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another browser's file is taken meanwhile, one's own when the halted ones have been given up; nothing stays held."""
-    monkeypatch.setattr(bodies, "READ_TIMEOUT_S", 1.0)
     runs = BatchRuns(assistant)
     app = Starlette(routes=[*upload_routes(lambda: assistant), *dropped_routes(lambda: assistant, lambda: runs)])
     file = png(width=280, height=140)
@@ -257,9 +256,12 @@ def test_uploads_that_come_to_a_halt_stop_nobody_elses_and_end(
 
         halted = [send(ANN, b"x", 1000) for _ in range(BODIES_AT_ONCE)]
         await asyncio.sleep(0.2)
+        loop = asyncio.get_running_loop()
+        clock = loop.time
         of_bob, of_ann = send(BOB, file, len(file)), send(ANN, file, len(file))
         taken = await asyncio.wait_for(of_bob, WAIT_S)
         assert not any(each.done() for each in halted)
+        monkeypatch.setattr(loop, "time", lambda: clock() + bodies.READ_TIMEOUT_S)  # however long the other took
         given_up = await asyncio.wait_for(asyncio.gather(*halted), WAIT_S)
         return taken, given_up, await asyncio.wait_for(of_ann, WAIT_S)
 
@@ -276,9 +278,14 @@ def test_a_body_may_be_slow_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) ->
 
     async def read(pieces: int, size: int) -> int:
         left = [b"x" * size] * pieces
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
+        monkeypatch.setattr(loop, "time", lambda: now_s)
 
         async def receive() -> Message:
-            await asyncio.sleep(0.1)
+            nonlocal now_s
+            now_s += 0.1
+            await asyncio.sleep(0)
             return {"type": "http.request", "body": left.pop() if left else b"", "more_body": bool(left)}
 
         request = Request({"type": "http", "method": "POST", "headers": []}, receive)

@@ -78,7 +78,7 @@ def test_a_run_that_is_killed_again_and_again_does_nothing_twice(tmp_path: Path)
                 time.sleep(0.01)
         finally:
             process.send_signal(signal.SIGKILL)
-            process.wait(20)
+            process.wait(PATIENCE_S)
         # What was in the making, or had been answered and waited to be written: never what had its row.
         lost += 1 if at_a_time == 1 else 2 * at_a_time
         asked_then = _asked(log)

@@ -26,6 +26,18 @@ TEXT_AREA = "composer-text"
 CHIP = "composer-chip"
 AXE = Path(str(importlib.util.find_spec("axe_core_python").origin)).with_name("axe.min.js")  # type: ignore[union-attr]
 """The script that the package carries; nothing of it is ours."""
+RESTS = """(isStill) => {
+    const app = document.querySelector('[data-testid="stApp"]')?.dataset ?? {};
+    if (app.testScriptState !== "notRunning" || app.testConnectionState !== "CONNECTED") return false;
+    if (window.qvlComposer?.unheard.length || document.querySelector('[data-stale="true"]')) return false;
+    const ends = (each) => each.effect?.getComputedTiming().endTime !== Infinity;
+    return !isStill || !document.getAnimations().some((each) => each.playState === "running" && ends(each));
+}"""
+SAYS = """(element) => {
+    const said = [element.textContent];
+    new MutationObserver(() => said.push(element.textContent)).observe(element, {childList: true, characterData: true, subtree: true});
+    return said;
+}"""
 
 
 class Visitor:
@@ -67,12 +79,17 @@ class Visitor:
         return self.page.get_by_test_id(TEXT_AREA)
 
     def ask(self, text: str) -> None:
-        """Type a question and send it."""
+        """Type a question and send it, as a person does who sees the whole page: a click before may still be drawn."""
+        at_rest(self.page)
         self.composer.fill(text)
         self.composer.press("Enter")
 
     def look_for_barriers(self) -> None:
-        """Let axe look over the page: nothing serious may stand between it and anybody."""
+        """Let axe look over the page: nothing serious may stand between it and anybody.
+
+        It measures colours, and what is about to go or to come is paler than it will be.
+        """
+        at_rest(self.page, is_still=True)
         self.page.evaluate(AXE.read_text(encoding="utf-8"))
         found = self.page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
         serious = [each for each in found["violations"] if each["impact"] in ("serious", "critical")]
@@ -102,6 +119,24 @@ def seen(page: Page, text: str, *, exact: bool = False) -> Locator:
         .filter(visible=True)
         .and_(page.locator(":not([data-testid=composer-heard])"))
     )
+
+
+def at_rest(page: Page, *, is_still: bool = False) -> None:
+    """Wait until Python has heard all that was done and everything stands that it drew; with `is_still`, nothing moves, either."""
+    page.wait_for_function(RESTS, arg=is_still)
+
+
+class Said:
+    """All that an element says from now on, also where it says it for a moment only: a look at it may come too late."""
+
+    def __init__(self, element: Locator) -> None:
+        self._page = element.page
+        self._said = element.evaluate_handle(SAYS)
+
+    def expect(self, pattern: str) -> None:
+        """Wait until it has said what matches."""
+        found = "([said, pattern]) => said.some((each) => new RegExp(pattern).test(each))"
+        self._page.wait_for_function(found, arg=[self._said, pattern])
 
 
 def drop(page: Page, file: Path, *, at: tuple[float, float] = (640, 300)) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import Browser, FilePayload, expect
 
 from tests.clips import make_clip
-from tests.ui.browsing import CHIP, Visitor, seen
+from tests.ui.browsing import CHIP, Visitor, at_rest, seen
 
 pytestmark = pytest.mark.browser
 
@@ -48,6 +49,8 @@ def test_a_click_on_a_time_goes_there(visit: Callable[..., Visitor]) -> None:
     expect(player).to_have_js_property("currentTime", 3)
     page.get_by_role("button", name="Go to 0:01.0 – 0:02.0: The corner is red").click()
     expect(player).to_have_js_property("currentTime", 1)
+    expect(page).to_have_url(re.compile(r"\?c=\d+$"))
+    at_rest(page)
     address = page.url
     page.get_by_role("link", name="00:03", exact=True).click()  # in the words of the answer
     expect(player).to_have_js_property("currentTime", 3)

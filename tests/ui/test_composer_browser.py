@@ -291,6 +291,24 @@ def test_a_draft_from_before_the_switch_is_kept_after_it(page: Page, assistant: 
     assert "Typed before" not in tab.kept()
 
 
+def test_what_was_said_of_a_click_outlasts_the_next_drawing(page: Page, assistant: Assistant) -> None:
+    """An answer that ends while one copies draws the page anew: whether it was copied stays to be read."""
+    tab = Tab(page, assistant)
+    before, after = page.evaluate(
+        """async (data) => {
+            const hint = document.querySelector(".bar > .hint");
+            const said = new Promise((done) => new MutationObserver(() => done(hint.textContent)).observe(hint, {childList: true}));
+            document.body.insertAdjacentHTML("beforeend", "<button data-act=copy data-turn=1>Copy</button>");
+            document.querySelector("[data-act=copy]").click();
+            const before = await said;
+            window.draw(data);
+            return [before, hint.textContent];
+        }""",
+        composer_of(tab.app),
+    )
+    assert before and after == before
+
+
 def test_the_side_bar_is_alive_when_the_app_is_back(page: Page, assistant: Assistant) -> None:
     """Also where the composer that said it was away has left the page since, and another stands there."""
     tab = Tab(page, assistant)

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.chromium import WAIT_MS
-from tests.ui.browsing import CHIP, TEXT_AREA, drop, seen
+from tests.ui.browsing import CHIP, TEXT_AREA, at_rest, drop, seen
 from tests.ui.fakes import png
 from tests.ui.line import Line
 
@@ -57,7 +57,7 @@ def test_nothing_is_lost_while_the_connection_is_away_or_the_server_is_busy(
     line.cut()
     composer.fill("Asked while it was away")
     composer.press("Enter")
-    expect(page.get_by_role("status").filter(has_text="The app is not responding")).to_be_visible()
+    expect(page.get_by_role("status").filter(has_text="The app is not responding ·")).to_be_visible()
     expect(composer).to_have_value("Asked while it was away")
     away, page_rows = seen(page, "The app is not responding; it"), page.get_by_test_id("stSidebarUserContent")
     expect(away).to_be_visible()
@@ -219,6 +219,7 @@ def test_a_run_waits_for_all_that_is_dropped(page: Page, address: str, picture: 
     start.click()
     expect(page).to_have_url(re.compile("run="))
     expect(seen(page, "2 of 2")).to_be_visible()
+    at_rest(page)  # else the table may be moved away from under the pointer
     page.get_by_test_id("stDataFrame").hover()
     tools = page.get_by_test_id("stElementToolbarButton")
     expect(tools.filter(has=page.locator('[aria-label^="Search"]'))).to_be_visible()

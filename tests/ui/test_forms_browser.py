@@ -14,7 +14,9 @@ import pytest
 from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 
 from qwen_vl_app.config import ROOT
-from tests.ui.browsing import Visitor, seen
+from qwen_vl_app.ui import forms_field
+from tests.chromium import WAIT_MS
+from tests.ui.browsing import Visitor, at_rest, seen
 
 pytestmark = pytest.mark.browser
 
@@ -22,6 +24,8 @@ PUMP = ROOT / "models" / "demo" / "samples" / "pump-panel.png"
 MODEL_MS = 240_000
 """The patience with what the model has a part in, on a machine that does other things as well."""
 FILL, REVIEW, TEMPLATES, PROOF = range(4)
+FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+"""Lets the page draw."""
 
 
 @pytest.fixture
@@ -148,9 +152,14 @@ def test_from_nothing_to_the_export(visit: Callable[..., Page]) -> None:
     expect(seen(page, "Say who you are first")).to_be_visible()
     who = page.locator(part("forms-who")).locator("input")
     expect(who).to_be_focused()
+    who.evaluate("(input) => { input.isTheSame = true; }")
     page.keyboard.type("Ann")
     page.keyboard.press("Enter")
     expect(seen(page, "Say who you are first")).to_have_count(0)
+    at_rest(page)
+    assert who.evaluate("(input) => input.isTheSame"), (
+        "a sentence that goes has all below it drawn anew, the focus with it"
+    )
     page.barriers()  # type: ignore[attr-defined]
     assert sorted(decide(page, {"BAR": "4.5"}, is_held=at > 0) for at in range(2)) == ["BAR", "TAG"]
     expect(seen(page, "Every field of this form has been decided.")).to_be_visible()
@@ -164,6 +173,39 @@ def test_from_nothing_to_the_export(visit: Callable[..., Page]) -> None:
     (line,) = csv.DictReader(io.StringIO(taken["csv"].decode("utf-8-sig")))
     assert (line["Picture"], line["BAR"], line["Reviewed by"]) == ("pump-panel.png", "4.5", "Ann")
     assert taken["xlsx"].startswith(b"PK") and taken["pdf"].startswith(b"%PDF")
+
+
+def test_the_focus_comes_to_a_value_that_is_drawn_late_and_drawn_anew(browser: Browser) -> None:
+    """It is not given to the one that is about to go, and is given once more where the page took it; but nobody who went on is called back."""
+    with browser.new_context() as context:
+        context.set_default_timeout(WAIT_MS)
+        page = context.new_page()
+        value = '<div class="st-key-forms-input-{0}" data-stale="{1}"><input id="{0}"></div>'
+        page.set_content(
+            '<div data-testid="stApp" data-test-script-state="running"><main></main><input id="other"></div>'
+            f'<script type="module">{forms_field._FOCUS.replace("export default", "window.give =")}</script>'
+        )
+        page.wait_for_function("() => window.give")
+        focus = page.locator("input:focus")
+
+        def draw(*values: str) -> None:
+            page.locator("main").evaluate("(main, drawn) => { main.innerHTML = drawn; }", "".join(values))
+
+        def rest() -> None:
+            page.get_by_test_id("stApp").evaluate("(app) => { app.dataset.testScriptState = 'notRunning'; }")
+            page.evaluate(FRAMES)
+
+        draw(value.format("before", "true"))
+        page.evaluate("() => give({ data: { token: '1', place: 'forms-input-' } })")
+        page.evaluate(FRAMES)
+        draw(value.format("before", "true"), value.format("late", "false"))
+        expect(focus).to_have_id("late")
+        draw(value.format("anew", "false"))
+        expect(focus).to_have_id("anew")
+        page.locator("#other").focus()
+        draw(value.format("again", "false"))
+        rest()
+        expect(focus).to_have_id("other")
 
 
 def take_away(page: Page) -> dict[str, bytes]:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pypdfium2
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.chromium import WAIT_MS
-from tests.ui.browsing import CHIP, TEXT_AREA, Visitor, drop, seen
+from tests.hub_parts import wait_until
+from tests.ui.browsing import CHIP, TEXT_AREA, Said, Visitor, at_rest, drop, seen
 from tests.ui.conftest import LONG_OWNER, LONG_TURNS
 from tests.ui.fakes import png
 
@@ -38,12 +39,13 @@ def test_first_minutes_in_english(browser: Browser, address: str, tmp_path: Path
     bad.evaluate("(chip) => { chip.isTheSame = true; }")
     visitor.composer.press_sequentially("Where")
     assert bad.evaluate("(chip) => chip.isTheSame"), "a reader hears of the problem again with every letter"
+    heard = page.get_by_test_id("composer-heard")
+    said = Said(heard)
     visitor.ask("Where is the lamp?")
     expect(page.get_by_role("application", name="Picture panel.png.")).to_be_visible()
     expect(seen(page, "In pixels of the original, 560 × 280.")).to_be_visible()
     expect(page.get_by_test_id(CHIP)).to_have_count(0)
-    heard = page.get_by_test_id("composer-heard")
-    expect(heard).to_have_text("The answer is there.")
+    said.expect("^The answer is there\\.$")
     visitor.look_for_barriers()
 
     page.get_by_role("button", name="Enlarge panel.png").click()
@@ -54,12 +56,13 @@ def test_first_minutes_in_english(browser: Browser, address: str, tmp_path: Path
 
     visitor.ask("LONG please")
     expect(seen(page, "word5 ")).to_be_visible()
-    expect(heard).to_have_text("Your question is being answered.")
+    said.expect("^Your question is being answered\\.$")
     page.reload()
     expect(seen(page, "word9 ")).to_be_visible()
+    said = Said(heard)
     page.get_by_role("button", name="Stop").click()
     expect(seen(page, "Stopped. What had been written is kept.")).to_be_visible()
-    expect(heard).to_have_text(re.compile("^Answer: word0 word1 "))
+    said.expect("^Answer: word0 word1 ")
     expect(page.get_by_role("button", name="Ask again").last).to_be_visible()
     visitor.leave()
 
@@ -121,6 +124,8 @@ def test_a_picture_is_made_right_before_it_is_asked_about(browser: Browser, addr
     page.get_by_role("button", name="Use this part").click()
     expect(wide).to_contain_text("195 × 400")
     page.get_by_role("button", name="Crop wide.png").click()
+    cropped = page.get_by_role("dialog").locator(".stage img")
+    cropped.evaluate("(image) => image.decode()")  # before, the dialog is as small as if there were none
     bounds = page.get_by_role("dialog").locator(".stage").bounding_box()
     assert bounds is not None
     page.mouse.move(bounds["x"] + bounds["width"] * 0.01, bounds["y"] + bounds["height"] * 0.25)
@@ -153,6 +158,7 @@ def test_a_picture_is_made_right_before_it_is_asked_about(browser: Browser, addr
     visitor.composer.press("Enter")
     expect(seen(page, "One lamp:").first).to_be_visible()
     expect(seen(page, "page 3 of 3")).to_be_visible()
+    at_rest(page)  # the composer is told last what was asked
     visitor.composer.press("ArrowUp")
     expect(visitor.composer).to_have_value("A first line\nand a second")
     visitor.composer.press("Escape")
@@ -219,6 +225,7 @@ def test_files_go_where_they_are_meant_and_words_stay_words(browser: Browser, ad
 
     page.get_by_role("button", name="Ready-made tasks").click()
     page.get_by_role("button", name="Add tasks from a file").click()
+    page.get_by_test_id("stFileUploaderDropzone").hover()  # waits until it stands still
     place = page.get_by_test_id("stFileUploaderDropzone").bounding_box()
     assert place is not None
     (tmp_path / "tasks.json").write_text("[]", encoding="utf-8")
@@ -266,6 +273,7 @@ def test_another_browser_sees_none_of_it(browser: Browser, address: str) -> None
     first = Visitor(browser, address)
     first.ask("Whose is this?")
     expect(first.page.get_by_role("paragraph").filter(has_text="One lamp:")).to_be_visible()
+    expect(first.page).to_have_url(re.compile(r"\?c=\d+$"))  # written as soon as the browser has nothing better to do
     second = Visitor(browser, first.page.url)
     expect(seen(second.page, "Your conversations will appear here.")).to_be_visible()
     expect(seen(second.page, "Whose is this?")).to_have_count(0)
@@ -273,6 +281,7 @@ def test_another_browser_sees_none_of_it(browser: Browser, address: str) -> None
     first.page.get_by_role("button", name="Status and settings").click()
     expect(first.page.get_by_role("heading", name="Status and settings")).to_be_visible()
     first.look_for_barriers()
+    expect(first.page).to_have_url(re.compile("view="))
     first.page.go_back()
     # The browser's own button leads back.
     expect(first.page.get_by_role("paragraph").filter(has_text="One lamp:")).to_be_visible()
@@ -284,21 +293,27 @@ def test_a_very_large_screen_cuts_no_words(browser: Browser, address: str) -> No
     visitor = Visitor(browser, address)
     visitor.page.set_viewport_size({"width": 3840, "height": 2160})
     button = visitor.page.get_by_role("button", name="New conversation").locator("p")
-    height, letter = button.evaluate("(p) => [p.clientHeight, parseFloat(getComputedStyle(p).fontSize)]")
-    assert letter > 18
-    assert height < 2 * letter, "two lines"
+    _comes_to(
+        button,
+        """(p) => {
+            const letter = parseFloat(getComputedStyle(p).fontSize);
+            return letter > 18 && p.clientHeight < 2 * letter; // one line
+        }""",
+    )
     # Other pages grow as well, and stand in the middle of what is left.
     visitor.page.get_by_role("button", name="Folders", exact=True).first.click()
     column = visitor.page.locator(".st-key-narrow-batch")
     expect(column).to_be_visible()
     whole = visitor.page.locator('[data-testid="stMainBlockContainer"]:has(.st-key-wide-page)')
-    left, right = whole.evaluate(
-        """(block) => [block.getBoundingClientRect(), block.parentElement.getBoundingClientRect()]
-            .reduce((inner, outer) => [inner.left - outer.left, outer.right - inner.right])"""
+    _comes_to(
+        whole,
+        """(block) => {
+            const [inner, outer] = [block, block.parentElement].map((each) => each.getBoundingClientRect());
+            const [left, right] = [inner.left - outer.left, outer.right - inner.right];
+            return left > 400 && Math.abs(left - right) < 20;
+        }""",
     )
-    assert left > 400 and abs(left - right) < 20
-    box = column.bounding_box()
-    assert box is not None and box["width"] > 900
+    _comes_to(column, "(column) => column.getBoundingClientRect().width > 900")
     visitor.leave()
 
 
@@ -329,9 +344,15 @@ def test_a_small_screen_paper_and_the_machines_own_colours_show_what_one_reads(b
 
     page.emulate_media(media="screen", forced_colors="active")
     icon = page.locator("button[data-act=copy] .qvl-icon").last
-    drawn, ground = icon.evaluate("(icon) => [icon, document.body].map((at) => getComputedStyle(at).backgroundColor)")
-    assert drawn != ground
+    _comes_to(
+        icon, "(icon) => getComputedStyle(icon).backgroundColor !== getComputedStyle(document.body).backgroundColor"
+    )
     visitor.leave()
+
+
+def _comes_to(element: Locator, state: str) -> None:
+    """Wait until something is so of an element: a page that has changed is laid out and coloured in several steps."""
+    wait_until(lambda: element.evaluate(state))
 
 
 def _kept(page: Page) -> str:

@@ -116,7 +116,7 @@ def test_a_picture_from_before_the_shown_turns_is_still_what_they_speak_about(ma
     assistant = make_assistant(*[box] * (TURNS_AT_ONCE + 2))
     page = finish(assistant, ask(page_of(assistant), "Which?", a__png=png(width=560, height=280)))
     for number in range(TURNS_AT_ONCE + 1):
-        assistant.ask(Question(f"And {number}?", conversation_id=1)).wait(20)
+        assistant.ask(Question(f"And {number}?", conversation_id=1)).wait(WAIT_S)
     page = page.run()
     assert "And 0?" not in html_on(page)
     assert 'data-act="earlier"' in html_on(page)

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.chromium import WAIT_MS
-from tests.ui.browsing import CHIP, Visitor, seen
+from tests.ui.browsing import CHIP, Said, Visitor, at_rest, seen
 from tests.ui.conftest import LONG_CONVERSATION, LONG_OWNER, LONG_TURNS
 from tests.ui.fakes import png
 from tests.ui.served_app import BOXES
@@ -34,8 +34,9 @@ def test_an_answer_is_copied_its_question_edited_and_both_versions_stay(
     visitor.ask("Where is the lamp?")
     copy = page.get_by_role("button", name="Copy")
     expect(copy).to_be_visible()
+    said = Said(page.locator(".bar > .hint"))
     copy.click()
-    expect(page.get_by_role("status").filter(has_text="Copied")).to_be_visible()
+    said.expect("Copied")
     assert page.evaluate("() => navigator.clipboard.readText()") == BOXES
 
     page.get_by_role("button", name="Edit the question").click()
@@ -89,21 +90,21 @@ def test_conversations_are_found_pinned_renamed_and_deleted_by_keyboard(browser:
     search.press("ArrowDown")
     page.keyboard.press("Enter")
     expect(page.locator(".qvl-bubble")).to_have_text("第一台水泵在哪里？")
-    search.focus()
-    page.keyboard.press("Escape")
+    at_rest(page)
+    search.press("Escape")
     expect(rows).to_have_count(2)
 
     expect(rows.nth(0)).to_have_text("第二台阀门呢？")
-    page.get_by_role("button", name="“第一台水泵在哪里？”").focus()
-    page.keyboard.press("Enter")
+    at_rest(page)  # the keys that follow are meant for what has the focus now
+    page.get_by_role("button", name="“第一台水泵在哪里？”").press("Enter")
     expect(page.get_by_role("menuitem", name="置顶")).to_be_focused()
     visitor.look_for_barriers()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="已置顶")).to_be_visible()
     expect(rows.nth(0)).to_have_text("第一台水泵在哪里？")
 
-    page.get_by_role("button", name="“第二台阀门呢？”").focus()
-    page.keyboard.press("Enter")
+    at_rest(page)
+    page.get_by_role("button", name="“第二台阀门呢？”").press("Enter")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog")
@@ -114,8 +115,8 @@ def test_conversations_are_found_pinned_renamed_and_deleted_by_keyboard(browser:
     expect(rows.nth(1)).to_have_text("阀门")
     expect(page.get_by_role("button", name="“阀门”")).to_be_focused()
 
-    page.get_by_role("button", name="“第一台水泵在哪里？”").focus()
-    page.keyboard.press("Enter")
+    at_rest(page)
+    page.get_by_role("button", name="“第一台水泵在哪里？”").press("Enter")
     page.keyboard.press("ArrowUp")
     page.keyboard.press("Enter")
     expect(dialog).to_contain_text("无法恢复")
@@ -195,8 +196,8 @@ def test_one_question_is_erased_by_keyboard(browser: Browser, address: str) -> N
     for text in ("The first one", "The second one"):
         visitor.ask(text)
         expect(page.locator("[data-acts-of]")).to_have_count(1 if text == "The first one" else 2)
-    page.locator('[data-act="erase"]').first.focus()
-    page.keyboard.press("Enter")
+    at_rest(page)
+    page.locator('[data-act="erase"]').first.press("Enter")
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("“The first one” is erased for good")
     visitor.look_for_barriers()

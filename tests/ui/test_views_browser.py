@@ -22,7 +22,7 @@ from qwen_vl_app.offline import is_loopback
 from tests.chromium import WAIT_MS, chromium
 from tests.hub_parts import wait_until
 from tests.serving import answers, free_port, serving
-from tests.ui.browsing import seen
+from tests.ui.browsing import at_rest, seen
 from tests.ui.fakes import png
 
 pytestmark = pytest.mark.browser
@@ -70,6 +70,7 @@ class Desk:
 
     def ask(self, question: str) -> None:
         """Send a question."""
+        at_rest(self.page)
         self.page.get_by_test_id("composer-text").fill(question)
         self.page.get_by_test_id("composer-text").press("Enter")
 
@@ -83,7 +84,8 @@ class Desk:
         return self.page.get_by_role("button", name=name, exact=True).last
 
     def settle(self) -> None:
-        """Wait until everything that was asked for is drawn: the picture view draws once a frame."""
+        """Wait until everything that was asked for is drawn: first by Python, then by the picture view, once a frame."""
+        at_rest(self.page)
         self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def at(self, x: float, y: float) -> tuple[float, float]:
@@ -109,10 +111,8 @@ class Desk:
         """Return left, top, right and bottom of a row of the list."""
         self.settle()
         cells = self.page.locator("tr[data-id]").nth(row).locator("td.figure")
-        return [
-            int(cell.locator("input").input_value() if cell.locator("input").count() else cell.inner_text())
-            for cell in cells.all()
-        ]
+        shown = cells.evaluate_all("cells => cells.map(each => each.querySelector('input')?.value ?? each.textContent)")
+        return [int(each) for each in shown]
 
     def download(self, button: Locator) -> Download:
         """Click and return what comes."""
@@ -298,7 +298,7 @@ def test_cells_that_were_written_outlast_the_next_answer(browser: Browser, addre
     _write_into_the_table(desk, "13")
     desk.ask("FIELDS")
     expect(seen(page, "ACME").first).to_be_visible()
-    expect(desk.button("Save corrections")).to_be_visible()
+    desk.settle()
     desk.button("Save corrections").click()
     expect(seen(page, "was 12")).to_be_visible()
     desk.leave()

@@ -614,7 +614,7 @@ class Composer {
     const canSend = this.data.can_ask && (this.text.value.trim() || store.chips.some((chip) => chip.state !== "refused"));
     this.sendButton.disabled = !canSend;
     const isHeld = isAway() && (store.isWaiting || store.unheard.some(isHeldClick));
-    const hint = isHeld ? say.away : store.isWaiting ? say.waiting : isBusy() ? say.staging : "";
+    const hint = isHeld ? say.away : store.isWaiting ? say.waiting : isBusy() ? say.staging : this.passing ?? "";
     if (this.hint.textContent !== hint) this.hint.textContent = hint;
     // Asking for a height has the whole page laid out; what is not shown has none.
     const measured = this.box.hidden ? null : `${this.text.placeholder}\n${this.text.value}`;
@@ -886,8 +886,10 @@ class Composer {
     } catch {
       // the browser keeps its clipboard to itself: the sentence says so
     }
-    this.hint.textContent = said;
-    setTimeout(() => { if (this.hint.textContent === said) this.hint.textContent = ""; }, shownMs);
+    this.passing = said; // a page that is drawn anew meanwhile leaves it standing
+    this.refresh();
+    clearTimeout(this.passes);
+    this.passes = setTimeout(() => { this.passing = ""; this.refresh(); }, shownMs);
   }
 
   /* The button gives way to the editor: who pressed it goes on there. */
