@@ -15,13 +15,10 @@ from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.corrections import amended, places_text
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.errors import HistoryError
+from qwen_vl_app.standing import as_they_stand
+from qwen_vl_app.takeaway import as_json
 from qwen_vl_app.texts import Language
-from qwen_vl_app.ui.desk import as_they_stand
 from qwen_vl_app.ui.markdown import plain, shown_answer
-from qwen_vl_app.ui.state import PageState
-from qwen_vl_app.ui.takeaway import as_json
-from qwen_vl_app.ui.visit import Visit
-from qwen_vl_app.ui.words import Words
 from tests.ui.conftest import (
     MakeAssistant,
     ask,
@@ -391,8 +388,7 @@ def test_a_correction_stands_beside_the_models_version(make_assistant: MakeAssis
     assert (told["places"], told["is_corrected"]) == ([], True)
     assert [place["label"] for place in told["model"]] == ["lamp"]
     assert "0 changed, 0 added, 1 removed" in words_on(page)
-    state = PageState(conversation_id=1)
-    (stands,) = as_they_stand(Visit(assistant, "local", state, Words(Language.ENGLISH)), assistant.turns("local", 1))
+    (stands,) = as_they_stand(assistant.records, "local", turns=assistant.turns("local", 1))
     taken = json.loads(as_json(assistant.conversation("local", 1), [stands]))["turns"][0]["answer"]
     assert (taken["places"], taken["is_corrected"]) == ([], True)
     for number in range(3):

@@ -210,7 +210,7 @@ def test_places_are_linked_corrected_and_taken_away(browser: Browser, address: s
     # 5. The conversation is taken away from its title, by keyboard; and the picture is closed
     page.locator('[data-act="take-away"]').focus()
     page.keyboard.press("Enter")
-    kept = json.loads(desk.download(desk.button("For programs (JSON)")).path().read_text("utf-8"))
+    kept = json.loads(desk.download(page.get_by_role("link", name="For programs (JSON)")).path().read_text("utf-8"))
     assert [turn["question"] for turn in kept["turns"]] == ["BOXES"]
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
