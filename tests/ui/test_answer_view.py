@@ -322,12 +322,32 @@ def test_a_question_is_shown_as_it_was_typed(make_assistant: MakeAssistant) -> N
         ("1. A\n- x\n2. B\n- y\n3. C", "1. A  \n- x  \n2. B  \n- y  \n3. C"),
         ("007. A", "007\\. A"),
         ("```\n1. A\n3. B\n```\n1. A", "```\n1. A\n3. B\n```\n1. A"),
+        ("- 5 °C", "\\- 5 °C"),
+        ("- 12.5 mm.\n", "\\- 12.5 mm.\n"),
+        ("- 7", "\\- 7"),
+        ("Outside:\n- 5 °C", "Outside:  \n\\- 5 °C"),
+        (
+            "**Range**\n\n- 40 °C to + 85 °C (storage)\n\nSo says the plate.",
+            "**Range**\n\n\\- 40 °C to + 85 °C (storage)\n\nSo says the plate.",
+        ),
+        ("Due:\n- €12,50", "Due:  \n\\- €12,50"),
+        ("- 5 bolts\n- 3 nuts", "- 5 bolts  \n- 3 nuts"),
+        ("- 5 °C\n- 12 °C", "- 5 °C  \n- 12 °C"),
+        ("In:\n- 21 °C\nOut:\n- 5 °C", "In:  \n- 21 °C  \nOut:  \n- 5 °C"),
+        ("Found:\n- 5 bolts", "Found:  \n- 5 bolts"),
+        ("Found:\n- 5 pcs", "Found:  \n- 5 pcs"),
+        ("Serial number:\n- 12345", "Serial number:  \n- 12345"),
+        ("1. Read it\n   - 5 °C", "1. Read it  \n   - 5 °C"),
+        ("- 2024-05-01", "- 2024-05-01"),
+        ("$$\na\n- 5 m\n$$", "$$  \na  \n- 5 m  \n$$"),
+        ("```\n- 5 °C\n```", "```\n- 5 °C\n```"),
     ],
 )
 def test_a_models_text_speaks_markdown_but_not_the_pages_dialect(said: str, shown: str) -> None:
     """Line breaks stay; formulas, colours and icons of the page are not triggered; code is untouched.
 
-    No sign of a range, a size or a limit vanishes, and items keep the numbers that they were given.
+    No sign of a range, a size or a limit vanishes, and items keep the numbers that they were given. A value that stands by
+    itself keeps its minus sign; what is listed stays a list.
     """
     assert shown_answer(said) == shown
 
