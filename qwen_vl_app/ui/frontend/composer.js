@@ -441,7 +441,8 @@ class Composer {
 
   onKey(event) {
     if (event.isComposing || event.keyCode === 229) return; // Enter chooses a word while Chinese is typed
-    if (event.key === "Enter" && !event.shiftKey) {
+    const isLineEnd = event.shiftKey || (isTouched() && !event.ctrlKey && !event.metaKey);
+    if (event.key === "Enter" && !isLineEnd) {
       event.preventDefault();
       this.send();
     } else if (event.key === "Escape") {
@@ -456,16 +457,25 @@ class Composer {
 
   onEscape(event) {
     event.stopPropagation();
-    if (store.isWaiting || store.unheard.some(isHeldClick)) {
-      store.isWaiting = false;
-      store.unheard = store.unheard.filter((each) => !isHeldClick(each));
+    if (this.holdsBack()) {
+      this.giveUp();
     } else if (this.text.value || store.chips.some((chip) => chip.state === "refused")) {
       store.text = this.text.value = "";
       store.chips = store.chips.filter((chip) => chip.state !== "refused");
       this.keep();
     } else {
-      document.querySelector('[class*="st-key-stop-"] button:not([disabled])')?.click();
+      stopAnswer();
     }
+    this.refresh();
+  }
+
+  holdsBack() {
+    return store.isWaiting || store.unheard.some(isHeldClick);
+  }
+
+  giveUp() {
+    store.isWaiting = false;
+    store.unheard = store.unheard.filter((each) => !isHeldClick(each));
     this.refresh();
   }
 
@@ -865,10 +875,15 @@ class Composer {
     noteFocus();
     // A key that is held a little too long must not decide what comes next, too.
     if (event.repeat && event.key === "Enter" && !event.composedPath()[0].matches?.("textarea")) return swallow(event);
-    if (event.key !== "Escape" || document.activeElement !== document.body || !event.isTrusted) return;
-    const dialog = document.querySelector('[data-testid="stDialog"] [role="dialog"]');
-    dialog?.focus();
-    return dialog?.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", code: "Escape", bubbles: true, cancelable: true }));
+    if (event.key !== "Escape" || event.repeat || !event.isTrusted) return;
+    const dialog = document.activeElement === document.body && document.querySelector('[data-testid="stDialog"] [role="dialog"]');
+    if (dialog) {
+      dialog.focus();
+      dialog.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", code: "Escape", bubbles: true, cancelable: true }));
+    } else if (isForNobody(event)) {
+      if (this.holdsBack()) this.giveUp(); // what is typed stays: one may have left it alone for a while
+      else stopAnswer();
+    }
   }
 
   async copy(button) {
@@ -1012,6 +1027,11 @@ class Composer {
   }
 }
 
+/* Whether one types on the screen: such a keyboard has no Shift and Enter, so Enter alone begins a line there, and the button sends. */
+function isTouched() {
+  return matchMedia("(pointer: coarse)").matches;
+}
+
 /* What a browser takes long for and nobody waits for. */
 function whenIdle(act) {
   if (window.requestIdleCallback) requestIdleCallback(act, { timeout: 300 });
@@ -1092,6 +1112,21 @@ function focusedDeep() {
 function noteFocus() {
   const at = focusedDeep();
   if (at && at !== document.body && !at.closest('[data-testid="stDialog"], dialog, [popover]')) store.focused = { at, root: at.getRootNode() };
+}
+
+function stopAnswer() {
+  document.querySelector('[class*="st-key-stop-"] button:not([disabled])')?.click();
+}
+
+const OPEN_ABOVE = '[data-testid="stDialog"], [data-testid="stPopoverBody"], dialog[open], [role="menu"], [role="listbox"]';
+const HAVE_KEYS = 'dialog, [popover], [data-testid="stElementToolbar"], [class*="st-key-looked-at-"], [class*="st-key-picture-"]';
+
+/* Whether Escape would do nothing where the focus is: as after a click into the list of conversations, or on the page. */
+function isForNobody(event) {
+  const path = event.composedPath().filter((each) => each.matches);
+  const isIdle = path[0].matches("body, main, section, nav, button, a, [data-testid]:not(input, textarea, canvas)");
+  const root = path[0].getRootNode();
+  return isIdle && !root.querySelector(":popover-open") && !document.querySelector(OPEN_ABOVE) && !path.some((each) => each.matches(HAVE_KEYS));
 }
 
 function isDialog(each) {
