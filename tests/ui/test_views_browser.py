@@ -292,15 +292,20 @@ def test_a_table_is_corrected_and_opens_in_excel(browser: Browser, address: str)
 
 
 def test_cells_that_were_written_outlast_the_next_answer(browser: Browser, address: str) -> None:
-    """The table stays open while another question is asked and answered, with what was written in it."""
+    """The table stays open while another question is asked and answered, with what was written in it; the browser asks before it gives that up."""
     desk = Desk(browser, address, "TABLE")
     page = desk.page
+    asks_before_it_leaves = "() => !window.dispatchEvent(new Event('beforeunload', {cancelable: true}))"
+    assert not page.evaluate(asks_before_it_leaves)
     _write_into_the_table(desk, "13")
+    assert page.evaluate(asks_before_it_leaves)
     desk.ask("FIELDS")
     expect(seen(page, "ACME").first).to_be_visible()
     expect(desk.button("Save corrections")).to_be_visible()
+    assert page.evaluate(asks_before_it_leaves)
     desk.button("Save corrections").click()
     expect(seen(page, "was 12")).to_be_visible()
+    assert not page.evaluate(asks_before_it_leaves)
     desk.leave()
 
 

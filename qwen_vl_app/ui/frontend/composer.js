@@ -101,7 +101,7 @@ class Composer {
     this.data = data;
     this.tell = setTriggerValue;
     // Most runs of the page tell nothing new about how all this looks.
-    const looks = JSON.stringify({ ...data, last_question: "", answering: 0, answered: null, follows: false, restore: null, jump: null, place: "", address: "", heard: 0, conversation: 0, has_begun: 0 });
+    const looks = JSON.stringify({ ...data, last_question: "", answering: 0, answered: null, follows: false, restore: null, jump: null, place: "", address: "", heard: 0, conversation: 0, has_begun: 0, has_drafts: 0 });
     if (looks !== this.looks) this.relabel(data);
     this.looks = looks;
     if (data.details.length && !data.details.some(([value]) => value === store.detail)) store.detail = data.detail;
@@ -177,6 +177,8 @@ class Composer {
       drop: (event) => this.onDrop(event),
       click: (event) => this.onPageClick(event),
       keydown: (event) => this.onPageKey(event),
+      input: noteGrid,
+      cut: noteGrid,
     };
     for (const [event, listener] of Object.entries(this.listeners)) document.addEventListener(event, listener, true);
     this.onBack = (event) => {
@@ -184,6 +186,8 @@ class Composer {
       if (location.search !== this.data.address || this.isFollowing()) this.goToAddress();
     };
     window.addEventListener("popstate", this.onBack, true);
+    this.onLeave = (event) => { if (this.data.has_drafts || isGridChanged()) event.preventDefault(); };
+    window.addEventListener("beforeunload", this.onLeave);
     this.takeEarlyFiles();
     this.dialogObserver = new MutationObserver((changes) => {
       if (changes.some((each) => [...each.removedNodes].some(isDialog))) this.giveBackFocus();
@@ -203,6 +207,7 @@ class Composer {
     clearTimeout(this.tellingAgain);
     this.sayAway(false);
     window.removeEventListener("popstate", this.onBack, true);
+    window.removeEventListener("beforeunload", this.onLeave);
     for (const [event, listener] of Object.entries(this.listeners ?? {})) document.removeEventListener(event, listener, true);
     this.endObserver?.disconnect();
     this.letGo?.();
@@ -212,6 +217,7 @@ class Composer {
   /* Files come in */
 
   onPaste(event) {
+    noteGrid(event);
     const files = [...(event.clipboardData?.files ?? [])];
     if (!files.length || !this.data.can_ask || !this.data.is_shown || window.qvlMeansText?.(event, this.text)) return; // a loader from before has no such rule
     event.preventDefault();
@@ -833,6 +839,7 @@ class Composer {
     const before = this.clicked;
     this.clicked = button;
     if (!button) return;
+    if (button.matches('[data-testid="stElementToolbarButton"] *')) noteGrid(event); // one of them takes out rows
     if (!button.dataset.act) {
       // The second click of two: what it decides is decided, and where the page was drawn anew, what lies under it now was not meant.
       if (event.detail > 1 && ((before && !before.isConnected) || button.matches('[data-testid^="stBaseButton-primary"]'))) swallow(event);
@@ -873,6 +880,7 @@ class Composer {
   /* A button in a dialog loses the focus while its file is made; then Escape is heard by nobody. */
   onPageKey(event) {
     noteFocus();
+    if (["Delete", "Backspace"].includes(event.key) || (event.key.length === 1 && !event.ctrlKey && !event.metaKey)) noteGrid(event);
     // A key that is held a little too long must not decide what comes next, too.
     if (event.repeat && event.key === "Enter" && !event.composedPath()[0].matches?.("textarea")) return swallow(event);
     if (event.key !== "Escape" || event.repeat || !event.isTrusted) return;
@@ -1114,10 +1122,23 @@ function noteFocus() {
   if (at && at !== document.body && !at.closest('[data-testid="stDialog"], dialog, [popover]')) store.focused = { at, root: at.getRootNode() };
 }
 
+/* What is changed in the cells of a table stays in Streamlit's own part of the page until it is saved, and goes with it. It is drawn
+ * on a canvas; a cell that is typed in lies above the page. */
+function noteGrid(event) {
+  const grid = document.querySelector(EDITED_GRID);
+  const isInIt = grid && event.composedPath().some((each) => each === grid || each.id === "portal");
+  if (isInIt) store.grid = grid;
+}
+
+function isGridChanged() {
+  return Boolean(store.grid?.isConnected && store.grid.matches(EDITED_GRID));
+}
+
 function stopAnswer() {
   document.querySelector('[class*="st-key-stop-"] button:not([disabled])')?.click();
 }
 
+const EDITED_GRID = '[class*="st-key-looked-at-"] [data-testid="stDataFrame"]';
 const OPEN_ABOVE = '[data-testid="stDialog"], [data-testid="stPopoverBody"], dialog[open], [role="menu"], [role="listbox"]';
 const HAVE_KEYS = 'dialog, [popover], [data-testid="stElementToolbar"], [class*="st-key-looked-at-"], [class*="st-key-picture-"]';
 
