@@ -24,6 +24,7 @@ from tests.ui.conftest import (
     ask,
     click,
     close_picture,
+    composer_of,
     correct_cells,
     finish,
     html_on,
@@ -114,12 +115,13 @@ def test_cells_that_were_written_are_kept_while_something_else_is_looked_at(make
     assert _bars(page) == ["1.5", "12"]
     page = correct_cells(page, {1: {"Bar": "1.2"}})
     page = click(page, "page-settings")
+    assert composer_of(page)["has_drafts"], "the browser would not ask before it gives them up"
     page = finish(assistant, ask(click(page, "open", conversation=1), "Is it on?"))
     assert "not saved yet" in words_on(page)
     page = page.button(key="open-table-1-table-0").click().run()
     assert _bars(page) == ["1.5", "1.2"]
     page = page.button(key="discard-1-table-0").click().run()
-    assert "not saved yet" not in words_on(page)
+    assert "not saved yet" not in words_on(page) and not composer_of(page)["has_drafts"]
     page = page.button(key="open-table-1-table-0").click().run()
     assert _bars(page) == ["15", "12"]
 
