@@ -21,7 +21,9 @@ import streamlit as st  # noqa: E402
 
 from qwen_vl_app import bootstrap  # noqa: E402
 from qwen_vl_app.api.clips import clip_routes  # noqa: E402
+from qwen_vl_app.api.conversation_exports import conversation_export_routes  # noqa: E402
 from qwen_vl_app.api.dropped import dropped_routes  # noqa: E402
+from qwen_vl_app.api.form_exports import form_export_routes  # noqa: E402
 from qwen_vl_app.api.guard import make_middleware  # noqa: E402
 from qwen_vl_app.api.parts import part_routes  # noqa: E402
 from qwen_vl_app.api.records_doors import records_routes  # noqa: E402
@@ -73,6 +75,8 @@ app = st.App(
         *part_routes(PARTS, part_scripts()),
         *dropped_routes(bootstrap.current, bootstrap.current_batches),
         *run_export_routes(bootstrap.current, bootstrap.current_batches),
+        *form_export_routes(bootstrap.current),
+        *conversation_export_routes(bootstrap.current),
     ],
     middleware=[*make_middleware(), *slash_middleware()],
     lifespan=lifespan,

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from qwen_vl_app.errors import AppError, HistoryError
 from qwen_vl_app.own_files import make_folder
 
 SCRATCH_NAME = "scratch"
@@ -30,13 +31,20 @@ class Scratch:
 
     @contextmanager
     def directory(self, owner: str) -> Iterator[Path]:
-        """Yield a new folder for an owner's files, and remove it with everything in it. Raises OSError where none can be made."""
+        """Yield a new folder for an owner's files, and remove it with everything in it. Raises OSError where none can be made.
+
+        Where an erasure took it meanwhile, what fails for that is raised as HistoryError `records.erased_meanwhile`.
+        """
         with self._lock:
             make_folder(self._folder)
             made = Path(tempfile.mkdtemp(prefix=_prefix_of(owner), dir=self._folder))
             self._in_use.add(made)
         try:
             yield made
+        except (AppError, OSError) as error:
+            if not made.exists():  # no fault of the disk
+                raise HistoryError("records.erased_meanwhile") from error
+            raise
         finally:
             shutil.rmtree(made, ignore_errors=True)
             with self._lock:

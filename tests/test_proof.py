@@ -19,6 +19,7 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from qwen_vl_app.api.conversation_exports import CONVERSATIONS, conversation_export_routes
 from qwen_vl_app.api.dropped import dropped_routes
 from qwen_vl_app.api.guard import PROFILE_COOKIE
 from qwen_vl_app.api.records_doors import BACKUP, EVERYTHING, records_routes
@@ -35,12 +36,7 @@ from qwen_vl_app.history import HistoryStore
 from qwen_vl_app.imaging import PictureDecoder
 from qwen_vl_app.logs import keep_words_out, write_to
 from qwen_vl_app.records import find_traces
-from qwen_vl_app.texts import Language
 from qwen_vl_app.ui.pictures import forget_pictures
-from qwen_vl_app.ui.state import PageState
-from qwen_vl_app.ui.takeaway import as_json, as_pdf, as_zip
-from qwen_vl_app.ui.visit import Visit
-from qwen_vl_app.ui.words import Words
 from tests.batch.parts import AnsweringEngine
 from tests.hub_parts import an_assistant, replace_settings
 from tests.ui.conftest import ask as ask_on_page
@@ -102,9 +98,9 @@ class Site:
             *records_routes(lambda: self.assistant),
             *dropped_routes(lambda: self.assistant, lambda: self.runs),
             *run_export_routes(lambda: self.assistant, lambda: self.runs),
+            *conversation_export_routes(lambda: self.assistant),
         ]
         self.browser = TestClient(Starlette(routes=routes), cookies={PROFILE_COOKIE: OWNER})
-        self.visit = Visit(self.assistant, OWNER, PageState(), Words(Language.ENGLISH))
 
     def ask(self, text: str, *, owner: str = OWNER, **how: object) -> int:
         """Upload a photo as the composer does, ask about it, and return the conversation."""
@@ -161,11 +157,9 @@ def use(site: Site) -> None:
         for kind in ExportKind:
             assert site.browser.get(f"{RUNS}/{run_id}/{kind.value}").content
     # Taken away and brought in.
-    head = site.assistant.conversation(OWNER, conversation)
-    archive = as_zip(site.visit, head)
-    assert as_pdf(site.visit, head)
-    assert as_json(head, site.assistant.turns(OWNER, conversation))
-    site.assistant.records.import_archive(io.BytesIO(archive), owner=OWNER)
+    taken = [site.browser.get(f"{CONVERSATIONS}/{conversation}/{kind}") for kind in ("zip", "pdf", "json")]
+    assert [reply.status_code for reply in taken] == [200, 200, 200]
+    site.assistant.records.import_archive(io.BytesIO(taken[0].content), owner=OWNER)
     for door in (EVERYTHING, BACKUP):
         assert site.browser.get(door).status_code == 200
     # The page of somebody at this machine's own terminal.

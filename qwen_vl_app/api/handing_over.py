@@ -6,8 +6,9 @@ tab is open, give up on it after three minutes, and say nothing of why there is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import IO
 
 from starlette.requests import Request
@@ -15,6 +16,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from qwen_vl_app.api.guard import profile_of
 from qwen_vl_app.api.uploads import language_of
+from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.errors import AppError, HistoryError, UsageError
 from qwen_vl_app.texts import render
 
@@ -36,6 +38,14 @@ class Made:
         with self._ending:
             while piece := self._stream.read(_PIECE_BYTES):
                 yield piece
+
+
+def made_on_disk(assistant: Assistant, owner: str, *, name: str, write: Callable[[Path], object]) -> Made:
+    """Return a file that is written to a path of that name. Raises OSError, and what `write` raises."""
+    with ExitStack() as ending:
+        target = ending.enter_context(assistant.scratch.directory(owner)) / name
+        write(target)
+        return Made(ending.enter_context(target.open("rb")), ending.pop_all())
 
 
 def owner_of(request: Request) -> str:

@@ -7,15 +7,15 @@ turned away by the guard in front of it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from datetime import UTC, datetime
+from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from qwen_vl_app.api.handing_over import Made, handed_over, owner_of, refused
+from qwen_vl_app.api.handing_over import Made, handed_over, made_on_disk, owner_of, refused
 from qwen_vl_app.api.uploads import language_of
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.errors import AppError, HistoryError
@@ -58,17 +58,14 @@ class _Downloads:
 
 
 def _export(assistant: Assistant, owner: str, language: Language) -> Made:
-    with ExitStack() as ending:
-        file = ending.enter_context(assistant.scratch.directory(owner)) / "everything.zip"
-        stream = ending.enter_context(file.open("w+b"))
-        assistant.records.export(stream, owner=owner, language=language)
-        return Made(stream, ending.pop_all())
+    def write(file: Path) -> None:
+        with file.open("w+b") as stream:
+            assistant.records.export(stream, owner=owner, language=language)
+
+    return made_on_disk(assistant, owner, name="everything.zip", write=write)
 
 
 def _back_up(assistant: Assistant, owner: str, _language: Language) -> Made:
     if not assistant.records.is_only_owner(owner):
         raise HistoryError("records.others_are_here")
-    with ExitStack() as ending:
-        file = ending.enter_context(assistant.scratch.directory(owner)) / "backup.zip"
-        assistant.records.backup(file)
-        return Made(ending.enter_context(file.open("rb")), ending.pop_all())
+    return made_on_disk(assistant, owner, name="backup.zip", write=assistant.records.backup)

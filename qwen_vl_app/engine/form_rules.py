@@ -25,10 +25,10 @@ from qwen_vl_app.engine.json_schemas import (
     can_end,
     count_of,
     harmless,
-    is_equal,
     is_of,
     types_of,
     unconcerned,
+    values_in_both,
 )
 
 MOST_PARTS = 5000
@@ -237,7 +237,7 @@ class _Rewriting:
     def listed(self, flat: Schema) -> Schema:
         values = [flat["const"]] if "const" in flat else flat["enum"]
         if "const" in flat and isinstance(flat.get("enum"), list):
-            values = [each for each in values if any(is_equal(each, other) for other in flat["enum"])]
+            values = values_in_both(values, flat["enum"])
         names = types_of(flat) if "type" in flat else None
         fitting = [each for each in values if names is None or any(is_of(each, name) for name in names)]
         self.relaxed.update(flat.keys() & RULES - {"const", "enum", "type"} - unconcerned(fitting))

@@ -48,6 +48,21 @@ def _both_properties(left: Schema, right: Schema) -> Schema:
     return both | {name: each for name, each in right.items() if name not in left}
 
 
+def values_in_both(left: Sequence[Any], right: Sequence[Any]) -> list[Any]:
+    """Return the values of the left that are on the right as well; of thousands, each is looked up and not compared with all."""
+    plain = {(isinstance(each, bool), each) for each in right if not isinstance(each, list | dict)}
+    nested = [each for each in right if isinstance(each, list | dict)]
+    return [
+        each
+        for each in left
+        if (
+            any(is_equal(each, other) for other in nested)
+            if isinstance(each, list | dict)
+            else (isinstance(each, bool), each) in plain
+        )
+    ]
+
+
 MERGES: Mapping[str, Callable[[Any, Any], Any]] = {
     **dict.fromkeys(("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"), max),
     **dict.fromkeys(("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"), min),
@@ -55,7 +70,7 @@ MERGES: Mapping[str, Callable[[Any, Any], Any]] = {
     "type": _both_types,
     "required": lambda left, right: [*left, *(name for name in right if name not in left)],
     "properties": _both_properties,
-    "enum": lambda left, right: [each for each in left if any(is_equal(each, other) for other in right)],
+    "enum": values_in_both,
     "anyOf": lambda left, right: [{"allOf": [one, other]} for one in left for other in right],
 }
 """How one rule that stands in two schemas becomes one that says both."""
@@ -104,7 +119,7 @@ def are_apart(one: Any, other: Any, kinds: tuple[str, ...] | None, other_kinds: 
             return True
     values, other_values = values_of(one), values_of(other)
     if values is not None and other_values is not None:
-        return not any(is_equal(left, right) for left in values for right in other_values)
+        return not values_in_both(values, other_values)
     if not isinstance(one.get("properties"), dict) or not isinstance(other.get("properties"), dict):
         return False
     shared = set(one.get("required") or ()) & set(other.get("required") or ())

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import streamlit as st
 
@@ -20,8 +20,6 @@ from qwen_vl_app.batch import (
     ExportKind,
     RowOutcome,
     RunState,
-    rounds_csv,
-    rounds_pdf,
 )
 from qwen_vl_app.batch.columns import ROUND_TITLES, notes_text, outcome_text, round_cells, text
 from qwen_vl_app.errors import AppError, BatchError
@@ -292,40 +290,7 @@ def _show_round(visit: Visit, runs: BatchRuns, run_id: str, *, plan: BatchPlan) 
             for at, title in enumerate(ROUND_TITLES)
         }
         st.dataframe(columns, hide_index=True, alt=words("batch.compare"))
-        with st.container(horizontal=True):
-
-            def as_csv() -> bytes:
-                return _written(visit, lambda target: rounds_csv(rows, target, language=words.language), "csv")
-
-            def as_pdf() -> bytes:
-                def write(target: Path) -> object:
-                    return rounds_pdf(
-                        rows,
-                        target,
-                        title=words("batch.compare_title", name=text(plan.folder.name)),
-                        before=lambda row: runs.thumbnail(earlier, row),
-                        after=lambda row: runs.thumbnail(run_id, row),
-                        language=words.language,
-                    )
-
-                return _written(visit, write, "pdf")
-
-            for label, make, ending, mime in (
-                ("CSV", as_csv, "csv", "text/csv"),
-                ("PDF", as_pdf, "pdf", "application/pdf"),
-            ):
-                st.download_button(
-                    label,
-                    make,
-                    file_name=f"{run_id}-since-{earlier}.{ending}",
-                    mime=mime,
-                    key=f"batch-round-{ending}",
-                    on_click="ignore",
-                )
-
-
-def _written(visit: Visit, write: Callable[[Path], object], ending: str) -> bytes:
-    with visit.assistant.scratch.directory(visit.owner) as folder:
-        target = folder / f"round.{ending}"
-        write(target)
-        return target.read_bytes()
+        query = urlencode({"lang": words.language.value, "tag": tag.strip()})
+        with st.container(horizontal=True, key="batch-round"):
+            for kind in (ExportKind.CSV, ExportKind.PDF):
+                st.link_button(kind.value.upper(), f"{EXPORTS}/{run_id}/since/{earlier}/{kind.value}?{query}")

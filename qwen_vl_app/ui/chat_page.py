@@ -76,12 +76,12 @@ def show_chat_page(visit: Visit) -> None:
                 show_welcome(visit)
         else:
             show_conversation(visit, shown)
+    if in_hand is not None and visit.state.table_in_hand is in_hand:  # not drawn anew: another page, or another version
+        keep_unsaved(visit.state)
     show_composer(visit, shown)
     show_tasks(visit)
     show_erasing(visit)
     show_take_away(visit)
-    if in_hand is not None and visit.state.table_in_hand is in_hand:  # not drawn anew: another page, or another version
-        keep_unsaved(visit.state)
     visit.assistant.page_stands()
 
 

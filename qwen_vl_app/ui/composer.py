@@ -136,6 +136,7 @@ def composer_data(visit: Visit, shown: OpenConversation) -> Mapping[str, Any]:
         "heard": state.heard,
         "conversation": state.conversation_id,
         "has_begun": state.has_begun,
+        "has_drafts": state.has_drafts,
         "answering": len(shown.live),
         "answered": _answered(shown, words),
         "follows": state.view is View.CHAT and (state.conversation_id is not None or bool(state.loose)),

@@ -17,9 +17,10 @@ import streamlit as st
 from qwen_vl_app.answers import tables_in
 from qwen_vl_app.chat import Answer, Conversation, Turn, TurnPicture, TurnState
 from qwen_vl_app.private import is_private
+from qwen_vl_app.standing import Standing
 from qwen_vl_app.ui.answer_ending import with_checks
 from qwen_vl_app.ui.answer_view import below_answer, show_answer, show_below_answer
-from qwen_vl_app.ui.desk import Desk, Standing, standing_of
+from qwen_vl_app.ui.desk import Desk, standing_of
 from qwen_vl_app.ui.holdings import LooseQuestion
 from qwen_vl_app.ui.kept_html import html_of
 from qwen_vl_app.ui.large_view import open_large

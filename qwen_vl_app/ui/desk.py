@@ -6,17 +6,17 @@ Knows the tab's state and the corrections of a turn. Does not know how anything 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
-from qwen_vl_app.answers import AnswerTable, says_values, tables_in
-from qwen_vl_app.chat import Answer, Size, Turn
-from qwen_vl_app.corrections import Corrected, CorrectedTable, corrected
-from qwen_vl_app.errors import AppError, HistoryError, Reason
+from qwen_vl_app.answers import AnswerTable, tables_in
+from qwen_vl_app.chat import Answer, Size
+from qwen_vl_app.corrections import CorrectedTable, corrected
+from qwen_vl_app.errors import AppError
+from qwen_vl_app.standing import Standing, standing_of_turn
 from qwen_vl_app.ui.holdings import Problem
 from qwen_vl_app.ui.visit import Visit
 
 NOTHING = "-"
-CORRECTED = Reason("corrections.stands")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,68 +77,9 @@ class Desk:
         self.visit.state.problems = [Problem(error.reason)]
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """An answer's tables, and what stands of it after every correction."""
-
-    tables: tuple[AnswerTable, ...] = ()
-    corrected: Corrected = field(default_factory=Corrected)
-
-
 def standing_of(desk: Desk | None, answer: Answer, sizes: Sequence[Size]) -> Standing:
     """Return what stands; an answer with nothing that could be corrected asks nobody. `sizes` are the originals'."""
-    tables = tables_in(answer.parsed)
-    if (
-        desk is None
-        or desk.turn_id is None
-        or desk.is_untouched
-        or not (tables or answer.parsed.regions or answer.parsed.data == [])
-    ):
-        return Standing(tables)
-    try:
-        added = desk.visit.assistant.records.corrections(desk.visit.owner, desk.turn_id)
-    except HistoryError:
-        return Standing(tables)  # the answer itself is there; the page says elsewhere that the history is not
-    after = corrected(
-        added,
-        regions=answer.parsed.regions,
-        tables=[each.table for each in tables],
-        sizes=sizes,
-    )
-    return Standing(tables, after)
-
-
-def as_they_stand(visit: Visit, turns: Sequence[Turn]) -> tuple[Turn, ...]:
-    """Return turns with their answers as persons left them: for what is taken away."""
-    shown: list[Turn] = []
-    sizes: tuple[Size, ...] = ()
-    for turn in turns:
-        sizes = tuple(picture.size for picture in turn.pictures) or sizes
-        if turn.answer is None:
-            shown.append(turn)
-            continue
-        standing = standing_of(Desk(visit, turn_id=turn.id), turn.answer, sizes)
-        shown.append(replace(turn, answer=_as_corrected(turn.answer, standing)))
-    return tuple(shown)
-
-
-def is_corrected(answer: Answer) -> bool:
-    """Return whether an answer that was made ready to be read is not the model's alone."""
-    return CORRECTED in answer.notes
-
-
-def _as_corrected(answer: Answer, standing: Standing) -> Answer:
-    after = standing.corrected
-    if after.places is None and not after.tables:
-        return answer
-    parsed = answer.parsed
-    if after.places is not None:
-        parsed = replace(parsed, regions=tuple(place.region for place in after.places))
-    if after.tables:
-        shown = [each.table for each in standing.tables]
-        for number, mine in after.tables.items():
-            shown[number] = mine.table
-        # Data that a table was made of still says what was put right.
-        has_places_alone = parsed.has_data and bool(parsed.regions) and not says_values(parsed)
-        parsed = replace(parsed, tables=tuple(shown), has_data=has_places_alone)
-    return replace(answer, parsed=parsed, notes=(CORRECTED, *answer.notes))
+    if desk is None or desk.turn_id is None or desk.is_untouched:
+        return Standing(tables_in(answer.parsed))
+    visit = desk.visit
+    return standing_of_turn(visit.assistant.records, visit.owner, turn_id=desk.turn_id, answer=answer, sizes=sizes)

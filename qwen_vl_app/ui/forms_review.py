@@ -11,13 +11,7 @@ import streamlit as st
 
 from qwen_vl_app.chat import Region
 from qwen_vl_app.errors import Reason, UnreadableImageError
-from qwen_vl_app.forms import (
-    FormDesk,
-    FormExport,
-    JudgedField,
-    JudgedForm,
-    export_forms,
-)
+from qwen_vl_app.forms import FormDesk, FormExport, JudgedField, JudgedForm
 from qwen_vl_app.forms.evidence import form_state_text
 from qwen_vl_app.imaging import draw_regions
 from qwen_vl_app.ui.forms_field import field_of, show_field
@@ -27,15 +21,11 @@ from qwen_vl_app.ui.labels import key_of, labels_of
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.state import value_of
 from qwen_vl_app.ui.visit import Visit
+from qwen_vl_app.ui.words import Words
 
 ALL = ""
 DRAWN_SIDE_PX = 1400
-_MIMES = {
-    FormExport.XLSX: "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-    FormExport.CSV: "text/csv",
-    FormExport.JSON: "application/json",
-    FormExport.PDF: "application/pdf",
-}
+EXPORTS = "/app/forms"
 
 
 def show_review(visit: Visit, desk: FormDesk, forms: tuple[JudgedForm, ...]) -> None:
@@ -90,7 +80,7 @@ def _show_head(visit: Visit, desk: FormDesk, forms: Sequence[JudgedForm], open_i
             placeholder=words("forms.who_example"),
         )
         with st.popover(words("forms.take_away"), icon=":material/download:"):
-            _show_exports(visit, desk, forms)
+            _show_exports(words)
         with st.popover(words("forms.more_menu"), icon=":material/more_horiz:"):
             st.button(
                 words("forms.to_truth"),
@@ -142,25 +132,11 @@ def _delete(visit: Visit, desk: FormDesk, form_id: str) -> None:
         _open(visit, "")
 
 
-def _show_exports(visit: Visit, desk: FormDesk, forms: Sequence[JudgedForm]) -> None:
-    words = visit.words
-    for kind, mime in _MIMES.items():
-
-        def make(kind: FormExport = kind) -> bytes:
-            with visit.assistant.scratch.directory(visit.owner) as folder:
-                target = folder / f"forms.{kind.value}"
-                export_forms(kind, target, forms, file_of=desk.file, language=words.language)
-                return target.read_bytes()
-
-        st.download_button(
-            words(f"forms.export_{kind.value}"),
-            make,
-            file_name=f"forms.{kind.value}",
-            mime=mime,
-            key=f"forms-take-{kind.value}",
-            on_click="ignore",
-            width="stretch",
-        )
+def _show_exports(words: Words) -> None:
+    for kind in (FormExport.XLSX, FormExport.CSV, FormExport.JSON, FormExport.PDF):
+        address = f"{EXPORTS}/{kind.value}?lang={words.language.value}"
+        with st.container(key=f"forms-take-{kind.value}"):
+            st.link_button(words(f"forms.export_{kind.value}"), address, width="stretch")
 
 
 # 2. The picture

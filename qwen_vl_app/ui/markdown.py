@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from qwen_vl_app.answers import without_remote_links
 from qwen_vl_app.answers.moments import times_in
+from qwen_vl_app.forms.units import unit_of
 
 TIME_LINK = "#clip-time-"
 """What a link to a time of the clip begins with; the second follows."""
@@ -40,6 +41,10 @@ _NO_QUOTE = re.compile(r"^( {0,3})(>)(?=[ =]{0,2}[-+$€£¥]?[.,]?\d)")
 _NO_BULLET = re.compile(r"^( *)(\+)(?= )")
 _NUMBERED = re.compile(r"^( *)(\d{1,9})([.)])(?=[ \t]|$)")
 _BULLET = re.compile(r" *[-*][ \t]")
+_MINUS = re.compile(r"^( ?)(-)(?=[ \t]+[-+$€£¥.,]?\d)")
+_NUMBER = re.compile(r"[-+]?\s*[$€£¥]?\s*[.,]?\d[\d.,' \u00a0\u2009]*")
+_REMARK = re.compile(r"\s*[(（][^()（）]*[)）]\s*$")
+_RANGE = re.compile(r"\s*(?:\.{2,3}|…|[~～–—±至到]|\+/-|\bto\b|\s[-/]\s)\s*")
 _PARTING = re.compile(r" {0,3}(?:#{1,6}\s|(?:[-*_][ \t]*){3,}$)")
 _DEEP = re.compile(r"(?: {4}| {0,3}\t)[ \t]*")
 
@@ -111,6 +116,7 @@ def _with_beginnings(stretches: Sequence[str]) -> list[str]:
     lines = [stretch.split("\n") for stretch in stretches]
     lists: list[_Numbered] = []
     found: list[_Numbered] = []
+    bullets: list[tuple[int, int]] = []
     is_behind_blank, is_in_list, is_deep, is_math = True, False, False, False
     for at, of_stretch in enumerate(lines):
         # The first line behind code goes on where the code's own line ends.
@@ -131,6 +137,7 @@ def _with_beginnings(stretches: Sequence[str]) -> list[str]:
                 is_in_list, is_deep = True, False
             else:
                 is_bullet = _BULLET.match(line) is not None
+                bullets += [(at, row)] * is_bullet
                 if is_behind_blank or is_bullet or _PARTING.match(line):
                     lists = [each for each in lists if each.indent < indent - 1]
                     is_in_list = is_bullet or (is_in_list and indent > 1)
@@ -139,10 +146,37 @@ def _with_beginnings(stretches: Sequence[str]) -> list[str]:
                     line = _DEEP.sub(lambda blank: "\u00a0" * len(blank[0].expandtabs(4)), line, count=1)
                 of_stretch[row] = _NO_BULLET.sub(r"\1\\\2", _NO_QUOTE.sub(r"\1\\\2", line, count=1), count=1)
             is_behind_blank = False
+    if len(bullets) == 1:  # several are a list
+        [(at, row)] = bullets
+        is_alone = len(lines) == 1 and sum(map(bool, map(str.strip, lines[0]))) == 1
+        lines[at][row] = _with_minus(lines[at][row], is_alone=is_alone)
     for each in found:
         for at, row in each.places if each.is_counted_otherwise else ():
             lines[at][row] = _NUMBERED.sub(r"\1\2\\\3", lines[at][row], count=1)
     return ["\n".join(of_stretch) for of_stretch in lines]
+
+
+def _with_minus(line: str, *, is_alone: bool) -> str:
+    """Let the only item of an answer keep its sign where it is a value: - 5 °C would be shown as an item, 5 °C."""
+    minus = _MINUS.match(line)
+    is_value = minus is not None and _is_value(line[minus.end() :], is_alone=is_alone)
+    return _MINUS.sub(r"\1\\\2", line) if is_value else line
+
+
+def _is_value(said: str, *, is_alone: bool) -> bool:
+    """Return whether a line says a measured value or a range of them; without a unit, where it `is_alone`: else it may be a name."""
+    parts = [part.strip() for part in _RANGE.split(_REMARK.sub("", said.strip()))]
+    units = []
+    for part in parts:
+        number = _NUMBER.match(part)
+        if number is None:
+            return False
+        unit = part[number.end() :].rstrip(".")
+        known = unit_of(unit) if unit else None
+        if unit and (known is None or known[1].kind == "pieces"):
+            return False
+        units.append(unit or re.search(r"[$€£¥]", number[0]))
+    return is_alone or any(units)
 
 
 def _count(number: re.Match[str], place: tuple[int, int], lists: list[_Numbered], found: list[_Numbered]) -> None:

@@ -12,7 +12,8 @@ import streamlit as st
 
 from qwen_vl_app.answers import Place, places_of
 from qwen_vl_app.chat import Answer, LeftOut
-from qwen_vl_app.ui.desk import Desk, Standing
+from qwen_vl_app.standing import Standing
+from qwen_vl_app.ui.desk import Desk
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.picture_view import can_be_opened, counts_of, show_picture_view, show_take_away
 from qwen_vl_app.ui.pictures import ShownPicture, show_regions

@@ -15,8 +15,8 @@ from markdown_it.rules_inline import StateInline
 
 from qwen_vl_app.answers import says_values, without_data, without_tables
 from qwen_vl_app.chat import Answer, Region, Rendition, Table, Turn, TurnPicture
+from qwen_vl_app.standing import CORRECTED, Standing
 from qwen_vl_app.ui.answer_ending import ending_html
-from qwen_vl_app.ui.desk import CORRECTED, Standing
 from qwen_vl_app.ui.markdown import shown_answer
 from qwen_vl_app.ui.turn_html import folded, picture_url
 from qwen_vl_app.ui.words import Words

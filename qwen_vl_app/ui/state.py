@@ -181,6 +181,11 @@ class PageState:
             self.open(None)
         self.forms.drop_sample()
 
+    @property
+    def has_drafts(self) -> bool:
+        """True where this tab alone has work that was not saved: a reload of it would lose that."""
+        return bool(self.table_drafts) or any(draft.is_changed for draft in self.forms.drafts.values())
+
     def forget_period(self, since: datetime, until: datetime) -> None:
         """Hold nothing any more that was asked or read from `since` on and before `until`, and that only this tab has."""
         self.loose = [each for each in self.loose if not since <= each.asked_at < until]

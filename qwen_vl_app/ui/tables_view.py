@@ -19,7 +19,8 @@ from qwen_vl_app.answers import AnswerTable, to_csv, to_fields, to_markdown, to_
 from qwen_vl_app.chat import Table
 from qwen_vl_app.corrections import CorrectedTable, table_text, withdrawn_table
 from qwen_vl_app.errors import HistoryError
-from qwen_vl_app.ui.desk import Desk, Standing
+from qwen_vl_app.standing import Standing
+from qwen_vl_app.ui.desk import Desk
 from qwen_vl_app.ui.holdings import TableDraft, TableInHand
 from qwen_vl_app.ui.markdown import plain
 from qwen_vl_app.ui.state import TABLE, PageState, value_of

@@ -1,28 +1,20 @@
-"""A conversation to take away: as a ZIP of Markdown and its pictures, as JSON to compute with, as a PDF report to show.
+"""A conversation to take away, in the forms that `qwen_vl_app.takeaway` knows.
 
-Knows turns, and pictures by who hands them over. Does not know where they are kept, or what is done with the file.
+Knows the tab's state and where the files are to be had. Does not make them.
 """
 
 from __future__ import annotations
 
-import io
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from urllib.parse import urlencode
 
 import streamlit as st
 
-from qwen_vl_app.answers import says_values, without_data, without_tables
-from qwen_vl_app.chat import Answer, Conversation, Region, Rendition, Turn, TurnPicture
-from qwen_vl_app.errors import AppError, HistoryError
-from qwen_vl_app.imaging import draw_regions
-from qwen_vl_app.imaging.report import ReportEntry, write_report
-from qwen_vl_app.ui.desk import CORRECTED, as_they_stand, is_corrected
+from qwen_vl_app.chat import Conversation
+from qwen_vl_app.errors import HistoryError
 from qwen_vl_app.ui.holdings import Problem
 from qwen_vl_app.ui.visit import Visit
-from qwen_vl_app.ui.words import Words
 
-_DRAWN_SIDE_PX = 1600
+CONVERSATIONS = "/app/conversations"
 
 
 def show_take_away(visit: Visit) -> None:
@@ -41,15 +33,7 @@ def show_take_away(visit: Visit) -> None:
 def _offer(visit: Visit, conversation: Conversation) -> None:
     """Show a dialog of files; each is made when it is asked for."""
     words = visit.words
-
-    def archive() -> bytes:
-        return as_zip(visit, conversation)
-
-    def data() -> str:
-        return as_json(conversation, as_they_stand(visit, visit.assistant.turns(visit.owner, conversation.id)))
-
-    def report() -> bytes:
-        return as_pdf(visit, conversation)
+    query = urlencode({"lang": words.language.value, "zone": words.zone_name})
 
     def close() -> None:
         visit.state.is_taking = False
@@ -57,166 +41,9 @@ def _offer(visit: Visit, conversation: Conversation) -> None:
     @st.dialog(words("turn.take_away"), on_dismiss=close)
     def dialog() -> None:
         st.caption(words("records.take_away_what"))
-        for code, make, ending, mime in (
-            ("take_zip", archive, "zip", "application/zip"),
-            ("take_pdf", report, "pdf", "application/pdf"),
-            ("take_json", data, "json", "application/json"),
-        ):
-            st.download_button(
-                words(f"records.{code}"),
-                make,
-                file_name=f"conversation-{conversation.id}.{ending}",
-                mime=mime,
-                key=f"take-{ending}",
-                on_click="ignore",
-                width="stretch",
+        for kind in ("zip", "pdf", "json"):
+            st.link_button(
+                words(f"records.take_{kind}"), f"{CONVERSATIONS}/{conversation.id}/{kind}?{query}", width="stretch"
             )
 
     dialog()
-
-
-def as_zip(visit: Visit, conversation: Conversation) -> bytes:
-    """Return a conversation with its pictures: Markdown for people, JSON for programs, to be brought in elsewhere."""
-    target = io.BytesIO()
-    visit.assistant.records.export(
-        target, owner=visit.owner, conversation_id=conversation.id, language=visit.words.language
-    )
-    return target.getvalue()
-
-
-def as_pdf(visit: Visit, conversation: Conversation) -> bytes:
-    """Return a report of the shown branch, in the reader's language: every photo with what was found drawn on it."""
-    words, target = visit.words, io.BytesIO()
-    entries = _entries(visit, as_they_stand(visit, visit.assistant.turns(visit.owner, conversation.id)))
-    write_report(target, entries, title=conversation.title, footer=words("answer.verify"))
-    return target.getvalue()
-
-
-def _entries(visit: Visit, turns: Sequence[Turn]) -> Iterator[ReportEntry]:
-    pictures: Sequence[TurnPicture] = ()
-    for turn in turns:
-        # A question without a picture is about the last ones; they are shown again where something was found on them.
-        is_new, pictures = bool(turn.pictures), turn.pictures or pictures
-        regions = turn.answer.parsed.regions if turn.answer is not None else ()
-        lines = tuple(_lines(turn, pictures, visit.words))
-        shown = [at for at in range(len(pictures)) if is_new or any(each.picture_index == at for each in regions)]
-        title = f"{visit.words.time(turn.asked_at)}   {turn.question}"
-        for at in shown[:-1]:
-            yield ReportEntry(pictures[at].name, (), _drawn(visit, pictures[at], regions, at), is_wide=True)
-        picture = _drawn(visit, pictures[shown[-1]], regions, shown[-1]) if shown else None
-        yield ReportEntry(title, lines, picture, is_wide=True)
-
-
-def _drawn(visit: Visit, picture: TurnPicture, regions: Sequence[Region], at: int) -> bytes | None:
-    """Return a picture's view with its places numbered as `_lines` numbers them; None where it cannot be read."""
-    own = [region for region in regions if region.picture_index == at]
-    try:
-        view = visit.assistant.picture(visit.owner, picture.id, Rendition.VIEW).data
-        return draw_regions(view, own, numbers=len(own) > 1, max_side=_DRAWN_SIDE_PX)
-    except AppError:  # a picture that is gone or damaged: the words are taken away all the same
-        return None
-
-
-def _lines(turn: Turn, pictures: Sequence[TurnPicture], words: Words) -> Iterator[str]:
-    yield from (f"{picture.name} · {_sizes(picture, words)}" for picture in turn.pictures)
-    answer = turn.answer
-    if answer is None:
-        yield words("turn.interrupted")
-        return
-    if answer.error is not None:
-        yield words.render(answer.error)
-    text = answer.text if says_values(answer.parsed) else without_data(answer.text)
-    # What a person corrected stands in the place of the model's own words.
-    tables = answer.parsed.tables if is_corrected(answer) else ()
-    if tables:
-        text = without_tables(without_data(answer.text))
-    if text.strip():
-        yield text
-    if is_corrected(answer):
-        yield words.render(CORRECTED)
-    for table in tables:
-        yield "\n".join(" | ".join(row) for row in (table.columns, *table.rows))
-    for at, picture in enumerate(pictures):
-        own = [region for region in answer.parsed.regions if region.picture_index == at]
-        for number, region in enumerate(own, 1):
-            yield f"{number}  {region.label}  {' '.join(map(str, region.box.to_pixels(picture.size)))} px".strip()
-    about = (
-        answer.model,
-        turn.fingerprint[:12],
-        turn.precision,
-        words("answer.seconds", seconds=answer.timing.total_s),
-    )
-    yield " · ".join(part for part in about if part)
-
-
-def _sizes(picture: TurnPicture, words: Words) -> str:
-    return words(
-        "picture.sizes",
-        width=picture.size.width,
-        height=picture.size.height,
-        seen_width=picture.seen.size.width,
-        seen_height=picture.seen.size.height,
-        tokens=picture.seen.tokens,
-    )
-
-
-def as_json(conversation: Conversation, turns: Sequence[Turn]) -> str:
-    """Return a conversation as JSON; places are in pixels of the upright original.
-
-    A place names its picture by `picture_id` as well: a question without a picture is about the last ones before it.
-    """
-    taken: list[Mapping[str, Any]] = []
-    pictures: Sequence[TurnPicture] = ()
-    for turn in turns:
-        pictures = turn.pictures or pictures
-        taken.append(_turn(turn, pictures))
-    said = {
-        "title": conversation.title,
-        "created_at": conversation.created_at.isoformat(),
-        "turns": taken,
-    }
-    return json.dumps(said, ensure_ascii=False, indent=2)
-
-
-def _turn(turn: Turn, pictures: Sequence[TurnPicture]) -> Mapping[str, Any]:
-    return {
-        "asked_at": turn.asked_at.isoformat(),
-        "state": turn.state.value,
-        "question": turn.question,
-        "pictures": [
-            {
-                "name": picture.name,
-                "format": picture.format,
-                "page": picture.page + 1,
-                "size": [picture.size.width, picture.size.height],
-                "seen_size": [picture.seen.size.width, picture.seen.size.height],
-                "picture_id": picture.picture_id,
-            }
-            for picture in turn.pictures
-        ],
-        "answer": None if turn.answer is None else _answer(turn.answer, pictures),
-    }
-
-
-def _answer(answer: Answer, pictures: Sequence[TurnPicture]) -> Mapping[str, Any]:
-    return {
-        "text": answer.text,
-        "is_corrected": is_corrected(answer),
-        "model": answer.model,
-        "finish_reason": answer.finish_reason.value,
-        "seconds": round(answer.timing.total_s, 3),
-        "prompt_tokens": answer.usage.prompt_tokens,
-        "completion_tokens": answer.usage.completion_tokens,
-        "data": answer.parsed.data if answer.parsed.has_data else None,
-        "tables": [{"columns": table.columns, "rows": table.rows} for table in answer.parsed.tables],
-        "places": [
-            {
-                "label": region.label,
-                "picture": region.picture_index,
-                "picture_id": pictures[region.picture_index].picture_id,
-                "box_px": region.box.to_pixels(pictures[region.picture_index].size),
-            }
-            for region in answer.parsed.regions
-            if region.picture_index < len(pictures)
-        ],
-    }

@@ -27,6 +27,13 @@ class Words:
     is_elsewhere: bool = False
     """Readers sit at other computers than the app's: "this computer" would be theirs, so sentences that have it say otherwise."""
 
+    @property
+    def zone_name(self) -> str:
+        """Return the reader's zone for an address: its name, or its minutes east of Greenwich."""
+        if isinstance(self.zone, ZoneInfo):
+            return self.zone.key
+        return str((self.zone.utcoffset(None) or timedelta()) // timedelta(minutes=1))
+
     def __call__(self, code: str, /, **facts: Fact) -> str:
         """Return the sentence of the page's own catalogue; where readers are elsewhere, the one that is meant for them."""
         for_them = f"ui.{code}_elsewhere"

@@ -86,3 +86,27 @@ def test_a_full_disk_is_a_sentence(assistant: Assistant, monkeypatch: pytest.Mon
     reply = browser(assistant).get(EVERYTHING)
     assert reply.status_code == 409
     assert "No space" not in reply.text
+
+
+@pytest.mark.parametrize(("door", "name"), [(EVERYTHING, "export"), (BACKUP, "backup")])
+@pytest.mark.parametrize("at_end", [False, True])
+def test_what_is_erased_meanwhile_is_no_fault_of_the_disk(
+    assistant: Assistant, door: str, name: str, at_end: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither does the file have what was erased; the next one holds what is left."""
+    asked(assistant, "Mine?", owner=ANN)
+    real = getattr(assistant.records, name)
+
+    def erased_meanwhile(*given: object, **named: object) -> object:
+        if not at_end:
+            assistant.records.erase_everything(ANN)
+        made = real(*given, **named)
+        assistant.records.erase_everything(ANN)
+        return made
+
+    monkeypatch.setattr(assistant.records, name, erased_meanwhile)
+    reply = browser(assistant).get(f"{door}?lang=en")
+    assert reply.status_code == 409
+    assert "erased while the file was being made" in reply.text
+    monkeypatch.setattr(assistant.records, name, real)
+    assert browser(assistant).get(door).status_code == 200

@@ -31,7 +31,7 @@ BOX = '```json\n[{"bbox_2d": [10, 10, 90, 40], "label": "lamp"}]\n```'
 @pytest.fixture
 def runs(tmp_path: Path) -> Iterator[BatchRuns]:
     made = Assistant(
-        engine=AnsweringEngine(lambda _: BOX),
+        engine=AnsweringEngine(lambda request: BOX if "Outline" in request.messages[-1].text else "A lamp."),
         decoder=fake_decoder(),
         history=HistoryStore(tmp_path / "data"),
         settings=Settings(data_dir=tmp_path / "data"),
@@ -125,3 +125,33 @@ def test_where_there_is_no_file_a_sentence_says_why(
 
     monkeypatch.setattr("qwen_vl_app.scratch.make_folder", full)
     assert "Make room" in browser(runs).get(f"{RUNS}/{run_id}/csv?lang=en").text
+
+
+def test_a_run_without_boxes_says_that_there_is_nothing_to_draw(runs: BatchRuns, tmp_path: Path) -> None:
+    """It was an archive with nothing in it."""
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(png(width=280, height=140))
+    made = runs.start(BatchPlan(folder, ("What is it?",), owner=ANN))
+    assert runs.wait(made, WAIT_S)
+    reply = browser(runs).get(f"{RUNS}/{made}/annotated?lang=en")
+    assert reply.status_code == 409 and "has a box" in reply.text
+    assert browser(runs).get(f"{RUNS}/{made}/csv").status_code == 200
+
+
+def test_what_changed_since_an_earlier_run_is_a_whole_file(runs: BatchRuns, run_id: str, photos: Path) -> None:
+    """Of two runs of the same browser, in its language; nothing of it stays here."""
+    (photos / "photo 3.png").write_bytes(png(width=560, height=140))
+    later = runs.start(BatchPlan(photos, ("Outline it.",), owner=ANN))
+    assert runs.wait(later, WAIT_S)
+    way = f"{RUNS}/{later}/since/{run_id}"
+    for kind, begin in (("csv", b"\xef\xbb\xbf"), ("pdf", b"%PDF")):
+        reply = browser(runs).get(f"{way}/{kind}?lang=en&tag=")
+        assert reply.status_code == 200 and reply.content.startswith(begin)
+        assert reply.headers["content-disposition"] == f'attachment; filename="{later}-since-{run_id}.{kind}"'
+    assert "photo 3.png" in browser(runs).get(f"{way}/csv").text
+    theirs = runs.start(BatchPlan(photos, ("Outline it.",), owner=BOB))
+    assert runs.wait(theirs, WAIT_S)
+    for path in (f"{later}/since/{theirs}/csv", f"{theirs}/since/{run_id}/csv", f"{later}/since/{run_id}/xlsx"):
+        assert browser(runs).get(f"{RUNS}/{path}").status_code == 409
+    assert browser(runs, None).get(f"{way}/csv").status_code == 409

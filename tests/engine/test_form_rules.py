@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 
 from qwen_vl_app.engine.form_patterns import grammar_pattern
 from qwen_vl_app.engine.form_rules import form_rules
-from qwen_vl_app.engine.json_schemas import UnenforceableError
+from qwen_vl_app.engine.json_schemas import UnenforceableError, values_in_both
 from qwen_vl_app.engine.local.grammar import Grammars, HeldForm
 from qwen_vl_app.engine.local.tokens import TextTokens
 
@@ -430,3 +430,20 @@ def test_grammars_are_kept(grammars: Grammars) -> None:
     assert not second.is_over
     assert grammars._held['{"type": "boolean"}', False] is made
     assert grammars.nbytes > 0
+
+
+def test_thousands_of_values_are_looked_up_and_not_compared_each_with_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Millions of comparisons kept the whole app waiting for seconds; true is not 1 here, and 1.0 is."""
+
+    def compared(*_: object) -> bool:
+        raise AssertionError
+
+    monkeypatch.setattr("qwen_vl_app.engine.json_schemas.is_equal", compared)
+    lists = [list(range(2000)), [*range(1000, 3000), True]]
+    merged = form_rules(json.dumps({"allOf": [{"enum": each} for each in lists]}))
+    assert json.loads(merged.schema) == {"enum": list(range(1000, 2000))}
+    apart = [{"enum": list(range(100 * at, 100 * at + 50))} for at in range(30)]
+    assert form_rules(json.dumps({"oneOf": apart})).relaxed == ()
+    monkeypatch.undo()
+    left, right = [True, 1, "1", None, [1], {"a": 1}, 2.0], [1.0, None, {"a": 1.0}, 2, [True, 2]]
+    assert values_in_both(left, right) == [1, None, {"a": 1}, 2.0]

@@ -15,18 +15,16 @@ from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.corrections import amended, places_text
 from qwen_vl_app.engine.fake import FakeEngine
 from qwen_vl_app.errors import HistoryError
+from qwen_vl_app.standing import as_they_stand
+from qwen_vl_app.takeaway import as_json
 from qwen_vl_app.texts import Language
-from qwen_vl_app.ui.desk import as_they_stand
 from qwen_vl_app.ui.markdown import plain, shown_answer
-from qwen_vl_app.ui.state import PageState
-from qwen_vl_app.ui.takeaway import as_json
-from qwen_vl_app.ui.visit import Visit
-from qwen_vl_app.ui.words import Words
 from tests.ui.conftest import (
     MakeAssistant,
     ask,
     click,
     close_picture,
+    composer_of,
     correct_cells,
     finish,
     html_on,
@@ -117,12 +115,13 @@ def test_cells_that_were_written_are_kept_while_something_else_is_looked_at(make
     assert _bars(page) == ["1.5", "12"]
     page = correct_cells(page, {1: {"Bar": "1.2"}})
     page = click(page, "page-settings")
+    assert composer_of(page)["has_drafts"], "the browser would not ask before it gives them up"
     page = finish(assistant, ask(click(page, "open", conversation=1), "Is it on?"))
     assert "not saved yet" in words_on(page)
     page = page.button(key="open-table-1-table-0").click().run()
     assert _bars(page) == ["1.5", "1.2"]
     page = page.button(key="discard-1-table-0").click().run()
-    assert "not saved yet" not in words_on(page)
+    assert "not saved yet" not in words_on(page) and not composer_of(page)["has_drafts"]
     page = page.button(key="open-table-1-table-0").click().run()
     assert _bars(page) == ["15", "12"]
 
@@ -325,12 +324,32 @@ def test_a_question_is_shown_as_it_was_typed(make_assistant: MakeAssistant) -> N
         ("1. A\n- x\n2. B\n- y\n3. C", "1. A  \n- x  \n2. B  \n- y  \n3. C"),
         ("007. A", "007\\. A"),
         ("```\n1. A\n3. B\n```\n1. A", "```\n1. A\n3. B\n```\n1. A"),
+        ("- 5 °C", "\\- 5 °C"),
+        ("- 12.5 mm.\n", "\\- 12.5 mm.\n"),
+        ("- 7", "\\- 7"),
+        ("Outside:\n- 5 °C", "Outside:  \n\\- 5 °C"),
+        (
+            "**Range**\n\n- 40 °C to + 85 °C (storage)\n\nSo says the plate.",
+            "**Range**\n\n\\- 40 °C to + 85 °C (storage)\n\nSo says the plate.",
+        ),
+        ("Due:\n- €12,50", "Due:  \n\\- €12,50"),
+        ("- 5 bolts\n- 3 nuts", "- 5 bolts  \n- 3 nuts"),
+        ("- 5 °C\n- 12 °C", "- 5 °C  \n- 12 °C"),
+        ("In:\n- 21 °C\nOut:\n- 5 °C", "In:  \n- 21 °C  \nOut:  \n- 5 °C"),
+        ("Found:\n- 5 bolts", "Found:  \n- 5 bolts"),
+        ("Found:\n- 5 pcs", "Found:  \n- 5 pcs"),
+        ("Serial number:\n- 12345", "Serial number:  \n- 12345"),
+        ("1. Read it\n   - 5 °C", "1. Read it  \n   - 5 °C"),
+        ("- 2024-05-01", "- 2024-05-01"),
+        ("$$\na\n- 5 m\n$$", "$$  \na  \n- 5 m  \n$$"),
+        ("```\n- 5 °C\n```", "```\n- 5 °C\n```"),
     ],
 )
 def test_a_models_text_speaks_markdown_but_not_the_pages_dialect(said: str, shown: str) -> None:
     """Line breaks stay; formulas, colours and icons of the page are not triggered; code is untouched.
 
-    No sign of a range, a size or a limit vanishes, and items keep the numbers that they were given.
+    No sign of a range, a size or a limit vanishes, and items keep the numbers that they were given. A value that stands by
+    itself keeps its minus sign; what is listed stays a list.
     """
     assert shown_answer(said) == shown
 
@@ -391,8 +410,7 @@ def test_a_correction_stands_beside_the_models_version(make_assistant: MakeAssis
     assert (told["places"], told["is_corrected"]) == ([], True)
     assert [place["label"] for place in told["model"]] == ["lamp"]
     assert "0 changed, 0 added, 1 removed" in words_on(page)
-    state = PageState(conversation_id=1)
-    (stands,) = as_they_stand(Visit(assistant, "local", state, Words(Language.ENGLISH)), assistant.turns("local", 1))
+    (stands,) = as_they_stand(assistant.records, "local", turns=assistant.turns("local", 1))
     taken = json.loads(as_json(assistant.conversation("local", 1), [stands]))["turns"][0]["answer"]
     assert (taken["places"], taken["is_corrected"]) == ([], True)
     for number in range(3):

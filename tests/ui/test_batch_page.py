@@ -158,6 +158,10 @@ def test_two_rounds_are_compared_on_the_page(assistant: Assistant, runs: BatchRu
     changed = changes[changes["Change"] == "changed"]
     assert list(changed["File"]) == ["photo 0.png"]
     assert list(changed["Before"]) == ["280"] and list(changed["After"]) == ["560"]
+    page.text_input(key="batch-tag").set_value("Tag & no").run()
+    links = {each.proto.url for each in page.get("link_button")}
+    way = f"/app/runs/{second}/since/{first}"
+    assert {f"{way}/{kind}?lang=en&tag=Tag+%26+no" for kind in ("csv", "pdf")} <= links
 
 
 def test_deleting_a_run_leaves_the_folder_alone(assistant: Assistant, runs: BatchRuns, photos: Path) -> None:

@@ -214,7 +214,7 @@ def take_away(page: Page) -> dict[str, bytes]:
     taken = {}
     for kind in ("json", "csv", "xlsx", "pdf"):
         with page.expect_download() as download:
-            page.locator(part(f"forms-take-{kind}")).get_by_role("button").click()
+            page.locator(area(f"forms-take-{kind}")).get_by_role("link").click()
         taken[kind] = Path(download.value.path()).read_bytes()
     return taken
 

@@ -17,7 +17,7 @@ from qwen_vl_app.ui.forms_draft import TemplateDraft, fields_of, template_of
 from qwen_vl_app.ui.state import PageState
 from qwen_vl_app.ui.visit import Visit
 from tests.forms.parts import TEMPLATE, PlateModel, plate_engine
-from tests.ui.conftest import MakeAssistant, click, page_of, words_on
+from tests.ui.conftest import MakeAssistant, click, composer_of, page_of, words_on
 from tests.ui.fakes import png
 
 
@@ -186,7 +186,7 @@ def test_what_is_typed_into_the_editor_outlasts_other_templates(assistant: Assis
     page.number_input(key=key_of(page, "number_input", "ft-maximum-")).set_value(16.0).run()
     chooser = page.selectbox(key=key_of(page, "selectbox", "forms-edit-"))
     chooser.set_value("nameplate").run()
-    assert "Not saved yet." not in words_on(page)
+    assert "Not saved yet." not in words_on(page) and composer_of(page)["has_drafts"]
     page.button(key="forms-new-template").click().run()
     assert page.radio(key=key_of(page, "radio", "ft-open-")).options == ["1. Tag", "2. 压力", "3. Tag"]
     assert page.number_input(key=key_of(page, "number_input", "ft-maximum-")).value == 16.0

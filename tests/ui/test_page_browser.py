@@ -288,6 +288,33 @@ def test_another_browser_sees_none_of_it(browser: Browser, address: str) -> None
     first.leave()
 
 
+def test_escape_stops_an_answer_and_enter_does_what_the_keyboard_can(browser: Browser, address: str) -> None:
+    """From wherever nothing else takes the key, as after a look elsewhere; on glass Enter begins a line, and the button sends."""
+    visitor = Visitor(browser, address)
+    page = visitor.page
+    touch = page.context.new_cdp_session(page)
+    touch.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    visitor.ask("LONG please")
+    page.keyboard.type("and so on")
+    expect(visitor.composer).to_have_value("LONG please\nand so on")
+    page.get_by_role("button", name="Send").click()
+    expect(visitor.composer).to_have_value("")
+    touch.send("Emulation.setTouchEmulationEnabled", {"enabled": False})
+    stop = page.get_by_role("button", name="Stop")
+    expect(stop).to_be_visible()
+    page.locator('[data-act="take-away"]').first.click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(stop).to_be_enabled()
+    visitor.composer.fill("Next")
+    page.get_by_test_id("conversation").first.focus()
+    page.keyboard.press("Escape")
+    expect(seen(page, "Stopped. What had been written is kept.")).to_be_visible()
+    expect(visitor.composer).to_have_value("Next")
+    visitor.leave()
+
+
 def test_a_very_large_screen_cuts_no_words(browser: Browser, address: str) -> None:
     """At 4K letters grow, and the side bar with them."""
     visitor = Visitor(browser, address)

@@ -10,16 +10,12 @@ from pathlib import Path
 import pypdfium2 as pdfium
 import pytest
 
+from qwen_vl_app import takeaway
 from qwen_vl_app.assistant import LOCAL_OWNER, Assistant
 from qwen_vl_app.chat import Conversation, Question, Table
 from qwen_vl_app.corrections import CorrectedTable, table_text
+from qwen_vl_app.takeaway import Taker, as_json, write_json, write_pdf, write_zip
 from qwen_vl_app.texts import Language
-from qwen_vl_app.ui import takeaway
-from qwen_vl_app.ui.desk import as_they_stand
-from qwen_vl_app.ui.state import PageState
-from qwen_vl_app.ui.takeaway import as_json, as_pdf, as_zip
-from qwen_vl_app.ui.visit import Visit
-from qwen_vl_app.ui.words import Words
 from tests.hub_parts import WAIT_S
 from tests.ui.conftest import MakeAssistant
 from tests.ui.fakes import png
@@ -28,7 +24,7 @@ BOXES = '```json\n[{"bbox_2d": [56, 28, 168, 84], "label": "lamp"}, {"bbox_2d": 
 
 
 @pytest.fixture(params=[False, True], ids=["kept", "private"])
-def taken(request: pytest.FixtureRequest, make_assistant: MakeAssistant) -> tuple[Visit, Conversation]:
+def taken(request: pytest.FixtureRequest, make_assistant: MakeAssistant) -> tuple[Taker, Conversation]:
     """A conversation of two pictures, a follow-up and an answer that failed."""
     assistant: Assistant = make_assistant(BOXES, "It is red.\n" * 120, RuntimeError("broken"))
     pictures = (
@@ -41,24 +37,38 @@ def taken(request: pytest.FixtureRequest, make_assistant: MakeAssistant) -> tupl
         follow = assistant.ask(Question(text, conversation_id=job.conversation_id))
         assert follow.wait(WAIT_S) is not None
     assert job.conversation_id is not None
-    visit = Visit(assistant, LOCAL_OWNER, PageState(), Words(Language.CHINESE))
-    return visit, assistant.conversation(LOCAL_OWNER, job.conversation_id)
+    taker = Taker(assistant, LOCAL_OWNER, Language.CHINESE)
+    return taker, assistant.conversation(LOCAL_OWNER, job.conversation_id)
 
 
-def test_a_zip_has_the_text_and_the_pictures(taken: tuple[Visit, Conversation]) -> None:
+def zip_of(taker: Taker, conversation: Conversation) -> io.BytesIO:
+    """The archive, in memory."""
+    target = io.BytesIO()
+    write_zip(taker, conversation, target)
+    return target
+
+
+def pdf_of(taker: Taker, conversation: Conversation) -> bytes:
+    """The report, in memory."""
+    target = io.BytesIO()
+    write_pdf(taker, conversation, target)
+    return target.getvalue()
+
+
+def test_a_zip_has_the_text_and_the_pictures(taken: tuple[Taker, Conversation]) -> None:
     """Whose Markdown shows them; it can be brought in again."""
-    visit, conversation = taken
-    archive = zipfile.ZipFile(io.BytesIO(as_zip(visit, conversation)))
+    taker, conversation = taken
+    archive = zipfile.ZipFile(zip_of(taker, conversation))
     (text,) = (archive.read(name).decode() for name in archive.namelist() if name.endswith("conversation.md"))
     assert "Where are the lamps?" in text
     assert text.count("](pictures/") == 2
-    assert visit.assistant.records.import_archive(io.BytesIO(as_zip(visit, conversation)), owner="another")
+    assert taker.assistant.records.import_archive(zip_of(taker, conversation), owner="another")
 
 
-def test_a_report_shows_every_photo_with_what_was_found_on_it(taken: tuple[Visit, Conversation]) -> None:
+def test_a_report_shows_every_photo_with_what_was_found_on_it(taken: tuple[Taker, Conversation]) -> None:
     """Wide enough to read the numbers; long answers go on overleaf."""
-    visit, conversation = taken
-    document = pdfium.PdfDocument(as_pdf(visit, conversation))
+    taker, conversation = taken
+    document = pdfium.PdfDocument(pdf_of(taker, conversation))
     assert len(document) >= 4
     first = document[0].render(scale=1).to_pil().convert("RGB")
     colours = {pixel for _, pixel in first.getcolors(2**24) or ()}
@@ -66,10 +76,10 @@ def test_a_report_shows_every_photo_with_what_was_found_on_it(taken: tuple[Visit
     document.close()
 
 
-def test_json_has_places_in_pixels_of_the_original(taken: tuple[Visit, Conversation]) -> None:
+def test_json_has_places_in_pixels_of_the_original(taken: tuple[Taker, Conversation]) -> None:
     """For programs."""
-    visit, conversation = taken
-    told = json.loads(as_json(conversation, visit.assistant.turns(LOCAL_OWNER, conversation.id)))
+    taker, conversation = taken
+    told = json.loads(as_json(conversation, taker.assistant.turns(LOCAL_OWNER, conversation.id)))
     assert [place["label"] for place in told["turns"][0]["answer"]["places"]] == ["lamp", "门"]
     assert [picture["name"] for picture in told["turns"][0]["pictures"]] == ["panel.png", "门.png"]
     assert told["turns"][2]["answer"]["finish_reason"] == "failed"
@@ -106,9 +116,9 @@ def test_a_corrected_table_is_taken_away_as_it_stands(make_assistant: MakeAssist
     model = Table(("Tag", "Bar"), (("P-1", "15"),))
     right = CorrectedTable(Table(model.columns, (("P-1", "1.5"),)), (0,))
     assistant.records.correct(LOCAL_OWNER, job.turn_id, table_text(0, right, model=model, language=Language.ENGLISH))
-    visit = Visit(assistant, LOCAL_OWNER, PageState(), Words(Language.ENGLISH))
-    turns = as_they_stand(visit, assistant.turns(LOCAL_OWNER, job.conversation_id))
-    (entry,) = takeaway._entries(visit, turns)
+    taker = Taker(assistant, LOCAL_OWNER, Language.ENGLISH)
+    turns = taker.turns(assistant.conversation(LOCAL_OWNER, job.conversation_id))
+    (entry,) = takeaway._entries(taker, turns)
     lines = "\n".join(entry.lines)
     assert "P-1 | 1.5" in lines and "15" not in lines and "corrected by a person" in lines
     told = json.loads(as_json(assistant.conversation(LOCAL_OWNER, job.conversation_id), turns))
@@ -123,20 +133,20 @@ def test_a_corrected_value_beside_a_box_is_what_is_taken_away(make_assistant: Ma
     model = Table(("label", "value"), (("Tag", "15"),))
     right = CorrectedTable(Table(model.columns, (("Tag", "1.5"),)), (0,))
     assistant.records.correct(LOCAL_OWNER, job.turn_id, table_text(0, right, model=model, language=Language.ENGLISH))
-    visit = Visit(assistant, LOCAL_OWNER, PageState(), Words(Language.ENGLISH))
-    turns = as_they_stand(visit, assistant.turns(LOCAL_OWNER, job.conversation_id))
+    taker = Taker(assistant, LOCAL_OWNER, Language.ENGLISH)
+    turns = taker.turns(assistant.conversation(LOCAL_OWNER, job.conversation_id))
     told = json.loads(as_json(assistant.conversation(LOCAL_OWNER, job.conversation_id), turns))["turns"][0]["answer"]
     assert told["tables"] == [{"columns": ["label", "value"], "rows": [["Tag", "1.5"]]}]
     assert told["data"] is None and [place["label"] for place in told["places"]] == ["Tag"]
 
 
 def test_nothing_is_written_for_it(
-    taken: tuple[Visit, Conversation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    taken: tuple[Taker, Conversation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither into the temporary folder nor anywhere else: it is made in memory."""
-    visit, conversation = taken
+    taker, conversation = taken
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
     before = sorted(tmp_path.rglob("*"))
-    as_pdf(visit, conversation)
-    as_json(conversation, visit.assistant.turns(LOCAL_OWNER, conversation.id))
+    pdf_of(taker, conversation)
+    write_json(taker, conversation, io.BytesIO())
     assert sorted(tmp_path.rglob("*")) == before

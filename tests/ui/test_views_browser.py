@@ -210,7 +210,7 @@ def test_places_are_linked_corrected_and_taken_away(browser: Browser, address: s
     # 5. The conversation is taken away from its title, by keyboard; and the picture is closed
     page.locator('[data-act="take-away"]').focus()
     page.keyboard.press("Enter")
-    kept = json.loads(desk.download(desk.button("For programs (JSON)")).path().read_text("utf-8"))
+    kept = json.loads(desk.download(page.get_by_role("link", name="For programs (JSON)")).path().read_text("utf-8"))
     assert [turn["question"] for turn in kept["turns"]] == ["BOXES"]
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
@@ -292,15 +292,20 @@ def test_a_table_is_corrected_and_opens_in_excel(browser: Browser, address: str)
 
 
 def test_cells_that_were_written_outlast_the_next_answer(browser: Browser, address: str) -> None:
-    """The table stays open while another question is asked and answered, with what was written in it."""
+    """The table stays open while another question is asked and answered, with what was written in it; the browser asks before it gives that up."""
     desk = Desk(browser, address, "TABLE")
     page = desk.page
+    asks_before_it_leaves = "() => !window.dispatchEvent(new Event('beforeunload', {cancelable: true}))"
+    assert not page.evaluate(asks_before_it_leaves)
     _write_into_the_table(desk, "13")
+    page.wait_for_function(asks_before_it_leaves)
     desk.ask("FIELDS")
     expect(seen(page, "ACME").first).to_be_visible()
     desk.settle()
+    page.wait_for_function(asks_before_it_leaves)
     desk.button("Save corrections").click()
     expect(seen(page, "was 12")).to_be_visible()
+    page.wait_for_function(f"() => !({asks_before_it_leaves})()")
     desk.leave()
 
 

@@ -101,7 +101,7 @@ class Composer {
     this.data = data;
     this.tell = setTriggerValue;
     // Most runs of the page tell nothing new about how all this looks.
-    const looks = JSON.stringify({ ...data, last_question: "", answering: 0, answered: null, follows: false, restore: null, jump: null, place: "", address: "", heard: 0, conversation: 0, has_begun: 0 });
+    const looks = JSON.stringify({ ...data, last_question: "", answering: 0, answered: null, follows: false, restore: null, jump: null, place: "", address: "", heard: 0, conversation: 0, has_begun: 0, has_drafts: 0 });
     if (looks !== this.looks) this.relabel(data);
     this.looks = looks;
     if (data.details.length && !data.details.some(([value]) => value === store.detail)) store.detail = data.detail;
@@ -177,6 +177,8 @@ class Composer {
       drop: (event) => this.onDrop(event),
       click: (event) => this.onPageClick(event),
       keydown: (event) => this.onPageKey(event),
+      input: noteGrid,
+      cut: noteGrid,
     };
     for (const [event, listener] of Object.entries(this.listeners)) document.addEventListener(event, listener, true);
     this.onBack = (event) => {
@@ -184,6 +186,8 @@ class Composer {
       if (location.search !== this.data.address || this.isFollowing()) this.goToAddress();
     };
     window.addEventListener("popstate", this.onBack, true);
+    this.onLeave = (event) => { if (this.data.has_drafts || isGridChanged()) event.preventDefault(); };
+    window.addEventListener("beforeunload", this.onLeave);
     this.takeEarlyFiles();
     this.dialogObserver = new MutationObserver((changes) => {
       if (changes.some((each) => [...each.removedNodes].some(isDialog))) this.giveBackFocus();
@@ -203,6 +207,7 @@ class Composer {
     clearTimeout(this.tellingAgain);
     this.sayAway(false);
     window.removeEventListener("popstate", this.onBack, true);
+    window.removeEventListener("beforeunload", this.onLeave);
     for (const [event, listener] of Object.entries(this.listeners ?? {})) document.removeEventListener(event, listener, true);
     this.endObserver?.disconnect();
     this.letGo?.();
@@ -212,6 +217,7 @@ class Composer {
   /* Files come in */
 
   onPaste(event) {
+    noteGrid(event);
     const files = [...(event.clipboardData?.files ?? [])];
     if (!files.length || !this.data.can_ask || !this.data.is_shown || window.qvlMeansText?.(event, this.text)) return; // a loader from before has no such rule
     event.preventDefault();
@@ -441,7 +447,8 @@ class Composer {
 
   onKey(event) {
     if (event.isComposing || event.keyCode === 229) return; // Enter chooses a word while Chinese is typed
-    if (event.key === "Enter" && !event.shiftKey) {
+    const isLineEnd = event.shiftKey || (isTouched() && !event.ctrlKey && !event.metaKey);
+    if (event.key === "Enter" && !isLineEnd) {
       event.preventDefault();
       this.send();
     } else if (event.key === "Escape") {
@@ -456,16 +463,25 @@ class Composer {
 
   onEscape(event) {
     event.stopPropagation();
-    if (store.isWaiting || store.unheard.some(isHeldClick)) {
-      store.isWaiting = false;
-      store.unheard = store.unheard.filter((each) => !isHeldClick(each));
+    if (this.holdsBack()) {
+      this.giveUp();
     } else if (this.text.value || store.chips.some((chip) => chip.state === "refused")) {
       store.text = this.text.value = "";
       store.chips = store.chips.filter((chip) => chip.state !== "refused");
       this.keep();
     } else {
-      document.querySelector('[class*="st-key-stop-"] button:not([disabled])')?.click();
+      stopAnswer();
     }
+    this.refresh();
+  }
+
+  holdsBack() {
+    return store.isWaiting || store.unheard.some(isHeldClick);
+  }
+
+  giveUp() {
+    store.isWaiting = false;
+    store.unheard = store.unheard.filter((each) => !isHeldClick(each));
     this.refresh();
   }
 
@@ -823,6 +839,7 @@ class Composer {
     const before = this.clicked;
     this.clicked = button;
     if (!button) return;
+    if (button.matches('[data-testid="stElementToolbarButton"] *')) noteGrid(event); // one of them takes out rows
     if (!button.dataset.act) {
       // The second click of two: what it decides is decided, and where the page was drawn anew, what lies under it now was not meant.
       if (event.detail > 1 && ((before && !before.isConnected) || button.matches('[data-testid^="stBaseButton-primary"]'))) swallow(event);
@@ -863,12 +880,18 @@ class Composer {
   /* A button in a dialog loses the focus while its file is made; then Escape is heard by nobody. */
   onPageKey(event) {
     noteFocus();
+    if (["Delete", "Backspace"].includes(event.key) || (event.key.length === 1 && !event.ctrlKey && !event.metaKey)) noteGrid(event);
     // A key that is held a little too long must not decide what comes next, too.
     if (event.repeat && event.key === "Enter" && !event.composedPath()[0].matches?.("textarea")) return swallow(event);
-    if (event.key !== "Escape" || document.activeElement !== document.body || !event.isTrusted) return;
-    const dialog = document.querySelector('[data-testid="stDialog"] [role="dialog"]');
-    dialog?.focus();
-    return dialog?.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", code: "Escape", bubbles: true, cancelable: true }));
+    if (event.key !== "Escape" || event.repeat || !event.isTrusted) return;
+    const dialog = document.activeElement === document.body && document.querySelector('[data-testid="stDialog"] [role="dialog"]');
+    if (dialog) {
+      dialog.focus();
+      dialog.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", code: "Escape", bubbles: true, cancelable: true }));
+    } else if (isForNobody(event)) {
+      if (this.holdsBack()) this.giveUp(); // what is typed stays: one may have left it alone for a while
+      else stopAnswer();
+    }
   }
 
   async copy(button) {
@@ -1014,6 +1037,11 @@ class Composer {
   }
 }
 
+/* Whether one types on the screen: such a keyboard has no Shift and Enter, so Enter alone begins a line there, and the button sends. */
+function isTouched() {
+  return matchMedia("(pointer: coarse)").matches;
+}
+
 /* What a browser takes long for and nobody waits for. */
 function whenIdle(act) {
   if (window.requestIdleCallback) requestIdleCallback(act, { timeout: 300 });
@@ -1094,6 +1122,34 @@ function focusedDeep() {
 function noteFocus() {
   const at = focusedDeep();
   if (at && at !== document.body && !at.closest('[data-testid="stDialog"], dialog, [popover]')) store.focused = { at, root: at.getRootNode() };
+}
+
+/* What is changed in the cells of a table stays in Streamlit's own part of the page until it is saved, and goes with it. It is drawn
+ * on a canvas; a cell that is typed in lies above the page. */
+function noteGrid(event) {
+  const grid = document.querySelector(EDITED_GRID);
+  const isInIt = grid && event.composedPath().some((each) => each === grid || each.id === "portal");
+  if (isInIt) store.grid = grid;
+}
+
+function isGridChanged() {
+  return Boolean(store.grid?.isConnected && store.grid.matches(EDITED_GRID));
+}
+
+function stopAnswer() {
+  document.querySelector('[class*="st-key-stop-"] button:not([disabled])')?.click();
+}
+
+const EDITED_GRID = '[class*="st-key-looked-at-"] [data-testid="stDataFrame"]';
+const OPEN_ABOVE = '[data-testid="stDialog"], [data-testid="stPopoverBody"], dialog[open], [role="menu"], [role="listbox"]';
+const HAVE_KEYS = 'dialog, [popover], [data-testid="stElementToolbar"], [class*="st-key-looked-at-"], [class*="st-key-picture-"]';
+
+/* Whether Escape would do nothing where the focus is: as after a click into the list of conversations, or on the page. */
+function isForNobody(event) {
+  const path = event.composedPath().filter((each) => each.matches);
+  const isIdle = path[0].matches("body, main, section, nav, button, a, [data-testid]:not(input, textarea, canvas)");
+  const root = path[0].getRootNode();
+  return isIdle && !root.querySelector(":popover-open") && !document.querySelector(OPEN_ABOVE) && !path.some((each) => each.matches(HAVE_KEYS));
 }
 
 function isDialog(each) {
