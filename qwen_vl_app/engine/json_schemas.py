@@ -6,7 +6,7 @@ Knows the names of JSON Schema's rules and the values that they are about. Does 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from qwen_vl_app.chat import JsonValue
@@ -48,14 +48,20 @@ def _both_properties(left: Schema, right: Schema) -> Schema:
     return both | {name: each for name, each in right.items() if name not in left}
 
 
+def _both_values(left: Sequence[Any], right: Sequence[Any]) -> list[Any]:
+    """Return the values in both, as the first has them."""
+    there = set(map(likeness, right))
+    return [each for each in left if likeness(each) in there]
+
+
 MERGES: Mapping[str, Callable[[Any, Any], Any]] = {
     **dict.fromkeys(("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"), max),
     **dict.fromkeys(("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"), min),
     **dict.fromkeys(("items", "additionalProperties", "propertyNames"), lambda left, right: {"allOf": [left, right]}),
     "type": _both_types,
-    "required": lambda left, right: [*left, *(name for name in right if name not in left)],
+    "required": lambda left, right: list(dict.fromkeys([*left, *right])),
     "properties": _both_properties,
-    "enum": lambda left, right: [each for each in left if any(is_equal(each, other) for other in right)],
+    "enum": _both_values,
     "anyOf": lambda left, right: [{"allOf": [one, other]} for one in left for other in right],
 }
 """How one rule that stands in two schemas becomes one that says both."""
@@ -104,7 +110,7 @@ def are_apart(one: Any, other: Any, kinds: tuple[str, ...] | None, other_kinds: 
             return True
     values, other_values = values_of(one), values_of(other)
     if values is not None and other_values is not None:
-        return not any(is_equal(left, right) for left in values for right in other_values)
+        return set(map(likeness, values)).isdisjoint(map(likeness, other_values))
     if not isinstance(one.get("properties"), dict) or not isinstance(other.get("properties"), dict):
         return False
     shared = set(one.get("required") or ()) & set(other.get("required") or ())
@@ -124,6 +130,15 @@ def values_of(schema: Schema) -> list[Any] | None:
 def is_equal(left: Any, right: Any) -> bool:
     """Return whether two values are the same in JSON, where true is not 1."""
     return isinstance(left, bool) == isinstance(right, bool) and bool(left == right)
+
+
+def likeness(value: Any) -> Hashable:
+    """Return what two values have in common exactly where they are the same in JSON: of long lists, no pair need be compared."""
+    if isinstance(value, list):
+        return (list, *map(likeness, value))
+    if isinstance(value, dict):
+        return (dict, frozenset((name, likeness(each)) for name, each in value.items()))
+    return (type(value), value) if isinstance(value, bool) else value
 
 
 def is_of(value: JsonValue, name: str) -> bool:
