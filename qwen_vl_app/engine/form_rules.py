@@ -298,20 +298,21 @@ class _Rewriting:
     def string(self, flat: Schema) -> Schema:
         least, most = self.counts(flat, "minLength", "maxLength")
         form = flat.get("format")
+        form = form if isinstance(form, str) and form in FORMATS else None
         pattern = None
         if isinstance(flat.get("pattern"), str):
             pattern = self.expression(flat["pattern"])
             if pattern is None:
                 self.relaxed.add("pattern")
-        if pattern is None and form in FORMATS and not self.may_weigh(FORMATS[form]):
+        if pattern is None and form is not None and not self.may_weigh(FORMATS[form]):
             self.relaxed.add("format")
             form = None
-        if pattern is not None or form in FORMATS:
+        if pattern is not None or form is not None:
             if "minLength" in flat or "maxLength" in flat:
                 self.relaxed.update(flat.keys() & {"minLength", "maxLength"})
             if pattern is None:
                 return {"type": "string", "format": form}
-            if form in FORMATS:
+            if form is not None:
                 self.relaxed.add("format")
             return {"type": "string", "pattern": pattern}
         if not least and not most:
