@@ -63,6 +63,8 @@ _LASTING = re.compile(
     r"(?:\b(?:for|lasts?|lasting|takes?|took|every|within|about every|after another)|持续|长达|每|共|总长)\s{0,2}$",
     re.I,
 )
+_MOST_BEFORE = 40
+"""More characters than the longest of these has."""
 _AROUND = " \t\r\n-–—*•·:：,，;；.。()[]<>【】#|\"'`"
 _FILLER = re.compile(r"^(?:from|between|从|在|于)\b|^(?:from|at|从|在)$", re.I)
 
@@ -85,12 +87,17 @@ def times_in(line: str, *, seconds: float) -> Iterator[tuple[int, int, float]]:
     """
     for match in _TIMES.finditer(line):
         inside = _within(Moment(*_span(match), ""), seconds)
-        if inside is None or _LASTING.search(line[: match.start()]):
+        if inside is None or _is_duration(line, match.start()):
             continue
         start, end = match.span()
         if any(mark in match.group() for mark in "[]()<>【】"):
             end = max(match.end(name) for name in _FIRST if match.end(name) != -1)
         yield start, end, inside.start_s
+
+
+def _is_duration(line: str, at: int) -> bool:
+    """Return whether the words before a time make it a duration; only the last ones are looked at, for there may be many times."""
+    return _LASTING.search(line[max(0, at - _MOST_BEFORE) : at]) is not None
 
 
 def _unique(moments: Iterator[Moment], seconds: float) -> Iterator[Moment]:
@@ -118,7 +125,7 @@ def _within(moment: Moment, seconds: float) -> Moment | None:
 
 def _of_text(text: str) -> Iterator[Moment]:
     for line in text.splitlines():
-        matches = [match for match in _TIMES.finditer(line) if not _LASTING.search(line[: match.start()])]
+        matches = [match for match in _TIMES.finditer(line) if not _is_duration(line, match.start())]
         for number, match in enumerate(matches):
             # What stands behind a time belongs to it, up to the next; the first may have its words before it.
             behind = line[match.end() : matches[number + 1].start() if number + 1 < len(matches) else len(line)]

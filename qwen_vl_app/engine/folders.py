@@ -279,7 +279,8 @@ def chat_template_of(folder: Path) -> str | None:
 def read_json(file: Path, *, model: str) -> dict[str, Any]:
     """Return a JSON object from a model's folder. Raises ModelFolderError where it is missing, too large or malformed."""
     try:
-        if file.stat().st_size > MAX_JSON_BYTES:
+        # Of a pipe or a device the size is 0, and reading it has no end.
+        if file.stat().st_size > MAX_JSON_BYTES or not file.is_file():
             raise ModelFolderError("engine.folder.bad_file", model=model, file=file.name)
         value = json.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:

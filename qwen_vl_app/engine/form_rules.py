@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from qwen_vl_app.engine.form_patterns import grammar_pattern, length_pattern
+from qwen_vl_app.engine.form_patterns import grammar_pattern, length_pattern, weight_of
 from qwen_vl_app.engine.json_schemas import (
     MERGES,
     RULES,
@@ -35,12 +35,21 @@ MOST_PARTS = 5000
 """Schemas within a schema, those that references and combinations multiply included."""
 MOST_OPTIONAL = 64
 """Properties of one object that may be missing: the grammar grows with the square of their number."""
+MOST_COMPARED = 5_000_000
+"""Characters of options that are looked at to see whether two of them are apart, each one beside every other."""
 DEEPEST = 60
 MOST_REPEATED = 100_000
 """The largest count of signs or items that is enforced; no answer comes near it."""
 WIDEST_INTEGER = 2**62
 FINEST_DECIMALS = 6
-FORMATS = frozenset({"date", "time", "date-time", "duration", "email", "uuid", "ipv4", "ipv6", "hostname", "uri"})
+COARSEST_STEP = 1000
+MOST_WEIGHT = 3000
+"""About how many milliseconds a grammar's expressions and steps may take to be made ready, while everybody waits for the
+model. What comes after that is not enforced."""
+FORMATS: Mapping[str, int] = {
+    "date": 2, "time": 2, "date-time": 2, "duration": 5, "email": 20, "uuid": 2, "ipv4": 2, "ipv6": 5, "hostname": 12, "uri": 30,
+}  # fmt: skip
+"""What each one weighs."""
 _RESTS: Mapping[str, frozenset[str]] = {
     "items": frozenset({"prefixItems"}),
     "additionalProperties": frozenset({"properties", "patternProperties"}),
@@ -97,6 +106,10 @@ class _Rewriting:
         self.names: dict[str, str] = {}
         """By the reference's target, what it is called here."""
         self.parts = 0
+        self.compared = 0
+        self.weight = 0
+        self.step = 1
+        """What all steps of integers have in common: side by side, they become one automaton of so many states."""
 
     def whole(self) -> FormRules:
         try:
@@ -111,8 +124,8 @@ class _Rewriting:
         return FormRules(text, tuple(sorted(self.relaxed)))
 
     def part(self, schema: Any, depth: int) -> Schema:
-        self.parts += 1
-        if self.parts > MOST_PARTS or depth > DEEPEST:
+        self.count()
+        if depth > DEEPEST:
             raise UnenforceableError("schema")
         if schema is False:
             raise _NothingFitsError
@@ -134,6 +147,23 @@ class _Rewriting:
             self.relaxed.update(flat.keys() & RULES - {"required"})
             return {}
         return _any_of([found for name in names if (found := self.typed(flat, name, depth)) is not None])
+
+    def count(self, more: int = 1) -> None:
+        """Take note of parts before there are any of them. Raises UnenforceableError where there are too many."""
+        self.parts += more
+        if self.parts > MOST_PARTS:
+            raise UnenforceableError("schema")
+
+    def may_weigh(self, weight: int) -> bool:
+        """Return whether a rule of such a weight is enforced, and take note of it where it is."""
+        is_light = self.weight + weight <= MOST_WEIGHT
+        self.weight += weight if is_light else 0
+        return is_light
+
+    def expression(self, pattern: Any) -> str | None:
+        """Return what a grammar can hold to in place of an expression; None where there is none, or it weighs too much."""
+        found = grammar_pattern(pattern) if isinstance(pattern, str) else None
+        return found if found is not None and self.may_weigh(weight_of(pattern)) else None
 
     # References and combinations
 
@@ -168,9 +198,7 @@ class _Rewriting:
 
     def flat(self, schema: Any, behind: tuple[str, ...]) -> Any:
         """Return a schema in which a reference beside rules, and everything under `allOf`, is merged into one."""
-        self.parts += 1
-        if self.parts > MOST_PARTS:
-            raise UnenforceableError("schema")
+        self.count()
         if not isinstance(schema, dict):
             return schema is not False and {}
         merged: Any = {key: value for key, value in schema.items() if key not in ("$ref", "allOf")}
@@ -205,6 +233,8 @@ class _Rewriting:
             if key not in merged or merged[key] == value or key in _ANNOTATIONS:
                 merged.setdefault(key, value)
             elif key in MERGES:
+                if key == "anyOf":  # two lists multiply, and a third one multiplies what came of them
+                    self.count(len(merged[key]) * len(value))
                 merged[key] = MERGES[key](merged[key], value)
             else:
                 self.relaxed.add(key)
@@ -223,8 +253,12 @@ class _Rewriting:
         return _any_of(found)
 
     def are_apart(self, options: Sequence[Any]) -> bool:
-        """Return whether it is plain that no value fits two of the options."""
+        """Return whether it is plain that no value fits two of the options; of very many, nothing is plain."""
         flat = [self.flat(each, ()) for each in options]
+        if self.compared <= MOST_COMPARED:
+            self.compared += len(flat) * len(json.dumps(flat))
+        if self.compared > MOST_COMPARED:
+            return False
         kinds = [types_of(each) if isinstance(each, dict) else None for each in flat]
         for at, one in enumerate(flat):
             for other_at in range(at):
@@ -264,17 +298,21 @@ class _Rewriting:
     def string(self, flat: Schema) -> Schema:
         least, most = self.counts(flat, "minLength", "maxLength")
         form = flat.get("format")
+        form = form if isinstance(form, str) and form in FORMATS else None
         pattern = None
         if isinstance(flat.get("pattern"), str):
-            pattern = grammar_pattern(flat["pattern"])
+            pattern = self.expression(flat["pattern"])
             if pattern is None:
                 self.relaxed.add("pattern")
-        if pattern is not None or form in FORMATS:
+        if pattern is None and form is not None and not self.may_weigh(FORMATS[form]):
+            self.relaxed.add("format")
+            form = None
+        if pattern is not None or form is not None:
             if "minLength" in flat or "maxLength" in flat:
                 self.relaxed.update(flat.keys() & {"minLength", "maxLength"})
             if pattern is None:
                 return {"type": "string", "format": form}
-            if form in FORMATS:
+            if form is not None:
                 self.relaxed.add("format")
             return {"type": "string", "pattern": pattern}
         if not least and not most:
@@ -332,7 +370,14 @@ class _Rewriting:
                 del written[key]
         step = flat.get("multipleOf")
         if step is not None:
-            if is_of(step, "integer") and 0 < step <= 1000 and len(written) == 1:
+            if (
+                is_of(step, "integer")
+                and step > 0
+                and len(written) == 1
+                and math.lcm(self.step, int(step)) <= COARSEST_STEP
+                and self.may_weigh(int(step) ** 2 // 5000 + 1)
+            ):
+                self.step = math.lcm(self.step, int(step))
                 written["multipleOf"] = int(step)
             elif step != 1:
                 self.relaxed.add("multipleOf")
@@ -414,7 +459,7 @@ class _Rewriting:
         by_pattern = flat.get("patternProperties")
         if isinstance(by_pattern, dict) and by_pattern:
             self.relaxed.update(flat.keys() & {"propertyNames", "maxProperties"})
-            patterns = {grammar_pattern(name): each for name, each in by_pattern.items()}
+            patterns = {self.expression(name): each for name, each in by_pattern.items()}
             if None in patterns or len(patterns) > 1 or isinstance(more, dict):
                 self.relaxed.add("patternProperties")
                 return {"additionalProperties": {}}
@@ -425,7 +470,7 @@ class _Rewriting:
         found: Schema = {}
         names = flat.get("propertyNames")
         if isinstance(names, dict):
-            pattern = grammar_pattern(names["pattern"]) if isinstance(names.get("pattern"), str) else None
+            pattern = self.expression(names.get("pattern"))
             if pattern is None or len(names.keys() - _ANNOTATIONS - {"type"}) > 1 or more is not None:
                 self.relaxed.add("propertyNames")
             else:

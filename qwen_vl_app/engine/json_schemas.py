@@ -6,7 +6,7 @@ Knows the names of JSON Schema's rules and the values that they are about. Does 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from qwen_vl_app.chat import JsonValue
@@ -49,18 +49,9 @@ def _both_properties(left: Schema, right: Schema) -> Schema:
 
 
 def values_in_both(left: Sequence[Any], right: Sequence[Any]) -> list[Any]:
-    """Return the values of the left that are on the right as well; of thousands, each is looked up and not compared with all."""
-    plain = {(isinstance(each, bool), each) for each in right if not isinstance(each, list | dict)}
-    nested = [each for each in right if isinstance(each, list | dict)]
-    return [
-        each
-        for each in left
-        if (
-            any(is_equal(each, other) for other in nested)
-            if isinstance(each, list | dict)
-            else (isinstance(each, bool), each) in plain
-        )
-    ]
+    """Return the values in both, as the first has them."""
+    there = set(map(likeness, right))
+    return [each for each in left if likeness(each) in there]
 
 
 MERGES: Mapping[str, Callable[[Any, Any], Any]] = {
@@ -68,7 +59,7 @@ MERGES: Mapping[str, Callable[[Any, Any], Any]] = {
     **dict.fromkeys(("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"), min),
     **dict.fromkeys(("items", "additionalProperties", "propertyNames"), lambda left, right: {"allOf": [left, right]}),
     "type": _both_types,
-    "required": lambda left, right: [*left, *(name for name in right if name not in left)],
+    "required": lambda left, right: list(dict.fromkeys([*left, *right])),
     "properties": _both_properties,
     "enum": values_in_both,
     "anyOf": lambda left, right: [{"allOf": [one, other]} for one in left for other in right],
@@ -119,7 +110,7 @@ def are_apart(one: Any, other: Any, kinds: tuple[str, ...] | None, other_kinds: 
             return True
     values, other_values = values_of(one), values_of(other)
     if values is not None and other_values is not None:
-        return not values_in_both(values, other_values)
+        return set(map(likeness, values)).isdisjoint(map(likeness, other_values))
     if not isinstance(one.get("properties"), dict) or not isinstance(other.get("properties"), dict):
         return False
     shared = set(one.get("required") or ()) & set(other.get("required") or ())
@@ -136,9 +127,13 @@ def values_of(schema: Schema) -> list[Any] | None:
     return schema["enum"] if isinstance(schema.get("enum"), list) else None
 
 
-def is_equal(left: Any, right: Any) -> bool:
-    """Return whether two values are the same in JSON, where true is not 1."""
-    return isinstance(left, bool) == isinstance(right, bool) and bool(left == right)
+def likeness(value: Any) -> Hashable:
+    """Return what two values have in common exactly where they are the same in JSON: of long lists, no pair need be compared."""
+    if isinstance(value, list):
+        return (list, *map(likeness, value))
+    if isinstance(value, dict):
+        return (dict, frozenset((name, likeness(each)) for name, each in value.items()))
+    return (type(value), value) if isinstance(value, bool) else value
 
 
 def is_of(value: JsonValue, name: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,3 +92,12 @@ def test_nothing_raises_and_everything_lies_in_the_clip(text: str) -> None:
 def test_where_times_stand_in_a_line(line: str, found: list[tuple[str, float]]) -> None:
     """To be made links of: the words as they stand, and the second that they mean."""
     assert [(line[start:end], second) for start, end, second in times_in(line, seconds=30.0)] == found
+
+
+def test_many_times_in_one_line_are_found_at_once() -> None:
+    """A model that repeats itself writes thousands; the words before each are looked at, and not all of the line."""
+    line = "00:01 " * 8000
+    began = time.thread_time()
+    assert len(list(times_in(line, seconds=60.0))) == 8000
+    assert time.thread_time() - began < 3  # with all of the line, ten and more
+    assert not list(times_in(f"{'word ' * 100}lasting 00:01", seconds=60.0))

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import psutil
@@ -26,6 +27,10 @@ print(reply.status_code)
 """
 
 
+def _row(address: tuple[str, int], process: int | None) -> SimpleNamespace:
+    return SimpleNamespace(laddr=address, pid=process, status=psutil.CONN_ESTABLISHED)
+
+
 def test_a_connection_is_its_programs() -> None:
     """Found by its own end of the connection; an address elsewhere is nobody's here."""
     assert program_behind("192.0.2.7", 4711) is None
@@ -42,7 +47,7 @@ def test_a_connection_is_its_programs() -> None:
 def test_a_connection_without_an_owner_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows says 0 where it does not tell, and Linux nothing: neither is a program of its own."""
     for owner in (0, None):
-        told = SimpleNamespace(laddr=("127.0.0.1", 4712), pid=owner)
+        told = _row(("127.0.0.1", 4712), owner)
         monkeypatch.setattr(psutil, "net_connections", lambda kind, told=told: [told])
         callers._known.clear()
         assert program_behind("127.0.0.1", 4712) is None
@@ -51,7 +56,7 @@ def test_a_connection_without_an_owner_is_nobodys(monkeypatch: pytest.MonkeyPatc
 
 def test_a_connection_that_the_table_lacks_at_first_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The system's table changes while it is read: one that stands can be missing once, and reading can fail."""
-    told = SimpleNamespace(laddr=("127.0.0.1", 4713), pid=4711)
+    told = _row(("127.0.0.1", 4713), 4711)
     tables: list[list[SimpleNamespace] | Exception] = [[], RuntimeError("torn"), [told]]
 
     def listed(kind: str) -> list[SimpleNamespace]:
@@ -73,7 +78,7 @@ def test_a_connection_that_nobody_lists_is_asked_about_again(monkeypatch: pytest
     monkeypatch.setattr(psutil, "net_connections", lambda kind: table)
     callers._known.clear()
     assert program_behind("127.0.0.1", 4714) is None
-    table.append(SimpleNamespace(laddr=("127.0.0.1", 4714), pid=4711))
+    table.append(_row(("127.0.0.1", 4714), 4711))
     assert program_behind("127.0.0.1", 4714) == 4711
 
     def closed(kind: str) -> None:
@@ -86,9 +91,29 @@ def test_a_connection_that_nobody_lists_is_asked_about_again(monkeypatch: pytest
     callers._known.clear()
 
 
+def test_many_connections_at_once_need_few_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would read the whole system's table; a burst of them would leave no thread to anybody else."""
+    looks: list[str] = []
+    begun = threading.Event()
+
+    def listed(kind: str) -> list[SimpleNamespace]:
+        looks.append(kind)
+        begun.wait(10)
+        return [_row(("127.0.0.1", 5000 + at), 4711 if at % 2 else None) for at in range(30)]
+
+    monkeypatch.setattr(psutil, "net_connections", listed)
+    callers._known.clear()
+    with ThreadPoolExecutor(30) as threads:
+        asked = [threads.submit(program_behind, "127.0.0.1", 5000 + at) for at in range(30)]
+        begun.set()
+        assert [each.result(10) for each in asked] == [None, 4711] * 15
+    assert len(looks) == 1
+    callers._known.clear()
+
+
 def test_what_is_known_is_forgotten_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The store of answers has an end."""
-    told = SimpleNamespace(laddr=("127.0.0.1", 1), pid=4711)
+    told = _row(("127.0.0.1", 1), 4711)
     monkeypatch.setattr(psutil, "net_connections", lambda kind: [told])
     callers._known.clear()
     for port in range(callers.MOST_KNOWN + 5):

@@ -270,6 +270,10 @@ def test_a_pipe_among_the_files_is_refused_and_never_read(whole: Path) -> None:
     assert model_files.record(inspect_folder(whole)).problem == Reason(
         "engine.folder.bad_file", model="tiny", file="pipe.json"
     )
+    (whole / "config.json").unlink()
+    os.mkfifo(whole / "config.json")
+    problem = inspect_folder(whole).problem
+    assert problem == Reason("engine.folder.bad_file", model="tiny", file="config.json")
 
 
 def test_a_folder_that_cannot_be_read_is_told_beside_the_others(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from qwen_vl_app.engine.base import FinishedStep, GenerationRequest, Stage, Stag
 from qwen_vl_app.engine.local.engine import LocalEngine
 from qwen_vl_app.engine.local.kv import KVCache
 from qwen_vl_app.engine.local.prefixes import PrefixStore
+from qwen_vl_app.engine.local.tokens import TextTokens
 from qwen_vl_app.errors import InferenceError, ModelError, ModelNotLoadedError, OutOfMemoryError, PromptTooLongError
 from tests.engine.harness import FAMILIES, Pair, ask, never, picture
 
@@ -272,6 +273,26 @@ def test_a_prompt_over_the_context_is_refused_with_its_size(pair: Pair) -> None:
     with pytest.raises(PromptTooLongError) as caught:
         ask(pair.engine, question)
     assert caught.value.facts["limit"] == 4096
+    assert caught.value.facts["picture_tokens"] == 12
+
+
+@pytest.mark.parametrize("words", ["very ", "a", " ", "中\u0301"])
+def test_a_text_of_megabytes_is_refused_by_its_beginning(
+    pair: Pair, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To encode all of it takes minutes and gigabytes, while everybody waits for the model."""
+    read: list[int] = []
+    encode = TextTokens.encode
+
+    def counted(self: TextTokens, text: str) -> list[int]:
+        read.append(len(text))
+        return encode(self, text)
+
+    monkeypatch.setattr(TextTokens, "encode", counted)
+    with pytest.raises(PromptTooLongError) as caught:
+        ask(pair.engine, Message("user", words * 4_000_000, (pair.picture(21),)))
+    assert sum(read) < 400_000
+    assert int(str(caught.value.facts["tokens"])) > 100_000
     assert caught.value.facts["picture_tokens"] == 12
 
 

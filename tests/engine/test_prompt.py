@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from qwen_vl_app.chat import Message
 from qwen_vl_app.engine.families import FAMILIES
+from qwen_vl_app.engine.local import prompt
 from qwen_vl_app.engine.local.prompt import read_frame
 from qwen_vl_app.engine.local.tokens import AnswerText, TextTokens
 from qwen_vl_app.errors import InferenceError
@@ -108,6 +110,16 @@ def test_the_folders_template_decides_the_frame(models_dir: Path, tmp_path: Path
     assert read_frame(tmp_path, family).answer_start == "assistant\n<think>\n"
     (tmp_path / "chat_template.jinja").write_text("{{ undefined.function() }}")
     assert not read_frame(tmp_path, family).is_own
+
+
+def test_a_template_without_an_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes with the model, from anybody; the model would never be loaded."""
+    loops = "".join(f"{{% for {name} in range(99999) %}}" for name in "abcd")
+    (tmp_path / "chat_template.jinja").write_text(f"{loops}{'{% endfor %}' * 4}")
+    monkeypatch.setattr(prompt, "TEMPLATE_S", 0.05)
+    before = sys.gettrace()
+    assert not read_frame(tmp_path, FAMILIES["qwen3_vl"]).is_own
+    assert sys.gettrace() is before
 
 
 def test_a_picture_off_the_grid_is_refused(pair: Pair) -> None:

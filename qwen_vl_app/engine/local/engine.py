@@ -66,6 +66,8 @@ from qwen_vl_app.errors import (
 log = logging.getLogger(__name__)
 
 RESERVED_ANSWER_TOKENS = 256
+CHARACTERS_OF_A_TOKEN = 8
+"""No words have so many on average: a longer prompt is looked into before it is encoded as a whole."""
 
 
 class LocalEngine:
@@ -334,21 +336,23 @@ class LocalEngine:
         return shape.kv_bytes_per_token(budget.dtype_bytes)
 
     def _prompt(self, parts: Parts, messages: tuple[Message, ...], key: str | None) -> Prompt:
+        text, limit = "".join(message.text for message in messages), self._context_tokens()
+        if len(text) > CHARACTERS_OF_A_TOKEN * limit:
+            least, read = parts.tokens.least_count(text, enough=limit)
+            if least >= limit:
+                frame = parts.prompts.build([replace(message, text="") for message in messages])
+                raise _too_long(frame, text_tokens=round(least * len(text) / read), limit=limit)
         return parts.prompts.build(messages, answer_ids=lambda text: self._answers.recall(key, text))
 
     def _room(self, prompt: Prompt) -> int:
+        limit = self._context_tokens()
+        if len(prompt.token_ids) >= limit:
+            raise _too_long(prompt, limit=limit)
+        return limit - len(prompt.token_ids)
+
+    def _context_tokens(self) -> int:
         plan = self._status.plan
-        limit = plan.context_tokens if plan is not None else 0
-        tokens = len(prompt.token_ids)
-        if tokens >= limit:
-            raise PromptTooLongError(
-                "engine.prompt_too_long",
-                tokens=tokens,
-                limit=limit,
-                picture_tokens=prompt.picture_tokens,
-                pictures=sum(not place.offset for place in prompt.pictures),
-            )
-        return limit - tokens
+        return plan.context_tokens if plan is not None else 0
 
     def _encode(
         self,
@@ -398,6 +402,17 @@ class LocalEngine:
 def _passes(image: ImageInput) -> int:
     """Return how often the vision tower looks: once at a picture, once at each pair of a clip's frames."""
     return 1 if image.clip is None else image.clip.pairs
+
+
+def _too_long(prompt: Prompt, *, limit: int, text_tokens: int = 0) -> PromptTooLongError:
+    """Return the refusal of a prompt, or of one without its text, which has about so many tokens."""
+    return PromptTooLongError(
+        "engine.prompt_too_long",
+        tokens=len(prompt.token_ids) + text_tokens,
+        limit=limit,
+        picture_tokens=prompt.picture_tokens,
+        pictures=sum(not place.offset for place in prompt.pictures),
+    )
 
 
 def _told(chosen: Choice, text: str, tokens: TextTokens) -> TokenStep:

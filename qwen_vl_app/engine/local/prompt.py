@@ -7,9 +7,14 @@ how an answer begins). Does not know tensors.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import TypeAlias
 
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -26,6 +31,11 @@ TURN, TURN_END = "<|im_start|>", "<|im_end|>"
 VISION, VISION_END, PICTURE, CLIP = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
 FRAME = (TURN, TURN_END, VISION, VISION_END, PICTURE)
 _PROBE = "probe"
+TEMPLATE_S = 5.0
+"""A template takes some milliseconds."""
+_OF_TEMPLATES = "<template>"
+"""Where the template library says that a template's own lines are from."""
+TraceFunction: TypeAlias = Callable[[FrameType, str, object], "TraceFunction | None"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +84,12 @@ def read_frame(folder: Path, family: Family) -> ChatFrame:
     if template is None:
         return fallback
     try:
-        rendered, _ = render_jinja_template(
-            [[{"role": "user", "content": [{"type": "text", "text": _PROBE}]}]],
-            chat_template=template,
-            add_generation_prompt=True,
-        )
+        with _ending_within(TEMPLATE_S):
+            rendered, _ = render_jinja_template(
+                [[{"role": "user", "content": [{"type": "text", "text": _PROBE}]}]],
+                chat_template=template,
+                add_generation_prompt=True,
+            )
         before, after = rendered[0].split(f"{TURN}user\n{_PROBE}{TURN_END}\n")
     except Exception as error:  # noqa: BLE001 - a template is a program of the folder's author and may fail in any way
         log.warning("the model's chat template could not be used: %s", type(error).__name__)
@@ -90,6 +101,26 @@ def read_frame(folder: Path, family: Family) -> ChatFrame:
         return fallback
     system = before.removeprefix(opening).removesuffix(closing) if before else None
     return ChatFrame(system, after.removeprefix(TURN), is_own=True)
+
+
+@contextmanager
+def _ending_within(seconds: float) -> Iterator[None]:
+    """Let a template of this thread run for so long: its loops may have no end. Raises TimeoutError in the template."""
+    deadline = time.monotonic() + seconds
+
+    def look(frame: FrameType, _event: str, _fact: object) -> TraceFunction | None:
+        if frame.f_code.co_filename != _OF_TEMPLATES:
+            return None
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        return look
+
+    before = sys.gettrace()
+    sys.settrace(look)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
 
 
 class PromptBuilder:

@@ -14,6 +14,10 @@ from tokenizers import Tokenizer
 
 from qwen_vl_app.errors import ModelFolderError
 
+_PIECE_CHARS = 2**16
+_MOST_BY_CUTTING = 32
+"""Tokens that there may be more of because a text was cut, in a word for instance."""
+
 
 class TextTokens:
     """Encodes text without control tokens, and gives each token's bytes.
@@ -47,6 +51,18 @@ class TextTokens:
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text; what looks like a control token in it is taken as the characters it is."""
         return list(self._plain.encode(text, add_special_tokens=False).ids)
+
+    def least_count(self, text: str, *, enough: int) -> tuple[int, int]:
+        """Return how many tokens a text has at least and how many of its characters were read, no more than shows `enough`.
+
+        To encode a text of megabytes takes minutes and gigabytes; that it is too long is known from its beginning.
+        """
+        count = read = 0
+        while read < len(text) and count < enough:
+            piece = len(self.encode(text[read : read + _PIECE_CHARS]))
+            count += max(0, piece - _MOST_BY_CUTTING)
+            read += _PIECE_CHARS
+        return count, min(read, len(text))
 
     def bytes_of(self, token: int) -> bytes:
         """Return what a token adds to the answer; nothing for control tokens and for the padding of the vocabulary."""
