@@ -8,6 +8,7 @@ from qwen_vl_app.answers.coco import to_coco
 from qwen_vl_app.answers.code import PAGES, CodeBlock, code_blocks, ending_of, page_of, parts_of
 from qwen_vl_app.answers.confidence import ValueScore, confidence_of, sureness, value_scores
 from qwen_vl_app.answers.exports import (
+    names_beside,
     regions_as_answer,
     regions_to_json,
     to_csv,
@@ -47,6 +48,7 @@ __all__ = [
     "ending_of",
     "is_schema",
     "joined_answers",
+    "names_beside",
     "nullable_schema",
     "page_of",
     "parse_answer",

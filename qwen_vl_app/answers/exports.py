@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from qwen_vl_app.chat import CoordinateSpace, JsonValue, Region, Size, Table
 
@@ -96,6 +96,22 @@ def unique_names(columns: Sequence[str]) -> tuple[str, ...]:
         name = column or str(at)
         names.append(name if name not in names else f"{name} ({at})")
     return tuple(names)
+
+
+def names_beside(names: Iterable[str], own: Iterable[str]) -> tuple[str, ...]:
+    """Return names of columns that stand beside a table's own: what is called like one of those, or like another, gets a number.
+
+    A program that takes a value by its column's name would get the other one.
+    """
+    taken, free = set(own), []
+    for name in names:
+        told, number = name or "?", 1
+        while told in taken:
+            number += 1
+            told = f"{name or '?'} ({number})"
+        taken.add(told)
+        free.append(told)
+    return tuple(free)
 
 
 def as_cell(value: JsonValue) -> str:

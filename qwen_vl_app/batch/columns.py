@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from qwen_vl_app.answers import regions_to_json
+from qwen_vl_app.answers import names_beside, regions_to_json
 from qwen_vl_app.batch.rounds import RoundRow
 from qwen_vl_app.batch.rows import BatchRow
 from qwen_vl_app.chat import FinishReason, JsonValue
@@ -27,8 +27,8 @@ class Column:
     cell: Callable[[BatchRow], str | int | float | None]
 
 
-def _field(name: str) -> Column:
-    return Column(name, lambda row: simple_fields(row).get(name))
+def _field(name: str, title: str) -> Column:
+    return Column(title, lambda row: simple_fields(row).get(name))
 
 
 def field_names(rows: Iterable[BatchRow]) -> tuple[str, ...]:
@@ -64,16 +64,15 @@ def _packed(value: JsonValue) -> str:
 
 
 def columns_of(fields: Iterable[str], language: Language) -> tuple[Column, ...]:
-    """Return the columns of a run whose answers have these fields."""
-    told: list[Column] = [
+    """Return the columns of a run whose answers have these fields. No two have one title: plates have a "Model" of their own."""
+    front: list[Column] = [
         Column(t("batch.column.file", language), lambda row: text(row.name)),
         Column(t("batch.column.page", language), lambda row: row.page + 1),
         Column(t("batch.column.question", language), lambda row: text(row.question)),
         Column(t("batch.column.outcome", language), lambda row: outcome_text(row, language)),
         Column(t("batch.column.answer", language), lambda row: text(row.answer.text) if row.answer else ""),
     ]
-    told += [_field(name) for name in fields]
-    told += [
+    back: list[Column] = [
         Column(t("batch.column.boxes", language), _boxes),
         Column(t("batch.column.confidence", language), _confidence),
         Column(t("batch.column.notes", language), lambda row: notes_text(row, language)),
@@ -86,7 +85,9 @@ def columns_of(fields: Iterable[str], language: Language) -> tuple[Column, ...]:
         Column(t("batch.column.finished_at", language), lambda row: row.finished_at.isoformat(timespec="seconds")),
         Column(t("batch.column.content_hash", language), lambda row: row.content_hash),
     ]
-    return tuple(told)
+    own = (t("batch.column.picture", language), *(column.title for column in (*front, *back)))
+    names = tuple(fields)
+    return (*front, *map(_field, names, names_beside(names, own)), *back)
 
 
 def outcome_text(row: BatchRow, language: Language) -> str:

@@ -22,6 +22,8 @@ from qwen_vl_app.own_files import make_folder, write_new
 
 THUMBNAILS_NAME = "thumbnails"
 _DOCUMENTS = frozenset({"PDF", "TIFF"})
+_SEEN_AGAIN = ("batch.file.changing", "batch.file.gone", "batch.folder.gone")
+"""What a watched folder may do to a file, or to itself, for a while."""
 
 
 @dataclass(slots=True)
@@ -80,8 +82,10 @@ class Pictures:
             try:
                 as_is, data = source.read(found.name, max_bytes=self._assistant.settings.max_upload_mb * 2**20)
             except BatchError as error:
-                if self._plan.is_watching and error.code in ("batch.file.changing", "batch.file.gone"):
+                if self._plan.is_watching and error.code in _SEEN_AGAIN:
                     continue  # the next look sees what became of it
+                if error.code == "batch.folder.gone":  # a row for every file would tell nobody
+                    raise
                 self._given_up.add(found)
                 self._book.write(BatchRow(found.name, RowOutcome.FAILED, now(), error=error.reason))
                 self._book.count_file()

@@ -69,6 +69,12 @@ class BatchProgress:
     why: Reason | None = None
     """Why so many; None before anything was asked."""
 
+    @property
+    def has_found_nothing(self) -> bool:
+        """True where a run is over, and there was nothing to do."""
+        rows = self.answered + self.failed + self.duplicates + self.skipped
+        return self.state is RunState.FINISHED and not self.total and not rows
+
 
 class Pace:
     """Measures files per second. Any thread; `clock` is monotonic seconds."""

@@ -63,6 +63,7 @@ class SourceFolder:
             raise UsageError("batch.folder.missing", name=folder.name) from error
         if not self.path.is_dir():
             raise UsageError("batch.folder.not_a_folder", name=folder.name)
+        self._disk = self._disk_now()
 
     def holds(self, path: Path) -> bool:
         """True where a path, its links followed, lies in the folder or is the folder."""
@@ -74,6 +75,7 @@ class SourceFolder:
 
     def find(self, *, is_recursive: bool) -> Listing:
         """Return the pictures. Raises BatchError `batch.folder.gone` where the folder cannot be read now."""
+        self._disk = self._disk_now()
         files: list[FoundFile] = []
         passed_over: list[tuple[str, Reason]] = []
         waiting = [""]
@@ -115,7 +117,7 @@ class SourceFolder:
     def read(self, name: str, *, max_bytes: int) -> tuple[FoundFile, bytes]:
         """Return a file as it is now and its bytes, at most `max_bytes` of them.
 
-        Raises BatchError with `batch.file.outside`, `.gone`, `.link`, `.not_regular`, `.too_large`, `.changing` (it grew,
+        Raises BatchError `batch.folder.gone` where the folder was taken away, or its disk, and with `batch.file.outside`, `.gone`, `.link`, `.not_regular`, `.too_large`, `.changing` (it grew,
         shrank or was written while it was read) or `.unreadable`.
         """
         parts = _parts_below(name)
@@ -131,14 +133,26 @@ class SourceFolder:
                 after = os.fstat(descriptor)
             finally:
                 os.close(descriptor)
-        except FileNotFoundError as error:
-            raise BatchError("batch.file.gone") from error
-        except (OSError, ValueError) as error:  # ValueError: a NUL within the name
+        except OSError as error:
+            if self._disk is None or self._disk_now() != self._disk:
+                raise BatchError("batch.folder.gone", name=self.path.name) from error
+            code = "batch.file.gone" if isinstance(error, FileNotFoundError) else "batch.file.unreadable"
+            raise BatchError(code) from error
+        except ValueError as error:  # a NUL within the name
             raise BatchError("batch.file.unreadable") from error
         is_same = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
         if not is_same or len(data) != before.st_size:
             raise BatchError("batch.file.changing")
         return FoundFile(name, before.st_size, before.st_mtime_ns), data
+
+    def _disk_now(self) -> int | None:
+        """Return which disk the folder is on; None where it cannot be read. Without its disk, an empty folder is in its place."""
+        try:
+            with os.scandir(self.path) as entries:
+                next(entries, None)
+            return self.path.stat().st_dev
+        except OSError:
+            return None
 
     if sys.platform == "win32":
 

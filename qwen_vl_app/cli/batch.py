@@ -256,6 +256,8 @@ def _tell(terminal: Terminal, progress: BatchProgress) -> int:
         terminal.line(terminal.say("cli.batch.ended", state=state, **counts))
     if progress.error is not None:
         terminal.note(progress.error)
+    if progress.has_found_nothing:
+        terminal.note(Reason("batch.folder.nothing_found"))
     if progress.state.is_resumable:
         terminal.note(Reason("cli.batch.resume_with", run=progress.run_id))
     if progress.state in (RunState.STOPPED, RunState.INTERRUPTED):

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from qwen_vl_app.answers import names_beside
 from qwen_vl_app.chat import JsonValue
 from qwen_vl_app.forms.fields import shown_names
 from qwen_vl_app.forms.filled import LookOutcome
@@ -189,14 +190,11 @@ def form_row(judged: JudgedForm, columns: Sequence[FormColumn], language: Langua
 
 
 def row_titles(columns: Sequence[FormColumn], language: Language) -> tuple[str, ...]:
-    """Return the titles over `form_row`."""
+    """Return the titles over `form_row`; no two are one: plates have a "Model" of their own."""
     front = ("picture", "page", "template", "state")
     back = ("confidence", "reviewed_by", "reviewed_at", "model", "filled_at", "sha256")
-    return (
-        *(t(f"forms.column.{name}", language) for name in front),
-        *(column.title for column in columns),
-        *(t(f"forms.column.{name}", language) for name in back),
-    )
+    before, after = ([t(f"forms.column.{name}", language) for name in names] for names in (front, back))
+    return (*before, *names_beside([column.title for column in columns], (*before, *after)), *after)
 
 
 def moment(at: datetime) -> str:

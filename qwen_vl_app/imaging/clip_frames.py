@@ -9,6 +9,7 @@ the app's tree, or a MemoryError.
 from __future__ import annotations
 
 import io
+import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from typing import Any, NoReturn
 import av
 import av.error
 import av.stream
+from av.sidedata.sidedata import Type as SideData
+from av.video.reformatter import ColorTrc
 from PIL import Image
 
 from qwen_vl_app.chat import Size
@@ -27,6 +30,7 @@ from qwen_vl_app.errors import ImageTooLargeError, Reason, UnreadableImageError
 from qwen_vl_app.imaging.clip_formats import sniff_clip
 from qwen_vl_app.imaging.clips import ClipLimits
 from qwen_vl_app.imaging.limits import check_shape
+from qwen_vl_app.imaging.wide_light import WideLight, to_screen
 
 MOST_PACKETS = 400_000
 """An hour at a hundred frames a second."""
@@ -35,8 +39,22 @@ DECODER_THREADS = 4
 SHORT_OF_S, SHORT_OF_SHARE = 1.0, 0.1
 """How much of the length in its header a clip may lack before that is worth telling."""
 _DEMUXERS = {"MP4": "mov", "MOV": "mov", "WEBM": "matroska", "MKV": "matroska", "AVI": "avi"}
-_TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
-"""What undoes a rotation, given counter-clockwise as the library tells it."""
+_STRAIGHT = {
+    (-1, -1): Image.Transpose.ROTATE_180,
+    (-1, 1): Image.Transpose.FLIP_LEFT_RIGHT,
+    (1, -1): Image.Transpose.FLIP_TOP_BOTTOM,
+}
+"""What a display matrix does that leaves rows rows, by the signs that it gives across and down."""
+_CROSSED = {
+    (1, 1): Image.Transpose.TRANSPOSE,
+    (1, -1): Image.Transpose.ROTATE_270,
+    (-1, 1): Image.Transpose.ROTATE_90,
+    (-1, -1): Image.Transpose.TRANSVERSE,
+}
+"""What one does that makes rows columns: by the sign that it gives down what was across, and across what was down."""
+_CLEARLY = 50
+"""How many times more a matrix has to go one way than the other: a clip that is shown askew stays as it was stored."""
+_WIDE_LIGHT = {ColorTrc.SMPTE2084: WideLight.PQ, ColorTrc.ARIB_STD_B67: WideLight.HLG}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +72,7 @@ class OpenedClip:
     keys: tuple[int, ...]
     start: Fraction
     time_base: Fraction
-    rotation: int
+    turn: Image.Transpose | None
     notes: tuple[Reason, ...]
     data: bytes = field(repr=False)
 
@@ -78,7 +96,7 @@ def open_clip(data: bytes, *, limits: ClipLimits) -> OpenedClip:
         limits.check_seconds(told_s)
         context = stream.codec_context
         _check_frame(context.width, context.height, kind, limits)
-        times, keys, last_length = _scan(container, stream, limits)
+        times, keys, last_length, end_s = _scan(container, stream, limits)
         base = stream.time_base
         start = Fraction(container.start_time or 0, av.time_base)
     if not times:
@@ -87,15 +105,12 @@ def open_clip(data: bytes, *, limits: ClipLimits) -> OpenedClip:
     limits.check_seconds(seconds)
     first = _first_frame(data, kind, limits)
     notes = []
-    if told_s - seconds > max(SHORT_OF_S, SHORT_OF_SHARE * told_s):
-        notes.append(Reason("clip.ends_early", told=told_s, length=seconds))
-    rotation = int(first.rotation) % 360
-    rotation = rotation if rotation in _TURNS else 0
-    if rotation:
+    there_s = max(seconds, end_s - float(start))  # sound may go on behind the last frame
+    if told_s - there_s > max(SHORT_OF_S, SHORT_OF_SHARE * told_s):
+        notes.append(Reason("clip.ends_early", told=told_s, length=there_s))
+    if first.turn not in (None, Image.Transpose.FLIP_LEFT_RIGHT):
         notes.append(Reason("clip.turned_upright"))
-    size = _square(first.width, first.height, stream_ratio=first.ratio)
-    if rotation in (90, 270):
-        size = Size(size.height, size.width)
+    size = _lying(_square(first.width, first.height, stream_ratio=first.ratio), first.turn)
     check_shape(size.width, size.height)
     return OpenedClip(
         format=kind,
@@ -105,7 +120,7 @@ def open_clip(data: bytes, *, limits: ClipLimits) -> OpenedClip:
         keys=tuple(keys),
         start=start,
         time_base=base,
-        rotation=rotation,
+        turn=first.turn,
         notes=tuple(notes),
         data=data,
     )
@@ -117,7 +132,7 @@ def read_frames(clip: OpenedClip, count: int, size: Size) -> Iterator[SeenFrame]
     Raises MemoryError.
     """
     wanted = spread(clip.ticks, count)
-    turned = Size(size.height, size.width) if clip.rotation in (90, 270) else size
+    stored = _lying(size, clip.turn)
     with _opened(clip.data, clip.format) as (container, stream):
         frames = _decoded(container, stream, [tick for tick, _ in wanted], clip.keys)
         held: SeenFrame | None = None
@@ -128,9 +143,12 @@ def read_frames(clip: OpenedClip, count: int, size: Size) -> Iterator[SeenFrame]
                 if found is None:
                     return
                 held_tick = _tick_of(found)
-                image = found.to_image(width=turned.width, height=turned.height, interpolation="BICUBIC")
-                if clip.rotation:
-                    image = image.transpose(_TURNS[clip.rotation])
+                image = found.to_image(width=stored.width, height=stored.height, interpolation="BICUBIC")
+                wide = _WIDE_LIGHT.get(found.color_trc)
+                if wide is not None:
+                    image = to_screen(image, wide)
+                if clip.turn is not None:
+                    image = image.transpose(clip.turn)
                 held = SeenFrame(0.0, image)
             assert held is not None  # noqa: S101 - found above, or by the time before
             # A frame that stands for long is seen at the wanted time; one that is damaged is seen when the next one comes.
@@ -168,7 +186,7 @@ def _opened(data: bytes, kind: str) -> Iterator[tuple[Any, Any]]:
             streams = [each for each in container.streams.video if not _is_cover(each)]
             if not streams:
                 raise UnreadableImageError("clip.no_video", format=kind)
-            stream = streams[0]
+            stream = next((each for each in streams if each.disposition & av.stream.Disposition.default), streams[0])
             stream.codec_context.thread_type = "AUTO"
             stream.codec_context.thread_count = DECODER_THREADS
             yield container, stream
@@ -193,7 +211,12 @@ def _told_seconds(container: Any, stream: Any) -> float:
     """Return the length in the header; 0 where it has none."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    return float(container.duration / av.time_base) if container.duration else 0.0
+    # MKV and WEBM tell the time of the end, which counts from 0 where the clip was cut out of a longer one.
+    return (
+        max(0.0, float((container.duration - max(0, container.start_time or 0)) / av.time_base))
+        if container.duration
+        else 0.0
+    )
 
 
 def _check_frame(width: int, height: int, kind: str, limits: ClipLimits) -> None:
@@ -203,15 +226,21 @@ def _check_frame(width: int, height: int, kind: str, limits: ClipLimits) -> None
         )
 
 
-def _scan(container: Any, stream: Any, limits: ClipLimits) -> tuple[list[int], list[int], int]:
-    """Return the times of all frames and of the key frames, ascending, and how long the last one is shown, in ticks."""
+def _scan(container: Any, stream: Any, limits: ClipLimits) -> tuple[list[int], list[int], int, float]:
+    """Return the times of all frames and of the key frames, ascending, and how long the last one is shown, in ticks; and the
+    second at which everything ends, sound as well.
+    """
     times: set[int] = set()
     keys: set[int] = set()
     count, last, last_length = 0, 0, 0
+    end_s = 0.0
     try:
-        for packet in container.demux(stream):
+        for packet in container.demux():
             tick = packet.dts if packet.pts is None else packet.pts
             if tick is None or packet.is_discard or not packet.size:
+                continue
+            end_s = max(end_s, float((tick + (packet.duration or 0)) * packet.time_base))
+            if packet.stream_index != stream.index:
                 continue
             count += 1
             if count > MOST_PACKETS:
@@ -226,14 +255,14 @@ def _scan(container: Any, stream: Any, limits: ClipLimits) -> tuple[list[int], l
     ordered = sorted(times)
     if not last_length and len(ordered) > 1:
         last_length = (ordered[-1] - ordered[0]) // (len(ordered) - 1)
-    return ordered, sorted(keys), last_length or int(1 / (25 * stream.time_base))
+    return ordered, sorted(keys), last_length or int(1 / (25 * stream.time_base)), end_s
 
 
 @dataclass(frozen=True, slots=True)
 class _First:
     width: int
     height: int
-    rotation: int
+    turn: Image.Transpose | None
     ratio: Fraction
 
 
@@ -243,8 +272,31 @@ def _first_frame(data: bytes, kind: str, limits: ClipLimits) -> _First:
         for frame in _decoded(container, stream, [], ()):
             _check_frame(frame.width, frame.height, kind, limits)
             ratio = stream.sample_aspect_ratio or Fraction(1)
-            return _First(frame.width, frame.height, frame.rotation, Fraction(ratio))
+            return _First(frame.width, frame.height, _turn(frame), Fraction(ratio))
     raise UnreadableImageError("clip.unreadable", format=kind)
+
+
+def _turn(frame: Any) -> Image.Transpose | None:
+    """Return what makes a frame stand as players show it: turned, and mirrored where a phone's front camera says so."""
+    matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
+    if matrix is None:
+        return None
+    across, across_down, _, down_across, down = struct.unpack("=5i", bytes(matrix)[:20])
+    straight, crossed = (abs(across), abs(down)), (abs(across_down), abs(down_across))
+    if min(straight) > _CLEARLY * max(crossed):
+        return _STRAIGHT.get((_sign(across), _sign(down)))
+    if min(crossed) > _CLEARLY * max(straight):
+        return _CROSSED[_sign(across_down), _sign(down_across)]
+    return None
+
+
+def _sign(number: int) -> int:
+    return 1 if number > 0 else -1
+
+
+def _lying(size: Size, turn: Image.Transpose | None) -> Size:
+    """Return the upright size of frames that are stored at this one, and the other way round."""
+    return Size(size.height, size.width) if turn in _CROSSED.values() else size
 
 
 def _square(width: int, height: int, *, stream_ratio: Fraction) -> Size:
@@ -268,6 +320,7 @@ def _decoded(container: Any, stream: Any, wanted: Sequence[int], keys: Sequence[
     begins = [_key_before(tick, keys) for tick in wanted]
     asked = 0
     is_skipping = False
+    passed: int | None = None  # the last key frame that was decoded
     for packet in container.demux(stream):
         tick = packet.dts if packet.pts is None else packet.pts
         if is_skipping and packet.size:
@@ -275,6 +328,8 @@ def _decoded(container: Any, stream: Any, wanted: Sequence[int], keys: Sequence[
                 continue
             context.flush_buffers()
             is_skipping = False
+        if packet.is_keyframe and packet.size and tick is not None:
+            passed = tick
         try:
             frames = packet.decode()
         except (av.error.InvalidDataError, av.error.EOFError):
@@ -284,7 +339,8 @@ def _decoded(container: Any, stream: Any, wanted: Sequence[int], keys: Sequence[
             yield frame
             while asked < len(wanted) and wanted[asked] <= at:
                 asked += 1
-        if asked and asked < len(wanted) and tick is not None and begins[asked] > tick:
+        # Frames that are shown before a key frame may come behind it: what tells where the file is are the key frames alone.
+        if asked and asked < len(wanted) and passed is not None and begins[asked] > passed:
             is_skipping = True
 
 

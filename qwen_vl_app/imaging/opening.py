@@ -25,6 +25,7 @@ from pillow_heif.as_plugin import HeifImageFile
 
 from qwen_vl_app.chat import Size
 from qwen_vl_app.errors import AppError, Reason, UnreadableImageError
+from qwen_vl_app.imaging.clip_formats import sniff_clip
 from qwen_vl_app.imaging.colours import to_rgb
 from qwen_vl_app.imaging.deep_colours import are_deep, with_all_bits
 from qwen_vl_app.imaging.formats import (
@@ -118,6 +119,9 @@ def open_picture(data: bytes, *, page: int, limits: Limits, ending: str = "") ->
     limits.check_bytes(len(data))
     kind = sniff(data)
     if kind is None:
+        clip = sniff_clip(data)
+        if clip is not None:  # a run over a folder, a form, a program that takes it for a picture
+            raise UnreadableImageError("image.is_clip", format=clip)
         stranger = name_stranger(data, ending=ending)
         if stranger is None:
             raise UnreadableImageError("image.format_unknown")

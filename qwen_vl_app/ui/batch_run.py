@@ -174,7 +174,10 @@ def _show_rows(visit: Visit, runs: BatchRuns, run_id: str) -> None:
         is_worst_first = st.toggle(words("batch.worst_first"), key="batch-worst", help=words("batch.worst_first_what"))
     rows = runs.current_rows(run_id, worst_first=is_worst_first)
     if not rows:
-        st.caption(words("batch.no_rows"))
+        if runs.progress(run_id).has_found_nothing:
+            st.caption(words.say("batch.folder.nothing_found"))
+        else:
+            st.caption(words("batch.no_rows"))
         return
     pages = -(-len(rows) // ROWS_AT_ONCE)
     page = 1

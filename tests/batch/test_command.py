@@ -71,6 +71,17 @@ def test_a_disk_that_is_full_at_the_start_says_what_to_do(
     assert run(["--list"])[1] == ""
 
 
+def test_a_folder_without_pictures_is_told(run: Run, tmp_path: Path) -> None:
+    """They may lie in folders below it, or be clips."""
+    (tmp_path / "photos" / "below").mkdir(parents=True)
+    fill(tmp_path / "photos" / "below", 1)
+    (tmp_path / "photos" / "clip.mp4").touch()
+    status, _, err = run([tmp_path / "photos", "--prompt", "?"])
+    assert status == 0 and "No picture or PDF was found" in err
+    _, _, err = run([tmp_path / "photos", "--prompt", "?", "--recursive"])
+    assert "No picture" not in err
+
+
 def test_json_is_one_object(run: Run, photos: Path) -> None:
     """For scripts: counts, state and the run's id on stdout, nothing else; a pipe sees no progress."""
     (photos / "bad.png").write_bytes(b"no picture")

@@ -19,6 +19,7 @@ from PIL import Image
 
 from qwen_vl_app.assistant import Assistant
 from qwen_vl_app.batch import BatchPlan, BatchRuns, ExportKind, left_out_text
+from qwen_vl_app.batch.columns import columns_of
 from qwen_vl_app.engine.base import GenerationRequest
 from qwen_vl_app.errors import BatchError, UsageError
 from qwen_vl_app.history import HistoryStore
@@ -88,6 +89,14 @@ def test_csv_opens_right_in_excel(ended: Ended) -> None:
     assert json.loads(where["Boxes (pixels)"]) == [{"label": "valve", "picture": 1, "bbox": [56, 28, 280, 140]}]
     failed = next(row for row in rows if row["File"] == "'=cmd.png")
     assert failed["Outcome"] == "failed" and failed["Notes"]
+
+
+def test_no_two_columns_have_one_title(ended: Ended) -> None:
+    """What is read off a plate is often called like something that the app tells of its own."""
+    for language, model in ((Language.ENGLISH, "Model"), (Language.CHINESE, "模型")):
+        titles = [column.title for column in columns_of((model, "bar", "", f"{model} (2)", "Picture"), language)]
+        assert len(set(titles)) == len(titles)
+        assert titles[5:8] == [f"{model} (2)", "bar", "?"] and titles.index(model) > 8
 
 
 def test_json_lines_are_for_programs(ended: Ended) -> None:

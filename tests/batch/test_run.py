@@ -492,6 +492,37 @@ def test_a_watched_folder_may_go_away_for_a_while(opened: Open, photos: Path, tm
     assert until(runs, run_id, lambda progress: progress.answered == 2).error is None
 
 
+@pytest.mark.parametrize("is_disk_gone", [False, True], ids=["folder", "disk"])
+def test_a_folder_that_is_taken_away_ends_the_run_and_not_every_picture(
+    opened: Open, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_disk_gone: bool
+) -> None:
+    """A stick that is pulled out: where it was there is nothing, or an empty folder of another disk. The run goes on once it is back."""
+    fill(photos, 4)
+    away = tmp_path / "away"
+
+    def answer(request: GenerationRequest) -> str:
+        if not away.exists() and not photos.joinpath("back").exists():
+            photos.rename(away)
+            if is_disk_gone:
+                photos.mkdir()
+                monkeypatch.setattr(SourceFolder, "_disk_now", lambda self: -1)
+        return "Answer"
+
+    runs = opened(AnsweringEngine(answer))
+    run_id = finished(runs, BatchPlan(photos, ("?",)))
+    progress = runs.progress(run_id)
+    assert progress.error is not None and progress.error.code == "batch.folder.gone"
+    assert progress.state is RunState.FAILED and progress.failed == 0
+    monkeypatch.undo()
+    if is_disk_gone:
+        photos.rmdir()
+    away.rename(photos)
+    (photos / "back").touch()
+    runs.resume(run_id)
+    assert runs.wait(run_id, WAIT_S)
+    assert [row.outcome for row in runs.current_rows(run_id)] == [RowOutcome.ANSWERED] * 4
+
+
 def test_a_dead_model_ends_the_run_and_not_every_picture(tmp_path: Path, photos: Path) -> None:
     """Where the model cannot be loaded, the run fails once, with the reason, and can be resumed."""
     fill(photos, 5)

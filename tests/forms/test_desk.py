@@ -36,6 +36,7 @@ from qwen_vl_app.forms import (
     forms_csv,
     named_values,
 )
+from qwen_vl_app.forms.evidence import FormColumn, row_titles
 from qwen_vl_app.forms.exports import forms_json
 from qwen_vl_app.forms.fields import told_apart
 from qwen_vl_app.forms.truth_folder import cases_in
@@ -244,6 +245,13 @@ def test_fields_of_one_name_are_told_apart_on_the_way_out(
     ]
     lines = list(csv.reader(io.StringIO(forms_csv(judged, Language(language)).decode("utf-8-sig"))))
     assert [lines[0][4:7], lines[1][4:6]] == [[*names, note], ["2025-01-02", "2026-01-02"]]
+
+
+@pytest.mark.parametrize(("language", "model"), [(Language.ENGLISH, "Model"), (Language.CHINESE, "模型")])
+def test_a_field_called_like_a_column_of_the_app_is_told_apart(language: Language, model: str) -> None:
+    """A program that takes a value by its column's name would get the name of the language model."""
+    titles = row_titles((FormColumn("model", model), FormColumn("note", "Note")), language)
+    assert titles[4:6] == (f"{model} (2)", "Note") and model in titles[6:]
 
 
 def test_fields_of_one_name_are_told_apart_in_the_evidence(

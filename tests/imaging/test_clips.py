@@ -15,7 +15,7 @@ from qwen_vl_app.imaging.clip_decoder import ClipDecoder
 from qwen_vl_app.imaging.clip_frames import spread
 from qwen_vl_app.imaging.clips import ClipFacts, FrameChoice, RenderedClip
 from qwen_vl_app.texts import Language, render
-from tests.clips import CODECS, grey_of, make_clip, make_sound
+from tests.clips import CODECS, grey_of, make_clip, make_sound, make_two_streams
 from tests.imaging.conftest import decode
 
 
@@ -65,6 +65,52 @@ def test_a_turned_clip_stands_upright(clips: ClipDecoder, rotation: int, corner:
     red = first.getpixel((corner[0] * (first.width - 1), corner[1] * (first.height - 1)))
     assert isinstance(red, tuple) and red[0] > 180 and red[1] < 80
     assert [note.code for note in made.facts.notes] == ["clip.turned_upright"]
+
+
+@pytest.mark.parametrize(("rotation", "corner"), [(0, (1, 0)), (180, (0, 1)), (90, (1, 1)), (-90, (0, 0))])
+def test_a_mirrored_clip_is_seen_as_players_show_it(clips: ClipDecoder, rotation: int, corner: tuple[int, int]) -> None:
+    """A phone's front camera writes it, and says so in the matrix that turns clips."""
+    made = rendered(clips, make_clip(rotation=rotation, is_mirrored=True, frames=4), count=2)
+    assert made.facts.size == (Size(64, 96) if rotation in (90, -90) else Size(96, 64))
+    first = decode(made.seen_png).crop((0, 0, made.facts.size.width, made.facts.size.height))
+    red = first.getpixel((corner[0] * (first.width - 1), corner[1] * (first.height - 1)))
+    assert isinstance(red, tuple) and red[0] > 180 and red[1] < 80
+    assert [note.code for note in made.facts.notes] == (["clip.turned_upright"] if rotation else [])
+
+
+def test_frames_behind_a_key_frame_that_are_shown_before_it_cost_nothing(clips: ClipDecoder) -> None:
+    """The usual way of HEVC and of broadcasts: an open group of pictures."""
+    options = {"x264-params": "open-gop=1:keyint=6:min-keyint=6:bframes=3:b-adapt=0:scenecut=0"}
+    made = rendered(clips, make_clip(frames=40, options=options), count=8)
+    taken = [0, 6, 11, 17, 22, 28, 33, 39]
+    assert made.clip.moments == pytest.approx([number / 10 for number in taken], abs=0.01)
+    assert greys(made) == pytest.approx([grey_of(number) for number in taken], abs=4)
+
+
+def test_wide_light_is_shown_as_a_screen_shows_it(clips: ClipDecoder) -> None:
+    """What phones call HDR: white is three quarters of its values, and would be grey."""
+    for transfer, number, white in ((18, 21, 230), (16, 16, 230)):  # 75 % of HLG, 58 % of PQ
+        black, at_white = greys(rendered(clips, make_clip(frames=number + 1, transfer=transfer), count=2))
+        assert black < 30 and at_white > white
+    assert greys(rendered(clips, make_clip(frames=22, transfer=1), count=2))[1] == pytest.approx(grey_of(21), abs=4)
+
+
+def test_the_stream_is_taken_that_players_take(clips: ClipDecoder) -> None:
+    made = rendered(clips, make_two_streams(), count=2)
+    assert made.facts.frame_count == 20 and greys(made) == pytest.approx([grey_of(0), grey_of(19)], abs=4)
+
+
+@pytest.mark.parametrize("kind", ["webm", "matroska"])
+@pytest.mark.parametrize("begin_s", [5, 3600])
+def test_a_clip_that_was_cut_out_of_a_longer_one_begins_at_0(clips: ClipDecoder, kind: str, begin_s: int) -> None:
+    made = rendered(clips, make_clip(kind, frames=20, times=[begin_s + number / 10 for number in range(20)]), count=2)
+    assert made.clip.moments == pytest.approx([0.0, 1.9], abs=0.01)
+    assert made.facts.seconds == pytest.approx(2.0, abs=0.1) and made.facts.notes == ()
+
+
+def test_nothing_is_missing_where_the_sound_goes_on(clips: ClipDecoder) -> None:
+    made = rendered(clips, make_clip("matroska", frames=4, with_sound=True, sound_s=3.0), count=2)
+    assert made.facts.seconds == pytest.approx(0.4, abs=0.05) and made.facts.notes == ()
 
 
 def test_frames_are_made_at_the_seen_size_with_square_pixels(clips: ClipDecoder) -> None:

@@ -243,7 +243,6 @@ def test_a_jpeg_with_a_stretch_missing_in_its_middle_is_refused(
         (b"\0\0\1\0\1\0\x10\x10" + b"\0" * 60, "ICO"),
         (b"8BPS\0\1" + b"\0" * 60, "PSD"),
         (b"PK\x03\x04" + b"\0" * 60, "ZIP"),
-        (b"\0\0\0\x18ftypisom\0\0\0\0isommp42" + b"\0" * 60, "MP4"),
         (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + b"\0" * 60, "CR3"),
         (bytes(128) + b"DICM" + b"\0" * 60, "DICOM"),
         (b"II\xbc\1" + b"\0" * 60, "JPEG XR"),
@@ -254,6 +253,20 @@ def test_known_strangers_are_named(decoder: PictureDecoder, data: bytes, kind: s
     """What is not read here is called by its name; PostScript never reaches an interpreter."""
     error = refusal(decoder, data)
     assert (error.code, dict(error.facts)) == ("image.format_unsupported", {"format": kind})
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"\0\0\0\x18ftypisom\0\0\0\0isommp42" + b"\0" * 60, "MP4"),
+        (b"RIFF\x40\0\0\0AVI LIST" + b"\0" * 60, "AVI"),
+        (b"\x1aE\xdf\xa3\x80webm" + b"\0" * 60, "WEBM"),
+    ],
+)
+def test_a_clip_in_a_pictures_place_is_told_where_it_is_taken(decoder: PictureDecoder, data: bytes, kind: str) -> None:
+    """It can be read here, only not as a picture."""
+    error = refusal(decoder, data)
+    assert (error.code, dict(error.facts)) == ("image.is_clip", {"format": kind})
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,14 @@ def test_a_folder_is_begun_followed_and_looked_at(assistant: Assistant, runs: Ba
     assert page.dataframe[0].value["File"][0] == "bad.png"
 
 
+def test_a_folder_without_pictures_is_told(assistant: Assistant, runs: BatchRuns, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    page = begin(batch_page_of(assistant), tmp_path / "none")
+    (summary,) = runs.list(owner="local")
+    assert runs.wait(summary.run_id, WAIT_S)
+    assert "No picture or PDF was found" in words_on(page.run())
+
+
 @pytest.mark.parametrize(
     ("folder", "told"),
     [

@@ -40,22 +40,25 @@ def ask_about(visitor: Visitor, name: str, mime: str, data: bytes) -> None:
 
 
 def test_a_click_on_a_time_goes_there(visit: Callable[..., Visitor]) -> None:
+    """The clip was cut out of a longer one: the browser's own clock begins at 5 s."""
     visitor = visit()
     page = visitor.page
-    ask_about(visitor, "s.webm", "video/webm", make_clip("webm", frames=40, size=(320, 240)))
+    times = [5 + number / 10 for number in range(40)]
+    ask_about(visitor, "s.webm", "video/webm", make_clip("webm", frames=40, size=(320, 240), times=times))
     player = page.get_by_test_id("clip-player")
-    expect(player).to_have_js_property("videoWidth", 320)  # the browser has read the clip
+    expect(player).to_have_js_property("videoWidth", 320)
+    expect(player).to_have_js_property("currentTime", 5)  # the browser has read the clip
     page.get_by_role("button", name="Go to 0:03.0: It is grey again").click()
-    expect(player).to_have_js_property("currentTime", 3)
+    expect(player).to_have_js_property("currentTime", 8)
     page.get_by_role("button", name="Go to 0:01.0 – 0:02.0: The corner is red").click()
-    expect(player).to_have_js_property("currentTime", 1)
+    expect(player).to_have_js_property("currentTime", 6)
     expect(page).to_have_url(re.compile(r"\?c=\d+$"))
     at_rest(page)
     address = page.url
     page.get_by_role("link", name="00:03", exact=True).click()  # in the words of the answer
-    expect(player).to_have_js_property("currentTime", 3)
+    expect(player).to_have_js_property("currentTime", 8)
     page.get_by_role("link", name="00:01 - 00:02", exact=True).press("Enter")
-    expect(player).to_have_js_property("currentTime", 1)
+    expect(player).to_have_js_property("currentTime", 6)
     assert page.url == address
     frames = page.get_by_role("button", name="Frame at", exact=False)
     expect(frames).to_have_count(8)

@@ -59,7 +59,8 @@ class ClipView {
     if (told === this.told) return; // drawn anew by the page, and still playing
     this.told = told;
     this.data = data;
-    this.at = 0;
+    this.start = 0; // a clip that was cut out of a longer one begins later on the clock of some browsers
+    this.isGone = false;
     this.draw();
   }
 
@@ -79,8 +80,9 @@ class ClipView {
         on: {
           error: () => this.giveUp(),
           loadedmetadata: (event) => { if (!event.target.videoWidth) this.giveUp(); },
-          timeupdate: (event) => this.mark(event.target.currentTime),
-          seeking: (event) => this.mark(event.target.currentTime),
+          loadeddata: (event) => { if (!this.isGone) this.start = event.target.currentTime; },
+          timeupdate: (event) => this.mark(event.target.currentTime - this.start),
+          seeking: (event) => this.mark(event.target.currentTime - this.start),
         },
       });
       this.player.muted = true; // the model hears nothing, and nobody expects sound from an answer
@@ -116,9 +118,10 @@ class ClipView {
   }
 
   goTo(seconds) {
+    this.isGone = true;
     if (this.player) {
       this.player.pause();
-      this.player.currentTime = seconds;
+      this.player.currentTime = this.start + seconds;
     }
     this.mark(seconds);
   }
