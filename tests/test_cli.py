@@ -150,7 +150,7 @@ class TestAsk:
             (["ask", "   "], "question.empty"),
             (["ask", "nowhere.png", "?"], "file.missing"),
             (["ask", ".", "?"], "file.is_folder"),
-            (["ask", "?", "--device", "tpu"], "settings.bad_value"),
+            (["ask", "?", "--device", "tpu"], "settings.bad_choice"),
             (["ask", *["x.png"] * 9, "?"], "question.too_many_pictures"),
         ],
     )
