@@ -24,7 +24,6 @@ SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 0x1
 NOT_ALLOWED = 71
 """The exit status where the system lets this account make no network of its own."""
 CHUNK_BYTES = 1 << 16
-TRIES, PAUSE_S = 20, 0.25
 
 
 def main(arguments: list[str]) -> int:
