@@ -271,6 +271,14 @@ def load_settings(
             if key not in Settings.model_fields:
                 raise _unknown_key(key, source)
             given[key], origin[key] = value, source
+    if "keep_days" in given and "keep" not in given:  # whoever sets it believes that something is erased
+        source = origin["keep_days"]
+        raise SettingsError(
+            "settings.keep_days_alone",
+            key=_shown("keep_days", source),
+            other=_shown("keep", source),
+            source=source,
+        )
     try:
         return Settings(**given)
     except ValidationError as error:

@@ -201,6 +201,16 @@ def test_the_environment_takes_a_list_as_it_stands_in_the_file(file: Path) -> No
         assert refusal(file, environment={"QWEN_VL_API_KEYS": wrong}).code == "settings.bad_value"
 
 
+def test_days_to_keep_alone_are_refused(file: Path) -> None:
+    """They say when questions are erased, and without `keep` nothing ever is; beside any `keep` they may stand."""
+    error = refusal(file, environment={"QWEN_VL_KEEP_DAYS": "7"})
+    assert error.code == "settings.keep_days_alone"
+    assert "Set QWEN_VL_KEEP to days as well" in render(error, Language.ENGLISH)
+    file.write_text("keep_days = 7\n", encoding="utf-8")
+    assert load_settings(file=file, environment={"QWEN_VL_KEEP": "days"}).keep_days == 7
+    assert load_settings({"keep": "until_erased"}, file=file, environment={}).keep == "until_erased"
+
+
 def test_days_of_tasks_come_from_the_file_and_from_the_environment(file: Path) -> None:
     """As a table there, as pairs here; what is no number of days is refused by its name."""
     file.write_text("[cache_task_days]\ndescribe = 7\n", encoding="utf-8")
