@@ -28,7 +28,7 @@ CHUNK_BYTES = 1 << 16
 
 def main(arguments: list[str]) -> int:
     """Run the command behind the port until it ends; return its exit status."""
-    if sys.platform != "linux" or len(arguments) < 3 or arguments[1] != "--":
+    if sys.platform != "linux" or len(arguments) < 3 or not arguments[0].isdecimal() or arguments[1] != "--":
         print("python scripts/no_egress.py PORT -- COMMAND, on Linux", file=sys.stderr)
         return 2
     port = int(arguments[0])
