@@ -25,6 +25,13 @@ from qwen_vl_app.logs import keep_words_out  # noqa: E402
 from qwen_vl_app.texts import Language, t  # noqa: E402
 
 
+def _open_streams() -> None:
+    """Lead each stream that was closed before the start to nowhere: the next pipe or file would else take its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - it stays open
+
+
 def main() -> int:
     """Run the command line and return its exit status."""
     try:
@@ -45,5 +52,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    _open_streams()
     keep_words_out()
     sys.exit(main())

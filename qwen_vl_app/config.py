@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from qwen_vl_app.chat import Detail
 from qwen_vl_app.errors import SettingsError
@@ -26,6 +27,7 @@ ADDRESS = "127.0.0.1"
 """Where the app listens. It is no setting: the commands, the doctor and the start script look for the app there."""
 LOOPBACK_HOSTS = (ADDRESS, "localhost", "::1")
 """The names that a request may have asked for."""
+MOST_PORT = 65535
 MODEL_ALIASES = (
     "qwen-vl",
     "qwen2.5-vl",
@@ -38,7 +40,12 @@ MODEL_ALIASES = (
 """The names that clients of earlier systems have in their settings."""
 _FORMER_HOST = "host"
 """A setting of earlier versions. Files that say with it what holds anyway stay good."""
-_LOOPBACK_ADDRESS = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\]):[0-9]{1,5}(/[\w./-]*)?")
+_LOOPBACK_ADDRESS = re.compile(r"http://(127\.0\.0\.1|localhost|\[::1\]):([0-9]{1,5})(/[\w./-]*)?")
+_TOML_LINE = re.compile(r"\(at line ([0-9]+)")
+"""Where tomllib says what it stumbled over."""
+_CONTROL_SIGN = re.compile(r"[\x00-\x1f\x7f]")
+_UNSEEN = "unseen"
+"""The kind of a refusal for a sign that cannot be seen."""
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?")
 
 
@@ -51,7 +58,7 @@ class Settings(BaseModel):
     """Name of a folder under `models_dir`, or a path; empty lets the app choose the best that fits."""
     models_dir: Path = ROOT / "models"
     data_dir: Path = ROOT / "data"
-    port: int = Field(default=8501, ge=1, le=65535)
+    port: int = Field(default=8501, ge=1, le=MOST_PORT)
     language: Literal["auto", "en", "zh"] = "auto"
 
     exit_on_driver_loss: bool = False
@@ -133,9 +140,34 @@ class Settings(BaseModel):
     @field_validator("remote_address")
     @classmethod
     def _is_on_loopback(cls, address: str) -> str:
-        if address and not _LOOPBACK_ADDRESS.fullmatch(address):
-            raise ValueError("loopback only")
+        found = _LOOPBACK_ADDRESS.fullmatch(address)
+        if address and (found is None or not 1 <= int(found[2]) <= MOST_PORT):
+            raise ValueError("loopback only, at a port that there is")
         return address
+
+    @field_validator("remote_key")
+    @classmethod
+    def _fits_a_header(cls, key: str) -> str:
+        if not key.isascii():
+            raise ValueError("ASCII only")
+        return key
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_yes(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse `true` for a number, which would count as 1."""
+        if isinstance(value, bool) and info.field_name and cls.model_fields[info.field_name].annotation is not bool:
+            raise ValueError("a switch, where none is")
+        return value
+
+    @field_validator("*")
+    @classmethod
+    def _can_be_seen(cls, value: object) -> object:
+        """Refuse line breaks and their like: in double quotation marks, the `\\n` of `D:\\new` is one."""
+        texts = value if isinstance(value, tuple) else (value,)
+        if any(_CONTROL_SIGN.search(str(text)) for text in texts):
+            raise PydanticCustomError(_UNSEEN, "a sign that cannot be seen")
+        return value
 
     @field_validator("api_keys", "public_origins", "model_aliases", "batch_folders", mode="before")
     @classmethod
@@ -239,14 +271,22 @@ def load_settings(
             if key not in Settings.model_fields:
                 raise _unknown_key(key, source)
             given[key], origin[key] = value, source
+    if "keep_days" in given and "keep" not in given:  # whoever sets it believes that something is erased
+        source = origin["keep_days"]
+        raise SettingsError(
+            "settings.keep_days_alone",
+            key=_shown("keep_days", source),
+            other=_shown("keep", source),
+            source=source,
+        )
     try:
         return Settings(**given)
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else ""
-        raise SettingsError(
-            "settings.bad_value", key=_shown(key, origin.get(key, "")), source=origin.get(key, "")
-        ) from error
+        code, takes = ("settings.unseen", {}) if first["type"] == _UNSEEN else _what_it_takes(key)
+        source = origin.get(key, "")
+        raise SettingsError(code, key=_shown(key, source), source=source, **takes) from error
 
 
 def pass_on(overrides: Mapping[str, Any]) -> None:
@@ -288,7 +328,43 @@ def _read_file(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError("settings.not_toml", file=file.name) from error
+        raise _not_toml(file.name, text, str(error)) from error
+
+
+def _not_toml(name: str, text: str, message: str) -> SettingsError:
+    """Return what to say of a file that tomllib does not read: the line, and what is most often wrong in such a one."""
+    lines = text.splitlines()
+    found = _TOML_LINE.search(message)
+    line = int(found[1]) if found else max(len(lines), 1)
+    if message.startswith(("Cannot overwrite", "Cannot declare")):
+        return SettingsError("settings.named_twice", file=name, line=line)
+    if "\\" in "".join(lines[line - 1 : line]):
+        return SettingsError("settings.backslash", file=name, line=line)
+    return SettingsError("settings.not_toml", file=name, line=line)
+
+
+def _what_it_takes(key: str) -> tuple[str, dict[str, str | int | float]]:
+    """Return the code and facts of the sentence about a value that a setting cannot have: it says which ones it can."""
+    described = Settings.model_json_schema()
+    wanted = described["properties"].get(key, {})
+    choices = [
+        str(choice)
+        for part in wanted.get("anyOf", [wanted])
+        for taken in [described["$defs"][part["$ref"].rpartition("/")[2]] if "$ref" in part else part]
+        for choice in taken.get("enum", [taken["const"]] if taken.get("const") else [])
+    ]
+    if choices:
+        return "settings.bad_choice", {"choices": ", ".join(choices)}
+    match wanted:
+        case {"type": "boolean"}:
+            return "settings.bad_switch", {}
+        case {"type": "integer", "minimum": least, "maximum": most}:
+            return "settings.bad_number", {"least": least, "most": most}
+        case {"type": "integer", "minimum": least}:
+            return "settings.bad_least", {"least": least}
+        case {"type": "number", "maximum": most}:
+            return "settings.bad_positive", {"most": most}
+    return "settings.bad_value", {}
 
 
 def _as_in_the_file(value: str) -> object:
@@ -314,4 +390,10 @@ def _unknown_key(key: str, source: str) -> SettingsError:
 
 
 def _shown(key: str, source: str) -> str:
-    return f"{ENVIRONMENT_PREFIX}{key.upper()}" if source == "environment" else key
+    """Return a setting's name as a person types it there."""
+    match source:
+        case "environment":
+            return f"{ENVIRONMENT_PREFIX}{key.upper()}"
+        case "command line":
+            return f"--{key.replace('_', '-')}"
+    return key

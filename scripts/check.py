@@ -11,6 +11,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - an older Python gets a sentence,
         "for example: python3.11 scripts/check.py".format(*sys.version_info[:2])
     )
 
+import argparse
 import os
 import subprocess
 import time
@@ -38,9 +39,10 @@ def tools() -> dict[str, list[str]]:
     }
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Set up and run every check, also after one has failed. Returns 1 where any failed."""
     speak_anywhere()
+    argparse.ArgumentParser(description=__doc__).parse_args(arguments)  # there are none: before anything is downloaded
     try:
         environment.ensure(dev=True)
         failed = [name for name, command in tools().items() if not _passes(name, command)]
@@ -79,4 +81,4 @@ def _passes(name: str, command: list[str]) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -24,12 +24,11 @@ SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 0x1
 NOT_ALLOWED = 71
 """The exit status where the system lets this account make no network of its own."""
 CHUNK_BYTES = 1 << 16
-TRIES, PAUSE_S = 20, 0.25
 
 
 def main(arguments: list[str]) -> int:
     """Run the command behind the port until it ends; return its exit status."""
-    if sys.platform != "linux" or len(arguments) < 3 or arguments[1] != "--":
+    if sys.platform != "linux" or len(arguments) < 3 or not arguments[0].isdecimal() or arguments[1] != "--":
         print("python scripts/no_egress.py PORT -- COMMAND, on Linux", file=sys.stderr)
         return 2
     port = int(arguments[0])

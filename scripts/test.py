@@ -69,6 +69,9 @@ def _free_memory() -> int:
 def main(arguments: list[str]) -> int:
     """Set up and run pytest with the given arguments. Returns its exit status."""
     speak_anywhere()
+    if {"-h", "--help"} & set(arguments):  # before anything is downloaded
+        print(__doc__)
+        return 0
     try:
         python = environment.ensure(dev=True)
     except SetupError as error:

@@ -150,7 +150,7 @@ class TestAsk:
             (["ask", "   "], "question.empty"),
             (["ask", "nowhere.png", "?"], "file.missing"),
             (["ask", ".", "?"], "file.is_folder"),
-            (["ask", "?", "--device", "tpu"], "settings.bad_value"),
+            (["ask", "?", "--device", "tpu"], "settings.bad_choice"),
             (["ask", *["x.png"] * 9, "?"], "question.too_many_pictures"),
         ],
     )
@@ -528,9 +528,9 @@ class TestProgram:
         (tmp_path / "here").mkdir()
         monkeypatch.chdir(tmp_path / "here")
         for words, key in (
-            (["history", "list", "--data-dir", value], "data_dir"),
-            (["models", "--models-dir", value], "models_dir"),
-            (["serve", "--data-dir", value], "data_dir"),
+            (["history", "list", "--data-dir", value], "--data-dir"),
+            (["models", "--models-dir", value], "--models-dir"),
+            (["serve", "--data-dir", value], "--data-dir"),
         ):
             ended = run(words)
             assert (ended.status, len(ended.err.splitlines())) == (2, 1), words

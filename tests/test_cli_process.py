@@ -12,6 +12,7 @@ import pytest
 
 from qwen_vl_app.cli import serve
 from qwen_vl_app.config import ROOT
+from qwen_vl_app.texts import t
 from tests.hub_parts import a_file
 
 _LOOK_ON_FAKES = """
@@ -54,6 +55,18 @@ def ended(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
         encoding="utf-8",
         cwd=ROOT,
         env={**os.environ, **environment},
+        timeout=120,
+        check=False,
+    )
+
+
+def ended_in_a_shell(words: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with these words, and what they do to its streams, in a shell."""
+    return subprocess.run(
+        ["sh", "-c", f'exec "$0" {words}', sys.executable],
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        cwd=ROOT,
         timeout=120,
         check=False,
     )
@@ -105,3 +118,22 @@ def test_ctrl_c_in_the_first_moments_is_an_end_without_a_traceback(moment: str) 
     """Whether a library is being read, where it may become any error, or the command is about to begin."""
     process = ended("-c", _FIRST_MOMENTS, moment)
     assert (process.returncode, process.stderr) == (130, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+@pytest.mark.parametrize("words", ["models list --json", "--help"])
+def test_output_that_finds_no_room_is_told_in_a_sentence(words: str) -> None:
+    """The sentence goes to the other stream, also where JSON was asked for; it was a traceback, or no cause."""
+    process = ended_in_a_shell(f"-m qwen_vl_app {words} --language en >/dev/full")
+    assert (process.returncode, process.stderr) == (1, t("cli.output_lost", "en") + "\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell there closes no streams")
+def test_streams_that_are_closed_lead_nowhere() -> None:
+    """A closed output's number went to the pipe of the process that reads pictures, and the command stood still."""
+    process = ended_in_a_shell("-m qwen_vl_app --version <&- >&-")
+    assert (process.returncode, process.stderr) == (0, "")
+    process = ended_in_a_shell(
+        '-c "import os; from qwen_vl_app.__main__ import _open_streams as o; o(); assert min(os.pipe()) > 2" <&- >&-'
+    )
+    assert (process.returncode, process.stderr) == (0, "")

@@ -73,24 +73,72 @@ def test_variables_of_others_are_none_of_our_business(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
+    ("key", "value", "takes"),
     [
-        ("port", 0),
-        ("port", "eighty"),
-        ("device", "tpu"),
-        ("precision", "fp64"),
-        ("detail", "huge"),
-        ("language", "fr"),
-        ("decode_timeout_s", 0),
-        ("max_pictures", -1),
-        ("threads", 4096),
+        ("port", 0, "from 1 to 65535"),
+        ("port", "eighty", "from 1 to 65535"),
+        ("device", "tpu", "one of: auto, cpu, cuda."),
+        ("precision", "fp64", "one of: auto, fp32, bf16, int8, fp8, nf4."),
+        ("detail", "huge", "one of: low_memory, fast, balanced, detail, document, auto."),
+        ("language", "fr", "one of: auto, en, zh."),
+        ("decode_timeout_s", 0, "a number above 0, 120 at most"),
+        ("max_pictures", -1, "from 1 to 64"),
+        ("threads", 4096, "from 0 to 1024"),
+        ("queue_limit", 0, "a whole number, 1 or more"),
+        ("cache_answers", "maybe", "true or false"),
+        ("cache_days", False, "from 0 to 36500"),
+        ("max_upload_mb", True, "from 1 to 2048"),
     ],
 )
-def test_an_impossible_value_is_refused_with_its_key_and_source(file: Path, key: str, value: object) -> None:
-    """A value that cannot be meant is an error that says where to look, and never shows the value's own text."""
+def test_an_impossible_value_is_refused_with_what_is_possible(file: Path, key: str, value: object, takes: str) -> None:
+    """The error says where to look and what the setting takes, which no other place tells; never the value's own text."""
     error = refusal(file, {key: value})
-    assert error.code == "settings.bad_value"
-    assert dict(error.facts) == {"key": key, "source": "command line"}
+    assert error.code.startswith("settings.bad_")
+    assert (error.facts["key"], error.facts["source"]) == (f"--{key.replace('_', '-')}", "command line")
+    assert takes in render(error, Language.ENGLISH)
+    assert "{" not in render(error, Language.CHINESE)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("remote_address", "http://127.0.0.1:99999/v1"),
+        ("remote_address", "http://127.0.0.1:0/v1"),
+        ("remote_address", "http://10.0.0.1:8000/v1"),
+        ("remote_key", "钥匙"),
+    ],
+)
+def test_a_server_that_can_never_be_asked_is_refused_at_once(file: Path, key: str, value: str) -> None:
+    """The app would wait half an hour for such a port, and a request with such a key cannot be written."""
+    assert refusal(file, environment={f"QWEN_VL_{key.upper()}": value}).code == "settings.bad_value"
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "line"),
+    [
+        ('port = 8600\ndata_dir = "D:\\vision"\n', "settings.backslash", 2),
+        ('data_dir = "C:\\Users\\me"\n', "settings.backslash", 1),
+        ("port = 1\n\nport = 2\n", "settings.named_twice", 3),
+        ("# models\nmodel = qwen\n", "settings.not_toml", 2),
+        ('model = """qwen\n', "settings.not_toml", 1),
+    ],
+)
+def test_a_broken_file_is_told_by_its_line_and_by_what_is_wrong_there(
+    file: Path, content: str, code: str, line: int
+) -> None:
+    """Folders of Windows in double quotation marks are the usual mistake: quotation marks are not what they lack."""
+    file.write_text(content, encoding="utf-8")
+    error = refusal(file)
+    assert (error.code, dict(error.facts)) == (code, {"file": "config.toml", "line": line})
+
+
+@pytest.mark.parametrize("content", ['data_dir = "D:\\new"', 'batch_folders = ["C:\\temp"]', 'remote_key = "a\\nb"'])
+def test_a_sign_that_cannot_be_seen_is_refused(file: Path, content: str) -> None:
+    """`D:\\new` between double quotation marks is valid TOML with a line break in it, and no folder that anybody meant."""
+    file.write_text(content, encoding="utf-8")
+    error = refusal(file)
+    assert error.code == "settings.unseen"
+    assert "'D:\\vision'" in render(error, Language.ENGLISH)
 
 
 @pytest.mark.parametrize("value", ["::1", "0.0.0.0", "example.org", "", 1])
@@ -109,7 +157,7 @@ def test_the_address_is_no_setting(file: Path, value: object) -> None:
 def test_a_bad_variable_is_named_as_the_variable(file: Path) -> None:
     """The sentence names what the person set."""
     error = refusal(file, environment={"QWEN_VL_MAX_NEW_TOKENS": "many"})
-    assert dict(error.facts) == {"key": "QWEN_VL_MAX_NEW_TOKENS", "source": "environment"}
+    assert (error.facts["key"], error.facts["source"]) == ("QWEN_VL_MAX_NEW_TOKENS", "environment")
 
 
 @pytest.mark.parametrize("key", ["data_dir", "models_dir"])
@@ -151,6 +199,16 @@ def test_the_environment_takes_a_list_as_it_stands_in_the_file(file: Path) -> No
     assert load_settings(file=file, environment=days).cache_task_days == {"describe": 3, "read-text": 0}
     for wrong in ('["0123456789abcdef"', "[0123456789abcdef]", "[1]"):
         assert refusal(file, environment={"QWEN_VL_API_KEYS": wrong}).code == "settings.bad_value"
+
+
+def test_days_to_keep_alone_are_refused(file: Path) -> None:
+    """They say when questions are erased, and without `keep` nothing ever is; beside any `keep` they may stand."""
+    error = refusal(file, environment={"QWEN_VL_KEEP_DAYS": "7"})
+    assert error.code == "settings.keep_days_alone"
+    assert "Set QWEN_VL_KEEP to days as well" in render(error, Language.ENGLISH)
+    file.write_text("keep_days = 7\n", encoding="utf-8")
+    assert load_settings(file=file, environment={"QWEN_VL_KEEP": "days"}).keep_days == 7
+    assert load_settings({"keep": "until_erased"}, file=file, environment={}).keep == "until_erased"
 
 
 def test_days_of_tasks_come_from_the_file_and_from_the_environment(file: Path) -> None:

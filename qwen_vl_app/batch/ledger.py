@@ -58,7 +58,6 @@ class Ledger:
     answered: set[_Asked] = field(default_factory=set)
     failed: set[_Asked] = field(default_factory=set)
     last_state: str = ""
-    last_at: str = ""
     total: int = 0
 
     @classmethod
@@ -84,7 +83,7 @@ class Ledger:
                 if RowOutcome.DUPLICATE not in self.standing(name).values():
                     self.copies.pop(name, None)  # it was one in between
             case "state":
-                self.last_state, self.last_at = str(record.get("state", "")), str(record.get("at", ""))
+                self.last_state = str(record.get("state", ""))
                 self.total = max(self.total, int(record.get("total") or 0))
 
     def _take_row(self, record: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ Knows typer. Does not know what a command does.
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from collections.abc import Sequence
@@ -41,6 +42,9 @@ from qwen_vl_app.forms import LookAt
 from qwen_vl_app.texts import Language, t
 
 log = logging.getLogger(__name__)
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
+"""What a write fails with where it goes to a disk that is full; what fills up by commands is mostly their output."""
 
 _app = typer.Typer(
     name="qwen_vl_app",
@@ -81,9 +85,12 @@ def main(arguments: Sequence[str] | None = None, *, parts: Parts | None = None) 
         return _show_usage(error, Terminal(language=language, is_json=is_json))
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
-    except Exception:  # a stranger's error: a person at a terminal gets a calm sentence, `--verbose` shows the rest
+    except Exception as error:  # a stranger's: a person at a terminal gets a calm sentence, `--verbose` shows the rest
         log.info("a command failed", exc_info=True)
-        Terminal(language=language, is_json=is_json).fail(Reason("app.unexpected_command"))
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:  # where JSON went there may be none for more
+            Terminal(language=language).fail(Reason("cli.output_lost"))
+        else:
+            Terminal(language=language, is_json=is_json).fail(Reason("app.unexpected_command"))
         return FAILED
     return status if isinstance(status, int) else DONE
 

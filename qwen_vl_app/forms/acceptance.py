@@ -110,7 +110,6 @@ class AcceptanceReport:
     active: Configuration | None
     fields: tuple[FieldResult, ...]
     ran_at: datetime
-    is_activated: bool = False
 
     def count(self, kind: FieldMark | Change) -> int:
         """Return how many fields have a mark or a change."""

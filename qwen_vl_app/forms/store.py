@@ -94,10 +94,6 @@ class TemplateStore:
                 raise FormError("forms.shipped", name=name[:60])
             raise self._unknown(name)
 
-    def take_in(self, document: bytes) -> FormTemplate:
-        """Keep a template that somebody shared as a file. Raises FormError where it is none."""
-        return self.save(load_template(document))
-
     def _latest(self, name: str) -> FormTemplate | None:
         versions = self.versions(name) if self._cabinet.has(name) else ()
         for version in reversed(versions):

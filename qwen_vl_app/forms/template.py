@@ -9,7 +9,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from functools import cache
@@ -189,11 +189,6 @@ def slug(text: str, *, fallback: str = "form") -> str:
     """Return a name for a template, or a key for a field, from anything a person wrote."""
     found = re.sub(r"[^a-z0-9]+", "_", text.casefold().replace("-", "_")).strip("_")
     return found[:50].strip("_") or fallback
-
-
-def renamed(template: FormTemplate, name: str) -> FormTemplate:
-    """Return the template under another name, as a first version."""
-    return checked(replace(template, name=name, version=0))
 
 
 @cache

@@ -17,7 +17,6 @@ from scripts.demo_model.scenes import PAINT, Corners, reading_order
 from scripts.demo_model.sheets import glare, snapped
 
 ALL_KINDS = KINDS | LATER_KINDS
-DEFECTS = ("rust", "scratch", "crack", "stain")
 
 
 def draw_surface(

@@ -39,12 +39,6 @@ TABLE = Table(
 )
 
 
-def read_back(data: bytes) -> list[list[object]]:
-    sheet = openpyxl.load_workbook(io.BytesIO(data)).active
-    assert sheet is not None
-    return [[cell.value for cell in row] for row in sheet.iter_rows()]
-
-
 def test_a_workbook_keeps_numbers_text_and_chinese() -> None:
     """Leading zeros, long identifiers, exponents and plus signs stay text; what is a number is one, with its decimals."""
     book = openpyxl.load_workbook(io.BytesIO(to_xlsx(TABLE, sheet="表 [1]: 'a'")))

@@ -171,3 +171,12 @@ def _held(server: asyncio.Server) -> int:
     """Return how many connections a server holds open. Python tells it to nobody, and waits for it since 3.12.1."""
     clients = getattr(server, "_clients", None)  # since 3.13
     return int(getattr(server, "_active_count", 0)) if clients is None else len(clients)
+
+
+@pytest.mark.parametrize("words", [[], ["port", "--", "app"], ["8501", "app", "--port"], ["8501", "--"]])
+def test_words_that_are_no_port_and_command_are_told_what_it_takes(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line in place of a traceback."""
+    assert no_egress.main(words) == 2
+    assert capsys.readouterr().err == "python scripts/no_egress.py PORT -- COMMAND, on Linux\n"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
+from scripts import check as the_checks
 from scripts import test as the_command
 from scripts.test import quick_room, shared_out
 from tests import sharing
@@ -89,3 +90,16 @@ def test_every_test_with_a_browser_stands_in_a_file_that_says_so(request: pytest
         item.nodeid for item in request.session.items if "running_chromium" in getattr(item, "fixturenames", ())
     ]
     assert [nodeid for nodeid in browsing if not sharing.is_browsing(nodeid)] == []
+
+
+@pytest.mark.parametrize("script", [the_checks, the_command])
+def test_who_asks_for_help_downloads_nothing(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the script does is told before gigabytes are fetched for it."""
+    monkeypatch.setattr(script.environment, "ensure", lambda **_: pytest.fail("it was set up"))
+    try:
+        assert script.main(["--help"]) == 0
+    except SystemExit as end:
+        assert end.code == 0
+    assert "downloading packages the first time" in " ".join(capsys.readouterr().out.split())

@@ -129,12 +129,6 @@ def test_cells_that_were_written_are_kept_while_something_else_is_looked_at(make
 FIELDS = '```json\n{"no": "7", "maker": "ACME"}\n```'
 
 
-def _cells(page: AppTest) -> list[list[str]]:
-    """Return the rows of the table that is open to be corrected."""
-    (grid,) = [each for each in page.dataframe if "edit-" in each.proto.id]
-    return [[str(cell) for cell in row] for row in grid.value.to_numpy()]
-
-
 @pytest.mark.parametrize(
     ("reply", "name", "written"),
     [(FIELDS, "Value", [["no", "42"], ["maker", "ACME"]]), (TWO_TABLES, "Bar", [["101", "42"], ["102", "12"]])],
