@@ -71,7 +71,7 @@ class Desk:
     def ask(self, question: str) -> None:
         """Send a question."""
         self.page.get_by_test_id("composer-text").fill(question)
-        self.page.get_by_test_id("composer-text").press("Enter")
+        self.page.get_by_test_id("composer-text").press("Control+Enter")  # on glass Enter alone begins a line
 
     @property
     def stage(self) -> Locator:
