@@ -72,7 +72,7 @@ class Desk:
         """Send a question."""
         at_rest(self.page)
         self.page.get_by_test_id("composer-text").fill(question)
-        self.page.get_by_test_id("composer-text").press("Enter")
+        self.page.get_by_test_id("composer-text").press("Control+Enter")  # on glass Enter alone begins a line
 
     @property
     def stage(self) -> Locator:
