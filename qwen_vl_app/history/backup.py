@@ -28,7 +28,7 @@ from qwen_vl_app.history.lock import FolderLock
 from qwen_vl_app.history.opening import DATABASE_NAME, EVERYTHING, PICTURES_NAME, RESTORING_NAME, SNAPSHOT_NAME
 from qwen_vl_app.history.picture_files import PictureFiles
 from qwen_vl_app.history.quarantine import set_aside
-from qwen_vl_app.history.schema import copy_database, known_versions, look_at
+from qwen_vl_app.history.schema import copy_database, has_programs, known_versions, look_at
 from qwen_vl_app.own_files import FOLDER_MODE, make_folder, new_file
 
 FORMAT, VERSION = "qwen-vl-history-backup", 1
@@ -198,7 +198,7 @@ def _unpack(source: Path, fresh: Path) -> None:
         hashes: dict[str, str] = manifest["sha256"]
         _extract(archive, DATABASE_NAME, fresh / DATABASE_NAME, sha256=hashes.pop(DATABASE_NAME))
         state = look_at(fresh / DATABASE_NAME)
-        if not state.is_sound:
+        if not state.is_sound or has_programs(fresh / DATABASE_NAME):
             raise HistoryError("history.not_a_backup")
         if state.version not in known_versions():
             raise HistoryError("history.newer", found=state.version, known=known_versions()[0])

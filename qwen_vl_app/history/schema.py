@@ -60,6 +60,16 @@ def look_at(file: Path, *, is_trusted: bool = False) -> FileState:
     return FileState(is_sound=version is not None, version=str(version[0]) if version else "")
 
 
+def has_programs(file: Path) -> bool:
+    """Return whether a database brings triggers or views, of which ours has none: they would do something else than was asked.
+
+    Raises what SQLite raises.
+    """
+    with closing(_open_read_only(file)) as connection:
+        found = connection.execute("SELECT 1 FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchone()
+    return found is not None
+
+
 def create(file: Path) -> None:
     """Make a new database under its final name, in one step. Raises HistoryError."""
     fresh = file.with_name(file.name + ".new")

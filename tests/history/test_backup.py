@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+import sqlite3
 import threading
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -234,6 +237,34 @@ def test_broken_packing_is_a_damaged_backup(store: HistoryStore, tmp_path: Path)
     copy.write_bytes(content)
     with pytest.raises(HistoryError, match=r"history\.not_a_backup"):
         HistoryStore.restore(tmp_path / "new", copy)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "CREATE TRIGGER kept BEFORE DELETE ON turns BEGIN SELECT RAISE(IGNORE); END",
+        "CREATE VIEW seen AS SELECT question FROM turns",
+    ],
+)
+def test_a_backup_that_brings_a_program_is_refused(
+    store: HistoryStore, folder: Path, tmp_path: Path, program: str
+) -> None:
+    """By a trigger, what is erased would be kept, and the receipt would say that it is gone."""
+    copy, database = tmp_path / "copy.zip", tmp_path / "history.db"
+    store.backup(copy)
+    store.close()
+    with zipfile.ZipFile(copy) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+        database.write_bytes(archive.read("history.db"))
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute(program)
+        connection.commit()
+    manifest["sha256"]["history.db"] = hashlib.sha256(database.read_bytes()).hexdigest()
+    with zipfile.ZipFile(copy, "w") as archive:
+        archive.write(database, "history.db")
+        archive.writestr("manifest.json", json.dumps(manifest))
+    with pytest.raises(HistoryError, match=r"history\.not_a_backup"):
+        HistoryStore.restore(folder, copy)
 
 
 def test_what_a_kill_left_of_a_backup_being_put_back_goes(
