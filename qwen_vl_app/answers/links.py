@@ -15,12 +15,17 @@ _MATH_FENCE = re.compile(r"^ {0,3}\${2,}[^$]*$")
 _SIMPLE_LINK = re.compile(
     r"(?<!\\)!?\[([^\[\]\\\n`]{0,300})\]\(\s{0,4}<?([^()<>\s\\`]{0,2000})>?(?:\s{1,4}(?:\"[^\"\n]{0,300}\"|'[^'\n]{0,300}'))?\s{0,4}\)"
 )
-_PIECE = re.compile(
-    r"(?P<ticks>`+)"
-    r"|(?P<url>(?<![A-Za-z0-9])(?:(?:[A-Za-z][A-Za-z0-9+.-]{0,20}:)?//(?=[^\s/])|(?:mailto|xmpp|data|javascript|vbscript|tel|file|blob):(?=\S))[^\s`|$<>]*"
+_ADDRESS = (
+    r"(?P<url>(?<![A-Za-z0-9])(?:(?:[A-Za-z][A-Za-z0-9+.-]{0,20}:)?//(?=[^\s/])|(?:mailto|xmpp|data|javascript|vbscript|tel|file|blob):(?=\S))[^\s`|$<>]*"
     r"|www\.[^\s`|$<>]*"
     r"|[-\w.+]{1,64}@[-\w]{1,64}[^\s`|$<>]*)"
     r"|(?P<scheme>(?:https?|ftp)://)"
+)
+ADDRESS = re.compile(_ADDRESS, re.I)
+"""What some renderer makes a link of, wherever it stands in a text. It holds no backtick."""
+_PIECE = re.compile(
+    r"(?P<ticks>`+)"
+    rf"|{_ADDRESS}"
     r"|(?P<bracket>\][(:\[])"
     r"|(?P<tag><(?=[A-Za-z/!?]))"
     r"|(?P<entity>&#?\w{1,40};)"

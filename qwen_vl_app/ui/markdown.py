@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from qwen_vl_app.answers import without_remote_links
+from qwen_vl_app.answers.links import ADDRESS
 from qwen_vl_app.answers.moments import times_in
 from qwen_vl_app.forms.units import unit_of
 
@@ -50,8 +51,15 @@ _DEEP = re.compile(r"(?: {4}| {0,3}\t)[ \t]*")
 
 
 def plain(text: str) -> str:
-    """Return text for a label or a caption, where every sign means itself."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    """Return text for a label, a caption or a cell, where every sign means itself.
+
+    Addresses stand as code: whatever else is done to their signs, the page would make links of them.
+    """
+    text, parts, position = " ".join(text.split()), [], 0
+    for found in ADDRESS.finditer(text):
+        parts += [_SPECIAL.sub(r"\\\1", text[position : found.start()]), f"`{found[0]}`"]
+        position = found.end()
+    return "".join((*parts, _SPECIAL.sub(r"\\\1", text[position:])))
 
 
 def shown_answer(text: str, *, seconds: float = 0.0) -> str:
