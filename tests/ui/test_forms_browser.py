@@ -62,10 +62,12 @@ def turn_to(page: Page, section: int) -> None:
     page.locator(part("forms-section-")).get_by_role("radio").nth(section).click()
     chosen = page.locator(part("forms-section-")).get_by_role("radio").nth(section)
     expect(chosen).to_have_attribute("aria-checked", "true")
+    at_rest(page)  # a button that is drawn anew between pressing and letting go hears no click
 
 
 def choose(page: Page, box: Locator, option: str) -> None:
     """Choose from a list."""
+    at_rest(page)
     box.get_by_role("combobox").click()
     page.get_by_role("option", name=option, exact=True).click()
     expect(page.get_by_role("option")).to_have_count(0)
