@@ -165,7 +165,7 @@ def test_a_public_address_without_a_key_is_refused_by_the_settings() -> None:
     """Nobody publishes the doors by accident without a lock."""
     with pytest.raises(SettingsError) as refused:
         load_settings({"public_origins": ["https://vision.site.example"]}, file=Path("none"), environment={})
-    assert refused.value.facts["key"] == "public_origins"
+    assert refused.value.facts["key"] == "--public-origins"
     for wrong in ("vision.site.example", "https://vision.site.example/", "https://*.site.example", "ftp://a"):
         with pytest.raises(SettingsError):
             load_settings({"api_keys": [KEY], "public_origins": [wrong]}, file=Path("none"), environment={})
