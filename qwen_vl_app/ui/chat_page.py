@@ -64,9 +64,10 @@ def show_chat_page(visit: Visit) -> None:
     in_hand = visit.state.table_in_hand
     if in_hand is not None and in_hand.key != visit.state.looked_at:
         keep_unsaved(visit.state)
+    drawing = visit.state.followed.begin()
     shown = OpenConversation() if page is not None else _read(visit)
     with live_place:
-        show_live_answers(visit, shown.live)
+        show_live_answers(visit, shown.live, drawing=drawing)
     with place:
         if page is not None:
             with st.container(key="wide-page" if page.is_wide else "text-page"):

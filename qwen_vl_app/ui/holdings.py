@@ -5,7 +5,8 @@ Knows values only. What becomes of them in a run of the page is `state.py`'s.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -19,6 +20,7 @@ from qwen_vl_app.records import Verification
 
 if TYPE_CHECKING:
     from qwen_vl_app.ui.forms_draft import TemplateDraft
+    from qwen_vl_app.ui.live_answer import OpenTurn
 
 
 class View(StrEnum):
@@ -38,6 +40,32 @@ class Problem:
 
     reason: Reason
     name: str = ""
+
+
+class Followed:
+    """The answers in the making that the page shows, as the newest drawing of it read them.
+
+    Streamlit begins the next drawing beside one that has not come to its end, and that one may hand over what it read only
+    after the next one has: it knows less, and is not listened to.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._begun = 0
+        self._newest = 0
+        self.turns: tuple[OpenTurn, ...] = ()
+
+    def begin(self) -> int:
+        """Return the number of a drawing that now begins to read."""
+        with self._lock:
+            self._begun += 1
+            return self._begun
+
+    def take(self, number: int, turns: Sequence[OpenTurn]) -> None:
+        """Follow what the drawing of that number read, unless a later one has said already what it read."""
+        with self._lock:
+            if number >= self._newest:
+                self._newest, self.turns = number, tuple(turns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,17 +34,21 @@ class OpenTurn:
     """Its HTML; nothing where the question stands above already."""
 
 
-def show_live_answers(visit: Visit, live: Sequence[OpenTurn]) -> None:
+def show_live_answers(visit: Visit, live: Sequence[OpenTurn], *, drawing: int) -> None:
     """Show what is in the making until it is over; then the whole page runs again and shows the finished answer.
 
     Whoever writes in a dialog meanwhile is not disturbed: that comes when the dialog is closed.
 
     Call it in every run, at one place of the page, also with nothing to show: a timer of the browser may come late, and
-    then finds this fragment instead of none.
+    then finds this fragment instead of none. `drawing` is the run's number, as it began to read (`Followed.begin`): one that
+    was overtaken may still put its fragment into the place of the newer one's.
     """
+    followed = visit.state.followed
+    followed.take(drawing, live)
 
-    @st.fragment(run_every=POLL_S if live else None)
+    @st.fragment(run_every=POLL_S if followed.turns else None)
     def pulse() -> None:
+        live = followed.turns
         progress = [each.job.progress() for each in live]
         if any(each.state.is_over for each in progress):
             visit.state.draw_anew()

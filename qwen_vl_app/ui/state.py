@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -24,6 +23,7 @@ from qwen_vl_app.doctor import Finding
 from qwen_vl_app.errors import AppError, Reason
 from qwen_vl_app.texts import Language
 from qwen_vl_app.ui.holdings import (
+    Followed,
     FormsState,
     LooseQuestion,
     Problem,
@@ -35,9 +35,6 @@ from qwen_vl_app.ui.holdings import (
     Told,
     View,
 )
-
-if TYPE_CHECKING:
-    pass
 
 COMPOSER = "composer"
 """The key of the composer."""
@@ -113,6 +110,8 @@ class PageState:
     """The number of the last thing that the composer told and that was done."""
     hearing: threading.Lock = field(default_factory=threading.Lock)
     """Held while what the composer told is done. Streamlit begins the next run beside one that is still in its callbacks."""
+    followed: Followed = field(default_factory=Followed)
+    """The answers in the making that are shown."""
     has_begun: bool = False
     """The open conversation began here, with a question that was asked when none was open."""
     session: str = field(default_factory=lambda: uuid.uuid4().hex)

@@ -85,10 +85,14 @@ def _runs(progress: BatchProgress | None) -> BatchRuns:
     return cast("BatchRuns", SimpleNamespace(progress=asked, latest_rows=lambda _run, _count: ()))
 
 
-def _answer(visit: Visit, _monkeypatch: pytest.MonkeyPatch) -> None:
+def _over(key: str) -> live_answer.OpenTurn:
     over = JobProgress(JobState.DONE, "Yes.", None, 1.0, 1.0, 2, None)
     job = cast("AnswerJob", SimpleNamespace(progress=lambda: over, cancel=lambda: None, is_cancelled=False))
-    live_answer.show_live_answers(visit, [live_answer.OpenTurn("1", job)])
+    return live_answer.OpenTurn(key, job)
+
+
+def _answer(visit: Visit, _monkeypatch: pytest.MonkeyPatch) -> None:
+    live_answer.show_live_answers(visit, [_over("1")], drawing=visit.state.followed.begin())
 
 
 def _loading(visit: Visit, _monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,3 +175,15 @@ def test_a_run_that_is_deleted_in_another_tab_is_let_go(
         assert visit.state.forms.run_id == "" and [(each.code, each.facts["run"]) for each in told] == [
             ("batch.unknown", RUN)
         ]
+
+
+def test_a_drawing_that_was_overtaken_hides_no_answer(make_assistant: MakeAssistant, page: _Page) -> None:
+    """It read before the question was asked, and hands over after the newer one: its timer follows what the newer one read."""
+    visit = _visit(make_assistant())
+    older, newer = visit.state.followed.begin(), visit.state.followed.begin()
+    live_answer.show_live_answers(visit, [_over("1")], drawing=newer)
+    live_answer.show_live_answers(visit, [], drawing=older)
+    with pytest.raises(_WholePageError):
+        page.pulse()
+    live_answer.show_live_answers(visit, [], drawing=visit.state.followed.begin())
+    page.pulse()  # nothing to follow any more
