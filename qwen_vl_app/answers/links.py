@@ -36,6 +36,11 @@ _HARMLESS_ENTITIES = frozenset({"&", "<", ">", '"', "'"})
 _DANGER = re.compile(r"//|www\.|@|\]\s*[(:\[]|<[A-Za-z/!?]|&#?\w|:\S", re.I)
 
 
+def address_of(found: re.Match[str]) -> str:
+    """Return the address of a match, without what ends the sentence or the brackets around it."""
+    return found[0] if found.lastgroup == "scheme" else found[0].rstrip(").,;:!?]'\"*_~") or found[0]
+
+
 def without_remote_links(markdown: str) -> str:
     """Return the Markdown with links and pictures as plain text, and HTML as the text that it is.
 
@@ -121,7 +126,7 @@ def _text_line(line: str, *, math_before: bool) -> str:
             else:
                 out.append("&#96;" * len(found))
         elif kind in ("url", "scheme"):
-            address = found if kind == "scheme" else found.rstrip(").,;:!?]'\"*_~") or found
+            address = address_of(piece)
             position = piece.start() + len(address)
             out.append(_apart(out, f"`{address}`"))
             if line[position : position + 1] == "`":

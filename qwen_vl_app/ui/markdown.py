@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from qwen_vl_app.answers import without_remote_links
-from qwen_vl_app.answers.links import ADDRESS
+from qwen_vl_app.answers.links import ADDRESS, address_of
 from qwen_vl_app.answers.moments import times_in
 from qwen_vl_app.forms.units import unit_of
 
@@ -57,8 +57,9 @@ def plain(text: str) -> str:
     """
     text, parts, position = " ".join(text.split()), [], 0
     for found in ADDRESS.finditer(text):
-        parts += [_SPECIAL.sub(r"\\\1", text[position : found.start()]), f"`{found[0]}`"]
-        position = found.end()
+        address = address_of(found)
+        parts += [_SPECIAL.sub(r"\\\1", text[position : found.start()]), f"`{address}`"]
+        position = found.start() + len(address)
     return "".join((*parts, _SPECIAL.sub(r"\\\1", text[position:])))
 
 

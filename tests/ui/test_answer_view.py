@@ -356,7 +356,7 @@ def test_a_models_picture_address_is_never_loaded() -> None:
 def test_names_mean_themselves() -> None:
     """A label shows every sign of a file's name."""
     assert plain("a_b[1]*.png") == r"a\_b\[1\]\*\.png"
-    assert plain("see http://a_b.example/*c, or `www.x_y`") == r"see `http://a_b.example/*c,` or \``www.x_y`\`"
+    assert plain("see http://a_b.example/*c, or `www.x_y`") == r"see `http://a_b.example/*c`, or \``www.x_y`\`"
 
 
 def test_what_is_shown_otherwise_leaves_the_text() -> None:

@@ -118,7 +118,7 @@ class TestFinding:
         fragment = Fragment(
             "answer", (TextPiece("see [a](http://b) "), TextPiece("*x]*", is_match=True), TextPiece(" $1$"))
         )
-        assert _marked(fragment) == r"see \[a\]\(http\://b\) :yellow-background[**\*x\]\***] \$1\$"
+        assert _marked(fragment) == r"see \[a\]\(`http://b`\) :yellow-background[**\*x\]\***] \$1\$"
 
 
 @pytest.fixture
